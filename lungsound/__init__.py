@@ -1,0 +1,1 @@
+"""Respiratory-sound classification with snapshot ensembles (Nguyen & Pernkopf, 2020)."""

@@ -1,0 +1,167 @@
+"""The one place where the configuration becomes objects. Below, functions and classes take plain arguments."""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+import lungsound.data
+import lungsound.signal
+import lungsound.training
+from lungsound.config import Config, plain
+from lungsound.data.database import Database, open_database
+from lungsound.data.demo import demo_root
+from lungsound.data.labels import LABELS
+from lungsound.data.splits import check_classes, random_split, read_split, shared_patients
+from lungsound.files import key_of
+from lungsound.signal.draws import generator
+from lungsound.signal.features import Features
+from lungsound.signal.spectrum import frame_count
+from lungsound.training.annealing import Annealing
+from lungsound.training.cnn import CNN7
+from lungsound.training.datamodule import Augmentation, Cutting, CyclesDataModule
+from lungsound.training.module import SnapshotTraining
+from lungsound.training.trajectory import SealedCheckpoints, Trajectory
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one run is built of."""
+
+    database: Database
+    cycles: pd.DataFrame  # those in a set: the database's columns, `set`, and `target` (class number)
+    notes: tuple[str, ...]
+    annealing: Annealing
+    datamodule: CyclesDataModule
+    module: SnapshotTraining
+    trajectory: Trajectory
+
+
+def build(settings: Config) -> Parts:
+    """Everything a run needs. Raises DataError where the database or the split cannot be used."""
+    features, segment, model = settings.features, settings.segment, settings.model
+    database = build_database(settings)
+    cycles, notes = split_cycles(database, settings)
+    annealing = Annealing(**vars(settings.annealing))
+    length = round(segment.seconds * features.sample_rate)
+    cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
+    augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
+    batch_size, workers = settings.trainer.batch_size, settings.trainer.num_workers
+    datamodule = CyclesDataModule(cycles, database.store, cutting, augmentation, batch_size, workers, settings.seed)
+    pictures = Features(**{name: value for name, value in vars(features).items() if name != "roll"})
+    if features.normalization != "segment":
+        pictures.fit_statistics(datamodule.training_originals())
+    weights_seed = int(generator(settings.seed, "weights").integers(2**31))
+    classes = settings.task.classes
+    network = CNN7(classes, model.width, model.table1, model.bn_momentum, model.bn_eps, weights_seed)
+    targets = torch.from_numpy(datamodule.cycles["val"]["target"].to_numpy())
+    module = SnapshotTraining(
+        pictures, network, annealing, settings.loss.gamma, segment.chunks, model.l2, model.adam_eps, targets
+    )
+    key = key_of(trajectory_identity(settings, database, cycles, annealing))
+    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
+    return Parts(database, cycles, (*database.notes, *notes), annealing, datamodule, module, trajectory)
+
+
+def build_database(settings: Config) -> Database:
+    data, store_dir = settings.data, Path(settings.store_dir)
+    synthetic = data.name == "demo"
+    if synthetic:
+        root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
+    else:
+        assert data.root is not None  # checked with the configuration
+        root = Path(data.root)
+    return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad, synthetic)
+
+
+def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The cycles that are in a set, with `set` and `target`, and what a user should know of the split."""
+    cycles, split, notes = database.cycles, settings.split, ()
+    if split.protocol == "random":
+        sets = random_split(cycles, split.seed)
+    else:
+        assert split.file is not None  # checked with the configuration
+        sets, notes = read_split(Path(split.file), cycles)
+    notes = (*notes, *check_classes(cycles, sets), leak_line(*shared_patients(cycles, sets)))
+    target = cycles["label"].map({label: number for number, label in enumerate(LABELS)})
+    if settings.task.classes == 2:
+        target = target.clip(upper=1)  # every adventitious class is "abnormal"
+    used = cycles.assign(set=sets, target=target.astype("int64"))[sets != ""]
+    return used.reset_index(drop=True), notes
+
+
+def leak_line(shared: int, patients: int) -> str:
+    """The line that stands beside every score of a split."""
+    if not shared:
+        return f"No patient of the {patients} in test is also in training or validation."
+    return (
+        f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
+        "these scores say nothing about new patients."
+    )
+
+
+def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    accelerator = settings.trainer.accelerator
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator=accelerator,
+        devices=1,
+        precision=settings.trainer.precision,  # type: ignore[arg-type]
+        callbacks=list(callbacks),
+        plugins=[SealedCheckpoints()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
+        deterministic="warn" if accelerator == "gpu" else None,  # the CPU's operators here are deterministic as they are
+    )
+
+
+def trajectory_identity(
+    settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
+) -> dict[str, Any]:
+    """All that shapes a training path; what is not in it (M, select, names, tracking, workers) shares the path."""
+    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
+    accelerator = settings.trainer.accelerator
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    continued = annealing.continue_from
+    return {
+        "data": database.fingerprint,
+        "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
+        **{group: plain(getattr(settings, group)) for group in groups},
+        "annealing": {
+            "schedule": annealing.schedule,
+            "period_epochs": annealing.period_epochs,
+            "max_lr": annealing.max_lr,
+            "continue_from": continued,
+            "monitor": annealing.monitor if continued == "best" else None,
+        },
+        "seed": settings.seed,
+        "batch_size": settings.trainer.batch_size,
+        "precision": settings.trainer.precision,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "source": source_hash(),
+    }
+
+
+def source_hash() -> str:
+    """A hash of the rooms whose code decides the weights: another code, another trajectory."""
+    digest = hashlib.sha256()
+    for room in (lungsound.data, lungsound.signal, lungsound.training):
+        folder = Path(inspect.getfile(room)).parent
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""What a training costs on this machine, from one measured step of its own network: the first line a run prints."""
+
+import math
+import time
+from functools import lru_cache
+
+import torch
+from hydra import compose
+from omegaconf import OmegaConf
+
+from lungsound.config import Config
+from lungsound.signal.chunks import chunk_frames
+from lungsound.signal.spectrum import frame_count
+from lungsound.training.annealing import Annealing
+from lungsound.training.cnn import CNN7
+from lungsound.training.losses import focal_loss
+
+# ICBHI 2017, counted from its annotations; the demo database has the same shares and lengths.
+CLASS_COUNTS = {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}
+LOG_SECONDS_MEAN, LOG_SECONDS_STD = 0.895, 0.467  # of the natural logarithm of the cycles' durations
+TRAINING_SHARE = 0.8 * 0.8
+MEASURED_ITEMS = 8
+
+
+def announcement(settings: Config, experiment: str) -> str:
+    """Which experiment is in force, what it costs here, and how to get the other."""
+    seconds = training_seconds(settings)
+    if experiment == "paper":
+        return (
+            f"experiment=paper: Nguyen & Pernkopf's contract on your data; the training takes about {_words(seconds)} "
+            "on this machine. For a try that ends in minutes: experiment=demo."
+        )
+    paper = OmegaConf.to_object(compose("config", overrides=["experiment=paper"]))
+    assert isinstance(paper, Config)
+    what = "this is the demo, on SYNTHETIC data with a narrow network" if experiment == "demo" else "a set-up of your own"
+    return (
+        f"experiment={experiment}: {what}; the training takes about {_words(seconds)} here. The paper's contract would take "
+        f"about {_words(training_seconds(paper))} a split on this machine: python train.py experiment=paper data.root=PATH"
+    )
+
+
+def training_seconds(settings: Config) -> float:
+    """Seconds of all epochs: expected batches × a measured training step of the chosen network (features not counted)."""
+    features, segment = settings.features, settings.segment
+    samples = round(segment.seconds * features.sample_rate)
+    frames = chunk_frames(frame_count(samples, features.n_fft, features.hop), segment.chunks)
+    model = settings.model
+    step = step_seconds(model.width, model.table1, features.n_mels, frames, settings.trainer.accelerator)
+    epochs = Annealing(**vars(settings.annealing)).epochs
+    return epochs * expected_items(settings) * step
+
+
+def expected_items(settings: Config) -> float:
+    """Training items an epoch, from the class counts, the copies and the distribution of the cycles' lengths."""
+    cycles = sum(CLASS_COUNTS.values()) if settings.data.name == "icbhi" else settings.data.demo_cycles
+    stretched = ("wheeze", "both") if settings.augment.stretch != "none" else ()
+    copies = sum(
+        count * (1 + settings.augment.vtlp_copies[label]) * (2 if label in stretched else 1)
+        for label, count in CLASS_COUNTS.items()
+    )
+    per_cycle = copies / sum(CLASS_COUNTS.values())
+    return TRAINING_SHARE * cycles * per_cycle * segments_a_cycle(settings.segment.seconds) * settings.segment.chunks
+
+
+def segments_a_cycle(seconds: float) -> float:
+    """E[ceil(d / seconds)] = Σ P(d > j · seconds), j from 0, for log-normal durations d."""
+    scores = [(math.log(j * seconds) - LOG_SECONDS_MEAN) / LOG_SECONDS_STD for j in range(1, 50)]
+    return 1 + sum(math.erfc(score / math.sqrt(2)) / 2 for score in scores)
+
+
+@lru_cache
+def step_seconds(width: float, table1: str, bands: int, frames: int, accelerator: str) -> float:
+    """Seconds an item takes forward and backward, measured on one small batch after another that warms up."""
+    device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(device)
+    pictures = torch.zeros(MEASURED_ITEMS, 1, bands, frames, device=device)
+    target = torch.zeros(MEASURED_ITEMS, dtype=torch.long, device=device)
+    for _ in range(2):
+        start = time.perf_counter()
+        focal_loss(network(pictures), target, 1.0).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    return seconds / MEASURED_ITEMS
+
+
+def _words(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
+    return "a minute" if seconds > 30 else "half a minute"

@@ -1,0 +1,1 @@
+"""Recordings and annotations -> the table of cycles, their splits, their waveforms on disk."""

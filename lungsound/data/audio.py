@@ -1,0 +1,118 @@
+"""WAV files -> mono float32 samples, at the rate asked for.
+
+soundfile returns what it finds: a truncated file is silently short and a header-only one has 0 frames. So the chunks
+are walked here first, what the header promises is compared with what the file holds, and soundfile decodes the rest.
+"""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from lungsound.errors import DataError
+
+# Written by programs that stream to a pipe and cannot go back to fill in the size.
+UNKNOWN_SIZES = (0, 0xFFFFFFFF)
+# Chunk names that may follow an odd chunk whose writer forgot the padding byte.
+USUAL_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST")
+
+
+def read_wav(path: Path) -> tuple[NDArray[np.float32], int, str]:
+    """The samples [n] of a WAV file mixed down to mono, its rate in Hz, and a note ("" when there is nothing to say).
+
+    16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises DataError, one line
+    that names the file and what is wrong, where it is empty, truncated, header only, not a WAV, or holds NaN or
+    infinity.
+    """
+    path = Path(path)
+    try:
+        return decode_wav(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path.name}: {error}") from error
+
+
+def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
+    """As `read_wav`, from a file's bytes. Raises ValueError with what is wrong."""
+    wav, notes = _checked(content)
+    try:
+        samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"cannot be decoded: {error.error_string}") from error
+    if not len(samples):
+        raise ValueError("holds no audio: not one whole sample after its header")
+    finite = np.isfinite(samples).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise ValueError(
+            f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first is sample {first} "
+            f"({first / rate_hz:.3f} s): {samples[first].tolist()}"
+        )
+    if samples.shape[1] > 1:
+        notes.append(f"{samples.shape[1]} channels mixed down to one (their mean)")
+    return samples.mean(axis=1, dtype=np.float32), rate_hz, "; ".join(notes)
+
+
+def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe; unchanged at the same rate."""
+    if from_hz == to_hz:
+        return samples
+    resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
+    return resampled
+
+
+def _checked(content: bytes) -> tuple[bytes, list[str]]:
+    """A plain WAV of the same format and audio, and notes. Raises ValueError where the file is not whole."""
+    if not content:
+        raise ValueError("empty, 0 bytes, expected a WAV file")
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        raise ValueError(f"not a WAV file: it begins with {content[:12]!r}, expected b'RIFF....WAVE'")
+    chunks = _chunks(content)
+    if b"fmt " not in chunks or chunks[b"fmt "][1] < 16 or sum(chunks[b"fmt "]) > len(content):
+        raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in its {len(content)} bytes")
+    if b"data" not in chunks:
+        raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
+    _, channels, rate_hz = struct.unpack_from("<HHI", content, chunks[b"fmt "][0])
+    if not channels or not rate_hz:
+        raise ValueError(f"damaged header: {channels} channels at {rate_hz} Hz")
+    start, promised = chunks[b"data"]
+    there = len(content) - start
+    notes = []
+    if promised in UNKNOWN_SIZES and there and not _ends_in_chunks(content, start + promised):
+        notes.append(
+            f"its header leaves the length open ({promised:#x}): all {there} bytes after it are taken as audio"
+        )
+        promised = there
+    if not promised or not there:
+        raise ValueError(f"header only: it promises {promised} bytes of audio, {there} are there")
+    if promised > there:
+        raise ValueError(f"truncated: its header promises {promised} bytes of audio, {there} are there")
+    parts = [_chunk(name, content, *chunks[name]) for name in (b"fmt ", b"fact") if name in chunks]
+    body = b"WAVE" + b"".join(parts) + _chunk(b"data", content, start, promised)
+    return b"RIFF" + struct.pack("<I", len(body)) + body, notes
+
+
+def _chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[int, int]]:
+    """The first chunk of each name from `offset` on: where its content starts, and the size its header gives."""
+    chunks: dict[bytes, tuple[int, int]] = {}
+    while offset + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, offset)
+        chunks.setdefault(name, (offset + 8, size))
+        end = offset + 8 + size
+        offset = end if content[end : end + 4] in USUAL_CHUNKS else end + size % 2
+    return chunks
+
+
+def _ends_in_chunks(content: bytes, offset: int) -> bool:
+    """Whether what follows `offset` is a row of usual chunks up to the file's end, and so no audio."""
+    following = _chunks(content, offset)
+    return bool(following) and all(name in USUAL_CHUNKS for name in following)
+
+
+def _chunk(name: bytes, content: bytes, start: int, size: int) -> bytes:
+    return struct.pack("<4sI", name, size) + content[start : start + size] + b"\0" * (size % 2)

@@ -1,0 +1,148 @@
+"""The waveform store: every recording decoded and resampled once, in one memory-mapped file that all runs share."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from lungsound.data.audio import read_wav, resample
+from lungsound.data.icbhi import Recording
+from lungsound.errors import DamagedFileError, DataError
+from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, write_file
+
+LAYOUT = 1  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
+WAVEFORMS, INDEX = "waveforms.f32", "index.json"
+
+
+class StoredRecording(TypedDict):
+    """Where a recording's samples lie in the store, its length and rate as recorded, and what there is to say."""
+
+    offset: int  # first sample, in the store's samples
+    samples: int  # at the store's rate
+    seconds: float  # of the audio file
+    rate_hz: int  # of the audio file
+    note: str
+    problem: str  # "" or why it could not be read; then samples is 0
+
+
+@dataclass(eq=False)
+class WaveformStore:
+    """Resampled mono waveforms of a set of recordings, one after the other; cheap to pickle for DataLoader workers."""
+
+    folder: Path
+    fingerprint: str
+    sample_rate: int
+    recordings: dict[str, StoredRecording]
+    _samples: np.memmap | None = field(default=None, repr=False)
+
+    @property
+    def samples(self) -> np.memmap:
+        """All samples, float32 [sum of the recordings' samples], read-only, mapped on first use in each process."""
+        if self._samples is None:
+            self._samples = np.memmap(self.folder / WAVEFORMS, dtype="<f4", mode="r")
+        return self._samples
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memmap is a copy of all it maps: each worker would be sent the whole database.
+        return {**self.__dict__, "_samples": None}
+
+
+def open_store(recordings: Sequence[Recording], sample_rate: int, store_dir: Path) -> WaveformStore:
+    """The waveforms of `recordings` at `sample_rate` Hz, from `store_dir`, or decoded into it now.
+
+    Two processes that ask at once build it once. A recording that cannot be read stays in the index with its problem.
+    Raises DataError where the store cannot be written.
+    """
+    recordings = sorted(recordings, key=lambda recording: recording.name)
+    fingerprint = key_of([LAYOUT, [[recording.name, _digest(recording.audio)] for recording in recordings]])
+    folder = Path(store_dir).absolute() / "waveforms" / f"{fingerprint}-{sample_rate}"
+    try:
+        index = _read_index(folder) or _build_once(recordings, sample_rate, folder)
+    except OSError as error:
+        raise DataError(f"The waveform store {folder} cannot be used: {error.strerror} (store_dir)") from error
+    return WaveformStore(folder, fingerprint, sample_rate, index)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _read_index(folder: Path) -> dict[str, StoredRecording] | None:
+    """The index of a whole store, or None where there is none or a file of it does not match its checksum."""
+    try:
+        index: dict[str, StoredRecording] = json.loads(read_file(folder / INDEX))
+        expected = checksum_path(folder / WAVEFORMS).read_text().partition(" ")[0]
+        with (folder / WAVEFORMS).open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == expected
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    return index if whole else None
+
+
+def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+    with locked(folder.with_name(folder.name + ".lock")):
+        if index := _read_index(folder):  # another process was faster
+            return index
+        building = folder.with_name(f".{folder.name}.building")
+        for leftover in (building, folder):  # of a build that died, of a store found damaged
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        building.mkdir(parents=True)
+        index = _build(recordings, sample_rate, building)
+        building.rename(folder)
+    return index
+
+
+def _build(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+    index: dict[str, StoredRecording] = {}
+    offset = 0
+    digest = hashlib.sha256()
+    with (folder / WAVEFORMS).open("wb") as file:
+        for recording in track(recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)):
+            waveform, entry = _decode(recording.audio, sample_rate, offset)
+            content = waveform.astype("<f4").tobytes()
+            file.write(content)
+            digest.update(content)
+            index[recording.name] = entry
+            offset += entry["samples"]
+        file.flush()
+        os.fsync(file.fileno())
+    checksum_path(folder / WAVEFORMS).write_text(f"{digest.hexdigest()}  {WAVEFORMS}\n")
+    write_file(folder / INDEX, canonical_json(index))
+    return index
+
+
+def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, StoredRecording]:
+    try:
+        samples, rate_hz, note = read_wav(audio)
+    except DataError as error:
+        nothing = np.zeros(0, dtype=np.float32)
+        return nothing, {
+            "offset": offset,
+            "samples": 0,
+            "seconds": 0.0,
+            "rate_hz": 0,
+            "note": "",
+            "problem": str(error),
+        }
+    waveform = resample(samples, rate_hz, sample_rate)
+    return waveform, {
+        "offset": offset,
+        "samples": len(waveform),
+        "seconds": len(samples) / rate_hz,
+        "rate_hz": rate_hz,
+        "note": note,
+        "problem": "",
+    }

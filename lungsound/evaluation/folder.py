@@ -1,0 +1,63 @@
+"""A run's folder: everything a run leaves, enough to make every score, table and figure again without training."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lungsound.evaluation.predictions import read_predictions, write_predictions
+from lungsound.files import canonical_json, is_whole, read_file, write_file
+
+
+class RunFolder:
+    """config.yaml, facts.json, split.csv, history.jsonl, predictions.parquet, scores.json, report.md, figures/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """The report is written last."""
+        return all(is_whole(self.path / name) for name in ("predictions.parquet", "scores.json", "report.md"))
+
+    def clear(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        write_file(self.path / name, text.encode())
+
+    def read_text(self, name: str) -> str:
+        return read_file(self.path / name).decode()
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_text(name))
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """Every metric with its epoch, one line an epoch."""
+        self.write_text("history.jsonl", "".join(canonical_json(line).decode() + "\n" for line in history))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        if not is_whole(self.path / "history.jsonl"):
+            return []
+        return [json.loads(line) for line in self.read_text("history.jsonl").splitlines()]
+
+    def write_predictions(self, table: pd.DataFrame) -> None:
+        write_predictions(table, self.path / "predictions.parquet")
+
+    def read_predictions(self) -> pd.DataFrame:
+        return read_predictions(self.path / "predictions.parquet")
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        write_file(self.path / "figures" / f"{name}.png", buffer.getvalue())
+
+    def figures(self) -> list[Path]:
+        return sorted((self.path / "figures").glob("*.png"))

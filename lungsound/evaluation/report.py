@@ -1,0 +1,101 @@
+"""A run's scores as a table for the console and as a report for the run's folder."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+SET_NAMES = {"val": "validation", "test": "test"}
+COLUMNS = {
+    "four_class": {
+        "specificity": "Sp",
+        "sensitivity_4": "Se 4",
+        "sensitivity_2": "Se 2",
+        "score_4": "4-class",
+        "score_2": "2-class",
+    },
+    "two_class": {"specificity": "Sp", "sensitivity_2": "Se 2", "score_2": "2-class"},
+}
+LEGEND = "Sp: specificity. Se: sensitivity. 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
+NAME_WIDTH, NUMBER_WIDTH = 18, 8
+
+
+def scores_table(summary: dict[str, Any], heading: str) -> str:
+    """The scores of `summarize` for the console, at most 100 columns wide.
+
+    One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the single member that
+    is best on validation; validation on the left, test on the right.
+    """
+    columns = COLUMNS[summary["task"]]
+    block = NUMBER_WIDTH * len(columns)
+    rule = "-" * (NAME_WIDTH + len(SET_NAMES) * block + 1)
+    lines = [
+        heading,
+        "",
+        " " * NAME_WIDTH + " ".join(f"{name:^{block}}" for name in SET_NAMES.values()).rstrip(),
+        " " * NAME_WIDTH + " ".join("".join(f"{name:>{NUMBER_WIDTH}}" for name in columns.values()) for _ in SET_NAMES),
+    ]
+    for group in _rows(summary):
+        lines.append(rule)
+        for name, entry in group:
+            numbers = ("".join(f"{cell:>{NUMBER_WIDTH}}" for cell in _cells(entry[key], columns)) for key in SET_NAMES)
+            lines.append(f"{name:<{NAME_WIDTH}}" + " ".join(numbers))
+    return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
+
+
+def report_markdown(summary: dict[str, Any], facts: Mapping[str, str], heading: str, figures: Sequence[str]) -> str:
+    """The run's `report.md`: what was run (`facts`), its result, all scores, and the figures (paths from it)."""
+    columns = COLUMNS[summary["task"]]
+    names = [f"{SET_NAMES[key]} {name}" for key in SET_NAMES for name in columns.values()]
+    scores = [
+        [name, *(cell for key in SET_NAMES for cell in _cells(entry[key], columns))]
+        for group in _rows(summary)
+        for name, entry in group
+    ]
+    parts = [
+        f"# {heading}",
+        _result(summary),
+        *_notes(summary),
+        _markdown_table(["", ""], facts.items()),
+        "## Scores",
+        _markdown_table(["", *names], scores),
+        LEGEND,
+        *(["## Figures"] if figures else []),
+        *(f"![{figure}]({figure})" for figure in figures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(summary: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
+    single = summary["single"]
+    return [
+        [(f"member {entry['member']}", entry) for entry in summary["members"]],
+        [(f"ensemble of {entry['members']}", entry) for entry in summary["ensemble"]],
+        [(f"single: member {single['member']}", single)],
+    ]
+
+
+def _cells(scores: Mapping[str, float | None], columns: Mapping[str, str]) -> list[str]:
+    return ["-" if scores[name] is None else f"{scores[name]:.3f}" for name in columns]
+
+
+def _result(summary: dict[str, Any]) -> str:
+    ensemble, single = summary["ensemble"][-1], summary["single"]
+    scores = {name: label for name, label in COLUMNS[summary["task"]].items() if name.startswith("score")}
+    parts = (
+        f"{label} score {_cells(ensemble['test'], {name: label})[0]} (single member "
+        f"{single['member']}, chosen on validation: {_cells(single['test'], {name: label})[0]})"
+        for name, label in scores.items()
+    )
+    return f"Test, ensemble of {ensemble['members']}: {'; '.join(parts)}."
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    return [
+        f"No cycle of the class {', '.join(classes)} in the {SET_NAMES[key]} set: its scores are over the others."
+        for key, classes in summary["missing"].items()
+        if classes
+    ]
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

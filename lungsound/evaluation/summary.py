@@ -1,0 +1,127 @@
+"""Every score of a run from its predictions table alone (the columns of `predictions.parquet`)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lungsound.data.labels import LABELS, TWO_CLASS_LABELS
+from lungsound.errors import DataError
+from lungsound.scoring.probabilities import ensemble_probabilities
+from lungsound.scoring.scores import confusion_matrix, icbhi_scores, missing_classes
+
+SETS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """One set's answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in their order."""
+
+    truth: torch.Tensor
+    probabilities: torch.Tensor
+
+    def confusion(self, members: slice) -> torch.Tensor:
+        predicted = ensemble_probabilities(self.probabilities[members]).argmax(dim=1)
+        return confusion_matrix(self.truth, predicted, self.probabilities.shape[2])
+
+
+def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Scores of every member, of the ensembles of the first m members and of the best single member.
+
+    `predictions` has one row per cycle and member, in any order. The result holds plain numbers, lists and
+    strings; a score that is undefined (no cycle to count) is None:
+
+    - `task`: four_class or two_class; `labels`: the classes in the order of rows and columns.
+    - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val` and `test` are the
+      scores of `icbhi_scores`.
+    - `single`: {member, val, test} of the member with the best score on validation, the earliest on a tie. The
+      score is the task's own: score_4, or score_2 for two classes. The test set has no say in it.
+    - `confusion`: test, all members: ensemble_4 (absent for two classes) and ensemble_2, rows are the truth.
+    - `missing`: {val, test}: the classes without a cycle in that set.
+
+    Raises DataError where a cycle lacks a member, has one twice, or where members disagree about its label.
+    """
+    labels = _labels(predictions)
+    votes = {name: _votes(predictions[predictions["set"] == name], labels, _members(predictions)) for name in SETS}
+    members = [
+        {"member": member, **{name: _scores(votes[name].confusion(slice(place, place + 1))) for name in SETS}}
+        for place, member in enumerate(_members(predictions))
+    ]
+    ensemble = [
+        {"members": m, **{name: _scores(votes[name].confusion(slice(0, m))) for name in SETS}}
+        for m in range(1, len(members) + 1)
+    ]
+    everyone = slice(None)
+    return {
+        "task": "four_class" if labels == LABELS else "two_class",
+        "labels": list(labels),
+        "members": members,
+        "ensemble": ensemble,
+        "single": _best_on_validation(members),
+        "confusion": _confusions(votes["test"].confusion(everyone)),
+        "missing": {name: list(missing_classes(votes[name].confusion(everyone))) for name in SETS},
+    }
+
+
+def _labels(predictions: pd.DataFrame) -> tuple[str, ...]:
+    for labels in (LABELS, TWO_CLASS_LABELS):
+        if {f"p_{label}" for label in labels} <= set(predictions.columns):
+            return tuple(labels)
+    raise DataError(
+        f"Expected the predictions to have the columns p_{' p_'.join(LABELS)} or p_{' p_'.join(TWO_CLASS_LABELS)}, "
+        f"but got {' '.join(map(str, predictions.columns))}."
+    )
+
+
+def _members(predictions: pd.DataFrame) -> list[int]:
+    members = sorted({int(member) for member in predictions["member"]})
+    if not members:
+        raise DataError("Expected at least one row of predictions, but got none.")
+    return members
+
+
+def _votes(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> _Votes:
+    """One set's rows as tensors, in an order that is the table's content's and not its rows'."""
+    rows = rows.sort_values(["recording", "cycle", "member"], kind="stable")
+    if len(rows) % len(members):
+        raise DataError(f"Expected every cycle to have the members {members}, but some lack one or have one twice.")
+    shape = (-1, len(members))
+    for column in ("recording", "cycle", "label"):
+        values = rows[column].to_numpy(dtype=object).reshape(shape)
+        if (values != values[:, :1]).any():
+            raise DataError(f"Expected every cycle to have one {column} for the members {members}, but some have more.")
+    if (rows["member"].to_numpy().reshape(shape) != np.array(members)).any():
+        raise DataError(f"Expected every cycle to have the members {members}, but some lack one or have one twice.")
+    unknown = sorted(set(rows["label"]) - set(labels))
+    if unknown:
+        raise DataError(
+            f"Expected every label to be one of {', '.join(labels)}, but got {', '.join(map(str, unknown))}."
+        )
+    number = {label: place for place, label in enumerate(labels)}
+    truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
+    probabilities = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
+    return _Votes(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
+
+
+def _scores(confusion: torch.Tensor) -> dict[str, float | None]:
+    scores = {name: float(value) for name, value in icbhi_scores(confusion).items()}
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _best_on_validation(members: list[dict[str, Any]]) -> dict[str, Any]:
+    name = "score_4" if "score_4" in members[0]["val"] else "score_2"
+    scores = [entry["val"][name] for entry in members]
+    defined = [-math.inf if score is None else score for score in scores]
+    return dict(members[defined.index(max(defined))])  # index finds the first of equals
+
+
+def _confusions(confusion: torch.Tensor) -> dict[str, list[list[int]]]:
+    if len(confusion) == len(TWO_CLASS_LABELS):
+        return {"ensemble_2": confusion.tolist()}
+    normal, abnormal = confusion[:1], confusion[1:]
+    both = [[int(rows[:, 0].sum()), int(rows[:, 1:].sum())] for rows in (normal, abnormal)]
+    return {"ensemble_4": confusion.tolist(), "ensemble_2": both}

@@ -1,0 +1,1 @@
+"""Chunk probabilities to cycles, ensembles, confusion matrices and scores. Pure arithmetic."""

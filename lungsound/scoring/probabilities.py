@@ -1,0 +1,33 @@
+"""Averages of class probabilities: over the chunks of a cycle, and over the members of an ensemble."""
+
+import torch
+from torch import Tensor
+
+
+def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Tensor:
+    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of each cycle.
+
+    `cycle` [n] int64 says whose chunk each row is. Raises ValueError for a cycle without a chunk.
+    """
+    return cycle_means(*cycle_sums(probabilities, cycle, cycles))
+
+
+def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tensor, Tensor]:
+    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up over batches."""
+    zeros = torch.zeros(cycles, probabilities.shape[-1], dtype=torch.float64, device=probabilities.device)
+    return zeros.index_add(0, cycle, probabilities.double()), torch.bincount(cycle, minlength=cycles)
+
+
+def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
+    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle without a chunk."""
+    missing = (chunks == 0).nonzero().flatten().tolist()
+    if missing:
+        raise ValueError(
+            f"Expected a chunk of every cycle, but {len(missing)} of {len(chunks)} have none: first {missing[0]}"
+        )
+    return sums / chunks[:, None]
+
+
+def ensemble_probabilities(members: Tensor) -> Tensor:
+    """The mean [n, K], float64, over the members [M, n, K] of an ensemble."""
+    return members.double().mean(0)

@@ -1,0 +1,31 @@
+"""Triangular mel filter banks. The only module that imports torchaudio."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchaudio.functional import melscale_fbanks
+
+
+def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: int) -> Tensor:
+    """The bank [n_mels, n_fft // 2 + 1] of triangles between `f_min` and `f_max` in Hz: HTK mel scale, peak 1."""
+    bank: Tensor = melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk")
+    return bank.T.contiguous()
+
+
+def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
+    """The corner frequencies [n_mels + 2] in Hz, evenly spaced in mel = 2595 · log10(1 + f / 700).
+
+    Band i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
+    """
+    low, high = 2595 * np.log10(1 + np.array([f_min, f_max]) / 700)
+    corners = 700 * (10 ** (np.linspace(low, high, n_mels + 2) / 2595) - 1)
+    return torch.from_numpy(corners).float()
+
+
+def triangles(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+    """Banks [..., n_mels, n_fft // 2 + 1] with peak 1 from rising corner frequencies [..., n_mels + 2] in Hz."""
+    bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device) * (sample_rate / n_fft)
+    left, peak, right = (corners[..., start : start + corners.shape[-1] - 2, None] for start in range(3))
+    rise = (bins - left) / (peak - left)
+    fall = (right - bins) / (right - peak)
+    return torch.minimum(rise, fall).clamp_(min=0)

@@ -1,0 +1,112 @@
+"""Sends a run's folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
+
+from lungsound.errors import LungsoundError
+from lungsound.evaluation.folder import RunFolder
+
+FOLDER_TAG = "lungsound.folder"
+BATCH = 1000  # metrics MLflow takes in one call
+
+
+class MlflowView:
+    """One MLflow run that shows one run's folder."""
+
+    def __init__(self, uri: str, experiment: str, folder: RunFolder, name: str, tags: dict[str, str], anew: bool) -> None:
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self.folder = folder
+        try:
+            self.client = MlflowClient(tracking_uri=uri)
+            experiment_id = self._experiment(experiment)
+            run = None if anew else self._existing(experiment_id)
+            if run is None:
+                tags = {**tags, FOLDER_TAG: str(folder.path.resolve())}
+                run = self.client.create_run(experiment_id, tags=tags, run_name=name)
+        except MlflowException as error:
+            raise LungsoundError(f"tracking.uri={uri}: MLflow cannot be used there: {error.message}") from error
+        self.run_id, self.status = run.info.run_id, run.info.status
+        self.params = set(run.data.params)
+        self.sent: dict[str, set[int]] = defaultdict(set)
+        for metric in run.data.metrics:
+            self.sent[metric] = {point.step for point in self.client.get_metric_history(self.run_id, metric)}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show the run as running inside, and as what it came to afterwards."""
+        self.client.update_run(self.run_id, status="RUNNING")
+        try:
+            yield
+        except BaseException as error:
+            self.client.set_terminated(self.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
+    def send_facts(self) -> None:
+        """facts.json as params; a param is written once, so only new ones go."""
+        facts = {name: value for name, value in self.folder.read_json("facts.json").items() if name not in self.params}
+        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in facts.items()])
+        self.params |= set(facts)
+
+    def send_history(self) -> None:
+        """history.jsonl as metrics, step = epoch."""
+        skipped = ("epoch", "period")
+        self._send([
+            (name, value, line["epoch"]) for line in self.folder.read_history() for name, value in line.items() if name not in skipped
+        ])  # fmt: skip
+
+    def send_all(self, weights: list[Path]) -> None:
+        """The finished folder: what is not there yet, every file, and the members' weights where they are wanted."""
+        if self.status == "FINISHED":
+            return
+        self.send_facts()
+        self.send_history()
+        self._send(score_metrics(self.folder.read_json("scores.json")["scores"]))
+        self.client.log_artifacts(self.run_id, str(self.folder.path))
+        for path in weights:
+            self.client.log_artifact(self.run_id, str(path), "snapshots")
+        self.client.set_terminated(self.run_id, "FINISHED")
+
+    def _send(self, points: list[tuple[str, float | None, int]]) -> None:
+        now = int(time.time() * 1000)
+        new = [
+            Metric(name, float(value), now, step)
+            for name, value, step in points
+            if value is not None and step not in self.sent[name]
+        ]
+        for start in range(0, len(new), BATCH):
+            self.client.log_batch(self.run_id, metrics=new[start : start + BATCH])
+        for metric in new:
+            self.sent[metric.key].add(metric.step)
+
+    def _experiment(self, name: str) -> str:
+        experiment = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else self.client.create_experiment(name))
+
+    def _existing(self, experiment_id: str) -> Run | None:
+        path = str(self.folder.path.resolve()).replace("'", "\\'")
+        runs = self.client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{path}'", max_results=1)
+        return runs[0] if runs else None
+
+
+def score_metrics(scores: dict[str, Any]) -> list[tuple[str, float | None, int]]:
+    """(name, value, step) of a summary's scores, under the names that others rely on."""
+    points: list[tuple[str, float | None, int]] = []
+    kinds = [name for name in ("score_4", "score_2") if name in scores["ensemble"][0]["test"]]
+    for row in scores["members"]:
+        points += [(f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"]) for part in ("val", "test")]
+    for row in scores["ensemble"]:
+        points += [(f"ensemble/test_{kind}", row["test"][kind], row["members"]) for kind in kinds]
+    final = scores["ensemble"][-1]["test"]
+    points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
+    points += [(f"test/single_{kind}", scores["single"]["test"][kind], 0) for kind in kinds]
+    return points

@@ -1,0 +1,238 @@
+"""Cycles in, batches of waveforms out: what a worker does, so that the device gets whole batches to turn into pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lungsound.data.store import WaveformStore
+from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
+from lungsound.signal.draws import generator
+from lungsound.signal.segments import cut_segment, segment_count
+from lungsound.signal.stretch import stretched_samples, time_stretch
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a cycle becomes items: segments of `length` samples, completed by `padding`, of `frames` frames in `chunks` parts."""
+
+    length: int
+    padding: str
+    frames: int
+    chunks: int
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The copies of the training cycles (the paper's II.B), and whether training pictures are rolled."""
+
+    stretch: str
+    stretch_rate: tuple[float, float]
+    vtlp_copies: dict[str, int]
+    vtlp_alpha: tuple[float, float]
+    vtlp_f_hi: tuple[float, float]
+    redraw: str
+    roll: bool
+
+    def epoch_of_draws(self, epoch: int) -> int:
+        """The epoch that draws of copies depend on: every one's own, or one for all (`redraw="once"`)."""
+        return epoch if self.redraw == "epoch" else 0
+
+
+class TrainingBatches(Dataset[Batch]):
+    """The batches of one epoch, in their order. Item = one chunk of one segment of one copy.
+
+    Everything random is a function of (seed, purpose, cycle, copy, segment, epoch); see `signal.draws`. A batch has
+    waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll [B] (frames), chunk [B] and
+    target [B].
+    """
+
+    def __init__(
+        self,
+        cycles: pd.DataFrame,
+        store: WaveformStore,
+        cutting: Cutting,
+        augmentation: Augmentation,
+        stretched: dict[int, NDArray[np.float32]],
+        batch_size: int,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self.store, self.cutting, self.augmentation = store, cutting, augmentation
+        self.stretched, self.seed, self.epoch = stretched, seed, epoch
+        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
+        self.keys = [int(key) for key in cycles["key"]]
+        self.targets = cycles["target"].to_numpy()
+        plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
+        self.rows, self.copies = plan["row"].to_numpy(), plan["copy"].to_numpy()
+        self.is_stretched, self.is_warped = plan["stretched"].to_numpy(), plan["warped"].to_numpy()
+        self.items = self._items()
+        order = generator(seed, "order", epoch).permutation(len(self.items))
+        self.batches = split_batches(self.items[order], batch_size)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        items = self.batches[number]
+        warps = np.array([self._warp(copy) for copy in items[:, 0]], dtype=np.float32)
+        return {
+            "waveforms": torch.from_numpy(np.stack([self._segment(copy, segment) for copy, segment, _ in items])),
+            "alpha": torch.from_numpy(warps[:, 0]),
+            "f_hi": torch.from_numpy(warps[:, 1]),
+            "roll": torch.tensor([self._roll(copy, segment) for copy, segment, _ in items]),
+            "chunk": torch.from_numpy(items[:, 2]),
+            "target": torch.from_numpy(self.targets[self.rows[items[:, 0]]]),
+        }
+
+    def _items(self) -> NDArray[np.int64]:
+        """All items of the epoch [n, 3]: row of the copies' plan, segment, chunk."""
+        counts = [segment_count(self._length(copy), self.cutting.length) for copy in range(len(self.rows))]
+        return np.array(
+            [
+                (copy, segment, chunk)
+                for copy, segments in enumerate(counts)
+                for segment in range(segments)
+                for chunk in range(self.cutting.chunks)
+            ],
+            dtype=np.int64,
+        )
+
+    def _length(self, copy: int) -> int:
+        row = self.rows[copy]
+        length = int(self.ends[row] - self.starts[row])
+        return stretched_samples(length, self._rate(row)) if self.is_stretched[copy] else length
+
+    def _waveform(self, copy: int) -> NDArray[np.float32]:
+        row = self.rows[copy]
+        if self.is_stretched[copy] and row in self.stretched:
+            return self.stretched[row]
+        waveform = self.store.samples[self.starts[row] : self.ends[row]]
+        if self.is_stretched[copy]:
+            waveform = time_stretch(waveform, self._rate(row), self.augmentation.stretch)
+        return waveform
+
+    def _segment(self, copy: int, segment: int) -> NDArray[np.float32]:
+        return cut_segment(self._waveform(copy), segment, self.cutting.length, self.cutting.padding)
+
+    def _rate(self, row: int) -> float:
+        epoch = self.augmentation.epoch_of_draws(self.epoch)
+        return draw_rate(self.seed, self.keys[row], epoch, self.augmentation.stretch_rate)
+
+    def _warp(self, copy: int) -> tuple[float, float]:
+        settings = self.augmentation
+        if not self.is_warped[copy]:
+            return 1.0, settings.vtlp_f_hi[0]
+        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
+        epoch = settings.epoch_of_draws(self.epoch)
+        return draw_warp(self.seed, key, number, epoch, settings.vtlp_alpha, settings.vtlp_f_hi)
+
+    def _roll(self, copy: int, segment: int) -> int:
+        if not self.augmentation.roll:
+            return 0
+        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
+        return draw_roll(self.seed, key, number, int(segment), self.epoch, self.cutting.frames)
+
+
+class EvaluationBatches(Dataset[Batch]):
+    """All segments of the cycles, in order: waveforms [B, L], target [B], cycle [B] (row of the given table)."""
+
+    def __init__(self, cycles: pd.DataFrame, store: WaveformStore, cutting: Cutting, batch_size: int) -> None:
+        self.store, self.cutting = store, cutting
+        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
+        self.targets = cycles["target"].to_numpy()
+        counts = [segment_count(int(n), cutting.length) for n in self.ends - self.starts]
+        segments = [(row, segment) for row, count in enumerate(counts) for segment in range(count)]
+        self.batches = [segments[i : i + batch_size] for i in range(0, len(segments), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        batch = self.batches[number]
+        rows = np.array([row for row, _ in batch])
+        waveforms = [
+            cut_segment(self.store.samples[self.starts[row] : self.ends[row]], segment, self.cutting.length, self.cutting.padding)
+            for row, segment in batch
+        ]  # fmt: skip
+        return {
+            "waveforms": torch.from_numpy(np.stack(waveforms)),
+            "target": torch.from_numpy(self.targets[rows]),
+            "cycle": torch.from_numpy(rows),
+        }
+
+
+class CyclesDataModule(pl.LightningDataModule):
+    """The three sets of one split. `cycles` needs the columns of `data.database`, `set` and `target` (class number)."""
+
+    def __init__(
+        self,
+        cycles: pd.DataFrame,
+        store: WaveformStore,
+        cutting: Cutting,
+        augmentation: Augmentation,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.cycles = {name: rows.reset_index(drop=True) for name, rows in cycles.groupby("set")}
+        self.store, self.cutting, self.augmentation = store, cutting, augmentation
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.stretched: dict[int, NDArray[np.float32]] | None = None
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The coming epoch's batches: Lightning asks anew every epoch (`reload_dataloaders_every_n_epochs=1`)."""
+        assert self.trainer is not None
+        return self._loader(self.training_batches(self.trainer.current_epoch + 1))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_loader("val")
+
+    def evaluation_loader(self, name: str) -> DataLoader[Batch]:
+        return self._loader(EvaluationBatches(self.cycles[name], self.store, self.cutting, self.batch_size))
+
+    def training_batches(self, epoch: int) -> TrainingBatches:
+        """Epochs count from 1."""
+        if self.stretched is None:
+            self.stretched = self._stretch_once()
+        return TrainingBatches(
+            self.cycles["train"], self.store, self.cutting, self.augmentation, self.stretched, self.batch_size, self.seed, epoch
+        )  # fmt: skip
+
+    def training_originals(self) -> Iterator[Tensor]:
+        """The waveforms [B, L] of the training cycles' own segments, for statistics of the training set alone."""
+        batches = EvaluationBatches(self.cycles["train"], self.store, self.cutting, self.batch_size)
+        return (batches[number]["waveforms"] for number in range(len(batches)))
+
+    def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
+        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=torch.cuda.is_available())
+
+    def _stretch_once(self) -> dict[int, NDArray[np.float32]]:
+        """Stretched waveforms by row where they stay the same all training long: a phase vocoder is too slow for every epoch."""
+        settings, cycles = self.augmentation, self.cycles["train"]
+        if settings.stretch == "none" or settings.redraw == "epoch":
+            return {}
+        plan = plan_copies(cycles, True, settings.vtlp_copies)
+        stretched = {}
+        for row in sorted(set(plan.loc[plan["stretched"], "row"])):
+            start, end, key = (int(cycles.at[row, name]) for name in ("start_sample", "end_sample", "key"))
+            rate = draw_rate(self.seed, key, 0, settings.stretch_rate)
+            stretched[row] = time_stretch(self.store.samples[start:end], rate, settings.stretch)
+        return stretched
+
+
+def split_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches of `batch_size` items; a last batch of one joins the one before: batch normalization refuses one alone."""
+    edges = list(range(batch_size, len(items), batch_size))
+    if edges and len(items) - edges[-1] == 1:
+        edges.pop()
+    return np.split(items, edges)

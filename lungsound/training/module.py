@@ -1,0 +1,91 @@
+"""The LightningModule: features, CNN, focal loss and schedule, one step for training, validation and prediction."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lungsound.scoring.metric import CycleScores
+from lungsound.signal.chunks import all_chunks, roll_and_chunk
+from lungsound.signal.features import Features
+from lungsound.training.annealing import Annealing
+from lungsound.training.cnn import CNN7
+from lungsound.training.datamodule import Batch
+from lungsound.training.losses import focal_loss
+
+
+class SnapshotTraining(pl.LightningModule):
+    """Trains `network` on the chunks that `features` makes of segments, at Eq. 1's learning rates.
+
+    Logs train/loss, val/loss and the validation scores of whole cycles (val/score_4, val/score_2, val/accuracy).
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        network: CNN7,
+        annealing: Annealing,
+        gamma: float,
+        chunks: int,
+        l2: float,
+        adam_eps: float,
+        validation_targets: Tensor,
+    ) -> None:
+        super().__init__()
+        self.features, self.network, self.annealing = features, network, annealing
+        self.gamma, self.chunks, self.l2, self.adam_eps = gamma, chunks, l2, adam_eps
+        self.validation_scores = CycleScores(validation_targets, network.classes)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight decay of 2λ."""
+        kernels = self.network.kernels()
+        decayed = {id(kernel) for kernel in kernels}
+        others = [parameter for parameter in self.network.parameters() if id(parameter) not in decayed]
+        groups = [{"params": kernels, "weight_decay": 2 * self.l2}, {"params": others}]
+        return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
+
+    def on_train_epoch_start(self) -> None:
+        """Eq. 1 by value, from the epoch alone: there is no scheduler whose state could be lost or run ahead."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        pictures = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+        logits = self.network(roll_and_chunk(pictures, batch["roll"], batch["chunk"], self.chunks).unsqueeze(1))
+        return self._loss("train", logits, batch["target"])
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        logits = self._evaluation_logits(batch)
+        self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
+        self.validation_scores.update(torch.softmax(logits.float(), 1), batch["cycle"].repeat_interleave(self.chunks))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.validation_scores.compute()
+        self.validation_scores.reset()
+        self.log_dict({f"val/{name}": value for name, value in scores.items() if name.startswith(("score", "accuracy"))})
+
+    def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
+        """Probabilities [B · chunks, K] and the cycle of each [B · chunks]."""
+        probabilities = torch.softmax(self._evaluation_logits(batch).float(), 1)
+        return probabilities, batch["cycle"].repeat_interleave(self.chunks)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a prediction needs: the network's weights and buffers and the features' statistics."""
+        return {"network": self.network.state_dict(), "features": self.features.state_dict()}
+
+    def load_snapshot(self, snapshot: dict[str, Any]) -> None:
+        self.network.load_state_dict(snapshot["network"])
+        self.features.load_state_dict(snapshot["features"])
+
+    def _evaluation_logits(self, batch: Batch) -> Tensor:
+        chunks = all_chunks(self.features(batch["waveforms"]), self.chunks)
+        logits: Tensor = self.network(chunks.flatten(0, 1).unsqueeze(1))
+        return logits
+
+    def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
+        loss = focal_loss(logits.float(), target, self.gamma)
+        self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss

@@ -1,0 +1,35 @@
+"""The snapshot callback: after every epoch, what the ensemble and a later start need."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from lungsound.training.module import SnapshotTraining
+from lungsound.training.trajectory import Trajectory
+
+
+class Snapshots(pl.Callback):
+    """Writes every epoch into the trajectory: its record, its snapshot where one is kept, then the resume point.
+
+    The order matters. A snapshot that came after its resume point would be lost by a death between the two; a resume
+    point from before the best weights are put back (`continue_from="best"`) would go on from other ones.
+    """
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self.trajectory, self.annealing = trajectory, trajectory.annealing
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, SnapshotTraining)
+        epoch = trainer.current_epoch + 1
+        self.trajectory.add_epoch(self._record(trainer, epoch), module.snapshot())
+        period = self.annealing.period_of(epoch)
+        if self.annealing.continue_from == "best" and epoch == self.annealing.last_epoch(period):
+            best = self.annealing.best_epoch(self.trajectory.history(epoch), period)
+            module.load_snapshot(self.trajectory.snapshot(best))
+        trainer.save_checkpoint(self.trajectory.resume_point(epoch))
+        self.trajectory.tidy(epoch)
+
+    def _record(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        place = {"epoch": epoch, "period": self.annealing.period_of(epoch), "lr": self.annealing.learning_rate(epoch)}
+        return place | metrics

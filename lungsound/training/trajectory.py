@@ -1,0 +1,125 @@
+"""The stored training path: per epoch what was logged, per period its snapshots, and the point to go on from."""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from lungsound.errors import DamagedFileError
+from lungsound.files import canonical_json, is_whole, locked, read_file, write_file
+from lungsound.training.annealing import MONITORS, Annealing
+
+Record = dict[str, Any]
+
+
+class Trajectory:
+    """A folder with one training path, as far as it has come. Runs of any number of periods share it.
+
+    resume-EPOCH.ckpt  Lightning's whole state after that epoch; the only word on how far the path has come
+    history.jsonl      one line an epoch
+    epoch-EPOCH.pt     the weights after an epoch that is the last of its period, or its best so far by any monitor
+    """
+
+    def __init__(self, folder: Path, annealing: Annealing) -> None:
+        self.folder, self.annealing = folder, annealing
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only process that trains on this path; wait for another one that does."""
+        with locked(self.folder.parent / f"{self.folder.name}.lock"):
+            yield
+
+    def epochs_done(self) -> int:
+        """The last epoch that a resume point, whole and with all that belongs to it, was written for; 0: none."""
+        points = sorted((self._epoch_of(path) for path in self.folder.glob("resume-*.ckpt")), reverse=True)
+        return next((epoch for epoch in points if self._is_whole(epoch)), 0)
+
+    def resume_point(self, epoch: int) -> Path:
+        return self.folder / f"resume-{epoch:04d}.ckpt"
+
+    def history(self, epochs: int) -> list[Record]:
+        """What was logged in the first `epochs` epochs."""
+        path = self.folder / "history.jsonl"
+        lines = read_file(path, sealed=True).splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines[:epochs]]
+
+    def snapshot(self, epoch: int) -> dict[str, Any]:
+        """The weights kept after `epoch`."""
+        return load_tensors(self.snapshot_path(epoch))
+
+    def snapshot_path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04d}.pt"
+
+    def add_epoch(self, record: Record, snapshot: dict[str, Any]) -> None:
+        """Store an epoch's record, and its weights where it is the last or so far the best of its period."""
+        epoch = record["epoch"]
+        history = [*self.history(epoch - 1), record]
+        if epoch in self._kept(history):
+            save_tensors(snapshot, self.snapshot_path(epoch))
+        write_file(self.folder / "history.jsonl", b"".join(canonical_json(line) + b"\n" for line in history), sealed=True)
+
+    def tidy(self, epoch: int) -> None:
+        """Once `epoch` has its resume point: drop older ones, and snapshots that are no longer the best of anything."""
+        kept = self._kept(self.history(epoch))
+        for path in self.folder.glob("epoch-*.pt"):
+            if self._epoch_of(path) not in kept:
+                path.unlink()
+        for path in self.folder.glob("resume-*.ckpt"):
+            if self._epoch_of(path) != epoch:
+                path.unlink()
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kept(self, history: list[Record]) -> set[int]:
+        """The epochs whose weights are needed, whatever a run selects: each period's last, and its best by every monitor."""
+        periods = {record["period"] for record in history}
+        last = {max(record["epoch"] for record in history if record["period"] == period) for period in periods}
+        return {epoch for epoch in last if epoch % self.annealing.period_epochs == 0} | {
+            self.annealing.best_epoch(history, period, monitor) for period in periods for monitor in MONITORS
+        }
+
+    def _is_whole(self, epoch: int) -> bool:
+        try:
+            history = self.history(epoch)
+        except DamagedFileError:
+            return False
+        return (
+            len(history) == epoch
+            and is_whole(self.resume_point(epoch), sealed=True)
+            and all(is_whole(self.snapshot_path(kept), sealed=True) for kept in self._kept(history))
+        )
+
+    @staticmethod
+    def _epoch_of(path: Path) -> int:
+        return int(path.stem.rpartition("-")[2])
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_file(path, buffer.getvalue(), sealed=True)
+
+
+def load_tensors(path: Path) -> Any:
+    """Plain containers of tensors, on the CPU; nothing in the file can run code."""
+    return torch.load(io.BytesIO(read_file(path, sealed=True)), map_location="cpu", weights_only=True)
+
+
+class SealedCheckpoints(CheckpointIO):
+    """Lightning's checkpoints through our one writing function: whole or not there, and checked when read."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save_tensors(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load_tensors(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+"""Averages and scores, by hand and against scikit-learn."""
+
+from math import isnan
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import confusion_matrix as reference
+
+from lungsound.scoring.metric import CycleScores
+from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
+from lungsound.scoring.scores import confusion_matrix, icbhi_scores, missing_classes
+
+RNG = np.random.default_rng(0)
+COUNTS = torch.tensor([[60, 10, 20, 10], [8, 30, 1, 1], [5, 2, 12, 1], [1, 3, 2, 4]])
+
+
+def answers(classes: int, number: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
+    truth, predicted = RNG.integers(classes, size=(2, number))
+    return torch.from_numpy(truth), torch.from_numpy(predicted)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_confusion_is_scikit_learns(classes: int) -> None:
+    truth, predicted = answers(classes)
+    confusion = confusion_matrix(truth, predicted, classes)
+    assert confusion.dtype == torch.int64
+    np.testing.assert_array_equal(confusion, reference(truth, predicted, labels=range(classes)))
+    # Classes that do not occur keep their row and column.
+    truth, predicted = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 0])
+    np.testing.assert_array_equal(
+        confusion_matrix(truth, predicted, classes), reference(truth, predicted, labels=range(classes))
+    )
+
+
+@pytest.mark.parametrize("wrong", [4, -1])
+def test_a_class_out_of_range_is_refused(wrong: int) -> None:
+    right, other = torch.tensor([0, 3]), torch.tensor([0, wrong])
+    for pair in ((right, other), (other, right)):
+        with pytest.raises(ValueError, match="from 0 to 3"):
+            confusion_matrix(*pair, 4)
+
+
+def test_scores_by_hand() -> None:
+    assert icbhi_scores(COUNTS) == pytest.approx(
+        {
+            "specificity": 60 / 100,
+            "sensitivity_4": (30 + 12 + 4) / 70,
+            "sensitivity_2": (70 - 8 - 5 - 1) / 70,  # any abnormal answer for any abnormal cycle
+            "score_4": (60 / 100 + 46 / 70) / 2,
+            "score_2": (60 / 100 + 56 / 70) / 2,
+            "accuracy": 106 / 170,
+        }
+    )
+    assert icbhi_scores(torch.tensor([[30, 10], [5, 15]])) == pytest.approx(
+        {"specificity": 0.75, "sensitivity_2": 0.75, "score_2": 0.75, "accuracy": 0.75}
+    )
+
+
+def test_scores_are_scikit_learns_recalls() -> None:
+    truth, predicted = answers(4)
+    scores = icbhi_scores(confusion_matrix(truth, predicted, 4))
+    assert scores["specificity"] == pytest.approx(recall_score(truth, predicted, labels=[0], average="micro"))
+    assert scores["sensitivity_4"] == pytest.approx(recall_score(truth, predicted, labels=[1, 2, 3], average="micro"))
+    assert scores["sensitivity_2"] == pytest.approx(recall_score(truth > 0, predicted > 0))
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+
+
+def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
+    truth, predicted = answers(4)
+    four = icbhi_scores(confusion_matrix(truth, predicted, 4))
+    two = icbhi_scores(confusion_matrix((truth > 0).long(), (predicted > 0).long(), 2))
+    for name in ("specificity", "sensitivity_2", "score_2"):
+        assert four[name] == two[name]
+
+
+def test_scores_over_what_is_there() -> None:
+    no_wheeze = COUNTS.clone()
+    no_wheeze[2] = 0
+    assert missing_classes(no_wheeze) == ("wheeze",)
+    assert icbhi_scores(no_wheeze)["sensitivity_4"] == 34 / 50
+    no_normal = COUNTS.clone()
+    no_normal[0] = 0
+    assert missing_classes(no_normal) == ("normal",)
+    scores = icbhi_scores(no_normal)
+    assert isnan(scores["specificity"])
+    assert (scores["score_4"], scores["score_2"]) == (46 / 70, 56 / 70)
+    only_normal = torch.tensor([[3, 1], [0, 0]])
+    assert missing_classes(only_normal) == ("abnormal",)
+    scores = icbhi_scores(only_normal)
+    assert isnan(scores["sensitivity_2"])
+    assert (scores["score_2"], scores["accuracy"]) == (0.75, 0.75)
+    empty = torch.zeros(4, 4, dtype=torch.int64)
+    assert missing_classes(empty) == ("normal", "crackle", "wheeze", "both")
+    assert all(isnan(value) for value in icbhi_scores(empty).values())
+    assert missing_classes(COUNTS) == ()
+
+
+def test_scores_of_another_number_of_classes_are_refused() -> None:
+    for shape in ((3, 3), (4, 2)):
+        with pytest.raises(ValueError, match="4 or 2 classes"):
+            icbhi_scores(torch.ones(shape, dtype=torch.int64))
+
+
+def test_a_cycle_of_several_segments_is_the_mean_of_all_its_chunks() -> None:
+    chunks = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75], [0.0, 1.0], [0.25, 0.75]])
+    owners = torch.tensor([1, 0, 1, 1, 1])  # cycle 1: two segments of two chunks, in any place of the batch
+    means = cycle_probabilities(chunks, owners, 2)
+    assert means.dtype == torch.float64
+    assert means.tolist() == [[1.0, 0.0], [0.25, 0.75]]
+
+
+def test_a_cycle_without_a_chunk_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 of 4 have none: first 1"):
+        cycle_probabilities(torch.ones(2, 4) / 4, torch.tensor([0, 2]), 4)
+
+
+def test_an_ensemble_is_the_mean_over_its_members() -> None:
+    members = torch.from_numpy(RNG.dirichlet(np.ones(4), size=(3, 10))).float()
+    expected = [[sum(float(member[n, k]) for member in members) / 3 for k in range(4)] for n in range(10)]
+    np.testing.assert_allclose(ensemble_probabilities(members), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("batch", [1, 7, 300])
+def test_the_metric_over_batches_is_the_function_over_all(batch: int, classes: int) -> None:
+    probabilities = torch.from_numpy(RNG.dirichlet(np.ones(classes), size=300)).float()
+    owners = torch.from_numpy(RNG.permutation(np.arange(300) % 40))
+    labels = torch.from_numpy(RNG.integers(classes, size=40))
+    metric = CycleScores(labels, classes)
+    for _ in range(2):  # a second epoch starts from nothing
+        for start in range(0, 300, batch):
+            metric.update(probabilities[start : start + batch], owners[start : start + batch])
+        means = cycle_probabilities(probabilities, owners, 40)
+        assert metric.compute() == icbhi_scores(confusion_matrix(labels, means.argmax(-1), classes))
+        metric.reset()
+    expected = [probabilities[owners == cycle].double().numpy().mean(0) for cycle in range(40)]
+    np.testing.assert_allclose(means, expected, rtol=1e-14)
+
+
+def test_two_processes_add_up() -> None:
+    labels = torch.tensor([0, 1, 2])
+    halves = [CycleScores(labels, 4), CycleScores(labels, 4)]
+    chunks, owners = torch.eye(4)[[0, 1, 3, 2, 2]], torch.tensor([0, 1, 1, 2, 2])
+    halves[0].update(chunks[:2], owners[:2])
+    halves[1].update(chunks[2:], owners[2:])
+    with pytest.raises(ValueError, match="1 of 3 have none: first 2"):
+        halves[0].compute()
+    halves[0].merge_state(halves[1])
+    assert halves[0].sums.tolist() == [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 2, 0]]
+    assert halves[0].compute()["accuracy"] == 1  # cycle 1 is a tie: the first class
