@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,8 @@ class Parts:
 
     database: Database
     cycles: pd.DataFrame  # those in a set: the database's columns, `set`, and `target` (class number)
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what a user should know of the database and the split
+    leak: str  # the line that stands beside every score
     annealing: Annealing
     datamodule: CyclesDataModule
     module: SnapshotTraining
@@ -47,7 +50,7 @@ def build(settings: Config) -> Parts:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
     features, segment, model = settings.features, settings.segment, settings.model
     database = build_database(settings)
-    cycles, notes = split_cycles(database, settings)
+    cycles, notes, leak = split_cycles(database, settings)
     annealing = Annealing(**vars(settings.annealing))
     length = round(segment.seconds * features.sample_rate)
     cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
@@ -60,13 +63,13 @@ def build(settings: Config) -> Parts:
     weights_seed = int(generator(settings.seed, "weights").integers(2**31))
     classes = settings.task.classes
     network = CNN7(classes, model.width, model.table1, model.bn_momentum, model.bn_eps, weights_seed)
-    targets = torch.from_numpy(datamodule.cycles["val"]["target"].to_numpy())
+    targets = torch.tensor(datamodule.cycles["val"]["target"].tolist())
     module = SnapshotTraining(
         pictures, network, annealing, settings.loss.gamma, segment.chunks, model.l2, model.adam_eps, targets
     )
     key = key_of(trajectory_identity(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return Parts(database, cycles, (*database.notes, *notes), annealing, datamodule, module, trajectory)
+    return Parts(database, cycles, (*database.notes, *notes), leak, annealing, datamodule, module, trajectory)
 
 
 def build_database(settings: Config) -> Database:
@@ -80,20 +83,21 @@ def build_database(settings: Config) -> Database:
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad, synthetic)
 
 
-def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The cycles that are in a set, with `set` and `target`, and what a user should know of the split."""
-    cycles, split, notes = database.cycles, settings.split, ()
+def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...], str]:
+    """The cycles that are in a set, with `set` and `target`; what a user should know of the split; its leak line."""
+    cycles, split = database.cycles, settings.split
+    notes: tuple[str, ...] = ()
     if split.protocol == "random":
         sets = random_split(cycles, split.seed)
     else:
         assert split.file is not None  # checked with the configuration
         sets, notes = read_split(Path(split.file), cycles)
-    notes = (*notes, *check_classes(cycles, sets), leak_line(*shared_patients(cycles, sets)))
+    notes = (*notes, *check_classes(cycles, sets))
     target = cycles["label"].map({label: number for number, label in enumerate(LABELS)})
     if settings.task.classes == 2:
         target = target.clip(upper=1)  # every adventitious class is "abnormal"
     used = cycles.assign(set=sets, target=target.astype("int64"))[sets != ""]
-    return used.reset_index(drop=True), notes
+    return used.reset_index(drop=True), notes, leak_line(*shared_patients(cycles, sets))
 
 
 def leak_line(shared: int, patients: int) -> str:
@@ -108,6 +112,9 @@ def leak_line(shared: int, patients: int) -> str:
 
 def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    # What Lightning says of absent devices, of its own products and at its end is not for our users.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = settings.trainer.accelerator
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
@@ -124,7 +131,7 @@ def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback
         enable_model_summary=False,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        deterministic="warn" if accelerator == "gpu" else None,  # the CPU's operators here are deterministic as they are
+        deterministic="warn" if accelerator == "gpu" else None,  # on a CPU our operators are, as they stand
     )
 
 

@@ -141,7 +141,6 @@ def with_environment(arguments: list[str]) -> list[str]:
     return arguments if named or not experiment else [*arguments, f"experiment={experiment}"]
 
 
-
 CHOICES = {
     "data.name": ("demo", "icbhi"),
     "split.protocol": ("random", "file"),
@@ -205,7 +204,11 @@ def checked(cfg: DictConfig) -> Config:
               for key, (low, high) in RANGES.items() if not _within(value[key], low, high)]  # fmt: skip
     wrong += [f"{key}: expected a number above 0, but got {value[key]!r}" for key in ABOVE_ZERO if not value[key] > 0]
     if not wrong:  # the cross checks take it that each value alone is right
-        wrong = [message for check in (_check_database, _check_budget, _check_augment, _check_pictures) for message in check(cfg)]
+        wrong = [
+            message
+            for check in (_check_database, _check_budget, _check_augment, _check_device, _check_pictures)
+            for message in check(cfg)
+        ]
     if wrong:
         raise ConfigError("\n".join(["The configuration cannot be run:", *(f"  - {line}" for line in wrong)]))
     settings = OmegaConf.to_object(cfg)
@@ -254,9 +257,17 @@ def _check_augment(cfg: DictConfig) -> list[str]:
     return wrong
 
 
+def _check_device(cfg: DictConfig) -> list[str]:
+    import torch  # here, as the schema above must load in an instant
+
+    if cfg.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        return ["trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. Use trainer=auto"]
+    return []
+
+
 def _check_pictures(cfg: DictConfig) -> list[str]:
     """From the segment to the last feature map: is there enough time for every step?"""
-    # Imported here: these rooms load torch, and the schema above must load in an instant.
+    # Here, as these rooms load torch.
     from lungsound.signal.chunks import chunk_frames
     from lungsound.signal.spectrum import frame_count
     from lungsound.training.cnn import smallest_picture
@@ -278,7 +289,8 @@ def _check_pictures(cfg: DictConfig) -> list[str]:
     smallest = smallest_picture(cfg.model.table1)
     wrong = []
     if chunk < smallest:
-        wrong.append(f"{name} in {segment.chunks} chunks: expected at least {smallest} frames a chunk for the network, but got {chunk}")
+        what = f"{name} in {segment.chunks} chunks"
+        wrong.append(f"{what}: expected at least {smallest} frames a chunk for the network, but got {chunk}")
     if features.n_mels < smallest:
         wrong.append(f"features.n_mels: expected at least {smallest} for the network, but got {features.n_mels}")
     return wrong

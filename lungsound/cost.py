@@ -32,15 +32,16 @@ def announcement(settings: Config, experiment: str) -> str:
         )
     paper = OmegaConf.to_object(compose("config", overrides=["experiment=paper"]))
     assert isinstance(paper, Config)
-    what = "this is the demo, on SYNTHETIC data with a narrow network" if experiment == "demo" else "a set-up of your own"
+    what = "the SYNTHETIC demo, with a narrow network" if experiment == "demo" else "a set-up of your own"
     return (
-        f"experiment={experiment}: {what}; the training takes about {_words(seconds)} here. The paper's contract would take "
-        f"about {_words(training_seconds(paper))} a split on this machine: python train.py experiment=paper data.root=PATH"
+        f"experiment={experiment}: this is {what}; the training takes about {_words(seconds)} here. "
+        f"The paper's contract would take about {_words(training_seconds(paper))} a split on this machine: "
+        "python train.py experiment=paper data.root=PATH"
     )
 
 
 def training_seconds(settings: Config) -> float:
-    """Seconds of all epochs: expected batches × a measured training step of the chosen network (features not counted)."""
+    """Seconds of all epochs: expected items × a measured training step of the chosen network, features not counted."""
     features, segment = settings.features, settings.segment
     samples = round(segment.seconds * features.sample_rate)
     frames = chunk_frames(frame_count(samples, features.n_fft, features.hop), segment.chunks)

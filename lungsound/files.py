@@ -46,7 +46,9 @@ def read_file(path: Path, sealed: bool = False) -> bytes:
     else:
         return content
     if hashlib.sha256(content).hexdigest() != expected:
-        raise DamagedFileError(f"{path} is damaged: its content does not match its checksum. Delete it to make it again.")
+        raise DamagedFileError(
+            f"{path} is damaged: its content does not match its checksum. Delete it to make it again."
+        )
     return content
 
 

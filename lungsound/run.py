@@ -35,12 +35,14 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     settings = checked(cfg)
     print(announcement(settings, choices["experiment"]), flush=True)
     parts = build(settings)
-    print(*parts.notes, sep="\n", flush=True)
+    print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     if settings.redo:
         folder.clear()
     view = open_view(settings, parts, folder)
-    if not folder.finished:
+    if folder.finished:
+        print("This run is finished; its results are listed. redo=true trains it again.")
+    else:
         with view.running():
             train(settings, choices, parts, folder, view)
             predict(settings, parts, folder)
@@ -105,7 +107,7 @@ def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Scores, figures and the report, from the stored predictions and history."""
     summary = summarize(folder.read_predictions())
-    what = {"data": heading(parts), "label_order": list(LABELS), "leak": parts.notes[-1]}
+    what = {"data": heading(parts), "label_order": list(LABELS), "leak": parts.leak}
     folder.write_json("scores.json", {**what, "scores": summary})
     history = pd.DataFrame(folder.read_history())
     title, period_epochs = heading(parts), parts.annealing.period_epochs
@@ -117,26 +119,30 @@ def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
         folder.write_figure(f"confusion_{name[-1]}", confusion_figure(confusion, labels, title))
     figures = [path.relative_to(folder.path).as_posix() for path in folder.figures()]
     known = {name: str(value) for name, value in folder.read_json("facts.json").items()}
-    folder.write_text("report.md", report_markdown(summary, {**known, "leak": parts.notes[-1]}, title, figures))
+    folder.write_text("report.md", report_markdown(summary, {**known, "leak": parts.leak}, title, figures))
 
 
 def examples(settings: Config, parts: Parts, title: str) -> Any:
-    """The page of example pictures: the first training cycle of each class."""
-    first = parts.datamodule.cycles["train"].groupby("label").first()
-    samples = parts.database.store.samples
-    waveforms = {
-        label: samples[first.at[label, "start_sample"] : first.at[label, "end_sample"]] for label in LABELS if label in first.index
-    }  # fmt: skip
+    """The page of example pictures: of each class the first training cycle that needs padding, or else the first."""
     cutting, features = parts.datamodule.cutting, parts.module.features
+    cycles, samples = parts.datamodule.cycles["train"], parts.database.store.samples
+    full = cycles["end_sample"] - cycles["start_sample"] >= cutting.length
+    first = cycles.loc[full.sort_values(kind="stable").index].drop_duplicates("label").set_index("label")
+    waveforms = {
+        label: samples[first.at[label, "start_sample"] : first.at[label, "end_sample"]]
+        for label in LABELS
+        if label in first.index
+    }
     return example_page(waveforms, features, cutting.length, cutting.padding, cutting.chunks, settings.seed, title)
 
 
 def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """What a person reads when it is over; the last line is the run's folder."""
     print(scores_table(folder.read_json("scores.json")["scores"], heading(parts)))
-    print(parts.notes[-1])
+    print(parts.leak)
     print(f"figures: {folder.path / 'figures'}")
-    print(f"MLflow:  mlflow ui --backend-store-uri {settings.tracking.uri}")
+    uri = settings.tracking.uri
+    print("MLflow:  mlflow ui" + ("" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
     print(f"run: {folder.path}")
 
 
@@ -170,12 +176,22 @@ def run_name(settings: Config, choices: dict[str, str], parts: Parts) -> str:
     """Readable, and with a key of all that decides the run's scores."""
     annealing = settings.annealing
     key = key_of([parts.trajectory.folder.name, annealing.cycles, annealing.select, annealing.monitor])
-    words = (choices["experiment"], choices["padding"], choices["segment"], f"M{annealing.cycles}", f"split{settings.split.seed}")
+    words = (
+        choices["experiment"],
+        choices["padding"],
+        choices["segment"],
+        f"M{annealing.cycles}",
+        f"split{settings.split.seed}",
+    )
     return "-".join((*words, key[:8]))
 
 
 def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:
     prefix = "SYNTHETIC " if parts.database.synthetic else ""
-    tags = {"data": f"{prefix}{parts.database.name}", "leak": parts.notes[-1], "trajectory": parts.trajectory.folder.name}
+    tags = {
+        "data": f"{prefix}{parts.database.name}",
+        "leak": parts.leak,
+        "trajectory": parts.trajectory.folder.name,
+    }
     tracking = settings.tracking
     return MlflowView(tracking.uri, tracking.experiment, folder, f"{prefix}{folder.path.name}", tags, settings.redo)

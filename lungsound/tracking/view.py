@@ -22,7 +22,9 @@ BATCH = 1000  # metrics MLflow takes in one call
 class MlflowView:
     """One MLflow run that shows one run's folder."""
 
-    def __init__(self, uri: str, experiment: str, folder: RunFolder, name: str, tags: dict[str, str], anew: bool) -> None:
+    def __init__(
+        self, uri: str, experiment: str, folder: RunFolder, name: str, tags: dict[str, str], anew: bool
+    ) -> None:
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.folder = folder
@@ -59,10 +61,8 @@ class MlflowView:
 
     def send_history(self) -> None:
         """history.jsonl as metrics, step = epoch."""
-        skipped = ("epoch", "period")
-        self._send([
-            (name, value, line["epoch"]) for line in self.folder.read_history() for name, value in line.items() if name not in skipped
-        ])  # fmt: skip
+        for record in self.folder.read_history():
+            self._send([(name, record[name], record["epoch"]) for name in record if name not in ("epoch", "period")])
 
     def send_all(self, weights: list[Path]) -> None:
         """The finished folder: what is not there yet, every file, and the members' weights where they are wanted."""

@@ -1,6 +1,8 @@
 """The paper's CNN (Table I)."""
 
+import functools
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +39,17 @@ class CNN7(nn.Module):
         self.classes = classes
         filters = [1, *(max(1, round(width * number)) for number in FILTERS)]
         dense = max(1, round(width * DENSE))
-        norm = {"momentum": 1 - bn_momentum, "eps": bn_eps}
+        norm = functools.partial(nn.BatchNorm2d, momentum=1 - bn_momentum, eps=bn_eps)
         blocks: list[nn.Module] = []
         for (before, after), stride, padding in zip(pairwise(filters), STRIDES[table1], PADDINGS[table1], strict=True):
             convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=padding)
-            blocks += [nn.BatchNorm2d(before, **norm), convolution, nn.ReLU(inplace=True)]
-        self.blocks = nn.Sequential(*blocks, nn.BatchNorm2d(filters[-1], **norm))
+            blocks += [norm(before), convolution, nn.ReLU(inplace=True)]
+        self.blocks = nn.Sequential(*blocks, norm(filters[-1]))
         self.dense = nn.Sequential(
-            nn.Linear(filters[-1], dense), nn.ReLU(inplace=True), nn.BatchNorm1d(dense, **norm), nn.Linear(dense, classes)
+            nn.Linear(filters[-1], dense),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm1d(dense, momentum=1 - bn_momentum, eps=bn_eps),
+            nn.Linear(dense, classes),
         )
         self._initialize(torch.Generator().manual_seed(seed))
 
@@ -56,7 +61,7 @@ class CNN7(nn.Module):
 
     def kernels(self) -> list[nn.Parameter]:
         """The convolution kernels: what the paper's weight decay acts on."""
-        return [layer.weight for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        return [cast(nn.Parameter, layer.weight) for layer in self.modules() if isinstance(layer, nn.Conv2d)]
 
     def _initialize(self, generator: torch.Generator) -> None:
         for layer in self.modules():

@@ -1,4 +1,4 @@
-"""Cycles in, batches of waveforms out: what a worker does, so that the device gets whole batches to turn into pictures."""
+"""Cycles in, batches of waveforms out: what workers do, so that the device gets whole batches to make pictures of."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Cutting:
-    """How a cycle becomes items: segments of `length` samples, completed by `padding`, of `frames` frames in `chunks` parts."""
+    """How a cycle becomes items: segments of `length` samples (`frames` frames), completed by `padding`, in chunks."""
 
     length: int
     padding: str
@@ -159,15 +159,16 @@ class EvaluationBatches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         batch = self.batches[number]
         rows = np.array([row for row, _ in batch])
-        waveforms = [
-            cut_segment(self.store.samples[self.starts[row] : self.ends[row]], segment, self.cutting.length, self.cutting.padding)
-            for row, segment in batch
-        ]  # fmt: skip
+        waveforms = [self._segment(row, segment) for row, segment in batch]
         return {
             "waveforms": torch.from_numpy(np.stack(waveforms)),
             "target": torch.from_numpy(self.targets[rows]),
             "cycle": torch.from_numpy(rows),
         }
+
+    def _segment(self, row: int, segment: int) -> NDArray[np.float32]:
+        waveform = self.store.samples[self.starts[row] : self.ends[row]]
+        return cut_segment(waveform, segment, self.cutting.length, self.cutting.padding)
 
 
 class CyclesDataModule(pl.LightningDataModule):
@@ -204,9 +205,10 @@ class CyclesDataModule(pl.LightningDataModule):
         """Epochs count from 1."""
         if self.stretched is None:
             self.stretched = self._stretch_once()
+        cutting, augmentation = self.cutting, self.augmentation
         return TrainingBatches(
-            self.cycles["train"], self.store, self.cutting, self.augmentation, self.stretched, self.batch_size, self.seed, epoch
-        )  # fmt: skip
+            self.cycles["train"], self.store, cutting, augmentation, self.stretched, self.batch_size, self.seed, epoch
+        )
 
     def training_originals(self) -> Iterator[Tensor]:
         """The waveforms [B, L] of the training cycles' own segments, for statistics of the training set alone."""
@@ -217,21 +219,22 @@ class CyclesDataModule(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=torch.cuda.is_available())
 
     def _stretch_once(self) -> dict[int, NDArray[np.float32]]:
-        """Stretched waveforms by row where they stay the same all training long: a phase vocoder is too slow for every epoch."""
+        """Stretched waveforms by row, where all epochs have the same: a phase vocoder is too slow for every epoch."""
         settings, cycles = self.augmentation, self.cycles["train"]
         if settings.stretch == "none" or settings.redraw == "epoch":
             return {}
         plan = plan_copies(cycles, True, settings.vtlp_copies)
         stretched = {}
         for row in sorted(set(plan.loc[plan["stretched"], "row"])):
-            start, end, key = (int(cycles.at[row, name]) for name in ("start_sample", "end_sample", "key"))
-            rate = draw_rate(self.seed, key, 0, settings.stretch_rate)
-            stretched[row] = time_stretch(self.store.samples[start:end], rate, settings.stretch)
+            cycle = cycles.loc[row]
+            rate = draw_rate(self.seed, int(cycle["key"]), 0, settings.stretch_rate)
+            waveform = self.store.samples[cycle["start_sample"] : cycle["end_sample"]]
+            stretched[row] = time_stretch(waveform, rate, settings.stretch)
         return stretched
 
 
 def split_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Batches of `batch_size` items; a last batch of one joins the one before: batch normalization refuses one alone."""
+    """Batches of `batch_size` items; a last one of one item joins the one before: batch normalization needs two."""
     edges = list(range(batch_size, len(items), batch_size))
     if edges and len(items) - edges[-1] == 1:
         edges.pop()

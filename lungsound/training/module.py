@@ -42,7 +42,7 @@ class SnapshotTraining(pl.LightningModule):
         kernels = self.network.kernels()
         decayed = {id(kernel) for kernel in kernels}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in decayed]
-        groups = [{"params": kernels, "weight_decay": 2 * self.l2}, {"params": others}]
+        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": 2 * self.l2}, {"params": others}]
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:
@@ -65,7 +65,9 @@ class SnapshotTraining(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = self.validation_scores.compute()
         self.validation_scores.reset()
-        self.log_dict({f"val/{name}": value for name, value in scores.items() if name.startswith(("score", "accuracy"))})
+        self.log_dict(
+            {f"val/{name}": value for name, value in scores.items() if name.startswith(("score", "accuracy"))}
+        )
 
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
         """Probabilities [B · chunks, K] and the cycle of each [B · chunks]."""

@@ -17,10 +17,13 @@ class RunProgress(pl.Callback):
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.console = epochs, Console(highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>4.1f} %  {task.fields[left]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>4.1f} %  {task.fields[left]}"),
+        )
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("training", total=epochs, left="")
-        self.warned = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.first_epoch, self.start = trainer.current_epoch, time.monotonic()
@@ -30,7 +33,9 @@ class RunProgress(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1} of {self.epochs}")
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         batches = int(trainer.num_training_batches)
         if trainer.current_epoch == self.first_epoch:
             self._measure(trainer, batch_idx + 1, batches)
@@ -68,7 +73,7 @@ class RunProgress(pl.Callback):
                 faster = "a GPU (trainer=gpu), " + faster
             self.console.print(
                 f"Measured {seconds:.2f} s a batch on {trainer.strategy.root_device.type}, {batches} batches an epoch: "
-                f"about {total / 86400:.1f} days for the {self.epochs - self.first_epoch} epochs left. Faster: {faster}. "
+                f"about {total / 86400:.1f} days for {self.epochs - self.first_epoch} epochs. Faster: {faster}. "
                 "The run can be stopped at any time; the same command goes on after its last epoch.",
                 soft_wrap=True,
             )

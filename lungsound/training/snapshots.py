@@ -26,7 +26,7 @@ class Snapshots(pl.Callback):
         if self.annealing.continue_from == "best" and epoch == self.annealing.last_epoch(period):
             best = self.annealing.best_epoch(self.trajectory.history(epoch), period)
             module.load_snapshot(self.trajectory.snapshot(best))
-        trainer.save_checkpoint(self.trajectory.resume_point(epoch))
+        trainer.save_checkpoint(self.trajectory.resume_point(epoch), weights_only=False)
         self.trajectory.tidy(epoch)
 
     def _record(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:

@@ -62,7 +62,9 @@ class Trajectory:
         history = [*self.history(epoch - 1), record]
         if epoch in self._kept(history):
             save_tensors(snapshot, self.snapshot_path(epoch))
-        write_file(self.folder / "history.jsonl", b"".join(canonical_json(line) + b"\n" for line in history), sealed=True)
+        write_file(
+            self.folder / "history.jsonl", b"".join(canonical_json(line) + b"\n" for line in history), sealed=True
+        )
 
     def tidy(self, epoch: int) -> None:
         """Once `epoch` has its resume point: drop older ones, and snapshots that are no longer the best of anything."""
@@ -78,7 +80,7 @@ class Trajectory:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _kept(self, history: list[Record]) -> set[int]:
-        """The epochs whose weights are needed, whatever a run selects: each period's last, and its best by every monitor."""
+        """The epochs whose weights some run may select: each period's last, and its best by every monitor."""
         periods = {record["period"] for record in history}
         last = {max(record["epoch"] for record in history if record["period"] == period) for period in periods}
         return {epoch for epoch in last if epoch % self.annealing.period_epochs == 0} | {

@@ -1,0 +1,81 @@
+"""What tests share: the real recordings, composed configurations, and small runs on the demo database."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
+from omegaconf import DictConfig, open_dict
+
+ROOT = Path(__file__).parents[1]
+# A run that takes seconds and still goes through everything: several segments a cycle, both kinds of copies, two periods.
+SMALL = (
+    "data.demo_patients=8",
+    "data.demo_cycles=96",
+    "segment=2x2s",
+    "model.width=0.0625",
+    "annealing.cycles=2",
+    "annealing.epochs_per_cycle=2",
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real recordings: LUNGSOUND_REAL_DATA, or ../shared/data. They are not part of the project."""
+    folder = Path(os.environ.get("LUNGSOUND_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings in {folder} (LUNGSOUND_REAL_DATA)")
+    return folder
+
+
+@contextlib.contextmanager
+def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
+    """The configuration and the options chosen, as `python train.py *overrides` gets them."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        choices = dict(cfg.hydra.runtime.choices)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        yield cfg, choices
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and nothing in them: 4000 writes that a test need not repeat."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def train_in(empty_mlflow: Path) -> Callable[..., Path]:
+    """`train_in(folder, *overrides)`: a small run with its outputs, store and MLflow in `folder`; the run's own folder."""
+
+    def train(folder: Path, *overrides: str) -> Path:
+        from lungsound.run import run
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(empty_mlflow, folder / "mlflow.db")
+        with contextlib.chdir(folder), configured(*SMALL, *overrides) as (cfg, choices):
+            return run(cfg, choices).resolve()
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small finished run, for tests that only read: its folder, below `outputs`, beside `store` and `mlflow.db`."""
+    return train_in(tmp_path_factory.mktemp("trained"))
+
+
+def stored_mlflow_run(run_folder: Path) -> tuple[MlflowClient, Any]:
+    """The client and the one MLflow run of a run that `train_in` made."""
+    client = MlflowClient(f"sqlite:///{run_folder.parents[1] / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("lungsound").experiment_id])
+    return client, run
