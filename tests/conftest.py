@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig, open_dict
 
 ROOT = Path(__file__).parents[1]
-# A run that takes seconds and still goes through everything: several segments a cycle, both kinds of copies, two periods.
+# Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
 SMALL = (
     "data.demo_patients=8",
     "data.demo_cycles=96",
@@ -54,7 +54,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_in(empty_mlflow: Path) -> Callable[..., Path]:
-    """`train_in(folder, *overrides)`: a small run with its outputs, store and MLflow in `folder`; the run's own folder."""
+    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder."""
 
     def train(folder: Path, *overrides: str) -> Path:
         from lungsound.run import run

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 WARM_UP, MEASURED = 2, 5  # batches: the first ones pay for allocation and caches
-SLOW_SECONDS = 24 * 3600.0
+SLOW_SECONDS = 3600.0
 
 
 class RunProgress(pl.Callback):
@@ -60,7 +60,7 @@ class RunProgress(pl.Callback):
         return timedelta(seconds=round(spent * (self.epochs - done) / (done - self.first_epoch)))
 
     def _measure(self, trainer: pl.Trainer, done: int, batches: int) -> None:
-        """After the first batches, say so where the whole will take more than a day, and what would be faster."""
+        """After the first batches, say so where the whole will take more than an hour, and what would be faster."""
         if done == WARM_UP:
             self.warm = time.monotonic()
         if done != WARM_UP + MEASURED:
@@ -73,7 +73,7 @@ class RunProgress(pl.Callback):
                 faster = "a GPU (trainer=gpu), " + faster
             self.console.print(
                 f"Measured {seconds:.2f} s a batch on {trainer.strategy.root_device.type}, {batches} batches an epoch: "
-                f"about {total / 86400:.1f} days for {self.epochs - self.first_epoch} epochs. Faster: {faster}. "
+                f"about {timedelta(seconds=round(total))} for {self.epochs - self.first_epoch} epochs. Faster: {faster}. "
                 "The run can be stopped at any time; the same command goes on after its last epoch.",
                 soft_wrap=True,
             )

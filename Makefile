@@ -1,0 +1,36 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint ui bench
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database
+	$(BIN)/python train.py
+
+test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
+	$(BIN)/pytest -m "not slow"
+
+test-all: .venv/installed ## and the slow ones, 45 minutes at most
+	$(BIN)/pytest
+
+lint: .venv/installed ## ruff, formatting, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: .venv/installed ## browse the runs at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
+
+bench: .venv/installed ## what the parts of a training step cost here
+	$(BIN)/python benchmarks/bench.py
+
+# torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
