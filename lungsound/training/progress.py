@@ -71,9 +71,10 @@ class RunProgress(pl.Callback):
             faster = "model=cnn7_quarter, fewer copies (augment=light, augment=none), annealing.epochs_per_cycle"
             if trainer.strategy.root_device.type == "cpu":
                 faster = "a GPU (trainer=gpu), " + faster
+            left = timedelta(seconds=round(total))
             self.console.print(
                 f"Measured {seconds:.2f} s a batch on {trainer.strategy.root_device.type}, {batches} batches an epoch: "
-                f"about {timedelta(seconds=round(total))} for {self.epochs - self.first_epoch} epochs. Faster: {faster}. "
+                f"about {left} for {self.epochs - self.first_epoch} epochs. Faster: {faster}. "
                 "The run can be stopped at any time; the same command goes on after its last epoch.",
                 soft_wrap=True,
             )

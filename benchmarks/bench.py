@@ -1,0 +1,100 @@
+"""What one batch of the paper's training costs here, part by part: python benchmarks/bench.py > benchmarks/results.md
+
+Each part is timed in turn, several rounds, and the medians are compared: on a shared machine only ratios of one run
+mean something. The data are the demo's, in the paper's segments, copies and pictures.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from lungsound.build import build
+from lungsound.config import checked
+from lungsound.signal.chunks import roll_and_chunk
+from lungsound.training.cnn import CNN7
+from lungsound.training.losses import focal_loss
+
+ROUNDS = 5
+MODELS = {"cnn7": 1.0, "cnn7_quarter": 0.25, "cnn7_eighth": 0.125}
+
+
+def main() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as store:
+        overrides = ["augment=paper", "model=cnn7", f"store_dir={store}"]
+        with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+            parts = build(checked(compose("config", overrides=overrides)))
+        batches = parts.datamodule.training_batches(1)
+        batch = {name: tensor.to(device) for name, tensor in batches[0].items()}
+        features, chunks = parts.module.features.to(device), parts.module.chunks
+
+        def pictures() -> torch.Tensor:
+            images = features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+            return roll_and_chunk(images, batch["roll"], batch["chunk"], chunks).unsqueeze(1)
+
+        images, target = pictures(), batch["target"]
+        work: dict[str, Callable[[], object]] = {
+            "cutting the waveforms (in workers)": lambda: batches[1],
+            "log-mel, VTLP, z-score, roll, chunks": pictures,
+        }
+        for name, width in MODELS.items():
+            for table1 in ("inputs", "outputs"):
+                for layout in ("", ", channels_last"):
+                    work[f"{name}, table1={table1}{layout}"] = training_step(
+                        width, table1, bool(layout), images, target
+                    )
+        report(measure(work), device, tuple(batch["waveforms"].shape), tuple(images.shape))
+
+
+def training_step(
+    width: float, table1: str, channels_last: bool, images: torch.Tensor, target: torch.Tensor
+) -> Callable[[], object]:
+    """Forward, backward and Adam on one batch of pictures."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(images.device)
+    network.to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    inputs = images.to(memory_format=layout)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        focal_loss(network(inputs), target, 1.0).backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(work: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, taken in turn so that the machine's moods hit all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(ROUNDS + 1):  # the first round warms up
+        for name, function in work.items():
+            start = time.perf_counter()
+            function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def report(
+    seconds: dict[str, float], device: torch.device, waveforms: tuple[int, ...], images: tuple[int, ...]
+) -> None:
+    step = seconds["cnn7, table1=inputs"]
+    print(f"# One batch: waveforms {waveforms}, pictures {images}\n")
+    print(
+        f"Made by `make bench`: {device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}, ", end=""
+    )
+    print(f"medians of {ROUNDS} rounds.\n")
+    print("| part | ms | share of the full network's step |\n|---|---:|---:|")
+    for name, value in seconds.items():
+        print(f"| {name} | {1000 * value:.1f} | {value / step:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
