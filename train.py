@@ -5,22 +5,21 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from lungsound.config import with_environment  # which registers the schema, too
+from lungsound.config import refuse_numbers, with_environment  # which registers the schema, too
+from lungsound.errors import told
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@told
 def main(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from lungsound.errors import LungsoundError
     from lungsound.run import run
 
-    try:
-        run(cfg, dict(HydraConfig.get().runtime.choices))
-    except LungsoundError as error:
-        sys.exit(f"error: {error}")
+    run(cfg, dict(HydraConfig.get().runtime.choices))
 
 
 if __name__ == "__main__":
+    told(refuse_numbers)(sys.argv[1:])
     sys.argv[1:] = with_environment(sys.argv[1:])
     main()

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -129,6 +130,17 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+def refuse_numbers(arguments: list[str]) -> None:
+    """Raise ConfigError for an option that is a number (`segment=9`): Hydra dies of it without a word on the cause."""
+    for argument in arguments:
+        group, _, option = argument.partition("=")
+        if (Path(__file__).parents[1] / "conf" / group).is_dir() and option.replace(".", "").isdigit():
+            raise ConfigError(
+                f"{argument}: expected the name of an option of {group}, but got a number. "
+                "Names carry their unit, as in segment=9s; --help lists them"
+            )
 
 
 def with_environment(arguments: list[str]) -> list[str]:

@@ -32,9 +32,10 @@ def announcement(settings: Config, experiment: str) -> str:
         )
     paper = OmegaConf.to_object(compose("config", overrides=["experiment=paper"]))
     assert isinstance(paper, Config)
-    what = "the SYNTHETIC demo, with a narrow network" if experiment == "demo" else "a set-up of your own"
+    small = "a narrow network and few epochs" if experiment == "demo" else "a set-up of your own"
+    on = "the SYNTHETIC demo database" if settings.data.name == "demo" else f"{settings.data.name}, if it is whole"
     return (
-        f"experiment={experiment}: this is {what}; the training takes about {_words(seconds)} here. "
+        f"experiment={experiment}: {small} on {on}; the training takes about {_words(seconds)} here. "
         f"The paper's contract would take about {_words(training_seconds(paper))} a split on this machine: "
         "python train.py experiment=paper data.root=PATH"
     )

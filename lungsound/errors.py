@@ -1,8 +1,15 @@
 """The errors a user can mend. Their messages say what was expected, what came, where, and what to do."""
 
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
+
 
 class LungsoundError(Exception):
-    """Base of every error of ours; `train.py` prints it as one message, without a traceback."""
+    """Base of every error of ours."""
 
 
 class ConfigError(LungsoundError):
@@ -19,3 +26,16 @@ class DataError(LungsoundError):
 
 class DamagedFileError(LungsoundError):
     """A stored file does not match its checksum."""
+
+
+def told(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A command that ends with an error of ours as one message and exit code 1, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except LungsoundError as error:
+            sys.exit(f"error: {error}")
+
+    return wrapped
