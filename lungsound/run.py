@@ -20,7 +20,7 @@ from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.evaluation.summary import summarize
-from lungsound.files import key_of
+from lungsound.files import is_whole, key_of
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import MlflowView
 from lungsound.training.progress import RunProgress
@@ -61,9 +61,8 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         view.send_history()
 
     with trajectory.held():
-        if settings.redo:
-            trajectory.clear()
-        done = trajectory.epochs_done()
+        done = 0 if settings.redo else trajectory.epochs_done()
+        trajectory.tidy(done)  # of what is to be redone, was left unfinished, or is damaged
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_text("split.csv", split_table(parts.cycles, parts.cycles["set"]).to_csv(index=False))
         folder.write_json("facts.json", facts(settings, choices, parts, folder, done))
@@ -157,7 +156,7 @@ def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
     """What a reader wants to know of a run at a glance; MLflow's params."""
     epochs = parts.annealing.epochs
     trained = epochs - min(done, epochs)
-    if (folder.path / "facts.json").exists():  # a start that goes on keeps what the first one found
+    if is_whole(folder.path / "facts.json"):  # a start that goes on keeps what the first one found
         trained = folder.read_json("facts.json")["epochs_trained"]
     return {
         **{group: option for group, option in choices.items() if not group.startswith("hydra/")},

@@ -5,11 +5,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,9 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "mlflow.db").exists():
             shutil.copy(empty_mlflow, folder / "mlflow.db")
-        with contextlib.chdir(folder), configured(*SMALL, *overrides) as (cfg, choices):
+        # MLflow keeps what it opened under an address: a relative one would lead every test to the first one's file.
+        tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
+        with contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
             return run(cfg, choices).resolve()
 
     return train
@@ -74,8 +76,11 @@ def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     return train_in(tmp_path_factory.mktemp("trained"))
 
 
-def stored_mlflow_run(run_folder: Path) -> tuple[MlflowClient, Any]:
-    """The client and the one MLflow run of a run that `train_in` made."""
-    client = MlflowClient(f"sqlite:///{run_folder.parents[1] / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("lungsound").experiment_id])
-    return client, run
+def stored_mlflow_runs(run_folder: Path) -> list[Run]:
+    """The MLflow runs beside a run that `train_in` made, the newest first."""
+    client = mlflow_client(run_folder)
+    return list(client.search_runs([client.get_experiment_by_name("lungsound").experiment_id]))
+
+
+def mlflow_client(run_folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{run_folder.parents[1] / 'mlflow.db'}")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, configured
+from conftest import configured
 from numpy.typing import NDArray
 
 from lungsound.build import build, build_database, split_cycles
@@ -26,6 +26,13 @@ LENGTH = 500  # samples of a segment
 VTLP = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}
 RATES, ALPHAS, F_HIS = (0.9, 1.1), (0.9, 1.1), (3200.0, 3800.0)
 SEED = 7
+SMALL_DEMO = (
+    "data.demo_patients=8",
+    "data.demo_cycles=96",
+    "features.sample_rate=10000",
+    "features.f_max=5000",
+    "segment=5s",
+)
 Floats = NDArray[np.float32]
 Made = Callable[..., CyclesDataModule]
 
@@ -94,11 +101,11 @@ def identity(item: dict[str, Any]) -> tuple[Any, ...]:
     return item["waveforms"].tobytes(), alpha, f_hi if alpha != 1 else 0.0, int(item["chunk"]), int(item["target"])
 
 
-def completed(waveform: Floats, start: int, padding: str) -> Floats:
+def completed(waveform: Floats, start: int, padding: str, length: int = LENGTH) -> Floats:
     """The segment from `start`: the waveform's own samples, and after them silence, or the waveform from its start."""
     if padding == "sample":
-        return waveform[np.arange(start, start + LENGTH) % len(waveform)]
-    return np.pad(waveform, (0, LENGTH))[start : start + LENGTH]
+        return waveform[np.arange(start, start + length) % len(waveform)]
+    return np.pad(waveform, (0, length))[start : start + length]
 
 
 def segments_of(name: str, padding: str) -> list[tuple[int, int, Floats]]:
@@ -292,7 +299,7 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_statistics_of_normalization_are_the_training_cycles_alone(
     demo_store: Path, monkeypatch: pytest.MonkeyPatch, scope: str, axes: tuple[int, ...]
 ) -> None:
-    with configured(*SMALL, f"features.normalization={scope}", f"store_dir={demo_store}") as (cfg, _):
+    with configured(*SMALL_DEMO, f"features.normalization={scope}", f"store_dir={demo_store}") as (cfg, _):
         settings = checked(cfg)
     database = build_database(settings)
     cycles = split_cycles(database, settings)[0]
@@ -314,14 +321,13 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     one_more = fitted(cycles[train][:1])
     assert not torch.isclose(features.mean, one_more.mean, rtol=0, atol=1e-3).any()
 
-    length = 4 * 22_000
+    length = 5 * 10_000
+    waveforms = [original[cycle.start_sample : cycle.end_sample] for cycle in cycles[train].itertuples()]
     segments = [
-        original[row.start_sample : row.end_sample][
-            np.arange(start, start + length) % (row.end_sample - row.start_sample)
-        ]
-        for row in cycles[train].itertuples()
-        for start in range(0, row.end_sample - row.start_sample, length)
+        completed(waveform, start, "sample", length)
+        for waveform in waveforms
+        for start in range(0, len(waveform), length)
     ]
-    pictures = np.concatenate([features.log_mel(torch.from_numpy(segment)[None]).double() for segment in segments])
+    pictures = features.log_mel(torch.from_numpy(np.stack(segments))).double().numpy()
     np.testing.assert_allclose(features.mean.squeeze(), pictures.mean(axes), rtol=1e-6)  # they are kept in float32
     np.testing.assert_allclose(features.std.squeeze(), pictures.std(axes), rtol=1e-6)

@@ -24,8 +24,8 @@ from lungsound.data.demo_sounds import (
 # The difficulty of the demo database is tuned here and nowhere else. Levels are relative to the rms of the patient's
 # breath noise at the height of inspiration; the crackle's is its peak, the wheeze's its rms. (Over the trachea the
 # broad breath noise masks more of them, as it does in reality.)
-CRACKLE_DB = {"fine": (10.0, 17.0), "coarse": (14.0, 21.0)}  # a patient's level is drawn from the range ...
-WHEEZE_DB = (-8.0, 2.0)
+CRACKLE_DB = {"fine": (7.0, 14.0), "coarse": (11.0, 18.0)}  # a patient's level is drawn from the range ...
+WHEEZE_DB = (-11.0, -1.0)
 CYCLE_SPREAD_DB = 2.0  # ... and every cycle's lies up to this far from it
 CRACKLES_A_CYCLE = {"fine": (6, 14), "coarse": (4, 9)}
 FAINT_SHARE = 0.04  # of the abnormal cycles hold a sound that is annotated but

@@ -12,17 +12,19 @@ from matplotlib.figure import Figure
 from lungsound.evaluation.predictions import read_predictions, write_predictions
 from lungsound.files import canonical_json, is_whole, read_file, write_file
 
+FILES = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet", "scores.json", "report.md")
+
 
 class RunFolder:
-    """config.yaml, facts.json, split.csv, history.jsonl, predictions.parquet, scores.json, report.md, figures/."""
+    """A run's FILES, in the order in which they are written, and figures/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def finished(self) -> bool:
-        """The report is written last."""
-        return all(is_whole(self.path / name) for name in ("predictions.parquet", "scores.json", "report.md"))
+        """Every file is there and whole; the report is written last, after the figures."""
+        return all(is_whole(self.path / name) for name in FILES)
 
     def clear(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

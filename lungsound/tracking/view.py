@@ -46,7 +46,8 @@ class MlflowView:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Show the run as running inside, and as what it came to afterwards."""
-        self.client.update_run(self.run_id, status="RUNNING")
+        self.status = "RUNNING"
+        self.client.update_run(self.run_id, status=self.status)
         try:
             yield
         except BaseException as error:

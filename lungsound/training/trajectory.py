@@ -67,7 +67,13 @@ class Trajectory:
         )
 
     def tidy(self, epoch: int) -> None:
-        """Once `epoch` has its resume point: drop older ones, and snapshots that are no longer the best of anything."""
+        """Once `epoch` has its resume point: drop all others, and snapshots that are no longer the best of anything.
+
+        Epoch 0 has none: everything goes.
+        """
+        if not epoch:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
         kept = self._kept(self.history(epoch))
         for path in self.folder.glob("epoch-*.pt"):
             if self._epoch_of(path) not in kept:
@@ -75,9 +81,6 @@ class Trajectory:
         for path in self.folder.glob("resume-*.ckpt"):
             if self._epoch_of(path) != epoch:
                 path.unlink()
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _kept(self, history: list[Record]) -> set[int]:
         """The epochs whose weights some run may select: each period's last, and its best by every monitor."""
