@@ -27,8 +27,9 @@ def announcement(settings: Config, experiment: str) -> str:
     seconds = training_seconds(settings)
     if experiment == "paper":
         return (
-            "experiment=paper: Nguyen & Pernkopf's contract; for the whole ICBHI database the training takes about "
-            f"{_words(seconds)} on this machine. For a try that ends in minutes: experiment=demo."
+            "experiment=paper: Nguyen & Pernkopf's contract, but for what this command changes; for the whole ICBHI "
+            f"database the training takes about {_words(seconds)} on this machine. "
+            "For a try that ends in minutes: experiment=demo."
         )
     paper = OmegaConf.to_object(compose("config", overrides=["experiment=paper"]))
     assert isinstance(paper, Config)

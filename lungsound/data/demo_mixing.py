@@ -113,7 +113,8 @@ def _breathe(
     times: tuple[float, float, float],
     trachea: bool,
 ) -> None:
-    # Expiration is softer on the chest wall, about as loud as inspiration over the trachea (Gavriely et al. 1981).
+    # Expiration is softer on the chest wall (by 6 to 8 dB at equal flow), about as loud as inspiration over the trachea
+    # (Gavriely & Cugell, J Appl Physiol 80:5, 1996).
     gains = {True: rng.uniform(0.8, 1.1), False: _gain(rng.uniform(-3, 1) if trachea else rng.uniform(-12, -5))}
     for inspiration, start, end in ((True, *times[:2]), (False, *times[1:])):
         first, last = round(start * rate_hz), round(end * rate_hz)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 DARK, LIGHT = "#0b3c5d", "#d1701c"
 STYLES = {"test": (DARK, "-", "o"), "val": (LIGHT, "--", "s")}
@@ -44,7 +44,11 @@ def annealing_curve(history: pd.DataFrame, period_epochs: int, title: str, snaps
     kept = history[history["epoch"].isin(list(snapshots))]
     lower.plot(kept["epoch"], kept["val/loss"], linestyle="none", marker="D", color="black",
                label="snapshot", clip_on=False, zorder=3)  # fmt: skip
-    lower.set_ylabel("loss")
+    lower.set_yscale("log")  # an early epoch's loss may be a hundred times the last one's
+    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    lower.yaxis.set_minor_locator(NullLocator())
+    lower.set_ylabel("loss (log scale)")
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.set_xlim(0.5, epochs[-1] + 0.5)
