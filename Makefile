@@ -8,7 +8,7 @@ help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database
-	$(BIN)/python train.py
+	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
 	$(BIN)/pytest -m "not slow"

@@ -31,6 +31,8 @@ from lungsound.training.datamodule import Augmentation, Cutting, CyclesDataModul
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.trajectory import SealedCheckpoints, Trajectory
 
+WORKERS_FOR_A_GPU = 4
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -56,6 +58,8 @@ def build(settings: Config) -> Parts:
     cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
     augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
     batch_size, workers = settings.trainer.batch_size, settings.trainer.num_workers
+    if workers is None:  # on a CPU they would take the training's cores
+        workers = WORKERS_FOR_A_GPU if on_gpu(settings) else 0
     datamodule = CyclesDataModule(cycles, database.store, cutting, augmentation, batch_size, workers, settings.seed)
     pictures = Features(**{name: value for name, value in vars(features).items() if name != "roll"})
     if features.normalization != "segment":
@@ -74,13 +78,12 @@ def build(settings: Config) -> Parts:
 
 def build_database(settings: Config) -> Database:
     data, store_dir = settings.data, Path(settings.store_dir)
-    synthetic = data.name == "demo"
-    if synthetic:
+    if data.name == "demo":
         root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # checked with the configuration
         root = Path(data.root)
-    return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad, synthetic)
+    return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
 def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...], str]:
@@ -110,14 +113,16 @@ def leak_line(shared: int, patients: int) -> str:
     )
 
 
+def on_gpu(settings: Config) -> bool:
+    return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
 def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
     # What Lightning says of absent devices, of its own products and at its end is not for our users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
-    accelerator = settings.trainer.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    accelerator = "gpu" if on_gpu(settings) else "cpu"
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,
@@ -140,8 +145,6 @@ def trajectory_identity(
 ) -> dict[str, Any]:
     """All that shapes a training path; what is not in it (M, select, names, tracking, workers) shares the path."""
     groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
-    accelerator = settings.trainer.accelerator
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     continued = annealing.continue_from
     return {
         "data": database.fingerprint,
@@ -157,7 +160,7 @@ def trajectory_identity(
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "device": torch.cuda.get_device_name() if on_gpu(settings) else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "source": source_hash(),

@@ -25,19 +25,19 @@ MEASURED_ITEMS, MEASURED_STEPS = 8, 4
 def announcement(settings: Config, experiment: str) -> str:
     """Which experiment is in force, what it costs here, and how to get the other."""
     seconds = training_seconds(settings)
+    on = "the SYNTHETIC demo database" if settings.data.name == "demo" else f"the whole of {settings.data.name}"
     if experiment == "paper":
         return (
-            "experiment=paper: Nguyen & Pernkopf's contract, but for what this command changes; for the whole ICBHI "
-            f"database the training takes about {_words(seconds)} on this machine. "
-            "For a try that ends in minutes: experiment=demo."
+            "experiment=paper: Nguyen & Pernkopf's contract, but for what this command changes; for "
+            f"{on} the training takes about {_words(seconds)} on this machine, as measured "
+            "just now. For a try that ends in minutes: experiment=demo."
         )
     paper = OmegaConf.to_object(compose("config", overrides=["experiment=paper"]))
     assert isinstance(paper, Config)
     small = "a narrow network and few epochs" if experiment == "demo" else "a set-up of your own"
-    on = "the SYNTHETIC demo database" if settings.data.name == "demo" else f"{settings.data.name}, if it is whole"
     return (
-        f"experiment={experiment}: {small} on {on}; the training takes about {_words(seconds)} here. "
-        f"The paper's contract would take about {_words(training_seconds(paper))} a split on this machine: "
+        f"experiment={experiment}: {small}; for {on} the training takes about {_words(seconds)} on this machine, as "
+        f"measured just now. The paper's contract would take about {_words(training_seconds(paper))} a split: "
         "python train.py experiment=paper data.root=PATH"
     )
 

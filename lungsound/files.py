@@ -77,10 +77,14 @@ def key_of(value: Any) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for whoever has it. The kernel frees it when its process dies."""
+    """Hold the lock file `path`; waits, and says so, for whoever has it. The kernel frees it when its process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process, which works on the same ({path})", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

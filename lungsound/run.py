@@ -1,5 +1,6 @@
 """The whole story of one run, top to bottom."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from lungsound.build import Parts, build, build_trainer
-from lungsound.config import Config, checked
+from lungsound.checks import checked
+from lungsound.config import Config
 from lungsound.cost import announcement
 from lungsound.data.labels import LABELS
 from lungsound.data.splits import split_table
+from lungsound.describe import facts, heading, run_name
+from lungsound.errors import LungsoundError
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.evaluation.summary import summarize
-from lungsound.files import is_whole, key_of
+from lungsound.files import locked
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import MlflowView
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
+from lungsound.training.stopping import StopOnSignal
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
@@ -33,23 +38,39 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     `choices` names the chosen option of each group. Raises LungsoundError where the user can mend something.
     """
     settings = checked(cfg)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before any work on a GPU: the same sums every time
     print(announcement(settings, choices["experiment"]), flush=True)
+    make_folders(settings)
     parts = build(settings)
     print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
-    if settings.redo:
-        folder.clear()
-    view = open_view(settings, parts, folder)
-    if folder.finished:
-        print("This run is finished; its results are listed. redo=true trains it again.")
-    else:
-        with view.running():
-            train(settings, choices, parts, folder, view)
-            predict(settings, parts, folder)
-            report(settings, parts, folder)
-    view.send_all(member_files(parts) if settings.tracking.log_snapshots else [])
+    with locked(folder.path.with_name(f".{folder.path.name}.lock")):
+        view = open_view(settings, parts, folder)
+        if folder.finished and not settings.redo:
+            print("This run is finished; its results are listed. redo=true trains it again.")
+        else:
+            with view.running():
+                if settings.redo:
+                    folder.clear()
+                if not folder.trained:
+                    train(settings, choices, parts, folder, view)
+                    predict(settings, parts, folder)
+                report(settings, parts, folder)
+        view.send_all(member_files(parts, folder) if settings.tracking.log_snapshots else [])
     show(settings, parts, folder)
     return folder.path
+
+
+def make_folders(settings: Config) -> None:
+    """Say it before any work where results could not be written."""
+    for key in ("output_dir", "store_dir"):
+        try:
+            Path(getattr(settings, key)).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LungsoundError(
+                f"{key}={getattr(settings, key)}: expected a folder that can be made and written to, but got: "
+                f"{error.strerror}. Name another one with {key}=PATH"
+            ) from error
 
 
 def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, view: MlflowView) -> None:
@@ -58,18 +79,24 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
 
     def keep_up(*_: Any) -> None:
         folder.write_history(trajectory.history(epochs))
-        view.send_history()
+        view.send_progress()
+
+    def count(*_: Any) -> None:
+        known["epochs_trained"] += 1
+        folder.write_json("facts.json", known)
 
     with trajectory.held():
         done = 0 if settings.redo else trajectory.epochs_done()
         trajectory.tidy(done)  # of what is to be redone, was left unfinished, or is damaged
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_text("split.csv", split_table(parts.cycles, parts.cycles["set"]).to_csv(index=False))
-        folder.write_json("facts.json", facts(settings, choices, parts, folder, done))
-        view.send_facts()
+        known = facts(settings, choices, parts, folder, done)
+        folder.write_json("facts.json", known)
+        view.send_facts(finished=False)
         if done < epochs:
-            report_epoch = pl.callbacks.LambdaCallback(on_train_epoch_end=keep_up)
-            trainer = build_trainer(settings, epochs, [Snapshots(trajectory), report_epoch, RunProgress(epochs)])
+            counted, kept_up = (pl.callbacks.LambdaCallback(on_train_epoch_end=what) for what in (count, keep_up))
+            callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), StopOnSignal()]
+            trainer = build_trainer(settings, epochs, callbacks)
             trainer.fit(parts.module, parts.datamodule, ckpt_path=trajectory.resume_point(done) if done else None)
     keep_up()
 
@@ -78,21 +105,29 @@ def predict(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Every member's probabilities for every validation and test cycle: predictions.parquet."""
     trainer = build_trainer(settings, epochs=0)
     members = []
-    for epoch in kept_epochs(parts):
+    for epoch in kept_epochs(parts, folder):
         parts.module.load_snapshot(parts.trajectory.snapshot(epoch))
         members.append(torch.cat([set_probabilities(trainer, parts, name) for name in ("val", "test")]))
     cycles = pd.concat([parts.datamodule.cycles[name] for name in ("val", "test")])
     folder.write_predictions(predictions_table(cycles, members, parts.database.synthetic))
 
 
-def kept_epochs(parts: Parts) -> list[int]:
+def kept_epochs(parts: Parts, folder: RunFolder) -> list[int]:
     """The epoch each member comes from."""
-    history = parts.trajectory.history(parts.annealing.epochs)
+    history = folder.read_history()
     return [parts.annealing.kept_epoch(history, period) for period in range(1, parts.annealing.periods + 1)]
 
 
-def member_files(parts: Parts) -> list[Path]:
-    return [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts)]
+def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
+    """The members' weights. Raises LungsoundError where the store does not have them any more."""
+    paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts, folder)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise LungsoundError(
+            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there. "
+            "redo=true trains them again"
+        )
+    return paths
 
 
 def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
@@ -106,19 +141,20 @@ def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Scores, figures and the report, from the stored predictions and history."""
     summary = summarize(folder.read_predictions())
-    what = {"data": heading(parts), "label_order": list(LABELS), "leak": parts.leak}
+    what = {"data": heading(parts), "label_order": summary["labels"], "leak": parts.leak, "notes": list(parts.notes)}
     folder.write_json("scores.json", {**what, "scores": summary})
     history = pd.DataFrame(folder.read_history())
     title, period_epochs = heading(parts), parts.annealing.period_epochs
-    folder.write_figure("annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts)))
+    folder.write_figure("annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts, folder)))
     folder.write_figure("members", members_curve(summary, title))
     folder.write_figure("examples", examples(settings, parts, title))
     for name, confusion in summary["confusion"].items():
         labels = LABELS if name.endswith("4") else ("normal", "abnormal")
         folder.write_figure(f"confusion_{name[-1]}", confusion_figure(confusion, labels, title))
     figures = [path.relative_to(folder.path).as_posix() for path in folder.figures()]
-    known = {name: str(value) for name, value in folder.read_json("facts.json").items()}
-    folder.write_text("report.md", report_markdown(summary, {**known, "leak": parts.leak}, title, figures))
+    known = {**folder.read_json("facts.json"), "leak": parts.leak, "notes": "; ".join(parts.notes)}
+    known = {name: str(value) for name, value in known.items() if value != ""}
+    folder.write_text("report.md", report_markdown(summary, known, title, figures))
 
 
 def examples(settings: Config, parts: Parts, title: str) -> Any:
@@ -132,7 +168,19 @@ def examples(settings: Config, parts: Parts, title: str) -> Any:
         for label in LABELS
         if label in first.index
     }
-    return example_page(waveforms, features, cutting.length, cutting.padding, cutting.chunks, settings.seed, title)
+    augmentation = parts.datamodule.augmentation
+    warps = (augmentation.vtlp_alpha, augmentation.vtlp_f_hi) if any(augmentation.vtlp_copies.values()) else None
+    return example_page(
+        waveforms,
+        features,
+        cutting.length,
+        cutting.padding,
+        cutting.chunks,
+        warps,
+        augmentation.roll,
+        settings.seed,
+        title,
+    )
 
 
 def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
@@ -141,56 +189,15 @@ def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
     print(parts.leak)
     print(f"figures: {folder.path / 'figures'}")
     uri = settings.tracking.uri
-    print("MLflow:  mlflow ui" + ("" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
+    print("MLflow:  mlflow ui" + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
     print(f"run: {folder.path}")
 
 
-def heading(parts: Parts) -> str:
-    """Names the data, and says SYNTHETIC where they are."""
-    if parts.database.synthetic:
-        return "SYNTHETIC demo database (no patient was recorded)"
-    return f"{parts.database.name}: {parts.database.recordings} recordings, {len(parts.cycles)} cycles"
-
-
-def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, done: int) -> dict[str, Any]:
-    """What a reader wants to know of a run at a glance; MLflow's params."""
-    epochs = parts.annealing.epochs
-    trained = epochs - min(done, epochs)
-    if is_whole(folder.path / "facts.json"):  # a start that goes on keeps what the first one found
-        trained = folder.read_json("facts.json")["epochs_trained"]
-    return {
-        **{group: option for group, option in choices.items() if not group.startswith("hydra/")},
-        "annealing.cycles": settings.annealing.cycles,
-        "model.parameters": sum(parameter.numel() for parameter in parts.module.network.parameters()),
-        "data.recordings": parts.database.recordings,
-        "data.cycles": len(parts.cycles),
-        "split.seed": settings.split.seed,
-        "seed": settings.seed,
-        "epochs_trained": trained,
-        "trajectory": parts.trajectory.folder.name,
-    }
-
-
-def run_name(settings: Config, choices: dict[str, str], parts: Parts) -> str:
-    """Readable, and with a key of all that decides the run's scores."""
-    annealing = settings.annealing
-    key = key_of([parts.trajectory.folder.name, annealing.cycles, annealing.select, annealing.monitor])
-    words = (
-        choices["experiment"],
-        choices["padding"],
-        choices["segment"],
-        f"M{annealing.cycles}",
-        f"split{settings.split.seed}",
-    )
-    return "-".join((*words, key[:8]))
-
-
 def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:
-    prefix = "SYNTHETIC " if parts.database.synthetic else ""
     tags = {
-        "data": f"{prefix}{parts.database.name}",
+        "data": heading(parts),
         "leak": parts.leak,
         "trajectory": parts.trajectory.folder.name,
     }
     tracking = settings.tracking
-    return MlflowView(tracking.uri, tracking.experiment, folder, f"{prefix}{folder.path.name}", tags, settings.redo)
+    return MlflowView(tracking.uri, tracking.experiment, folder, tags, settings.redo)

@@ -12,6 +12,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict
 
+for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not what is tested
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).parents[1]
 # Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
 SMALL = (

@@ -15,7 +15,7 @@ from conftest import configured
 from numpy.typing import NDArray
 
 from lungsound.build import build, build_database, split_cycles
-from lungsound.config import checked
+from lungsound.checks import checked
 from lungsound.data.store import WaveformStore
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features

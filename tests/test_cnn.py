@@ -8,7 +8,7 @@ import torch
 from conftest import configured
 from torch import nn
 
-from lungsound.config import checked
+from lungsound.checks import checked
 from lungsound.signal.features import Features
 from lungsound.training.annealing import Annealing
 from lungsound.training.cnn import CNN7, block_sizes, smallest_picture

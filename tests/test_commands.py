@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, configured
 
-from lungsound.config import checked
+from lungsound.checks import checked
 
 
 def typed(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

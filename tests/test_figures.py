@@ -19,6 +19,7 @@ from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import STYLES, annealing_curve, confusion_figure, members_curve
 from lungsound.signal.features import Features
 
+WARPS = ((0.9, 1.1), (3200.0, 3800.0))
 RATE, LABELS = 22000, ("normal", "crackle", "wheeze", "both")
 
 
@@ -56,7 +57,7 @@ def tones() -> dict[str, np.ndarray]:
 
 
 def page(padding: str = "sample", chunks: int = 2) -> Figure:
-    return example_page(tones(), features(), 3 * RATE, padding, chunks, 0, "SYNTHETIC demo")
+    return example_page(tones(), features(), 3 * RATE, padding, chunks, WARPS, True, 0, "SYNTHETIC demo")
 
 
 def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
@@ -215,6 +216,6 @@ def test_all_pictures_share_one_colour_scale() -> None:
 
 def test_a_cycle_shorter_than_a_frame_is_said_to_be_so() -> None:
     click = {"crackle": np.ones(300, dtype=np.float32)}
-    figure = example_page(click, features(), 3 * RATE, "sample", 2, 0, "")
+    figure = example_page(click, features(), 3 * RATE, "sample", 2, WARPS, True, 0, "")
     assert [text.get_text() for text in figure.axes[0].texts] == ["shorter than one frame"]
     assert not figure.axes[0].images

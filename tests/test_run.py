@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,17 @@ import torch
 from conftest import stored_mlflow_runs
 
 import lungsound.run
-from lungsound.errors import DamagedFileError
+from lungsound.errors import DamagedFileError, LungsoundError, Stopped, TrainingError
 from lungsound.files import read_file
 from lungsound.training.module import SnapshotTraining
+from lungsound.training.snapshots import Snapshots
 from lungsound.training.trajectory import Trajectory, load_tensors
 
 TrainIn = Callable[..., Path]
 
 
-class Stopped(Exception):
-    """A run that was ended from outside."""
+class Died(Exception):
+    """What stands for the death of a run."""
 
 
 @contextlib.contextmanager
@@ -35,12 +38,12 @@ def stopped_at(owner: Any, name: str, call: int) -> Iterator[None]:
         nonlocal calls
         calls += 1
         if calls == call:
-            raise Stopped
+            raise Died
         return original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, counted)
-        with pytest.raises(Stopped):
+        with pytest.raises(Died):
             yield
 
 
@@ -64,12 +67,17 @@ def numbers(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """facts.json."""
+    return dict(json.loads((folder / "facts.json").read_text()))
+
+
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Every tensor of every stored snapshot, by the snapshot's file name."""
     paths = sorted((folder.parents[1] / "store" / "trajectories").glob("*/epoch-*.pt"))
     assert paths
-    return {path.name: {f"{room}.{key}": tensor for room, tensors in load_tensors(path).items()
-                        for key, tensor in tensors.items()} for path in paths}  # fmt: skip
+    return {path.name: {f"{room}.{key}": tensor for room in ("network", "features")
+                        for key, tensor in load_tensors(path)[room].items()} for path in paths}  # fmt: skip
 
 
 def assert_same(folder: Path, other: Path) -> None:
@@ -115,21 +123,26 @@ STOPS: list[tuple[Any, str, int, list[int]]] = [
 
 @pytest.mark.parametrize("continue_from", ["last", "best"])
 def test_stopped_anywhere_ends_the_same(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], continue_from: str
+    train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # By its loss, period 1 is best at an epoch that is not its last: what continue_from chooses matters.
-    overrides = (f"annealing.continue_from={continue_from}", "annealing.monitor=loss", "annealing.max_lr=0.02")
+    # By the loss that is recorded, a period's best epoch is its first: what continue_from chooses matters.
+    record = Snapshots._record
+    monkeypatch.setattr(
+        Snapshots, "_record", lambda self, trainer, epoch: {**record(self, trainer, epoch), "val/loss": float(epoch)}
+    )
+    overrides = (f"annealing.continue_from={continue_from}", "annealing.monitor=loss")
     undisturbed = train_in(tmp_path / "undisturbed", *overrides)
-    history = pd.read_json(undisturbed / "history.jsonl", lines=True).set_index("epoch")
-    assert history.loc[1, "val/loss"] < history.loc[2, "val/loss"]
+    assert {"epoch-0001.pt", "epoch-0003.pt"} <= weights(undisturbed).keys()
     for owner, name, call, expected in STOPS:
         epochs.clear()
         with stopped_at(owner, name, call):
             train_in(tmp_path / "stopped", *overrides)
         assert epochs == expected, f"stopped before call {call} of {name}"
     epochs.clear()
-    assert_same(train_in(tmp_path / "stopped", *overrides), undisturbed)
+    resumed = train_in(tmp_path / "stopped", *overrides)
+    assert_same(resumed, undisturbed)
     assert epochs == []
+    assert facts(resumed)["epochs_trained"] == 4
 
 
 def test_one_trajectory_serves_every_number_of_members_and_choice(
@@ -143,8 +156,9 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
     for override in ("annealing.select=last", "annealing.monitor=loss", "annealing.monitor=accuracy"):
         shared = train_in(tmp_path, override)
         assert shared not in (two, three)
-        assert json.loads((shared / "facts.json").read_text())["epochs_trained"] == 0
+        assert facts(shared)["epochs_trained"] == 0
     assert epochs == []
+    assert facts(three)["epochs_trained"] == 6
     alone = train_in(tmp_path / "alone", "annealing.select=last")
     assert numbers(alone) == numbers(train_in(tmp_path, "annealing.select=last"))
     three_again = train_in(tmp_path / "alone", "annealing.cycles=3")  # the other way round: what is missing is trained
@@ -179,6 +193,7 @@ def test_everything_printed_is_marked(
     assert lines[0].startswith("experiment=demo: ")
     assert "SYNTHETIC" in lines[0]
     assert lines[0].endswith("python train.py experiment=paper data.root=PATH")
+    assert "SYNTHETIC" in lines[-1]
     heading = next(place for place, line in enumerate(lines) if line.strip().startswith("validation")) - 2
     assert "SYNTHETIC" in lines[heading]
     assert any("TEST PATIENTS ARE ALSO IN TRAINING" in line for line in lines)
@@ -228,6 +243,86 @@ def test_a_damaged_trajectory_is_trained_again(
     assert epochs == [1, 2, 3, 4]
 
 
+def test_everything_is_made_again_from_the_folder_alone(
+    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, report and figures, after the trajectory was thrown away."""
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / trained.relative_to(trained.parents[1])
+    shutil.rmtree(tmp_path / "store" / "trajectories")
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shutil.rmtree(folder / "figures")
+    for name in ("scores.json", "report.md"):
+        (folder / name).unlink()
+    assert train_in(tmp_path) == folder
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert epochs == []
+    with pytest.raises(LungsoundError, match="redo=true"):
+        train_in(tmp_path, "tracking.log_snapshots=true")
+
+
+def test_a_lost_figure_is_drawn_again(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    figure = tmp_path / trained.relative_to(trained.parents[1]) / "figures" / "members.png"
+    figure.unlink()
+    train_in(tmp_path)
+    assert figure.read_bytes() == (trained / "figures" / "members.png").read_bytes()
+
+
+def test_a_redo_that_cannot_begin_destroys_nothing(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(LungsoundError, match=r"tracking\.uri"):
+        train_in(tmp_path, "redo=true", "tracking.uri=nonsense://here")
+    assert numbers(tmp_path / trained.relative_to(trained.parents[1])) == numbers(trained)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_batch(
+    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    steps, original = [], SnapshotTraining.training_step
+
+    def step(module: SnapshotTraining, batch: Any, place: int) -> torch.Tensor:
+        steps.append((module.current_epoch + 1, place))
+        if steps[-1] == (2, 1):
+            os.kill(os.getpid(), number)
+        return original(module, batch, place)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="1 epochs are finished") as stop:
+        patch.setattr(SnapshotTraining, "training_step", step)
+        train_in(tmp_path)
+    assert stop.value.signal_number == number
+    assert steps[-1] == (2, 1)
+    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["KILLED"]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert_same(train_in(tmp_path), trained)
+
+
+def test_a_training_that_diverges_is_said_to_have(train_in: TrainIn, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"epoch \d is nan.*annealing\.max_lr"):
+        train_in(tmp_path, "annealing.max_lr=1e30")
+    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["FAILED"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(train_in: TrainIn, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for key in ("output_dir", "store_dir"):
+        with pytest.raises(LungsoundError, match=f"{key}=file/below"):
+            train_in(tmp_path, f"{key}=file/below")
+
+
+def test_computed_recordings_are_synthetic_under_any_name(
+    train_in: TrainIn, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root,) = trained.parents[1].glob("store/demo/*/")
+    for place, folder in enumerate((root, root / "audio_and_txt_files")):
+        run = train_in(tmp_path / str(place), "data=icbhi", f"data.root={folder}", "annealing.epochs_per_cycle=1")
+        assert "SYNTHETIC" in capsys.readouterr().out
+        assert "SYNTHETIC" in run.name
+        assert "SYNTHETIC" in stored_mlflow_runs(run)[0].data.tags["data"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "members", "trained_epochs"),
     [
@@ -235,17 +330,21 @@ def test_a_damaged_trajectory_is_trained_again(
         (("annealing=constant", "annealing.cycles=1", "features.normalization=global", "model.table1=outputs"), 1, 2),
         (("annealing.total_epochs=3", "features.normalization=band", "augment.redraw=epoch"), 2, 2),
         (("augment=paper", "augment.stretch=resample", "segment=3s", "annealing.epochs_per_cycle=1"), 2, 2),
+        (("trainer.precision=bf16-mixed", "annealing.epochs_per_cycle=1", "features.roll=false"), 2, 2),
     ],
-    ids=["two_class", "constant", "total_epochs", "resample"],
+    ids=["two_class", "constant", "total_epochs", "resample", "bf16"],
 )
 def test_every_option_trains(
     train_in: TrainIn, tmp_path: Path, epochs: list[int], overrides: tuple[str, ...], members: int, trained_epochs: int
 ) -> None:
     folder = train_in(tmp_path, *overrides)
-    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    what = json.loads((folder / "scores.json").read_text())
+    scores = what["scores"]
     two_class = "task=two_class" in overrides
     assert epochs == list(range(1, trained_epochs + 1))
     assert scores["task"] == ("two_class" if two_class else "four_class")
+    assert what["label_order"] == (["normal", "abnormal"] if two_class else ["normal", "crackle", "wheeze", "both"])
+    assert f"-M{members}-" in folder.name
     assert len(scores["members"]) == len(scores["ensemble"]) == members
     assert ("score_4" in scores["ensemble"][-1]["test"]) is not two_class
     pictures = {"annealing", "members", "examples", "confusion_2"} | (set() if two_class else {"confusion_4"})

@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, skip_bad: bool = False, sample_rate: int = 8000) -> Database:
-    return open_database("icbhi", root, sample_rate, root.parent / "store", skip_bad=skip_bad, synthetic=False)
+    return open_database("icbhi", root, sample_rate, root.parent / "store", skip_bad=skip_bad)
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_skip_bad_leaves_the_bad_recordings_out_and_lists_them(root: Path) -> No
             clean.store.samples[one["start_sample"] : one["end_sample"]],
         )
     assert len(database.notes) == 1 + len(said)
-    assert "9 of 12 recordings left out" in database.notes[0]
+    assert "3 recordings are used; left out for" in database.notes[0]
     assert all(any(beginning in note for note in database.notes) for beginning in said.values())
 
 
@@ -351,7 +351,7 @@ def test_stereo_is_used_and_noted(root: Path) -> None:
 
 
 def test_real_recordings_end_to_end(real_data: Path, tmp_path: Path) -> None:
-    database = open_database("icbhi", real_data / "icbhi", 22000, tmp_path, skip_bad=False, synthetic=False)
+    database = open_database("icbhi", real_data / "icbhi", 22000, tmp_path, skip_bad=False)
     folder = real_data / "icbhi" / "audio_and_txt_files"
     lines = {path.stem: path.read_text().split("\n") for path in folder.glob("*.txt")}
     cycles = database.cycles

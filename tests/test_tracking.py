@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, configured, mlflow_client, stored_mlflow_runs
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 import lungsound.run
-from lungsound.config import checked
+from lungsound.checks import checked
 from lungsound.errors import LungsoundError
+from lungsound.tracking.view import MlflowView
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.trajectory import Trajectory
 
@@ -85,7 +87,8 @@ def test_params_tags_and_files(trained: Path) -> None:
     (trajectory,) = (trained.parents[1] / "store" / "trajectories").glob("*/")
     assert run.data.tags["trajectory"] == trajectory.name
     assert run.data.tags["data"].startswith("SYNTHETIC")
-    assert run.info.run_name.startswith("SYNTHETIC")
+    assert run.info.run_name == trained.name
+    assert "SYNTHETIC" in trained.name
     assert "TEST PATIENTS ARE ALSO IN TRAINING" in run.data.tags["leak"]
     assert run.info.status == "FINISHED"
     here = {path.name for path in trained.iterdir()} | {f"figures/{path.name}" for path in trained.glob("figures/*")}
@@ -147,6 +150,27 @@ def test_a_run_made_again_in_part_is_finished_again(train_in: TrainIn, tmp_path:
     run = only_run(folder)
     assert run.info.status == "FINISHED"
     assert points(folder, run) == before
+
+
+def test_training_goes_on_where_mlflow_does_not_answer(
+    train_in: TrainIn,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    original, calls = MlflowView._send, []
+
+    def send(view: MlflowView, points: list[tuple[str, float | None, int]]) -> None:
+        calls.append(points)
+        if len(calls) <= 3:
+            raise MlflowException("no answer")
+        original(view, points)
+
+    monkeypatch.setattr(MlflowView, "_send", send)
+    folder = train_in(tmp_path)
+    assert capsys.readouterr().out.count("the training goes on: no answer") == 3
+    assert points(folder, only_run(folder)) == points(trained, only_run(trained))
 
 
 def test_weights_are_sent_when_asked(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:

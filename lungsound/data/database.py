@@ -11,6 +11,7 @@ from lungsound.data.store import StoredRecording, WaveformStore, open_store
 from lungsound.errors import DataError
 from lungsound.files import key_of
 
+SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in or above a folder of recordings that were computed
 # An annotation may end this much after its audio: times are rounded. Microseconds absorb float subtraction.
 END_TOLERANCE_SECONDS = 0.050 + 1e-6
 COLUMNS = {
@@ -48,9 +49,7 @@ class Database:
     notes: tuple[str, ...]
 
 
-def open_database(
-    name: str, root: Path, sample_rate: int, store_dir: Path, skip_bad: bool, synthetic: bool
-) -> Database:
+def open_database(name: str, root: Path, sample_rate: int, store_dir: Path, skip_bad: bool) -> Database:
     """Read the recordings below `root`, their waveforms at `sample_rate` Hz stored in `store_dir`.
 
     Raises DataError with the problems of all files together; with `skip_bad` the recordings that have one are left out
@@ -72,13 +71,11 @@ def open_database(
     if problems and not (skip_bad and used):
         raise DataError(_summary(problems, root, skip_bad), tuple(problems))
     if problems:
-        left_out = len(recordings) - len(used)
-        notes.append(
-            f"data.skip_bad=true: {left_out} of {len(recordings)} recordings left out, {len(problems)} problems"
-        )
+        notes.append(f"data.skip_bad=true: {len(used)} recordings are used; left out for {len(problems)} problems:")
         notes += [f"left out: {problem}" for problem in problems]
     cycles = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     cycles = cycles.sort_values(["recording", "cycle"], ignore_index=True)
+    synthetic = any((folder / SYNTHETIC_MARK).exists() for folder in (root, root.parent))
     return Database(name, synthetic, len(used), cycles, store, _fingerprint(store, cycles), tuple(notes))
 
 

@@ -11,6 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from lungsound.data import demo_mixing, demo_sounds
+from lungsound.data.database import SYNTHETIC_MARK
 from lungsound.data.demo_mixing import PlannedRecording, mix_recording
 from lungsound.data.demo_sounds import Device
 from lungsound.files import key_of, locked
@@ -43,7 +44,7 @@ def make_demo(folder: Path, seed: int, patients: int = 36, cycles: int = 864) ->
     """
     target = folder / "audio_and_txt_files"
     target.mkdir(parents=True, exist_ok=True)
-    (folder / "SYNTHETIC.txt").write_text(SYNTHETIC)
+    (folder / SYNTHETIC_MARK).write_text(SYNTHETIC)
     for plan in plan_recordings(seed, patients, cycles):
         waveform, rate_hz = mix_recording(seed, plan), plan.device.rate_hz
         soundfile.write(target / f"{plan.name}.wav", waveform, rate_hz, subtype=plan.device.subtype, format="WAV")

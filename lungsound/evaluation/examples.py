@@ -20,7 +20,7 @@ from lungsound.signal.features import Features
 from lungsound.signal.segments import cut_segment, segment_count
 from lungsound.signal.spectrum import frame_count
 
-ALPHA_LIMITS, F_HI_LIMITS = (0.9, 1.1), (3200.0, 3800.0)  # section III.B.2 of the paper; F_hi in Hz
+Limits = tuple[float, float]
 COLOURS = "magma"  # lightness rises with the value, also when printed in grey
 TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 7000)
 
@@ -31,17 +31,21 @@ def example_page(
     segment_samples: int,
     padding: str,
     chunks: int,
+    warp_limits: tuple[Limits, Limits] | None,
+    roll: bool,
     seed: int,
     title: str,
 ) -> Figure:
     """A row of pictures for each class: segment, padded, VTLP copy of it, that rolled, and that in chunks.
 
+    `warp_limits` are those of alpha and F_hi (Hz); without them, or without `roll`, that picture is left out.
+
     `cycles` has a waveform [n] at `features.sample_rate` for each label. Shown is its first segment, in log10
     density before the z-score, over seconds and hertz (mel-spaced), with one colour scale for all. Warp and roll are
-    drawn from `seed`, the warp within the paper's limits.
+    drawn from `seed`.
     """
     rows = [
-        stages(waveform, place, features, segment_samples, padding, chunks, seed)
+        stages(waveform, place, features, segment_samples, padding, chunks, warp_limits, roll, seed)
         for place, waveform in enumerate(cycles.values())
     ]
     highest = max(float(picture.max()) for row in rows for _, picture in row if picture is not None)
@@ -61,7 +65,15 @@ def example_page(
 
 
 def stages(
-    waveform: NDArray[np.float32], place: int, features: Features, length: int, padding: str, chunks: int, seed: int
+    waveform: NDArray[np.float32],
+    place: int,
+    features: Features,
+    length: int,
+    padding: str,
+    chunks: int,
+    warp_limits: tuple[Limits, Limits] | None,
+    roll: bool,
+    seed: int,
 ) -> list[tuple[str, Tensor | None]]:
     """What is done and the picture [n_mels, N] after it, in the order of training, for a cycle's first segment.
 
@@ -71,19 +83,23 @@ def stages(
     rate, own = features.sample_rate, waveform[:length]
     segments = segment_count(len(waveform), length)
     padded = cut_segment(waveform, 0, length, padding)
-    alpha, f_hi = draw_warp(seed, place, 1, 0, ALPHA_LIMITS, F_HI_LIMITS)
-    warped = _log_mel(features, padded, (alpha, f_hi))
-    roll = draw_roll(seed, place, 1, 0, 0, warped.shape[-1])
-    rolled = warped.roll(roll, dims=-1)
-    parts = all_chunks(rolled[None], chunks)[0]  # [chunks, n_mels, n]
     whole = frame_count(len(own), features.n_fft, features.hop) > 0
-    return [
+    picture = _log_mel(features, padded)
+    shown: list[tuple[str, Tensor | None]] = [
         (f"segment 1 of {segments}, {len(own) / rate:.2f} s", _log_mel(features, own) if whole else None),
-        (f"{padding} padding, {length / rate:g} s", _log_mel(features, padded)),
-        (f"VTLP copy, $\\alpha$ = {alpha:.2f}, $F_{{hi}}$ = {f_hi:.0f} Hz", warped),
-        (f"rolled by {roll * features.hop / rate:.2f} s", rolled),
-        (f"{chunks} chunk{'s' * (chunks > 1)} of {parts.shape[-1]} frames", torch.cat(list(parts), dim=-1)),
+        (f"{padding} padding, {length / rate:g} s", picture),
     ]
+    if warp_limits:
+        alpha, f_hi = draw_warp(seed, place, 1, 0, *warp_limits)
+        picture = _log_mel(features, padded, (alpha, f_hi))
+        shown.append((f"VTLP copy, $\\alpha$ = {alpha:.2f}, $F_{{hi}}$ = {f_hi:.0f} Hz", picture))
+    if roll:
+        frames = draw_roll(seed, place, 1, 0, 0, picture.shape[-1])
+        picture = picture.roll(frames, dims=-1)
+        shown.append((f"rolled by {frames * features.hop / rate:.2f} s", picture))
+    parts = all_chunks(picture[None], chunks)[0]  # [chunks, n_mels, n]
+    name = f"{chunks} chunk{'s' * (chunks > 1)} of {parts.shape[-1]} frames"
+    return [*shown, (name, torch.cat(list(parts), dim=-1))]
 
 
 def _log_mel(features: Features, waveform: NDArray[np.float32], warp: tuple[float, float] | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,28 @@ from matplotlib.figure import Figure
 from lungsound.evaluation.predictions import read_predictions, write_predictions
 from lungsound.files import canonical_json, is_whole, read_file, write_file
 
-FILES = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet", "scores.json", "report.md")
+TRAINED = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
+REPORTED = ("scores.json", "report.md")
 
 
 class RunFolder:
-    """A run's FILES, in the order in which they are written, and figures/."""
+    """What training leaves (TRAINED), and what is made of it (REPORTED, and the figures that the report shows)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
+    def trained(self) -> bool:
+        """Whether every score, table and figure can be made without training."""
+        return all(is_whole(self.path / name) for name in TRAINED)
+
+    @property
     def finished(self) -> bool:
-        """Every file is there and whole; the report is written last, after the figures."""
-        return all(is_whole(self.path / name) for name in FILES)
+        """Whether every file is there and whole."""
+        if not self.trained or not all(is_whole(self.path / name) for name in REPORTED):
+            return False
+        figures = re.findall(r"\((figures/.+?)\)", self.read_text("report.md"))
+        return all(is_whole(self.path / name) for name in figures)
 
     def clear(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

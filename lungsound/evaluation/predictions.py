@@ -7,15 +7,10 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from lungsound.data.labels import LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import TWO_CLASS_LABELS, labels_of
 from lungsound.files import read_file, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
-
-
-def labels_of(classes: int) -> tuple[str, ...]:
-    """The names of the task's classes, in the order of every artefact."""
-    return LABELS if classes == len(LABELS) else TWO_CLASS_LABELS
 
 
 def predictions_table(cycles: pd.DataFrame, members: Sequence[Tensor], synthetic: bool) -> pd.DataFrame:

@@ -103,6 +103,8 @@ def _votes(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> _
     number = {label: place for place, label in enumerate(labels)}
     truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
     probabilities = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    if not np.isfinite(probabilities).all():
+        raise DataError("Expected every probability to be a number, but got some that are not: the network diverged.")
     stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
     return _Votes(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
 

@@ -1,5 +1,6 @@
 """The scores of a set of cycles, gathered batch by batch."""
 
+from math import nan
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ class CycleScores(Metric):
     """ICBHI scores of cycles with the true classes `labels` [cycles], int64 from 0, of `classes` (4 or 2).
 
     `update` takes the probabilities [n, classes] of any chunks, in any order, and the cycle [n] of each; `compute`
-    gives `icbhi_scores` of the answers, once every cycle has had a chunk (ValueError before).
+    gives `icbhi_scores` of the answers, once every cycle has had a chunk (ValueError before). Where a probability is
+    not a number there is no answer, and every score is nan.
     """
 
     is_differentiable = False
@@ -37,5 +39,6 @@ class CycleScores(Metric):
         self.chunks += chunks
 
     def compute(self) -> dict[str, float]:
-        predicted = cycle_means(self.sums, self.chunks).argmax(-1)
-        return icbhi_scores(confusion_matrix(self.labels, predicted, self.classes))
+        means = cycle_means(self.sums, self.chunks)
+        scores = icbhi_scores(confusion_matrix(self.labels, means.argmax(-1), self.classes))
+        return scores if means.isfinite().all() else dict.fromkeys(scores, nan)

@@ -5,7 +5,7 @@ from math import isnan, nan
 import torch
 from torch import Tensor
 
-from lungsound.data.labels import LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import LABELS, labels_of
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
@@ -30,7 +30,8 @@ def icbhi_scores(confusion: Tensor) -> dict[str, float]:
     A missing class is left out: what it alone decides is nan, and a score is the defined one of its two halves.
     Raises ValueError for any other number of classes.
     """
-    labels_of(confusion)
+    if confusion.shape not in ((4, 4), (2, 2)):
+        raise ValueError(f"Expected a confusion matrix of 4 or 2 classes, but got the shape {tuple(confusion.shape)}")
     counts: list[list[int]] = confusion.tolist()
     normal, abnormal = counts[0], counts[1:]
     cycles = sum(map(sum, abnormal))
@@ -51,15 +52,8 @@ def icbhi_scores(confusion: Tensor) -> dict[str, float]:
 
 def missing_classes(confusion: Tensor) -> tuple[str, ...]:
     """The labels that no cycle of the confusion matrix [4, 4] or [2, 2] has."""
-    return tuple(label for label, row in zip(labels_of(confusion), confusion.tolist(), strict=True) if not sum(row))
-
-
-def labels_of(confusion: Tensor) -> tuple[str, ...]:
-    """The labels of the rows of a confusion matrix. Raises ValueError where it is neither [4, 4] nor [2, 2]."""
-    for labels in (LABELS, TWO_CLASS_LABELS):
-        if confusion.shape == (len(labels), len(labels)):
-            return labels
-    raise ValueError(f"Expected a confusion matrix of 4 or 2 classes, but got the shape {tuple(confusion.shape)}")
+    labels = labels_of(len(confusion))
+    return tuple(label for label, row in zip(labels, confusion.tolist(), strict=True) if not sum(row))
 
 
 def _share(part: int, whole: int) -> float:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +16,77 @@ from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
 
 FOLDER_TAG = "lungsound.folder"
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on the list of runs
 BATCH = 1000  # metrics MLflow takes in one call
 
 
 class MlflowView:
     """One MLflow run that shows one run's folder."""
 
-    def __init__(
-        self, uri: str, experiment: str, folder: RunFolder, name: str, tags: dict[str, str], anew: bool
-    ) -> None:
+    def __init__(self, uri: str, experiment: str, folder: RunFolder, tags: dict[str, str], anew: bool) -> None:
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self.folder = folder
-        try:
+        self.folder, self.uri = folder, uri
+        with self._told("MLflow cannot be used there"):
             self.client = MlflowClient(tracking_uri=uri)
             experiment_id = self._experiment(experiment)
             run = None if anew else self._existing(experiment_id)
             if run is None:
                 tags = {**tags, FOLDER_TAG: str(folder.path.resolve())}
-                run = self.client.create_run(experiment_id, tags=tags, run_name=name)
-        except MlflowException as error:
-            raise LungsoundError(f"tracking.uri={uri}: MLflow cannot be used there: {error.message}") from error
-        self.run_id, self.status = run.info.run_id, run.info.status
-        self.params = set(run.data.params)
-        self.sent: dict[str, set[int]] = defaultdict(set)
-        for metric in run.data.metrics:
-            self.sent[metric] = {point.step for point in self.client.get_metric_history(self.run_id, metric)}
+                run = self.client.create_run(experiment_id, tags=tags, run_name=folder.path.name)
+            self.run_id, self.status = run.info.run_id, run.info.status
+            self.params = set(run.data.params)
+            self.sent: dict[str, set[int]] = defaultdict(set)
+            for metric in run.data.metrics:
+                self.sent[metric] = {point.step for point in self.client.get_metric_history(self.run_id, metric)}
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Show the run as running inside, and as what it came to afterwards."""
         self.status = "RUNNING"
-        self.client.update_run(self.run_id, status=self.status)
+        with self._told("the run cannot be shown as running"):
+            self.client.update_run(self.run_id, status=self.status)
         try:
             yield
         except BaseException as error:
-            self.client.set_terminated(self.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            with suppress(MlflowException):  # the error itself is what a user must see
+                self.client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 
-    def send_facts(self) -> None:
-        """facts.json as params; a param is written once, so only new ones go."""
-        facts = {name: value for name, value in self.folder.read_json("facts.json").items() if name not in self.params}
-        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in facts.items()])
+    def send_facts(self, finished: bool) -> None:
+        """facts.json as params. A param is written once: only new ones go, and what still grows at the end."""
+        growing = set() if finished else {"epochs_trained"}
+        facts = self.folder.read_json("facts.json")
+        facts = {name: value for name, value in facts.items() if name not in self.params | growing}
+        params = [Param(name, str(value)) for name, value in facts.items()]
+        with self._told("the run's params cannot be sent"):
+            self.client.log_batch(self.run_id, params=params)
         self.params |= set(facts)
 
-    def send_history(self) -> None:
+    def send_progress(self) -> None:
+        """What history.jsonl has by now. The training goes on where that fails: the end sends what is not there."""
+        try:
+            self._send_history()
+        except MlflowException as error:
+            print(f"tracking.uri={self.uri}: not sent for now, the training goes on: {error.message}", flush=True)
+
+    def _send_history(self) -> None:
         """history.jsonl as metrics, step = epoch."""
         for record in self.folder.read_history():
             self._send([(name, record[name], record["epoch"]) for name in record if name not in ("epoch", "period")])
 
     def send_all(self, weights: list[Path]) -> None:
         """The finished folder: what is not there yet, every file, and the members' weights where they are wanted."""
-        if self.status == "FINISHED":
+        if self.status == "FINISHED" and not weights:
             return
-        self.send_facts()
-        self.send_history()
-        self._send(score_metrics(self.folder.read_json("scores.json")["scores"]))
-        self.client.log_artifacts(self.run_id, str(self.folder.path))
-        for path in weights:
-            self.client.log_artifact(self.run_id, str(path), "snapshots")
-        self.client.set_terminated(self.run_id, "FINISHED")
+        self.send_facts(finished=True)
+        with self._told(f"the results are complete in {self.folder.path}, and the same command sends what is missing"):
+            self._send_history()
+            self._send(score_metrics(self.folder.read_json("scores.json")["scores"]))
+            self.client.log_artifacts(self.run_id, str(self.folder.path))
+            for path in weights:
+                self.client.log_artifact(self.run_id, str(path), "snapshots")
+            self.client.set_terminated(self.run_id, "FINISHED")
 
     def _send(self, points: list[tuple[str, float | None, int]]) -> None:
         now = int(time.time() * 1000)
@@ -89,9 +100,17 @@ class MlflowView:
         for metric in new:
             self.sent[metric.key].add(metric.step)
 
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """MLflow's errors as one of ours."""
+        try:
+            yield
+        except MlflowException as error:
+            raise LungsoundError(f"tracking.uri={self.uri}: {what}: {error.message}") from error
+
     def _experiment(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
-        return str(experiment.experiment_id if experiment else self.client.create_experiment(name))
+        return str(experiment.experiment_id if experiment else self.client.create_experiment(name, tags=TRAINING))
 
     def _existing(self, experiment_id: str) -> Run | None:
         path = str(self.folder.path.resolve()).replace("'", "\\'")

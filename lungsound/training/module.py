@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lungsound.data.labels import labels_of
+from lungsound.errors import TrainingError
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import all_chunks, roll_and_chunk
 from lungsound.signal.features import Features
@@ -55,7 +57,13 @@ class SnapshotTraining(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         pictures = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
         logits = self.network(roll_and_chunk(pictures, batch["roll"], batch["chunk"], self.chunks).unsqueeze(1))
-        return self._loss("train", logits, batch["target"])
+        loss = self._loss("train", logits, batch["target"])
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"The training loss of epoch {self.current_epoch + 1} is {loss.item()}: the training has diverged, and "
+                "nothing was stored of this epoch. A lower annealing.max_lr may help."
+            )
+        return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
         logits = self._evaluation_logits(batch)
@@ -75,8 +83,12 @@ class SnapshotTraining(pl.LightningModule):
         return probabilities, batch["cycle"].repeat_interleave(self.chunks)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a prediction needs: the network's weights and buffers and the features' statistics."""
-        return {"network": self.network.state_dict(), "features": self.features.state_dict()}
+        """All that a prediction needs: the network's weights and buffers, the features' statistics, the classes."""
+        return {
+            "network": self.network.state_dict(),
+            "features": self.features.state_dict(),
+            "label_order": list(labels_of(self.network.classes)),
+        }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
         self.network.load_state_dict(snapshot["network"])

@@ -1,0 +1,52 @@
+"""What a run is called, and what is told of it."""
+
+from pathlib import Path
+from typing import Any
+
+from lungsound.build import Parts
+from lungsound.config import Config
+from lungsound.data.labels import labels_of
+from lungsound.evaluation.folder import RunFolder
+from lungsound.files import is_whole, key_of
+
+
+def heading(parts: Parts) -> str:
+    """Names the data, and says SYNTHETIC where they are."""
+    if parts.database.synthetic:
+        return "SYNTHETIC demo database (no patient was recorded)"
+    return f"{parts.database.name}: {parts.database.recordings} recordings, {len(parts.cycles)} cycles"
+
+
+def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, done: int) -> dict[str, Any]:
+    """What a reader wants to know of a run at a glance; MLflow's params. `done` epochs of the trajectory are there."""
+    earlier = 0  # epochs that earlier starts of this run trained; one that was begun and not finished does not count
+    if is_whole(folder.path / "facts.json"):
+        earlier = min(folder.read_json("facts.json")["epochs_trained"], done)
+    return {
+        **{group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "annealing.cycles": parts.annealing.periods,
+        "model.parameters": sum(parameter.numel() for parameter in parts.module.network.parameters()),
+        "data.recordings": parts.database.recordings,
+        "data.cycles": len(parts.cycles),
+        **({"split.seed": settings.split.seed} if settings.split.file is None else {"split.file": settings.split.file}),
+        "seed": settings.seed,
+        "synthetic": parts.database.synthetic,
+        "label_order": " ".join(labels_of(settings.task.classes)),
+        "epochs_trained": earlier,
+        "trajectory": parts.trajectory.folder.name,
+    }
+
+
+def run_name(settings: Config, choices: dict[str, str], parts: Parts) -> str:
+    """Readable, and with a key of all that decides the run's scores."""
+    annealing = settings.annealing
+    key = key_of([parts.trajectory.folder.name, parts.annealing.periods, annealing.select, annealing.monitor])
+    words = (
+        choices["experiment"],
+        *(["SYNTHETIC"] if parts.database.synthetic else []),
+        choices["padding"],
+        choices["segment"],
+        f"M{parts.annealing.periods}",
+        f"split{settings.split.seed}" if settings.split.file is None else Path(settings.split.file).stem,
+    )
+    return "-".join((*words, key[:8]))
