@@ -90,7 +90,7 @@ def options(group: str) -> list[str]:
         ("augment.vtlp_f_hi=[3800,3200]", "augment.vtlp_f_hi: ", r"but got \[3800.0, 3200.0\]"),
         ("augment.vtlp_f_hi=[3200]", "augment.vtlp_f_hi: ", r"two .*but got \[3200.0\]"),
         ("augment.vtlp_f_hi=[3200,11000]", "augment.vtlp_f_hi: ", r"features.sample_rate=22000, .*\[3200.0, 11000.0\]"),
-        ("data.root=/icbhi", "data.root: ", "none, .* but got '/icbhi'. Add data=icbhi"),
+        ("data.root=/icbhi", "data.root: ", "none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
         ("split.file=mine.csv", "split.file: ", "none for split=random, but got 'mine.csv'. Add split=file"),
         ("data.demo_patients=700", "data.demo_patients: ", "from 1 to 699, but got 700"),
         ("data.demo_cycles=35", "data.demo_cycles: ", "data.demo_patients=36, but got 35"),
