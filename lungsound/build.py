@@ -35,45 +35,61 @@ WORKERS_FOR_A_GPU = 4
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What one run is built of."""
+class Outline:
+    """What a run works on: enough to name it, and to see what of it is stored."""
 
     database: Database
     cycles: pd.DataFrame  # those in a set: the database's columns, `set`, and `target` (class number)
     notes: tuple[str, ...]  # what a user should know of the database and the split
     leak: str  # the line that stands beside every score
     annealing: Annealing
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class Parts(Outline):
+    """What one run is built of."""
+
     datamodule: CyclesDataModule
     module: SnapshotTraining
-    trajectory: Trajectory
+
+
+def outline(settings: Config) -> Outline:
+    """Raises DataError where the database or the split cannot be used."""
+    database = build_database(settings)
+    cycles, notes, leak = split_cycles(database, settings)
+    annealing = Annealing(**vars(settings.annealing))
+    key = key_of(trajectory_identity(settings, database, cycles, annealing))
+    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
+    return Outline(database, cycles, (*database.notes, *notes), leak, annealing, trajectory)
 
 
 def build(settings: Config) -> Parts:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
-    features, segment, model = settings.features, settings.segment, settings.model
-    database = build_database(settings)
-    cycles, notes, leak = split_cycles(database, settings)
-    annealing = Annealing(**vars(settings.annealing))
+    features, segment = settings.features, settings.segment
+    known = outline(settings)
     length = round(segment.seconds * features.sample_rate)
     cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
     augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
     batch_size, workers = settings.trainer.batch_size, settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = WORKERS_FOR_A_GPU if on_gpu(settings) else 0
-    datamodule = CyclesDataModule(cycles, database.store, cutting, augmentation, batch_size, workers, settings.seed)
+    store, cycles = known.database.store, known.cycles
+    datamodule = CyclesDataModule(cycles, store, cutting, augmentation, batch_size, workers, settings.seed)
     pictures = Features(**{name: value for name, value in vars(features).items() if name != "roll"})
     if features.normalization != "segment":
         pictures.fit_statistics(datamodule.training_originals())
-    weights_seed = int(generator(settings.seed, "weights").integers(2**31))
-    classes = settings.task.classes
-    network = CNN7(classes, model.width, model.table1, model.bn_momentum, model.bn_eps, weights_seed)
     targets = torch.tensor(datamodule.cycles["val"]["target"].tolist())
+    network, gamma, model = build_network(settings), settings.loss.gamma, settings.model
     module = SnapshotTraining(
-        pictures, network, annealing, settings.loss.gamma, segment.chunks, model.l2, model.adam_eps, targets
+        pictures, network, known.annealing, gamma, segment.chunks, model.l2, model.adam_eps, targets
     )
-    key = key_of(trajectory_identity(settings, database, cycles, annealing))
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return Parts(database, cycles, (*database.notes, *notes), leak, annealing, datamodule, module, trajectory)
+    return Parts(**vars(known), datamodule=datamodule, module=module)
+
+
+def build_network(settings: Config) -> CNN7:
+    model, seed = settings.model, int(generator(settings.seed, "weights").integers(2**31))
+    return CNN7(settings.task.classes, model.width, model.table1, model.bn_momentum, model.bn_eps, seed)
 
 
 def build_database(settings: Config) -> Database:

@@ -106,6 +106,7 @@ class TrainerSettings:
 class Tracking:
     uri: str = MISSING
     experiment: str = MISSING
+    study: str | None = MISSING
     log_snapshots: bool = MISSING
 
 
@@ -135,8 +136,9 @@ ConfigStore.instance().store(name="schema", node=Config)
 def refuse_numbers(arguments: list[str]) -> None:
     """Raise ConfigError for an option that is a number (`segment=9`): Hydra dies of it without a word on the cause."""
     for argument in arguments:
-        group, _, option = argument.partition("=")
-        if (Path(__file__).parents[1] / "conf" / group).is_dir() and option.replace(".", "").isdigit():
+        group, _, options = argument.partition("=")
+        numbers = [option for option in options.split(",") if option.replace(".", "").isdigit()]
+        if numbers and (Path(__file__).parents[1] / "conf" / group).is_dir():
             raise ConfigError(
                 f"{argument}: expected the name of an option of {group}, but got a number. "
                 "Names carry their unit, as in segment=9s; --help lists them"

@@ -19,7 +19,7 @@ from lungsound.training.losses import focal_loss
 CLASS_COUNTS = {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}
 LOG_SECONDS_MEAN, LOG_SECONDS_STD = 0.895, 0.467  # of the natural logarithm of the cycles' durations
 TRAINING_SHARE = 0.8 * 0.8
-MEASURED_ITEMS, MEASURED_STEPS = 8, 4
+MEASURED_ITEMS, MEASURED_SECONDS = 8, 0.6
 
 
 def announcement(settings: Config, experiment: str) -> str:
@@ -43,14 +43,18 @@ def announcement(settings: Config, experiment: str) -> str:
 
 
 def training_seconds(settings: Config) -> float:
-    """Seconds of all epochs: expected items × a measured training step of the chosen network, features not counted."""
+    """Seconds of all epochs."""
+    return Annealing(**vars(settings.annealing)).epochs * epoch_seconds(settings)
+
+
+def epoch_seconds(settings: Config) -> float:
+    """Expected items × a measured training step of the chosen network, features not counted."""
     features, segment = settings.features, settings.segment
     samples = round(segment.seconds * features.sample_rate)
     frames = chunk_frames(frame_count(samples, features.n_fft, features.hop), segment.chunks)
     model = settings.model
     step = step_seconds(model.width, model.table1, features.n_mels, frames, settings.trainer.accelerator)
-    epochs = Annealing(**vars(settings.annealing)).epochs
-    return epochs * expected_items(settings) * step
+    return expected_items(settings) * step
 
 
 def expected_items(settings: Config) -> float:
@@ -73,13 +77,13 @@ def segments_a_cycle(seconds: float) -> float:
 
 @lru_cache
 def step_seconds(width: float, table1: str, bands: int, frames: int, accelerator: str) -> float:
-    """Seconds an item takes forward and backward: the fastest of a few small batches, as others may use the machine."""
+    """Seconds an item takes forward and backward: the fastest of some small batches, as others may use the machine."""
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(device)
     pictures = torch.zeros(MEASURED_ITEMS, 1, bands, frames, device=device)
     target = torch.zeros(MEASURED_ITEMS, dtype=torch.long, device=device)
-    fastest = math.inf
-    for _ in range(MEASURED_STEPS):
+    fastest, begin = math.inf, time.perf_counter()
+    while fastest == math.inf or time.perf_counter() - begin < MEASURED_SECONDS:
         start = time.perf_counter()
         focal_loss(network(pictures), target, 1.0).backward()
         if device.type == "cuda":

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from lungsound.build import Parts
+from lungsound.build import Outline, Parts
 from lungsound.config import Config
 from lungsound.data.labels import labels_of
 from lungsound.evaluation.folder import RunFolder
 from lungsound.files import is_whole, key_of
 
 
-def heading(parts: Parts) -> str:
+def heading(parts: Outline) -> str:
     """Names the data, and says SYNTHETIC where they are."""
     if parts.database.synthetic:
         return "SYNTHETIC demo database (no patient was recorded)"
@@ -37,7 +37,7 @@ def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
     }
 
 
-def run_name(settings: Config, choices: dict[str, str], parts: Parts) -> str:
+def run_name(settings: Config, choices: dict[str, str], parts: Outline) -> str:
     """Readable, and with a key of all that decides the run's scores."""
     annealing = settings.annealing
     key = key_of([parts.trajectory.folder.name, parts.annealing.periods, annealing.select, annealing.monitor])

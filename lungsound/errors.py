@@ -4,9 +4,10 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class LungsoundError(Exception):
@@ -41,16 +42,16 @@ class DamagedFileError(LungsoundError):
     """A stored file does not match its checksum."""
 
 
-def told(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A command that ends with an error of ours as one message and exit code 1, without a traceback.
 
     One that a signal stops ends as the shell counts it: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
     @functools.wraps(command)
-    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            command(*args, **kwargs)
+            return command(*args, **kwargs)
         except LungsoundError as error:
             sys.exit(f"error: {error}")
         except (KeyboardInterrupt, Stopped) as stop:

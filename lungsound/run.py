@@ -26,7 +26,7 @@ from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.evaluation.summary import summarize
 from lungsound.files import locked
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.tracking.view import MlflowView
+from lungsound.tracking.view import PARENT_TAG, MlflowView
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
@@ -39,7 +39,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     """
     settings = checked(cfg)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before any work on a GPU: the same sums every time
-    print(announcement(settings, choices["experiment"]), flush=True)
+    if settings.tracking.study is None:  # a study has said it once for all
+        print(announcement(settings, choices["experiment"]), flush=True)
     make_folders(settings)
     parts = build(settings)
     print(*parts.notes, parts.leak, sep="\n", flush=True)
@@ -200,4 +201,6 @@ def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:
         "trajectory": parts.trajectory.folder.name,
     }
     tracking = settings.tracking
+    if tracking.study is not None:
+        tags[PARENT_TAG] = (Path(tracking.study) / "mlflow_run").read_text()
     return MlflowView(tracking.uri, tracking.experiment, folder, tags, settings.redo)

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, configured
+from hydra import initialize_config_dir
 
 from lungsound.checks import checked
+from lungsound.plan import CONF, job_lines
+from lungsound.progressions import study_words
+from lungsound.study import main
 
 
 def typed(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -74,6 +78,16 @@ def test_readme_lines_are_right() -> None:
             subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
         elif command == "python train.py --help":
             continue
+        elif arguments[0] == "sweep.py":
+            words = [word for word in study_words(arguments[1:]) if word != "-m"]
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                lines = job_lines(words)
+            assert len(lines) > 1
+            for line in (lines[0], lines[-1]):
+                with configured(*(f"{key}={value}" for key, value in line)) as (cfg, _):
+                    checked(cfg)
+        elif arguments[:2] == ["-m", "lungsound.study"]:
+            main(arguments[2:])
         elif program == "python":
             assert arguments[0] == "train.py"
             with configured(*arguments[1:]) as (cfg, _):

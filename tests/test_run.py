@@ -166,6 +166,20 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
     assert_same(three_again, three)
 
 
+@pytest.mark.parametrize("continue_from", ["last", "best"])
+def test_three_periods_through_a_path_of_two_that_died_within_one(
+    train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str
+) -> None:
+    word = f"annealing.continue_from={continue_from}"
+    alone = train_in(tmp_path / "alone", "annealing.cycles=3", word)
+    epochs.clear()
+    with stopped_at(SnapshotTraining, "validation_step", 3):
+        train_in(tmp_path / "shared", word)
+    train_in(tmp_path / "shared", word)
+    assert_same(train_in(tmp_path / "shared", "annealing.cycles=3", word), alone)
+    assert epochs == [1, 2, 3, 3, 4, 5, 6]
+
+
 def test_finished_run_is_listed_and_redone(
     train_in: TrainIn, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,9 +54,9 @@ def report_markdown(summary: dict[str, Any], facts: Mapping[str, str], heading: 
         f"# {heading}",
         _result(summary),
         *_notes(summary),
-        _markdown_table(["", ""], facts.items()),
+        markdown_table(["", ""], facts.items()),
         "## Scores",
-        _markdown_table(["", *names], scores),
+        markdown_table(["", *names], scores),
         LEGEND,
         *(["## Figures"] if figures else []),
         *(f"![{figure}]({figure})" for figure in figures),
@@ -96,6 +96,6 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

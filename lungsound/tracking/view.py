@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,25 +16,50 @@ from mlflow.exceptions import MlflowException
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
 
+PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
 FOLDER_TAG = "lungsound.folder"
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on the list of runs
+SHOWN = "It is shown in the MLflow run"  # the note of an error that has a run of its own
 BATCH = 1000  # metrics MLflow takes in one call
+
+
+@contextmanager
+def told(uri: str, what: str) -> Iterator[None]:
+    """MLflow's errors as one of ours."""
+    try:
+        yield
+    except MlflowException as error:
+        raise LungsoundError(f"tracking.uri={uri}: {what}: {error.message}") from error
+
+
+def quiet_client(uri: str) -> MlflowClient:
+    """A client that does not report how it makes its database."""
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The id of the experiment, which is made where it is not there."""
+    experiment = client.get_experiment_by_name(name)
+    return str(experiment.experiment_id if experiment else client.create_experiment(name, tags=TRAINING))
 
 
 class MlflowView:
     """One MLflow run that shows one run's folder."""
 
     def __init__(self, uri: str, experiment: str, folder: RunFolder, tags: dict[str, str], anew: bool) -> None:
-        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         self.folder, self.uri = folder, uri
-        with self._told("MLflow cannot be used there"):
-            self.client = MlflowClient(tracking_uri=uri)
-            experiment_id = self._experiment(experiment)
-            run = None if anew else self._existing(experiment_id)
+        with told(self.uri, "MLflow cannot be used there"):
+            self.client = quiet_client(uri)
+            place = experiment_id(self.client, experiment)
+            run = None if anew else self._existing(place)
             if run is None:
                 tags = {**tags, FOLDER_TAG: str(folder.path.resolve())}
-                run = self.client.create_run(experiment_id, tags=tags, run_name=folder.path.name)
+                run = self.client.create_run(place, tags=tags, run_name=folder.path.name)
+            for name, value in tags.items():
+                if run.data.tags.get(name) != value:  # a run that was there before its study
+                    self.client.set_tag(run.info.run_id, name, value)
             self.run_id, self.status = run.info.run_id, run.info.status
             self.params = set(run.data.params)
             self.sent: dict[str, set[int]] = defaultdict(set)
@@ -44,13 +70,15 @@ class MlflowView:
     def running(self) -> Iterator[None]:
         """Show the run as running inside, and as what it came to afterwards."""
         self.status = "RUNNING"
-        with self._told("the run cannot be shown as running"):
+        with told(self.uri, "the run cannot be shown as running"):
             self.client.update_run(self.run_id, status=self.status)
         try:
             yield
         except BaseException as error:
             with suppress(MlflowException):  # the error itself is what a user must see
+                self.client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
                 self.client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            error.add_note(f"{SHOWN} {self.run_id}")
             raise
 
     def send_facts(self, finished: bool) -> None:
@@ -59,7 +87,7 @@ class MlflowView:
         facts = self.folder.read_json("facts.json")
         facts = {name: value for name, value in facts.items() if name not in self.params | growing}
         params = [Param(name, str(value)) for name, value in facts.items()]
-        with self._told("the run's params cannot be sent"):
+        with told(self.uri, "the run's params cannot be sent"):
             self.client.log_batch(self.run_id, params=params)
         self.params |= set(facts)
 
@@ -80,7 +108,9 @@ class MlflowView:
         if self.status == "FINISHED" and not weights:
             return
         self.send_facts(finished=True)
-        with self._told(f"the results are complete in {self.folder.path}, and the same command sends what is missing"):
+        with told(
+            self.uri, f"the results are complete in {self.folder.path}, and the same command sends what is missing"
+        ):
             self._send_history()
             self._send(score_metrics(self.folder.read_json("scores.json")["scores"]))
             self.client.log_artifacts(self.run_id, str(self.folder.path))
@@ -99,18 +129,6 @@ class MlflowView:
             self.client.log_batch(self.run_id, metrics=new[start : start + BATCH])
         for metric in new:
             self.sent[metric.key].add(metric.step)
-
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """MLflow's errors as one of ours."""
-        try:
-            yield
-        except MlflowException as error:
-            raise LungsoundError(f"tracking.uri={self.uri}: {what}: {error.message}") from error
-
-    def _experiment(self, name: str) -> str:
-        experiment = self.client.get_experiment_by_name(name)
-        return str(experiment.experiment_id if experiment else self.client.create_experiment(name, tags=TRAINING))
 
     def _existing(self, experiment_id: str) -> Run | None:
         path = str(self.folder.path.resolve()).replace("'", "\\'")

@@ -1,0 +1,139 @@
+"""What a sweep will do, before it does it: its jobs, checked; which share a trajectory; what is there already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import open_dict
+
+import lungsound
+from lungsound.build import Outline, build_network, outline
+from lungsound.checks import checked
+from lungsound.config import Config
+from lungsound.cost import epoch_seconds
+from lungsound.describe import run_name
+from lungsound.errors import ConfigError, LungsoundError
+from lungsound.evaluation.folder import RunFolder
+
+CONF = Path(lungsound.__file__).parents[1] / "conf"
+SNAPSHOTS_A_PERIOD = 3  # best by the score, which is mostly also the best by accuracy; by the loss; the last
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: its values of the swept keys, the words that all jobs share, and what it works on."""
+
+    values: dict[str, str | int | float]
+    shared: tuple[str, ...]
+    settings: Config
+    choices: dict[str, str]
+    known: Outline
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(Path(self.settings.output_dir) / run_name(self.settings, self.choices, self.known))
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values.items()) or "(one run)"
+
+
+def plan_jobs(words: Sequence[str]) -> list[Job]:
+    """The jobs that Hydra makes of a command line, in its order.
+
+    Raises ConfigError with all jobs that cannot be run, each with what is wrong, before any of them begins.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        lines = job_lines(words)
+        swept = [key for key in _keys(lines) if len({dict(line).get(key) for line in lines}) > 1]
+        jobs, wrong = [], []
+        for line in lines:
+            values = {key: value for key, value in line if key in swept}
+            try:
+                settings, choices = _composed([f"{key}={value}" for key, value in line])
+                jobs.append((values, settings, choices))
+            except (LungsoundError, HydraException) as error:
+                told = " ".join(f"{key}={value}" for key, value in values.items()) or " ".join(words)
+                first, *more = (line.strip(" -") for line in str(error).splitlines())
+                wrong.append(f"  - {told}: {'; '.join(more) if isinstance(error, ConfigError) else first}")
+    if wrong:
+        raise ConfigError("\n".join([f"{len(wrong)} of {len(lines)} jobs cannot be run; none was begun:", *wrong]))
+    shared = tuple(sorted(f"{key}={value}" for key, value in lines[0] if key not in swept))
+    return [
+        Job({key: _number(value) for key, value in values.items()}, shared, settings, choices, outline(settings))
+        for values, settings, choices in jobs
+    ]
+
+
+def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """The (key, value) pairs of each job, as Hydra's own sweeper makes them of words and the experiment's params."""
+    parser = OverridesParser.create()
+    fixed = [word for word, parsed in zip(words, parser.parse_overrides(list(words)), strict=True)
+             if not parsed.is_sweep_override()]  # fmt: skip
+    params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params or {}
+    lines = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *words])
+    (jobs,) = BasicSweeper.split_arguments(lines, None)
+    return [[(word.partition("=")[0], word.partition("=")[2]) for word in job] for job in jobs]
+
+
+def plan_text(jobs: Sequence[Job]) -> str:
+    """The jobs, the trajectories they share, and what is still to train."""
+    trajectories = sorted({job.known.trajectory.folder.name for job in jobs})
+    names = {key: f"T{number}" for number, key in enumerate(trajectories, start=1)}
+    lines = [f"{'job':40} {'epochs':>6} {'trajectory':>10}  state"]
+    for job in jobs:
+        state = "finished" if job.folder.finished else "to do"
+        lines.append(
+            f"{job!s:40} {job.known.annealing.epochs:6d} {names[job.known.trajectory.folder.name]:>10}  {state}"
+        )
+    alone = sum(job.known.annealing.epochs for job in jobs)
+    trained, seconds, size = 0, 0.0, 0
+    for key in trajectories:
+        longest = max((job for job in jobs if job.known.trajectory.folder.name == key), key=_epochs)
+        missing = max(0, _epochs(longest) - longest.known.trajectory.epochs_done())
+        trained += missing
+        seconds += missing * epoch_seconds(longest.settings)
+        size += _trajectory_bytes(longest) if missing else 0
+    return "\n".join([
+        *lines,
+        f"Jobs: {len(jobs)}. Trajectories: {len(trajectories)}.",
+        f"{alone} epochs if each job trained alone; {trained} are to be trained, {alone - trained} are not.",
+        f"About {timedelta(seconds=round(seconds))} of training on this machine, as measured just now, and "
+        f"{size / 1e6:.0f} MB of snapshots.",
+    ])  # fmt: skip
+
+
+def _composed(words: list[str]) -> tuple[Config, dict[str, str]]:
+    """The settings and choices of one job, as Hydra will make them."""
+    cfg = compose("config", overrides=words, return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return checked(cfg), choices
+
+
+def _keys(lines: list[list[tuple[str, str]]]) -> list[str]:
+    return list(dict.fromkeys(key for line in lines for key, _ in line))
+
+
+def _number(value: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
+
+
+def _epochs(job: Job) -> int:
+    return job.known.annealing.epochs
+
+
+def _trajectory_bytes(job: Job) -> int:
+    """Snapshots hold the weights in 4 bytes each; the resume point also Adam's two moments."""
+    parameters = sum(parameter.numel() for parameter in build_network(job.settings).parameters())
+    return 4 * parameters * (SNAPSHOTS_A_PERIOD * job.known.annealing.periods + 3)

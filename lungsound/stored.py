@@ -1,0 +1,71 @@
+"""What the store holds, with sizes and ages: the trajectories, and the folders that are made once and shared."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lungsound.errors import LungsoundError
+from lungsound.evaluation.folder import RunFolder
+from lungsound.files import locked
+
+
+def list_trajectories(store_dir: Path, output_dir: Path) -> str:
+    """One line a trajectory: key, epochs, size, age, and the runs below `output_dir` that took members from it."""
+    users = runs_by_trajectory(output_dir)
+    lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
+    for folder in trajectories(store_dir):
+        epochs = max((int(path.stem.rpartition("-")[2]) for path in folder.glob("resume-*.ckpt")), default=0)
+        named = ", ".join(users.get(folder.name, ["none here"]))
+        lines.append(f"{folder.name:18}{epochs:7d}{size_words(folder):>11}{age_words(folder):>12}  {named}")
+    return "\n".join(lines)
+
+
+def disk_use(store_dir: Path) -> str:
+    """One line for each kind of thing that is stored."""
+    kinds = sorted(path for path in store_dir.glob("*") if path.is_dir())
+    return "\n".join(f"{size_words(path):>11}  {path}" for path in (*kinds, store_dir))
+
+
+def remove_trajectories(store_dir: Path, keys: list[str]) -> str:
+    """Remove trajectories by key. Raises LungsoundError, with nothing removed, for a key that is not there."""
+    there = {folder.name: folder for folder in trajectories(store_dir)}
+    unknown = [key for key in keys if key not in there]
+    if unknown:
+        raise LungsoundError(
+            f"{', '.join(unknown)}: expected keys of trajectories in {store_dir}, but they are not there. "
+            "python -m lungsound.study ls lists them"
+        )
+    lines = []
+    for key in keys:
+        with locked(there[key].with_name(f"{key}.lock")):
+            lines.append(f"removed {key}, {size_words(there[key])}")
+            shutil.rmtree(there[key])
+    return "\n".join(lines)
+
+
+def trajectories(store_dir: Path) -> list[Path]:
+    return sorted(path for path in (store_dir / "trajectories").glob("*") if path.is_dir())
+
+
+def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = {}
+    for path in sorted(output_dir.glob("*/facts.json")):
+        facts = RunFolder(path.parent).read_json("facts.json")
+        users.setdefault(facts["trajectory"], []).append(path.parent.name)
+    return users
+
+
+def size_words(path: Path) -> str:
+    return f"{sum(file.stat().st_size for file in files_below(path)) / 1e6:.1f} MB"
+
+
+def age_words(path: Path) -> str:
+    """Since the last file was written."""
+    newest = max((file.stat().st_mtime for file in files_below(path)), default=time.time())
+    hours = (time.time() - newest) / 3600
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    return (file for file in path.rglob("*") if file.is_file())

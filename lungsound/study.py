@@ -1,0 +1,156 @@
+"""The whole story of a study: the runs of one sweep, their plan, their tables and figures.
+
+python -m lungsound.study report STUDY     tables and figures again, from stored predictions
+python -m lungsound.study ls | du | rm KEY what the store holds
+"""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from lungsound.cost import announcement
+from lungsound.describe import heading
+from lungsound.errors import LungsoundError, told
+from lungsound.evaluation.study_report import STUDY_FILE, write_report
+from lungsound.files import is_whole, key_of, read_file, write_file
+from lungsound.plan import CONF, Job, plan_jobs, plan_text
+from lungsound.run import run
+from lungsound.stored import disk_use, list_trajectories, remove_trajectories
+from lungsound.tracking.study_view import StudyView
+from lungsound.tracking.view import SHOWN
+
+OWN_WORDS = ("-m", "--multirun", "plan=true", "plan=false")
+
+
+def study(words: list[str], launch: Callable[[], None]) -> None:
+    """Run the jobs of a sweep's command line and leave the study's folder: plan, tables, figures; shown in MLflow.
+
+    `launch` hands sys.argv to Hydra, which runs the jobs. Exits with 1 where a job failed; raises ConfigError, before
+    the first job, where one cannot be run.
+    """
+    only_plan = "plan=true" in words
+    words = [word for word in words if word not in OWN_WORDS]
+    jobs = plan_jobs(words)
+    plan = plan_text(jobs)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        print(announcement(jobs[0].settings, jobs[0].choices["experiment"]), flush=True)
+    print(heading(jobs[0].known), plan, sep="\n", flush=True)
+    if only_plan:
+        return
+    folder = study_folder(jobs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("failed-*.json"):
+        old.unlink()
+    remember(folder, words, jobs, plan)
+    tracking = jobs[0].settings.tracking
+    view = StudyView(tracking.uri, tracking.experiment, folder, {"data": heading(jobs[0].known)})
+    write_file(folder / "mlflow_run", view.run_id.encode())
+    status = "KILLED"
+    failed: list[str] = []
+    try:
+        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}"]
+        launch()
+        failed = failures(folder, jobs, view)
+        status = "FAILED" if failed else "FINISHED"
+    finally:
+        finish(folder, view, status)
+    if failed:
+        sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
+
+
+def run_job(cfg: DictConfig) -> None:
+    """One job of a study, as Hydra launches it. A failure is kept for the study's end, and the other jobs go on."""
+    hydra = HydraConfig.get()
+    # A launcher's processes may have other defaults: another number of threads would be another trajectory.
+    torch.set_num_threads(json.loads(read_file(Path(cfg.tracking.study) / STUDY_FILE))["threads"])
+    try:
+        run(cfg, dict(hydra.runtime.choices))
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        print(f"error: {error}" if isinstance(error, LungsoundError) else text, file=sys.stderr, flush=True)
+        shown = any(note.startswith(SHOWN) for note in getattr(error, "__notes__", ()))
+        record = {"error": str(error), "traceback": text, "shown": shown}
+        write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
+
+
+def study_folder(jobs: Sequence[Job]) -> Path:
+    """Named after what is swept; its key holds all that the jobs share. One more value, and it is still this study."""
+    first = jobs[0]
+    swept = sorted(first.values)
+    mark = ["SYNTHETIC"] if first.known.database.synthetic else []
+    name = "-".join([first.choices["experiment"], *mark, *swept, key_of([first.shared, swept])[:8]])
+    return Path(first.settings.output_dir) / "studies" / name
+
+
+def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
+    """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
+    path, first = folder / STUDY_FILE, jobs[0].known
+    earlier = json.loads(read_file(path))["jobs"] if is_whole(path) else {}
+    study = {
+        "words": list(words),
+        "heading": heading(first),
+        "leak": first.leak,
+        "database": first.database.name,
+        "synthetic": first.database.synthetic,
+        "swept": sorted(jobs[0].values),
+        "threads": torch.get_num_threads(),
+        "jobs": {**earlier, **{str(job.folder.path): job.values for job in jobs}},
+    }
+    write_file(path, json.dumps(study, indent=2).encode())
+    write_file(folder / "plan.txt", plan.encode())
+
+
+def failures(folder: Path, jobs: Sequence[Job], view: StudyView) -> list[str]:
+    """The jobs that failed; those without an MLflow run of their own get one."""
+    failed = []
+    for number, job in enumerate(jobs):
+        path = folder / f"failed-{number}.json"
+        if path.exists():
+            record = json.loads(read_file(path))
+            failed.append(str(job))
+            if not record["shown"]:
+                view.add_failed(str(job), record["traceback"])
+    return failed
+
+
+def finish(folder: Path, view: StudyView, status: str) -> None:
+    """The report of what is finished, also where a signal ended the study."""
+    try:
+        print(write_report(folder), f"study: {folder}", sep="\n", flush=True)
+    finally:
+        view.finish(status)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The side commands; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m lungsound.study", description="Studies, and what is stored.")
+    parser.add_argument("--store", type=Path, default=Path("store"), help="store_dir of the runs")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="output_dir of the runs")
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="make a study's tables and figures again, without training")
+    report.add_argument("study", type=Path, help="the study's folder, below outputs/studies")
+    commands.add_parser("ls", help="list the stored trajectories, with sizes and ages")
+    commands.add_parser("du", help="how much the store holds of what")
+    remove = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
+    remove.add_argument("keys", nargs="+", metavar="KEY")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "report":
+        print(write_report(chosen.study))
+    elif chosen.command == "ls":
+        print(list_trajectories(chosen.store, chosen.outputs))
+    elif chosen.command == "du":
+        print(disk_use(chosen.store))
+    else:
+        print(remove_trajectories(chosen.store, chosen.keys))
+
+
+if __name__ == "__main__":
+    told(main)()

@@ -1,0 +1,374 @@
+"""Studies on a small demo database: one trajectory for all ensembles, their tables, failures, MLflow's tree."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs
+from hydra import initialize_config_dir
+from sklearn.metrics import confusion_matrix
+
+import lungsound.build
+import lungsound.run
+from lungsound.errors import ConfigError
+from lungsound.plan import CONF, job_lines, plan_jobs, plan_text
+from lungsound.study import main, study
+from lungsound.training.module import SnapshotTraining
+from lungsound.training.trajectory import load_tensors
+
+LABELS = ["normal", "crackle", "wheeze", "both"]
+COMMAND = ("sweep.py", "-m", "annealing.cycles=2,3,...,10")
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a user typed the command, with the experiment that is small enough for tests."""
+    folder = tmp_path_factory.mktemp("typed")
+    words = [sys.executable, str(ROOT / COMMAND[0]), *COMMAND[1:]]
+    told = subprocess.run(
+        words, cwd=folder, env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny"}, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    (folder / "told.txt").write_text(told.stdout)
+    return folder
+
+
+def only_study(folder: Path) -> Path:
+    (path,) = (folder / "outputs" / "studies").glob("*/")
+    return path
+
+
+def runs_of(folder: Path) -> dict[int, Path]:
+    """The run folders of the typed study by their number of members."""
+    found = {
+        int(path.parent.name.split("-M")[1].split("-")[0]): path.parent for path in folder.glob("outputs/*/facts.json")
+    }
+    return dict(sorted(found.items()))
+
+
+@pytest.fixture
+def sweep(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`sweep(*words)`: sweep.py in this process and in an empty folder; the folder."""
+    spec = importlib.util.spec_from_file_location("sweep", ROOT / "sweep.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "sweep", module)
+    spec.loader.exec_module(module)
+    module.job.__wrapped__.__module__ = "__main__"  # where Hydra finds conf/ beside the file
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+    def run_sweep(*words: str) -> Path:
+        monkeypatch.setattr(sys, "argv", ["sweep.py"])
+        small = ("experiment=tiny", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
+        study([*small, *words], module.job)
+        return tmp_path
+
+    return run_sweep
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    begun: list[int] = []
+    original = SnapshotTraining.on_train_epoch_start
+
+    def noted(module: SnapshotTraining) -> None:
+        begun.append(module.current_epoch + 1)
+        original(module)
+
+    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
+    return begun
+
+
+def test_the_typed_command_trains_ten_periods_for_nine_ensembles(typed: Path) -> None:
+    runs = runs_of(typed)
+    assert list(runs) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
+    trained = {m: json.loads((run / "facts.json").read_text())["epochs_trained"] for m, run in runs.items()}
+    assert trained == {2: 2, **dict.fromkeys(range(3, 11), 1)}  # an epoch a period, each trained once
+    assert len(list((typed / "store" / "trajectories").glob("*/"))) == 1
+    told = (typed / "told.txt").read_text()
+    assert "54 epochs if each job trained alone; 10 are to be trained, 44 are not" in told
+    assert told.splitlines()[-1] == f"study: {only_study(typed).relative_to(typed)}"
+
+
+def test_nine_runs_lie_under_one_parent_in_mlflow(typed: Path) -> None:
+    runs = stored_mlflow_runs(next(iter(runs_of(typed).values())))
+    parents = [run for run in runs if "lungsound.study" in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert sorted(int(run.data.params["annealing.cycles"]) for run in children) == list(range(2, 11))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 10
+    assert "SYNTHETIC" in parents[0].info.run_name
+    client = mlflow_client(next(iter(runs_of(typed).values())))
+    sent = {file.path for file in client.list_artifacts(parents[0].info.run_id)}
+    assert {"table3.md", "table3.csv", "all.csv", "plan.txt", "report.md", "figures"} <= sent
+
+
+def test_each_ensemble_is_the_one_trained_alone(typed: Path, train_in: Callable[..., Path], tmp_path: Path) -> None:
+    alone = train_in(tmp_path, "experiment=tiny", "annealing.epochs_per_cycle=1", "annealing.cycles=3")
+    shared = runs_of(typed)[3]
+    for name in ("predictions.parquet", "history.jsonl", "scores.json", "split.csv"):
+        assert (alone / name).read_bytes() == (shared / name).read_bytes(), name
+    stored = typed / "store" / "trajectories"
+    for path in (tmp_path / "store" / "trajectories").glob("*/epoch-*.pt"):
+        mine, theirs = load_tensors(path), load_tensors(stored / path.parent.name / path.name)
+        assert all((mine["network"][name] == theirs["network"][name]).all() for name in mine["network"])
+
+
+def test_the_table_follows_from_the_predictions(typed: Path) -> None:
+    table = pd.read_csv(only_study(typed) / "all.csv").set_index("annealing.cycles")
+    for m, run in runs_of(typed).items():
+        rows = pd.read_parquet(run / "predictions.parquet").query("set == 'test'")
+        columns = [f"p_{label}" for label in LABELS]
+        cycles = rows.groupby(["recording", "cycle"]).agg({"label": "first", **dict.fromkeys(columns, "mean")})
+        answers = [LABELS[place] for place in cycles[columns].to_numpy().argmax(axis=1)]
+        counts = confusion_matrix(cycles["label"], answers, labels=LABELS)
+        specificity = counts[0, 0] / counts[0].sum()
+        sensitivity = counts.diagonal()[1:].sum() / counts[1:].sum()
+        assert table.loc[m, "specificity"] == pytest.approx(specificity)
+        assert table.loc[m, "score_4"] == pytest.approx((specificity + sensitivity) / 2)
+
+
+def test_a_synthetic_study_says_so_and_shows_no_paper(typed: Path) -> None:
+    report = (only_study(typed) / "report.md").read_text()
+    for line in report.splitlines():
+        if line.startswith("#"):
+            assert "SYNTHETIC" in line
+    assert "0.784" not in report  # the paper's best score
+    for name in ("score_against_members", "learning_curves"):
+        assert (only_study(typed) / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_report_is_made_again_without_training(typed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(typed / "outputs", tmp_path / "outputs")
+
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in only_study(tmp_path).rglob("*.*") if path.is_file()}
+
+    before = content()
+    for path in only_study(tmp_path).glob("table3.*"):
+        path.unlink()
+    shutil.rmtree(only_study(tmp_path) / "figures")
+    with contextlib.chdir(tmp_path):
+        main(["report", str(only_study(tmp_path))])
+    assert content() == before
+    assert "| annealing.cycles |" in capsys.readouterr().out
+
+
+def test_store_is_listed_and_cleared(typed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(typed, tmp_path, dirs_exist_ok=True)
+    places = ["--store", str(tmp_path / "store"), "--outputs", str(tmp_path / "outputs")]
+    (trajectory,) = (tmp_path / "store" / "trajectories").glob("*/")
+    size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
+    main([*places, "ls"])
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.split()[:2] == [trajectory.name, "10"]
+    assert f"{size / 1e6:.1f} MB" in line
+    assert all(run.name in line for run in runs_of(typed).values())
+    main([*places, "du"])
+    assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
+    main([*places, "rm", trajectory.name])
+    assert not trajectory.exists()
+
+
+def test_one_more_value_trains_only_what_is_new(sweep: Callable[..., Path], epochs: list[int]) -> None:
+    folder = sweep("annealing.cycles=1,2")
+    assert epochs == [1, 2]
+    epochs.clear()
+    sweep("annealing.cycles=1,2,3")
+    assert epochs == [3]
+    assert pd.read_csv(only_study(folder) / "all.csv")["annealing.cycles"].tolist() == [1, 2, 3]
+    epochs.clear()
+    sweep("annealing.cycles=1,2,3")
+    assert epochs == []
+    runs = stored_mlflow_runs(folder / "outputs" / "run")
+    assert len(runs) == 4  # three and their parent, no run twice
+
+
+def test_a_failed_job_is_a_failed_run_and_the_others_go_on(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = lungsound.run.predict
+
+    def predict(settings: object, parts: object, folder: object) -> None:
+        if "-M2-" in str(folder.path):  # type: ignore[attr-defined]
+            raise RuntimeError("the disk is full")
+        original(settings, parts, folder)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match=r"1 of 3 jobs failed: annealing\.cycles=2"):
+        patch.setattr(lungsound.run, "predict", predict)
+        sweep("annealing.cycles=1,2,3")
+    table = (only_study(tmp_path) / "table3.md").read_text()
+    assert "missing: annealing.cycles=2" in table
+    assert pd.read_csv(only_study(tmp_path) / "all.csv")["annealing.cycles"].tolist() == [1, 3]
+    runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    (failed,) = [run for run in runs if run.data.params.get("annealing.cycles") == "2"]
+    assert failed.info.status == "FAILED"
+    client = mlflow_client(tmp_path / "outputs" / "run")
+    error = Path(client.download_artifacts(failed.info.run_id, "error.txt", str(tmp_path)))
+    assert "the disk is full" in error.read_text()
+    (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+    assert parent.info.status == "FAILED"
+    sweep("annealing.cycles=1,2,3")
+    assert "missing" not in (only_study(tmp_path) / "table3.md").read_text()
+    assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
+
+
+def test_splits_and_paddings_are_compared(sweep: Callable[..., Path], epochs: list[int]) -> None:
+    folder = sweep("padding=zero,sample", "split.seed=0,1", "annealing.cycles=1")
+    assert len(epochs) == 4  # four trajectories of one epoch
+    table = pd.read_csv(only_study(folder) / "all.csv")
+    assert sorted(table["padding"]) == ["sample", "zero"]
+    assert table["splits"].tolist() == [2, 2]
+    differences = pd.read_csv(only_study(folder) / "differences.csv")
+    assert differences["difference"].str.contains("sample").any()
+
+
+def test_all_jobs_are_checked_before_the_first(sweep: Callable[..., Path], tmp_path: Path, epochs: list[int]) -> None:
+    with pytest.raises(ConfigError) as error:
+        sweep("annealing.cycles=2,0,3", "segment=2x2s,17s")
+    told = str(error.value).splitlines()
+    assert told[0] == "4 of 6 jobs cannot be run; none was begun:"
+    assert sum("annealing.cycles: expected at least 1, but got 0" in line for line in told) == 1
+    assert sum("17s" in line for line in told) == 3
+    assert not (tmp_path / "outputs").exists()
+    assert not epochs
+
+
+def test_the_plan_says_what_is_shared(
+    sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str], epochs: list[int]
+) -> None:
+    sweep("annealing.cycles=2,3,4", "annealing.total_epochs=9", "plan=true")
+    told = capsys.readouterr().out
+    assert "Trajectories: 3." in told  # C = 4, 3 and 2
+    assert "25 epochs if each job trained alone; 25 are to be trained, 0 are not" in told
+    sweep("annealing.cycles=4,5", "annealing.total_epochs=11", "plan=true")  # C = 2 for both
+    assert "18 epochs if each job trained alone; 10 are to be trained, 8 are not" in capsys.readouterr().out
+    assert not epochs
+
+
+# What must make another training path, and what must not (DESIGN.md, section 5).
+OTHER_PATH = (
+    *("seed=1", "split.seed=1", "padding=zero", "segment=3s", "features.n_mels=48", "features.roll=false"),
+    *("augment=none", "augment.redraw=epoch", "model.l2=0", "model.table1=outputs", "loss=cross_entropy"),
+    *("annealing.epochs_per_cycle=3", "annealing.max_lr=1e-3", "annealing.continue_from=best", "task=two_class"),
+    *("trainer.precision=bf16-mixed", "trainer.batch_size=16", "data.demo_seed=1"),
+)
+SAME_PATH = (
+    *("annealing.cycles=3", "annealing.select=last", "annealing.monitor=loss", "trainer.num_workers=2"),
+    *("tracking.experiment=other", "tracking.log_snapshots=true", "output_dir=elsewhere", "redo=true"),
+)
+
+
+def test_what_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def key(*words: str) -> str:
+        (job,) = plan_jobs([*SMALL, *words])
+        return job.known.trajectory.folder.name
+
+    usual = key()
+    for word in SAME_PATH:
+        assert key(word) == usual, word
+    keys = {word: key(word) for word in OTHER_PATH}
+    assert usual not in keys.values()
+    assert len(set(keys.values())) == len(keys)
+    # The monitor shapes the path only where the next period goes on from the best.
+    assert key("annealing.continue_from=best", "annealing.monitor=loss") != keys["annealing.continue_from=best"]
+
+
+def test_a_changed_line_of_training_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "training"
+    shutil.copytree(ROOT / "lungsound" / "training", copy)
+    before = lungsound.build.source_hash()
+    monkeypatch.setattr(lungsound.build.lungsound.training, "__file__", str(copy / "__init__.py"))
+    assert lungsound.build.source_hash() == before
+    (copy / "losses.py").write_text((copy / "losses.py").read_text() + "\n")
+    assert lungsound.build.source_hash() != before
+
+
+@pytest.mark.parametrize("experiment", ["table2", "table3", "table4", "table3_demo"])
+def test_the_papers_studies_have_their_jobs(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {"table2": 10 * 2 * 16, "table3": 10 * 9, "table4": 10 * 2, "table3_demo": 3 * 9}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert len(job_lines([f"experiment={experiment}"])) == jobs[experiment]
+        assert len(job_lines([f"experiment={experiment}", "split.seed=4"])) == jobs[experiment] // len(
+            {dict(line)["split.seed"] for line in job_lines([f"experiment={experiment}"])}
+        )
+
+
+def test_plan_of_real_jobs_names_finished_ones(sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sweep("annealing.cycles=1,2")
+    jobs = plan_jobs(["experiment=tiny", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", "annealing.cycles=1,2,4"])
+    lines = plan_text(jobs).splitlines()
+    assert [line.split()[-1] for line in lines[1:4]] == ["finished", "finished", "do"]
+    assert "7 epochs if each job trained alone; 2 are to be trained, 5 are not" in lines[5]
+
+
+def tiny(*words: str, folder: Path) -> subprocess.Popen[str]:
+    """A command of the tiny experiment, begun in `folder`."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / words[0]), *words[1:]],
+        cwd=folder,
+        env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def numbers_of(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Each run's predictions and history, by the run's name."""
+    names = ("predictions.parquet", "history.jsonl")
+    return {path.parent.name: {name: (path.parent / name).read_bytes() for name in names}
+            for path in folder.glob("outputs/*/facts.json")}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_want_one_trajectory(tmp_path: Path) -> None:
+    """One trains, the other waits and takes what is there; the one that dies is followed by the other."""
+    both = [tiny("train.py", f"annealing.cycles={m}", folder=tmp_path) for m in (2, 3)]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
+    assert sum(fact["epochs_trained"] for fact in facts) == 3
+    assert any("waiting for another process" in text for text in told)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for m in (2, 3):
+        tiny("train.py", f"annealing.cycles={m}", folder=alone).communicate()
+    assert numbers_of(alone) == numbers_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_come_to_the_same(tmp_path: Path) -> None:
+    for name, launcher in (("one", "basic"), ("both", "joblib")):
+        (tmp_path / name).mkdir()
+        words = ("annealing.cycles=1,2", "split.seed=0,1", f"hydra/launcher={launcher}")
+        process = tiny("sweep.py", *words, folder=tmp_path / name)
+        told = process.communicate()[0]
+        assert process.returncode == 0, told
+    assert numbers_of(tmp_path / "one") == numbers_of(tmp_path / "both")
+    tables = [(only_study(tmp_path / name) / "all.csv").read_bytes() for name in ("one", "both")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_the_command_as_it_is_typed(tmp_path: Path) -> None:
+    """At the default experiment=demo."""
+    told = subprocess.run(
+        [sys.executable, str(ROOT / COMMAND[0]), *COMMAND[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert list(runs_of(tmp_path)) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
+    table = pd.read_csv(only_study(tmp_path) / "all.csv")
+    assert table["score_4"].between(0.7, 1).all()
