@@ -11,10 +11,10 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not browser"
 
 test-all: .venv/installed ## and the slow ones, 45 minutes at most
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not browser"
 
 lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff check .

@@ -93,7 +93,9 @@ def study_folder(jobs: Sequence[Job]) -> Path:
 def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path, first = folder / STUDY_FILE, jobs[0].known
+    now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
     earlier = json.loads(read_file(path))["jobs"] if is_whole(path) else {}
+    earlier = {name: values for name, values in earlier.items() if values not in now}
     study = {
         "words": list(words),
         "heading": heading(first),

@@ -12,7 +12,7 @@ CELLAR = ("errors", "files")  # below all rooms
 FILES = sorted((ROOT / "lungsound").rglob("*.py"))
 COMMANDS = sorted(ROOT.glob("*.py"))
 # config.py is the schema; cfg stops at these.
-MAY_READ_CONFIG = {"checks", "describe", "build", "run", "cost", "study", "train", "sweep"}
+MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "cost", "study", "train", "sweep"}
 
 
 def name_of(path: Path) -> str:
