@@ -50,8 +50,18 @@ def example_page(
     ]
     highest = max(float(picture.max()) for row in rows for _, picture in row if picture is not None)
     scale = Normalize(float(np.log10(features.floor)), highest)
-    figure = new_figure(13.0, 1.3 + 1.9 * len(rows), title)
-    panels = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
+    width, height = 13.0, 1.3 + 1.9 * len(rows)
+    figure = new_figure(width, height, title)
+    figure.set_layout_engine("none")  # for this many panels it takes as long as the drawing: margins in inches instead
+    sides = {"left": 0.85 / width, "right": 1 - 1.1 / width, "bottom": 0.55 / height, "top": 1 - 0.7 / height}
+    panels = figure.subplots(
+        len(rows),
+        len(rows[0]),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        gridspec_kw={**sides, "wspace": 0.13, "hspace": 0.25},
+    )
     for label, row, line in zip(cycles, rows, panels, strict=True):
         for panel, (note, picture) in zip(line, row, strict=True):
             panel.set_title(note, fontsize=8)
@@ -59,7 +69,8 @@ def example_page(
         _mark_chunks(line[-1], row[-1][1], chunks, features)
         line[0].set_ylabel(f"{label}\nfrequency (Hz)")
     _label_axes(panels, segment_samples / features.sample_rate, features)
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=panels, aspect=40, pad=0.01)
+    beside = figure.add_axes((1 - 0.95 / width, sides["bottom"], 0.18 / width, sides["top"] - sides["bottom"]))
+    bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=beside)
     bar.set_label("log10 of the power density (full scale² / Hz)")
     return figure
 

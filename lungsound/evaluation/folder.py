@@ -68,7 +68,7 @@ class RunFolder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
+        figure.savefig(buffer, format="png", dpi=120)
         write_file(self.path / "figures" / f"{name}.png", buffer.getvalue())
 
     def figures(self) -> list[Path]:

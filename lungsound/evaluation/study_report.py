@@ -43,7 +43,7 @@ def write_report(folder: Path) -> str:
     drawn = figures(tables["all"], keys, histories, study["heading"], paper)
     for name, figure in drawn.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
+        figure.savefig(buffer, format="png", dpi=120)
         write_file(folder / "figures" / f"{name}.png", buffer.getvalue())
     pictures = "\n".join(f"![{name}](figures/{name}.png)" for name in drawn)
     write_file(folder / "report.md", "\n\n".join([*texts.values(), pictures, ""]).encode())
