@@ -5,7 +5,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
+from lungsound.files import locked
 
 PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
 FOLDER_TAG = "lungsound.folder"
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on the list of runs
 SHOWN = "It is shown in the MLflow run"  # the note of an error that has a run of its own
+SQLITE = "sqlite:///"
 BATCH = 1000  # metrics MLflow takes in one call
 
 
@@ -33,10 +35,15 @@ def told(uri: str, what: str) -> Iterator[None]:
 
 
 def quiet_client(uri: str) -> MlflowClient:
-    """A client that does not report how it makes its database."""
+    """A client that does not report how it makes its database, and does not make it while another process does."""
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
+    # MLflow makes a database's tables when it first opens it, and without a lock.
+    alone = locked(Path(f"{uri.removeprefix(SQLITE)}.lock")) if uri.startswith(SQLITE) else nullcontext()
+    with alone:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
