@@ -79,6 +79,22 @@ def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     return train_in(tmp_path_factory.mktemp("trained"))
 
 
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs whose training has begun, as it goes on."""
+    from lungsound.training.module import SnapshotTraining
+
+    begun: list[int] = []
+    original = SnapshotTraining.on_train_epoch_start
+
+    def noted(module: SnapshotTraining) -> None:
+        begun.append(module.current_epoch + 1)
+        original(module)
+
+    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
+    return begun
+
+
 def stored_mlflow_runs(run_folder: Path) -> list[Run]:
     """The MLflow runs beside a run that `train_in` made, the newest first."""
     client = mlflow_client(run_folder)

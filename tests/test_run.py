@@ -47,20 +47,6 @@ def stopped_at(owner: Any, name: str, call: int) -> Iterator[None]:
             yield
 
 
-@pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The epochs whose training has begun, as it goes on."""
-    begun: list[int] = []
-    original = SnapshotTraining.on_train_epoch_start
-
-    def noted(module: SnapshotTraining) -> None:
-        begun.append(module.current_epoch + 1)
-        original(module)
-
-    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
-    return begun
-
-
 def numbers(folder: Path) -> dict[str, bytes]:
     """The files of a run that hold what its training came to."""
     names = ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")

@@ -21,7 +21,6 @@ import lungsound.run
 from lungsound.errors import ConfigError
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text
 from lungsound.study import main, study
-from lungsound.training.module import SnapshotTraining
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -73,19 +72,6 @@ def sweep(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return tmp_path
 
     return run_sweep
-
-
-@pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    begun: list[int] = []
-    original = SnapshotTraining.on_train_epoch_start
-
-    def noted(module: SnapshotTraining) -> None:
-        begun.append(module.current_epoch + 1)
-        original(module)
-
-    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
-    return begun
 
 
 def test_the_typed_command_trains_ten_periods_for_nine_ensembles(typed: Path) -> None:
