@@ -19,8 +19,13 @@ import lungsound.training
 from lungsound.config import Config, plain
 from lungsound.data.database import Database, open_database
 from lungsound.data.demo import demo_root
-from lungsound.data.labels import LABELS
-from lungsound.data.splits import check_classes, random_split, read_split, shared_patients
+from lungsound.data.icbhi import find_icbhi
+from lungsound.data.icbhi_sides import find_beside
+from lungsound.data.labels import labels_of
+from lungsound.data.leaks import leak_line, leak_report
+from lungsound.data.protocols import OFFICIAL_FILE, official_icbhi, official_sprsound, patient_split
+from lungsound.data.splits import check_classes, random_split, read_split
+from lungsound.errors import DataError
 from lungsound.files import key_of
 from lungsound.signal.draws import generator
 from lungsound.signal.features import Features
@@ -41,9 +46,14 @@ class Outline:
     database: Database
     cycles: pd.DataFrame  # those in a set: the database's columns, `set`, and `target` (class number)
     notes: tuple[str, ...]  # what a user should know of the database and the split
-    leak: str  # the line that stands beside every score
+    leaks: dict[str, Any]  # `leak_report` of the split
     annealing: Annealing
     trajectory: Trajectory
+
+    @property
+    def leak(self) -> str:
+        """The line that stands beside every score."""
+        return leak_line(self.leaks)
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,11 @@ class Parts(Outline):
 def outline(settings: Config) -> Outline:
     """Raises DataError where the database or the split cannot be used."""
     database = build_database(settings)
-    cycles, notes, leak = split_cycles(database, settings)
+    cycles, notes = split_cycles(database, settings)
     annealing = Annealing(**vars(settings.annealing))
     key = key_of(trajectory_identity(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return Outline(database, cycles, (*database.notes, *notes), leak, annealing, trajectory)
+    return Outline(database, cycles, (*database.notes, *notes), leak_report(cycles), annealing, trajectory)
 
 
 def build(settings: Config) -> Parts:
@@ -102,31 +112,47 @@ def build_database(settings: Config) -> Database:
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...], str]:
-    """The cycles that are in a set, with `set` and `target`; what a user should know of the split; its leak line."""
-    cycles, split = database.cycles, settings.split
-    notes: tuple[str, ...] = ()
+def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
+    cycles, classes = database.cycles, labels_of(settings.task.classes)
+    sets, notes = assigned_sets(cycles, settings)
+    column = "event_type" if settings.task.classes == 7 else "label"
+    notes = (*notes, *check_classes(cycles, sets, column))
+    # With two classes every adventitious one is "abnormal", the second.
+    target = cycles[column].map({label: number for number, label in enumerate(classes)}).fillna(1).astype("int64")
+    used = cycles.assign(set=sets, target=target)[sets != ""]
+    return used.reset_index(drop=True), notes
+
+
+def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
+    """The set of every cycle, "" for none, by the chosen protocol; and notes."""
+    split = settings.split
+    clean = split.protocol == "official_clean"
     if split.protocol == "random":
-        sets = random_split(cycles, split.seed)
-    else:
-        assert split.file is not None  # checked with the configuration
-        sets, notes = read_split(Path(split.file), cycles)
-    notes = (*notes, *check_classes(cycles, sets))
-    target = cycles["label"].map({label: number for number, label in enumerate(LABELS)})
-    if settings.task.classes == 2:
-        target = target.clip(upper=1)  # every adventitious class is "abnormal"
-    used = cycles.assign(set=sets, target=target.astype("int64"))[sets != ""]
-    return used.reset_index(drop=True), notes, leak_line(*shared_patients(cycles, sets))
+        return random_split(cycles, split.seed), ()
+    if split.protocol == "patient":
+        assert split.folds is not None and split.fold is not None  # checked with the configuration
+        return patient_split(cycles, split.folds, split.fold, split.seed), ()
+    if split.protocol == "file":
+        assert split.file is not None
+        return read_split(Path(split.file), cycles)
+    if settings.data.name == "sprsound":
+        return official_sprsound(cycles, split.part, split.seed, clean)
+    return official_icbhi(cycles, official_file(settings), split.seed, clean)
 
 
-def leak_line(shared: int, patients: int) -> str:
-    """The line that stands beside every score of a split."""
-    if not shared:
-        return f"No patient of the {patients} in test is also in training or validation."
-    return (
-        f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
-        "these scores say nothing about new patients."
-    )
+def official_file(settings: Config) -> Path:
+    """ICBHI's official split: `split.file`, or the published file beside the database."""
+    if settings.split.file is not None:
+        return Path(settings.split.file)
+    assert settings.data.root is not None
+    found = find_beside(find_icbhi(Path(settings.data.root).expanduser()), OFFICIAL_FILE)
+    if found is None:
+        raise DataError(
+            f"split={settings.split.protocol}: expected {OFFICIAL_FILE} in the database's folder {settings.data.root}, "
+            "or up to two above, but it is not there. Get it from the database's page, or name it: split.file=PATH"
+        )
+    return found
 
 
 def on_gpu(settings: Config) -> bool:

@@ -8,8 +8,8 @@ from lungsound.config import Config
 from lungsound.errors import ConfigError
 
 CHOICES = {
-    "data.name": ("demo", "icbhi"),
-    "split.protocol": ("random", "file"),
+    "data.name": ("demo", "icbhi", "sprsound"),
+    "split.protocol": ("random", "patient", "official", "official_clean", "file"),
     "padding.mode": ("sample", "zero"),
     "features.normalization": ("segment", "band", "global"),
     "augment.stretch": ("phase_vocoder", "resample", "none"),
@@ -19,7 +19,8 @@ CHOICES = {
     "annealing.select": ("best", "last"),
     "annealing.monitor": ("score", "accuracy", "loss"),
     "annealing.continue_from": ("last", "best"),
-    "task.classes": (2, 4),
+    "split.part": ("inter", "intra", "both", None),
+    "task.classes": (2, 4, 7),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
 }
@@ -27,6 +28,8 @@ CHOICES = {
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**32 - 1),
     "split.seed": (0, 2**32 - 1),
+    "split.folds": (2, None),
+    "split.fold": (0, None),
     "data.demo_seed": (0, 2**32 - 1),
     "data.demo_patients": (1, 699),
     "data.demo_cycles": (1, None),
@@ -73,7 +76,7 @@ def checked(cfg: DictConfig) -> Config:
     if not wrong:  # the cross checks take it that each value alone is right
         wrong = [
             message
-            for check in (_check_database, _check_budget, _check_augment, _check_device, _check_pictures)
+            for check in (_check_database, _check_split, _check_budget, _check_augment, _check_device, _check_pictures)
             for message in check(cfg)
         ]
     if wrong:
@@ -85,9 +88,9 @@ def checked(cfg: DictConfig) -> Config:
 
 def _check_database(cfg: DictConfig) -> list[str]:
     wrong = []
-    if cfg.data.name == "icbhi" and cfg.data.root is None:
+    if cfg.data.name != "demo" and cfg.data.root is None:
         wrong.append(
-            "data.root: expected the folder of the ICBHI 2017 database, but got none. Add data.root=PATH, "
+            f"data.root: expected the folder of the database {cfg.data.name}, but got none. Add data.root=PATH, "
             "or set LUNGSOUND_DATA=PATH"
         )
     if cfg.data.name == "demo" and cfg.data.root is not None:
@@ -100,12 +103,35 @@ def _check_database(cfg: DictConfig) -> list[str]:
             f"data.demo_cycles: expected one or more for each of data.demo_patients={cfg.data.demo_patients}, "
             f"but got {cfg.data.demo_cycles}"
         )
-    if cfg.split.protocol == "file" and cfg.split.file is None:
-        wrong.append("split.file: expected the path of a split table, but got none. Add split.file=PATH")
-    if cfg.split.protocol != "file" and cfg.split.file is not None:
+    if cfg.task.classes == 7 and cfg.data.name != "sprsound":
         wrong.append(
-            f"split.file: expected none for split={cfg.split.protocol}, but got {cfg.split.file!r}. Add split=file"
+            f"task=sprsound_seven: expected data=sprsound, whose event types these are, but got {cfg.data.name}"
         )
+    return wrong
+
+
+def _check_split(cfg: DictConfig) -> list[str]:
+    split, data = cfg.split, cfg.data.name
+    official = split.protocol.startswith("official")
+    wrong = []
+    if split.protocol == "file" and split.file is None:
+        wrong.append("split.file: expected the path of a split table, but got none. Add split.file=PATH")
+    if official and data == "demo":
+        wrong.append(f"split={split.protocol}: expected a database with a split of its own, but got data=demo")
+    users = {
+        "file": (split.protocol == "file" or (official and data == "icbhi"), "split=file, and split=official of icbhi"),
+        "part": (official and data == "sprsound", "split=official and official_clean of data=sprsound"),
+        "folds": (split.protocol == "patient", "split=patient"),
+        "fold": (split.protocol == "patient", "split=patient"),
+    }
+    for key, (used, users_words) in users.items():
+        if split[key] is not None and not used:
+            wrong.append(
+                f"split.{key}: expected none for split={split.protocol} data={data}, but got {split[key]!r}. "
+                f"It is for {users_words}"
+            )
+    if split.protocol == "patient" and (split.folds is None or split.fold is None or split.fold >= split.folds):
+        wrong.append(f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}")
     return wrong
 
 

@@ -25,7 +25,10 @@ class Data:
 class Split:
     protocol: str = MISSING
     seed: int = MISSING
-    file: str | None = MISSING
+    file: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+    part: str | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,9 +16,18 @@ from lungsound.training.annealing import Annealing
 from lungsound.training.cnn import CNN7
 from lungsound.training.losses import focal_loss
 
-# ICBHI 2017, counted from its annotations; the demo database has the same shares and lengths.
-CLASS_COUNTS = {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}
-LOG_SECONDS_MEAN, LOG_SECONDS_STD = 0.895, 0.467  # of the natural logarithm of the cycles' durations
+
+@dataclass(frozen=True)
+class Counts:
+    """A database's cycles by class, and mean and deviation of the natural logarithm of their seconds."""
+
+    classes: dict[str, int]
+    log_mean: float
+    log_std: float
+
+
+ICBHI = Counts({"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}, 0.895, 0.467)
+SPRSOUND = Counts({"normal": 5847, "crackle": 1150, "wheeze": 630, "both": 33}, 0.144, 0.475)  # train and intra
 TRAINING_SHARE = 0.8 * 0.8
 MEASURED_ITEMS, MEASURED_SECONDS = 8, 0.6
 
@@ -59,19 +69,21 @@ def epoch_seconds(settings: Config) -> float:
 
 def expected_items(settings: Config) -> float:
     """Training items an epoch, from the class counts, the copies and the distribution of the cycles' lengths."""
-    cycles = sum(CLASS_COUNTS.values()) if settings.data.name == "icbhi" else settings.data.demo_cycles
+    known = SPRSOUND if settings.data.name == "sprsound" else ICBHI  # the demo has ICBHI's shares and lengths
+    counts = known.classes
+    cycles = settings.data.demo_cycles if settings.data.name == "demo" else sum(counts.values())
     stretched = ("wheeze", "both") if settings.augment.stretch != "none" else ()
     copies = sum(
         count * (1 + settings.augment.vtlp_copies[label]) * (2 if label in stretched else 1)
-        for label, count in CLASS_COUNTS.items()
+        for label, count in counts.items()
     )
-    per_cycle = copies / sum(CLASS_COUNTS.values())
-    return TRAINING_SHARE * cycles * per_cycle * segments_a_cycle(settings.segment.seconds) * settings.segment.chunks
+    segments = segments_a_cycle(settings.segment.seconds, known)
+    return TRAINING_SHARE * cycles * copies / sum(counts.values()) * segments * settings.segment.chunks
 
 
-def segments_a_cycle(seconds: float) -> float:
+def segments_a_cycle(seconds: float, known: Counts = ICBHI) -> float:
     """E[ceil(d / seconds)] = Σ P(d > j · seconds), j from 0, for log-normal durations d."""
-    scores = [(math.log(j * seconds) - LOG_SECONDS_MEAN) / LOG_SECONDS_STD for j in range(1, 50)]
+    scores = [(math.log(j * seconds) - known.log_mean) / known.log_std for j in range(1, 50)]
     return 1 + sum(math.erfc(score / math.sqrt(2)) / 2 for score in scores)
 
 

@@ -14,10 +14,12 @@ from lungsound.build import Parts, build, build_trainer
 from lungsound.checks import checked
 from lungsound.config import Config
 from lungsound.cost import announcement
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import LABELS, labels_of
+from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
 from lungsound.errors import LungsoundError
+from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
 from lungsound.evaluation.folder import RunFolder
@@ -142,20 +144,22 @@ def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Scores, figures and the report, from the stored predictions and history."""
     summary = summarize(folder.read_predictions())
-    what = {"data": heading(parts), "label_order": summary["labels"], "leak": parts.leak, "notes": list(parts.notes)}
-    folder.write_json("scores.json", {**what, "scores": summary})
+    biocas = biocas_rows(folder.read_predictions())
+    what = {"data": heading(parts), "label_order": summary["labels"], "leak": parts.leak, "leaks": parts.leaks}
+    folder.write_json("scores.json", {**what, "notes": list(parts.notes), "scores": summary, "biocas": biocas})
     history = pd.DataFrame(folder.read_history())
     title, period_epochs = heading(parts), parts.annealing.period_epochs
     folder.write_figure("annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts, folder)))
     folder.write_figure("members", members_curve(summary, title))
     folder.write_figure("examples", examples(settings, parts, title))
     for name, confusion in summary["confusion"].items():
-        labels = LABELS if name.endswith("4") else ("normal", "abnormal")
-        folder.write_figure(f"confusion_{name[-1]}", confusion_figure(confusion, labels, title))
+        folder.write_figure(f"confusion_{name[-1]}", confusion_figure(confusion, labels_of(int(name[-1])), title))
     figures = [path.relative_to(folder.path).as_posix() for path in folder.figures()]
-    known = {**folder.read_json("facts.json"), "leak": parts.leak, "notes": "; ".join(parts.notes)}
+    known = {**folder.read_json("facts.json"), "notes": "; ".join(parts.notes)}
     known = {name: str(value) for name, value in known.items() if value != ""}
-    folder.write_text("report.md", report_markdown(summary, known, title, figures))
+    more = ["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []
+    leaks = leak_rows(parts.leaks)
+    folder.write_text("report.md", report_markdown(summary, known, title, parts.leak, leaks, more, figures))
 
 
 def examples(settings: Config, parts: Parts, title: str) -> Any:
@@ -186,8 +190,10 @@ def examples(settings: Config, parts: Parts, title: str) -> Any:
 
 def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """What a person reads when it is over; the last line is the run's folder."""
-    print(scores_table(folder.read_json("scores.json")["scores"], heading(parts)))
-    print(parts.leak)
+    results = folder.read_json("scores.json")
+    print(scores_table(results["scores"], heading(parts), parts.leak))
+    if results["biocas"]:
+        print(biocas_table(results["biocas"]), LEGEND, sep="\n")
     print(f"figures: {folder.path / 'figures'}")
     uri = settings.tracking.uri
     print("MLflow:  mlflow ui" + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lungsound.data.audio import read_wav, resample
+from lungsound.data.audio import read_audio, resample
 from lungsound.errors import DataError
 
 RATE_HZ = 4000
@@ -51,7 +51,7 @@ def written(folder: Path, content: bytes) -> Path:
     ids=["plain", "LIST", "JUNK", "extensible", "odd padded", "odd unpadded", "RIFF size 0", "trailing bytes"],
 )
 def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: bytes) -> None:
-    samples, rate_hz, note = read_wav(written(tmp_path, content))
+    samples, rate_hz, note = read_audio(written(tmp_path, content))
     np.testing.assert_array_equal(samples, SAMPLES / np.float32(32768))
     assert samples.dtype == np.float32
     assert (rate_hz, note) == (RATE_HZ, "")
@@ -60,7 +60,7 @@ def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: b
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
 def test_length_left_open_by_a_streaming_writer_takes_what_is_there(tmp_path: Path, size: int) -> None:
     content = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO, size=size))
-    samples, _, note = read_wav(written(tmp_path, content))
+    samples, _, note = read_audio(written(tmp_path, content))
     np.testing.assert_array_equal(samples, SAMPLES / np.float32(32768))
     assert "1600 bytes" in note
 
@@ -72,7 +72,7 @@ def test_sample_formats_keep_their_resolution(tmp_path: Path, subtype: str, step
     expected = np.sin(np.arange(3000) / 11) * 0.7
     path = tmp_path / "a.wav"
     soundfile.write(path, expected, 44100, subtype=subtype)
-    samples, rate_hz, _ = read_wav(path)
+    samples, rate_hz, _ = read_audio(path)
     assert rate_hz == 44100
     np.testing.assert_allclose(samples, expected, rtol=0, atol=step)
 
@@ -81,7 +81,7 @@ def test_stereo_is_mixed_down_with_a_word(tmp_path: Path) -> None:
     left, right = np.full(500, 0.5), np.linspace(-0.5, 0.25, 500)
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([left, right], axis=1), RATE_HZ, subtype="FLOAT")
-    samples, _, note = read_wav(path)
+    samples, _, note = read_audio(path)
     np.testing.assert_allclose(samples, (left + right) / 2, atol=1e-7)
     assert note == "2 channels mixed down to one (their mean)"
 
@@ -123,7 +123,7 @@ WHOLE = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO))
 def test_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, content: bytes, said: str) -> None:
     path = written(tmp_path, content)
     with pytest.raises(DataError) as error:
-        read_wav(path)
+        read_audio(path)
     assert str(error.value).startswith(f"{path.name}: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
@@ -131,7 +131,7 @@ def test_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, content: 
 
 def test_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.wav: cannot be read: No such file"):
-        read_wav(tmp_path / "gone.wav")
+        read_audio(tmp_path / "gone.wav")
 
 
 def test_real_recordings_are_read_as_stdlib_wave_reads_them(real_data: Path) -> None:
@@ -142,7 +142,7 @@ def test_real_recordings_are_read_as_stdlib_wave_reads_them(real_data: Path) -> 
         low_bytes = np.frombuffer(frames, np.uint8).reshape(-1, width)
         padded = np.concatenate([np.zeros((len(low_bytes), 4 - width), np.uint8), low_bytes], axis=1)
         expected = padded.view("<i4")[:, 0] / 2**31
-        samples, rate_hz, note = read_wav(path)
+        samples, rate_hz, note = read_audio(path)
         assert (rate_hz, note) == (rate, "")
         np.testing.assert_array_equal(samples, expected.astype(np.float32))
         widths.add((rate, 8 * width))

@@ -15,7 +15,7 @@ from lungsound.errors import ConfigError
 
 # DESIGN.md, section 4, in this project's keys.
 PAPER = {
-    "split": {"protocol": "random", "seed": 0, "file": None},
+    "split": {"protocol": "random", "seed": 0, "file": None, "folds": None, "fold": None, "part": None},
     "segment": {"seconds": 9.0, "chunks": 2},
     "padding": {"mode": "sample"},
     "features": {
@@ -81,7 +81,7 @@ def options(group: str) -> list[str]:
         ("model.width=0", "model.width: ", "above 0, but got 0.0"),
         ("model.table1=both", "model.table1: ", "one of inputs, outputs, but got 'both'"),
         ("padding.mode=reflect", "padding.mode: ", "one of sample, zero, but got 'reflect'"),
-        ("task.classes=3", "task.classes: ", "one of 2, 4, but got 3"),
+        ("task.classes=3", "task.classes: ", "one of 2, 4, 7, but got 3"),
         ("trainer.batch_size=1", "trainer.batch_size: ", "at least 2, but got 1"),
         ("model.bn_momentum=1.1", "model.bn_momentum: ", "from 0 to 1, but got 1.1"),
         ("augment.stretch_rate=[1.1,0.9]", "augment.stretch_rate: ", r"but got \[1.1, 0.9\]"),
@@ -91,7 +91,9 @@ def options(group: str) -> list[str]:
         ("augment.vtlp_f_hi=[3200]", "augment.vtlp_f_hi: ", r"two .*but got \[3200.0\]"),
         ("augment.vtlp_f_hi=[3200,11000]", "augment.vtlp_f_hi: ", r"features.sample_rate=22000, .*\[3200.0, 11000.0\]"),
         ("data.root=/icbhi", "data.root: ", "none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
-        ("split.file=mine.csv", "split.file: ", "none for split=random, but got 'mine.csv'. Add split=file"),
+        ("split.file=mine.csv", "split.file: ", "none for split=random data=demo, but got 'mine.csv'. It is for"),
+        ("split.fold=1", "split.fold: ", "none for split=random data=demo, but got 1. It is for split=patient"),
+        ("split.part=inter", "split.part: ", "none for split=random data=demo, but got 'inter'. It is for"),
         ("data.demo_patients=700", "data.demo_patients: ", "from 1 to 699, but got 700"),
         ("data.demo_cycles=35", "data.demo_cycles: ", "data.demo_patients=36, but got 35"),
         ("seed=99999999999999", "seed: ", "from 0 to 4294967295, but got 99999999999999"),
@@ -209,7 +211,7 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
     assert {group: sorted(named) for group, named in blocks.items()} == groups
     for combination in product(*(named.values() for named in blocks.values())):
         cfg.update(dict(zip(blocks, combination, strict=True)))
-        cfg.data.root = "/icbhi" if cfg.data.name == "icbhi" else None
+        cfg.data.root = None if cfg.data.name == "demo" else "/database"
         checked(cfg)
 
 
@@ -218,7 +220,8 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
     [f"{group}={name}" for group in ("augment", "loss", "annealing", "task") for name in options(group)],
 )
 def test_every_other_option_can_be_run(override: str) -> None:
-    settings(override)
+    sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in override else ()
+    settings(override, *sprsound)
 
 
 # --- the machine's defaults ---

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lungsound.data.icbhi import Annotation, Name, parse_name, read_annotations, read_icbhi
+from lungsound.data.icbhi import Name, parse_name, read_annotations, read_icbhi
 from lungsound.data.labels import LABELS
+from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError
 
 STEM = "101_1b1_Al_sc_Meditron"
@@ -162,7 +163,7 @@ def test_published_layouts_are_found_and_side_files_ignored(tmp_path: Path, inne
     for stem in ("103_2b2_Ar_mc_LittC2SE", STEM):
         (folder / f"{stem}.wav").write_bytes(b"")
         annotation(folder, GOOD, stem)
-    recordings, problems = read_icbhi(tmp_path)
+    recordings, problems, _ = read_icbhi(tmp_path)
     assert problems == []
     assert [recording.name for recording in recordings] == [STEM, "103_2b2_Ar_mc_LittC2SE"]
     last = recordings[1]
@@ -178,7 +179,7 @@ def test_a_stray_wav_beside_the_database_folder_does_not_hide_it(tmp_path: Path)
     folder.mkdir()
     (folder / f"{STEM}.wav").write_bytes(b"")
     annotation(folder, GOOD)
-    recordings, problems = read_icbhi(tmp_path)
+    recordings, problems, _ = read_icbhi(tmp_path)
     assert [recording.name for recording in recordings] == [STEM]
     assert problems == []
 
@@ -188,7 +189,7 @@ def test_missing_partners_and_bad_names_are_problems(tmp_path: Path) -> None:
     (tmp_path / "my recording.wav").write_bytes(b"")
     annotation(tmp_path, GOOD, "102_1b1_Ar_sc_Meditron")
     annotation(tmp_path, GOOD, "102_1b1_Qq_sc_Meditron")
-    recordings, problems = read_icbhi(tmp_path)
+    recordings, problems, _ = read_icbhi(tmp_path)
     assert recordings[0].problems == (f"{STEM}.wav: audio without annotation, expected {STEM}.txt beside it",)
     assert len(problems) == 4
     text = "\n".join(problems)

@@ -8,7 +8,8 @@ import pytest
 
 from lungsound.data.database import cycle_key
 from lungsound.data.icbhi import parse_name, read_annotations
-from lungsound.data.splits import SETS, check_classes, random_split, read_split, shared_patients, split_table
+from lungsound.data.leaks import leak_report
+from lungsound.data.splits import SETS, check_classes, random_split, read_split, split_table
 from lungsound.errors import DamagedFileError, DataError
 from lungsound.files import write_file
 
@@ -23,6 +24,7 @@ def table(recordings: dict[str, list[str]]) -> pd.DataFrame:
         for cycle, label in enumerate(labels)
     ]
     cycles = pd.DataFrame(rows, columns=["recording", "patient", "cycle", "label", "key"])
+    cycles["content"] = "sound of " + cycles["recording"]
     return cycles.astype({"key": "uint64"})
 
 
@@ -61,7 +63,8 @@ def test_full_database_is_split_by_the_papers_shares(full: pd.DataFrame) -> None
 
 def test_the_random_protocol_shares_patients_and_counts_them(full: pd.DataFrame) -> None:
     sets = random_split(full, seed=3)
-    shared, tested = shared_patients(full, sets)
+    report = leak_report(full.assign(set=sets))
+    shared, tested = report["patients"], report["test_patients"]
     patients = {name: set(full["patient"][sets == name]) for name in SETS}
     assert tested == len(patients["test"])
     assert shared == sum(patient in patients["train"] | patients["val"] for patient in patients["test"])
@@ -246,9 +249,3 @@ def test_an_empty_set_is_an_error(small: pd.DataFrame) -> None:
     sets = random_split(small, 0).replace("val", "train")
     with pytest.raises(DataError, match="the val set is empty"):
         check_classes(small, sets)
-
-
-def test_shared_patients_by_hand() -> None:
-    cycles = table({f"{patient}_1b1_Al_sc_Meditron": ["normal"] * 2 for patient in (1, 2, 3, 4)})
-    sets = pd.Series(["train", "test", "test", "", "val", "test", "train", ""])
-    assert shared_patients(cycles, sets) == (2, 3)

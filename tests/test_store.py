@@ -51,13 +51,13 @@ def opened(root: Path, skip_bad: bool = False, sample_rate: int = 8000) -> Datab
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from now on."""
     names: list[str] = []
-    real = store_module.read_wav
+    real = store_module.read_audio
 
     def counting(path: Path) -> tuple[np.ndarray, int, str]:
         names.append(path.stem)
         return real(path)
 
-    monkeypatch.setattr(store_module, "read_wav", counting)
+    monkeypatch.setattr(store_module, "read_audio", counting)
     return names
 
 
@@ -102,7 +102,7 @@ def test_another_rate_and_changed_audio_are_other_stores(root: Path, decoded: li
 
 
 def test_the_fingerprint_does_not_depend_on_the_place_or_the_order(root: Path, tmp_path: Path) -> None:
-    recordings, _ = read_icbhi(root)
+    recordings, *_ = read_icbhi(root)
     moved = tmp_path / "elsewhere" / "ICBHI_final_database"
     shutil.copytree(root, moved)
     one = open_store(recordings, 8000, tmp_path / "one")
@@ -143,13 +143,13 @@ def test_what_a_killed_build_left_is_cleared_away(
 
 def _open_and_report(root: Path, results: "multiprocessing.Queue[tuple[float, int]]") -> None:
     calls: list[Path] = []
-    real = store_module.read_wav
+    real = store_module.read_audio
 
     def counting(path: Path) -> tuple[np.ndarray, int, str]:
         calls.append(path)
         return real(path)
 
-    store_module.read_wav = counting  # in this forked process alone
+    store_module.read_audio = counting  # in this forked process alone
     results.put((float(opened(root).store.samples.sum()), len(calls)))
 
 
@@ -193,10 +193,11 @@ def test_table_has_a_row_per_cycle_in_order(root: Path) -> None:
     cycles = database.cycles
     expected_columns = (
         "recording patient recording_index location mode device cycle start_seconds end_seconds label "
-        "start_sample end_sample key"
+        "start_sample end_sample key part event_type age sex diagnosis content"
     )
     assert list(cycles.columns) == expected_columns.split()
     assert cycles.index.equals(pd.RangeIndex(6))
+    assert cycles["age"].isna().all() and (cycles[["part", "event_type", "sex", "diagnosis"]] == "").all(axis=None)
     assert cycles["recording"].tolist() == [A, A, B, B, C, C]
     assert cycles["cycle"].tolist() == [0, 1] * 3
     assert cycles["label"].tolist() == ["normal", "both"] * 3

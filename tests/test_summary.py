@@ -157,7 +157,7 @@ def test_missing_classes_are_named_and_left_out() -> None:
     for entry in summary["members"]:
         assert entry["test"]["specificity"] is None
         assert entry["test"]["score_4"] == entry["test"]["sensitivity_4"]
-    assert "No cycle of the class normal, both in the test set" in scores_table(summary, "heading")
+    assert "No cycle of the class normal, both in the test set" in scores_table(summary, "heading", "leak")
 
 
 def _without_a_row(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -210,7 +210,7 @@ def test_a_table_that_is_not_whole_is_refused(spoil: Any, message: str) -> None:
 @pytest.mark.parametrize("classes", [4, 2])
 def test_console_table_shows_every_row_in_100_columns(classes: int) -> None:
     summary = summarize(table(members=10, classes=classes))
-    lines = scores_table(summary, "SYNTHETIC demo").splitlines()
+    lines = scores_table(summary, "SYNTHETIC demo", "1 OF 2 LEAKS").splitlines()
     assert lines[0] == "SYNTHETIC demo"
     assert max(map(len, lines)) <= 100
     names = ["specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"]
@@ -228,7 +228,15 @@ def test_console_table_shows_every_row_in_100_columns(classes: int) -> None:
 
 def test_report_holds_facts_scores_and_figures() -> None:
     summary = summarize(table())
-    report = report_markdown(summary, {"padding": "sample", "note": "a|b"}, "SYNTHETIC run", ["figures/members.png"])
+    report = report_markdown(
+        summary,
+        {"padding": "sample", "note": "a|b"},
+        "SYNTHETIC run",
+        "1 OF 2 LEAKS",
+        [["in training and test", "1", "2", "0"]],
+        ["## More"],
+        ["figures/members.png"],
+    )
     assert report.startswith("# SYNTHETIC run\n")
     assert f"ensemble of 3: 4-class score {summary['ensemble'][-1]['test']['score_4']:.3f}" in report
     assert "| padding | sample |" in report

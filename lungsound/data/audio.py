@@ -1,4 +1,4 @@
-"""WAV files -> mono float32 samples, at the rate asked for.
+"""WAV and FLAC files -> mono float32 samples, at the rate asked for.
 
 soundfile returns what it finds: a truncated file is silently short and a header-only one has 0 frames. So the chunks
 are walked here first, what the header promises is compared with what the file holds, and soundfile decodes the rest.
@@ -15,30 +15,46 @@ from numpy.typing import NDArray
 
 from lungsound.errors import DataError
 
+FLAC = b"fLaC"
 # Written by programs that stream to a pipe and cannot go back to fill in the size.
 UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 # Chunk names that may follow an odd chunk whose writer forgot the padding byte.
 USUAL_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST")
 
 
-def read_wav(path: Path) -> tuple[NDArray[np.float32], int, str]:
-    """The samples [n] of a WAV file mixed down to mono, its rate in Hz, and a note ("" when there is nothing to say).
+def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
+    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note ("": nothing to say).
 
     16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises DataError, one line
-    that names the file and what is wrong, where it is empty, truncated, header only, not a WAV, or holds NaN or
+    that names the file and what is wrong, where it is empty, truncated, header only, of neither format, or holds NaN or
     infinity.
     """
     path = Path(path)
     try:
-        return decode_wav(path.read_bytes())
+        content = path.read_bytes()
+        return decode_flac(content) if content.startswith(FLAC) else decode_wav(content)
     except OSError as error:
         raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path.name}: {error}") from error
 
 
+def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
+    """As `read_audio`, from a FLAC file's bytes. Raises ValueError with what is wrong."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            promised, rate_hz = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"cannot be decoded: {error.error_string}") from error
+    if len(samples) != promised or not promised:
+        raise ValueError(f"truncated: its header promises {promised} samples of audio, {len(samples)} are there")
+    mono, note = _mixed_down(samples)
+    return mono, rate_hz, note
+
+
 def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """As `read_wav`, from a file's bytes. Raises ValueError with what is wrong."""
+    """As `read_audio`, from a WAV file's bytes. Raises ValueError with what is wrong."""
     wav, notes = _checked(content)
     try:
         samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
@@ -53,9 +69,8 @@ def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
             f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first is sample {first} "
             f"({first / rate_hz:.3f} s): {samples[first].tolist()}"
         )
-    if samples.shape[1] > 1:
-        notes.append(f"{samples.shape[1]} channels mixed down to one (their mean)")
-    return samples.mean(axis=1, dtype=np.float32), rate_hz, "; ".join(notes)
+    mono, note = _mixed_down(samples)
+    return mono, rate_hz, "; ".join([*notes, note] if note else notes)
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -64,6 +79,13 @@ def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[
         return samples
     resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
     return resampled
+
+
+def _mixed_down(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
+    channels = samples.shape[1]
+    if channels == 1:
+        return samples[:, 0], ""
+    return samples.mean(axis=1, dtype=np.float32), f"{channels} channels mixed down to one (their mean)"
 
 
 def _checked(content: bytes) -> tuple[bytes, list[str]]:

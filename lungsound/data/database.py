@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsound.data.icbhi import Annotation, Recording, read_icbhi
+from lungsound.data.icbhi import read_icbhi
+from lungsound.data.recordings import Annotation, Recording
+from lungsound.data.sprsound import read_sprsound
 from lungsound.data.store import StoredRecording, WaveformStore, open_store
 from lungsound.errors import DataError
 from lungsound.files import key_of
@@ -28,7 +30,16 @@ COLUMNS = {
     "start_sample": "int64",
     "end_sample": "int64",
     "key": "uint64",
+    "part": "str",
+    "event_type": "str",
+    "age": "float64",
+    "sex": "str",
+    "diagnosis": "str",
+    "content": "str",
 }
+READERS = {"demo": read_icbhi, "icbhi": read_icbhi, "sprsound": read_sprsound}
+
+OF_RECORDING = ("patient", "recording_index", "location", "mode", "device", "part", "age", "sex", "diagnosis")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +48,8 @@ class Database:
 
     `cycles` has one row per cycle, sorted by recording and cycle, with the columns of COLUMNS: `cycle` is the line of
     the annotation file from 0, `start_sample` and `end_sample` are positions in `store.samples`, and `key` names the
-    cycle for random draws, whatever the other rows are. `recordings` counts those in use.
+    cycle for random draws, whatever the other rows are. `part`, `event_type`, `age` (years), `sex` and `diagnosis` are
+    as in `Recording` and `Annotation`; `content` is a hash of the recording's sound. `recordings` counts those in use.
     """
 
     name: str
@@ -55,11 +67,11 @@ def open_database(name: str, root: Path, sample_rate: int, store_dir: Path, skip
     Raises DataError with the problems of all files together; with `skip_bad` the recordings that have one are left out
     and the problems are among the notes.
     """
-    recordings, problems = read_icbhi(root)
+    recordings, problems, notes = READERS[name](root)
+    recordings = [recording for recording in recordings if recording.cycles or recording.problems]
     store = open_store(recordings, sample_rate, store_dir)
     used: list[Recording] = []
     rows: list[dict[str, object]] = []
-    notes: list[str] = []
     for recording in recordings:
         stored = store.recordings[recording.name]
         found, its_rows, its_notes = _cycles(recording, stored, sample_rate)
@@ -75,8 +87,16 @@ def open_database(name: str, root: Path, sample_rate: int, store_dir: Path, skip
         notes += [f"left out: {problem}" for problem in problems]
     cycles = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     cycles = cycles.sort_values(["recording", "cycle"], ignore_index=True)
+    notes += duplicate_notes(cycles)
     synthetic = any((folder / SYNTHETIC_MARK).exists() for folder in (root, root.parent))
     return Database(name, synthetic, len(used), cycles, store, _fingerprint(store, cycles), tuple(notes))
+
+
+def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
+    """One line for each sound that several recordings hold."""
+    recordings = cycles.drop_duplicates("recording")
+    groups = recordings[recordings.duplicated("content", keep=False)].groupby("content", sort=False)["recording"]
+    return [f"{' and '.join(sorted(names))} hold the same sound" for _, names in groups]
 
 
 def cycle_key(recording: str, cycle: int) -> int:
@@ -94,7 +114,7 @@ def _cycles(
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
     audio_end = f"the audio's end at {stored['seconds']:.3f} s"
     for cycle in recording.cycles:
-        where = f"{recording.name}.txt, line {cycle.line + 1}: end {cycle.end_seconds:g} s"
+        where = f"{recording.where(cycle)}: end {cycle.end_seconds:g} s"
         overhang = cycle.end_seconds - stored["seconds"]
         end_seconds = min(cycle.end_seconds, stored["seconds"])
         start, end = (min(round(time * sample_rate), stored["samples"]) for time in (cycle.start_seconds, end_seconds))
@@ -104,7 +124,8 @@ def _cycles(
             problems.append(f"{where}, start {cycle.start_seconds:g} s: no sample lies between them before {audio_end}")
         elif overhang > 0:
             notes.append(f"{where} cut to {audio_end}")
-        rows.append(_row(recording, cycle, end_seconds, stored["offset"] + start, stored["offset"] + end))
+        row = _row(recording, cycle, end_seconds, stored["offset"] + start, stored["offset"] + end)
+        rows.append({**row, "content": stored["content"]})
     return problems, rows, notes
 
 
@@ -113,15 +134,12 @@ def _row(
 ) -> dict[str, object]:
     return {
         "recording": recording.name,
-        "patient": recording.patient,
-        "recording_index": recording.recording_index,
-        "location": recording.location,
-        "mode": recording.mode,
-        "device": recording.device,
+        **{name: getattr(recording, name) for name in OF_RECORDING},
         "cycle": cycle.line,
         "start_seconds": cycle.start_seconds,
         "end_seconds": end_seconds,
         "label": cycle.label,
+        "event_type": cycle.event_type,
         "start_sample": start_sample,
         "end_sample": end_sample,
         "key": cycle_key(recording.name, cycle.line),
@@ -137,5 +155,5 @@ def _summary(problems: list[str], root: Path, skip_bad: bool) -> str:
 
 
 def _fingerprint(store: WaveformStore, cycles: pd.DataFrame) -> str:
-    columns = ["recording", "cycle", "start_seconds", "end_seconds", "label"]
+    columns = ["recording", "cycle", "start_seconds", "end_seconds", "label", "event_type"]
     return key_of([store.fingerprint, cycles[columns].to_numpy(dtype=object).tolist()])

@@ -6,10 +6,13 @@ Source: Rocha et al., "A respiratory sound database for the development of autom
 import codecs
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lungsound.data.icbhi_sides import SideFiles, four_fields, read_side_files
 from lungsound.data.labels import LABELS
+from lungsound.data.recordings import Annotation, Listing, Recording
 from lungsound.errors import DataError
 
 LOCATIONS = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
@@ -35,31 +38,6 @@ class Name:
     device: str
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """One cycle: the annotation file's line (from 0), its times in seconds, and one of LABELS."""
-
-    line: int
-    start_seconds: float
-    end_seconds: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording, its cycles in the file's order, and what is wrong with its annotation."""
-
-    name: str
-    audio: Path
-    patient: str
-    recording_index: str
-    location: str
-    mode: str
-    device: str
-    cycles: tuple[Annotation, ...]
-    problems: tuple[str, ...] = ()
-
-
 def parse_name(stem: str) -> Name:
     """The fields of a file name without its suffix. Raises ValueError, saying which field does not fit."""
     fields = stem.split("_")
@@ -81,17 +59,21 @@ def parse_name(stem: str) -> Name:
     return name
 
 
-def read_icbhi(root: Path) -> tuple[list[Recording], list[str]]:
-    """All recordings below `root`, sorted by name, and every problem found, one line each.
+def read_icbhi(root: Path) -> Listing:
+    """All recordings below `root`, sorted by name, every problem found, one line each, and notes.
 
     `root` is a folder of `.wav` + `.txt`, or one that contains `audio_and_txt_files` or `ICBHI_final_database`. A
     recording with `problems` is in the list too, so that its audio is checked in the same start; its problems are also
-    in the second list. Side files (`filename_format.txt`, patient lists) are ignored. Raises DataError where there are
-    no recordings at all.
+    in the second list. Releases of the database differ in the device that some names end with: where an audio file has
+    no annotation of its own name, the one that shares its first four fields is taken, and a note says so. Age, sex and
+    diagnosis come from the side files, where they lie in the folder or up to two above. Raises DataError where there
+    are no recordings at all.
     """
-    folder = _find_folder(Path(root).expanduser())
+    folder = find_icbhi(Path(root).expanduser())
     audio = _files(folder, ".wav")
     annotations = {stem: path for stem, path in _files(folder, ".txt").items() if FIVE_FIELDS.fullmatch(stem)}
+    matched = match_names([stem for stem in audio if stem not in annotations], annotations.keys() - audio.keys())
+    side = read_side_files(folder)
     recordings, problems = [], []
     for stem, path in audio.items():
         try:
@@ -99,12 +81,21 @@ def read_icbhi(root: Path) -> tuple[list[Recording], list[str]]:
         except ValueError as error:
             problems.append(f"{path.name}: {error}")
             continue
-        recording = _recording(stem, name, path, annotations.get(stem))
+        recording = _recording(stem, name, path, annotations.get(matched.get(stem, stem)), side)
         recordings.append(recording)
         problems += recording.problems
-    for stem in sorted(annotations.keys() - audio.keys()):
+    for stem in sorted(annotations.keys() - audio.keys() - set(matched.values())):
         problems.append(f"{annotations[stem].name}: annotation without audio, expected {stem}.wav beside it")
-    return recordings, problems
+    notes = [f"{stem}.wav is taken with {other}.txt: another release's device" for stem, other in matched.items()]
+    return Listing(recordings, problems, [*notes, *side.notes])
+
+
+def match_names(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Each name's only counterpart among `others` that shares its first four fields."""
+    alike: dict[str, list[str]] = {}
+    for other in others:
+        alike.setdefault(four_fields(other), []).append(other)
+    return {name: alike[four_fields(name)][0] for name in names if len(alike.get(four_fields(name), [])) == 1}
 
 
 def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
@@ -157,15 +148,19 @@ def _flag(field: str, value: str) -> int:
     return int(value)
 
 
-def _recording(stem: str, name: Name, audio: Path, annotation: Path | None) -> Recording:
+def _recording(stem: str, name: Name, audio: Path, annotation: Path | None, side: SideFiles) -> Recording:
     if annotation is None:
-        problem = f"{audio.name}: audio without annotation, expected {stem}.txt beside it"
-        return Recording(stem, audio, **vars(name), cycles=(), problems=(problem,))
-    cycles, problems = read_annotations(annotation)
-    return Recording(stem, audio, **vars(name), cycles=cycles, problems=problems)
+        cycles: tuple[Annotation, ...] = ()
+        problems: tuple[str, ...] = (f"{audio.name}: audio without annotation, expected {stem}.txt beside it",)
+    else:
+        cycles, problems = read_annotations(annotation)
+    known = side.of(name.patient)
+    file = annotation.name if annotation else ""
+    return Recording(stem, audio, **vars(name), cycles=cycles, problems=problems, annotation=file, **known)
 
 
-def _find_folder(root: Path) -> Path:
+def find_icbhi(root: Path) -> Path:
+    """The folder of the recordings themselves. Raises DataError where there is none."""
     candidates = [root, *(root / subfolder for subfolder in SUBFOLDERS)]
     audio = {folder: _files(folder, ".wav") for folder in candidates if folder.is_dir()}
     for folder, stems in audio.items():

@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lungsound.data.labels import LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
 from lungsound.errors import DataError
 from lungsound.files import read_file
 
 SETS = ("train", "val", "test")
 TEST_SHARE, VAL_SHARE = 0.2, 0.2
 BOTH_TASKS = tuple(dict.fromkeys(LABELS + TWO_CLASS_LABELS))
+ALL_CLASSES = (*BOTH_TASKS, *SPRSOUND_LABELS)
 
 
 def random_split(cycles: pd.DataFrame, seed: int) -> pd.Series:
     """The paper's protocol: by cycle, stratified; 20 % of each class test, 20 % of the rest val.
 
     Returns the set of every row, with the index of `cycles` (columns label, key). The rows' order does not matter.
-    Patients are shared between the sets: `shared_patients` counts them.
+    Patients are shared between the sets: `leaks.leak_report` counts them.
     """
     sets = pd.Series("train", index=cycles.index, name="set", dtype="str")
     for number, label in enumerate(BOTH_TASKS):
@@ -66,25 +67,24 @@ def read_split(path: Path, cycles: pd.DataFrame) -> tuple[pd.Series, tuple[str, 
 
 
 def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
-    """The content of a `split.csv`: columns recording, cycle, patient, label, set, for every cycle that is in a set."""
-    table = cycles[["recording", "cycle", "patient", "label"]].assign(set=sets)
+    """The content of a `split.csv`: recording, cycle, patient, label, set, content, of every cycle that is in a set."""
+    table = cycles[["recording", "cycle", "patient", "label"]].assign(set=sets, content=cycles["content"])
     return table[table["set"] != ""].reset_index(drop=True)
 
 
-def check_classes(cycles: pd.DataFrame, sets: pd.Series) -> tuple[str, ...]:
-    """Notes on classes of the database that val or test lacks.
+def check_classes(cycles: pd.DataFrame, sets: pd.Series, column: str = "label") -> tuple[str, ...]:
+    """Notes on classes (the values of `column`) of the database that val or test lacks.
 
     Raises DataError where a class of the database has no training cycle, or a set has no cycle at all.
     """
-    there = [label for label in BOTH_TASKS if label in set(cycles["label"])]
-    counts = pd.crosstab(cycles["label"], sets).reindex(index=there, columns=list(SETS), fill_value=0)
+    classes = cycles[column]
+    there = [label for label in ALL_CLASSES if label in set(classes)]
+    counts = pd.crosstab(classes, sets).reindex(index=there, columns=list(SETS), fill_value=0)
     problems = [f"the {name} set is empty" for name in SETS if not counts[name].sum()]
     for label, row in counts.iterrows():
         if not row["train"]:
             have = ", ".join(f"{row[name]} in {name}" for name in SETS)
-            problems.append(
-                f"class {label} has no training cycle ({have}; {sum(cycles['label'] == label)} in the database)"
-            )
+            problems.append(f"class {label} has no training cycle ({have}; {sum(classes == label)} in the database)")
     if problems:
         raise DataError("This split cannot be trained on; take another split.seed or split.file:", tuple(problems))
     return tuple(
@@ -92,13 +92,6 @@ def check_classes(cycles: pd.DataFrame, sets: pd.Series) -> tuple[str, ...]:
         for name in ("val", "test")
         for label in counts.index[counts[name] == 0]
     )
-
-
-def shared_patients(cycles: pd.DataFrame, sets: pd.Series) -> tuple[int, int]:
-    """How many patients of the test set also have cycles in train or val, and how many test has."""
-    test = set(cycles["patient"][sets == "test"])
-    others = set(cycles["patient"][sets.isin(["train", "val"])])
-    return len(test & others), len(test)
 
 
 def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:

@@ -13,12 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from lungsound.data.audio import read_wav, resample
-from lungsound.data.icbhi import Recording
+from lungsound.data.audio import read_audio, resample
+from lungsound.data.recordings import Recording
 from lungsound.errors import DamagedFileError, DataError
 from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, write_file
 
-LAYOUT = 1  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
+LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
 
 
@@ -29,6 +29,7 @@ class StoredRecording(TypedDict):
     samples: int  # at the store's rate
     seconds: float  # of the audio file
     rate_hz: int  # of the audio file
+    content: str  # a hash of the decoded samples, whatever the file's name and format
     note: str
     problem: str  # "" or why it could not be read; then samples is 0
 
@@ -125,24 +126,23 @@ def _build(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> d
 
 
 def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, StoredRecording]:
+    samples, rate_hz, note, problem = np.zeros(0, np.float32), 0, "", ""
     try:
-        samples, rate_hz, note = read_wav(audio)
+        samples, rate_hz, note = read_audio(audio)
     except DataError as error:
-        nothing = np.zeros(0, dtype=np.float32)
-        return nothing, {
-            "offset": offset,
-            "samples": 0,
-            "seconds": 0.0,
-            "rate_hz": 0,
-            "note": "",
-            "problem": str(error),
-        }
-    waveform = resample(samples, rate_hz, sample_rate)
+        problem = str(error)
+    waveform = resample(samples, rate_hz, sample_rate) if rate_hz else samples
     return waveform, {
         "offset": offset,
         "samples": len(waveform),
-        "seconds": len(samples) / rate_hz,
+        "seconds": len(samples) / rate_hz if rate_hz else 0.0,
         "rate_hz": rate_hz,
+        "content": content_hash(samples, rate_hz),
         "note": note,
-        "problem": "",
+        "problem": problem,
     }
+
+
+def content_hash(samples: np.ndarray, rate_hz: int) -> str:
+    """16 hex digits: equal for the same sound, whatever its file's name and format."""
+    return hashlib.sha256(str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()).hexdigest()[:16]

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from lungsound.scoring.scores import SCORES
+
 DARK, LIGHT = "#0b3c5d", "#d1701c"
 STYLES = {"test": (DARK, "-", "o"), "val": (LIGHT, "--", "s")}
 NAMES = {"test": "test", "val": "validation"}
@@ -77,9 +79,9 @@ def _mark_periods(axes: Sequence[Axes], period_epochs: int, last_epoch: int) -> 
 def members_curve(summary: dict[str, Any], title: str) -> Figure:
     """Score against the number of members m (lines) beside the single members (points), validation and test.
 
-    `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, or 2-class alone.
+    `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, 2-class alone, or 7-class too.
     """
-    scores = [name for name in ("score_4", "score_2") if name in summary["ensemble"][0]["test"]]
+    scores = [name for name in SCORES if name in summary["ensemble"][0]["test"]]
     figure = new_figure(4.6 * len(scores) + 0.4, 4.6, title)
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     for panel, score in zip(panels, scores, strict=True):

@@ -5,6 +5,13 @@ from typing import Any
 
 SET_NAMES = {"val": "validation", "test": "test"}
 COLUMNS = {
+    "sprsound_seven": {
+        "specificity": "Sp",
+        "sensitivity_7": "Se 7",
+        "sensitivity_2": "Se 2",
+        "score_7": "7-class",
+        "score_2": "2-class",
+    },
     "four_class": {
         "specificity": "Sp",
         "sensitivity_4": "Se 4",
@@ -14,12 +21,12 @@ COLUMNS = {
     },
     "two_class": {"specificity": "Sp", "sensitivity_2": "Se 2", "score_2": "2-class"},
 }
-LEGEND = "Sp: specificity. Se: sensitivity. 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
+LEGEND = "Sp: specificity. Se: sensitivity. 7-class, 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
 NAME_WIDTH, NUMBER_WIDTH = 18, 8
 
 
-def scores_table(summary: dict[str, Any], heading: str) -> str:
-    """The scores of `summarize` for the console, at most 100 columns wide.
+def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
+    """The scores of `summarize` for the console, what leaks above them, at most 100 columns wide but for that line.
 
     One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the single member that
     is best on validation; validation on the left, test on the right.
@@ -29,6 +36,7 @@ def scores_table(summary: dict[str, Any], heading: str) -> str:
     rule = "-" * (NAME_WIDTH + len(SET_NAMES) * block + 1)
     lines = [
         heading,
+        leak,
         "",
         " " * NAME_WIDTH + " ".join(f"{name:^{block}}" for name in SET_NAMES.values()).rstrip(),
         " " * NAME_WIDTH + " ".join("".join(f"{name:>{NUMBER_WIDTH}}" for name in columns.values()) for _ in SET_NAMES),
@@ -41,8 +49,17 @@ def scores_table(summary: dict[str, Any], heading: str) -> str:
     return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
 
 
-def report_markdown(summary: dict[str, Any], facts: Mapping[str, str], heading: str, figures: Sequence[str]) -> str:
-    """The run's `report.md`: what was run (`facts`), its result, all scores, and the figures (paths from it)."""
+def report_markdown(
+    summary: dict[str, Any],
+    facts: Mapping[str, str],
+    heading: str,
+    leak: str,
+    leaks: Sequence[Sequence[str]],
+    more: Sequence[str],
+    figures: Sequence[str],
+) -> str:
+    """The run's `report.md`: what leaks (a line, and rows of counts), the result, what was run (`facts`), all scores,
+    `more` sections, and the figures (paths from it)."""
     columns = COLUMNS[summary["task"]]
     names = [f"{SET_NAMES[key]} {name}" for key in SET_NAMES for name in columns.values()]
     scores = [
@@ -52,12 +69,16 @@ def report_markdown(summary: dict[str, Any], facts: Mapping[str, str], heading: 
     ]
     parts = [
         f"# {heading}",
+        f"**{leak}**",
         _result(summary),
         *_notes(summary),
         markdown_table(["", ""], facts.items()),
         "## Scores",
         markdown_table(["", *names], scores),
         LEGEND,
+        *more,
+        "## What occurs in more than one set",
+        markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),
         *(["## Figures"] if figures else []),
         *(f"![{figure}]({figure})" for figure in figures),
     ]

@@ -8,22 +8,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungsound.data.labels import LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
 from lungsound.errors import DataError
 from lungsound.scoring.probabilities import ensemble_probabilities
-from lungsound.scoring.scores import confusion_matrix, icbhi_scores, missing_classes
+from lungsound.scoring.scores import SCORES, confusion_matrix, four_classes, icbhi_scores, missing_classes, two_classes
 
 SETS = ("val", "test")
+TASKS = {SPRSOUND_LABELS: "sprsound_seven", LABELS: "four_class", TWO_CLASS_LABELS: "two_class"}
 
 
 @dataclass(frozen=True)
-class _Votes:
-    """One set's answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in their order."""
+class Votes:
+    """Some cycles' answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in their order."""
 
     truth: torch.Tensor
     probabilities: torch.Tensor
 
     def confusion(self, members: slice) -> torch.Tensor:
+        """Counts of the answers of an ensemble of `members` (places from 0); rows are the truth."""
         predicted = ensemble_probabilities(self.probabilities[members]).argmax(dim=1)
         return confusion_matrix(self.truth, predicted, self.probabilities.shape[2])
 
@@ -34,21 +36,21 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     `predictions` has one row per cycle and member, in any order. The result holds plain numbers, lists and
     strings; a score that is undefined (no cycle to count) is None:
 
-    - `task`: four_class or two_class; `labels`: the classes in the order of rows and columns.
+    - `task`: sprsound_seven, four_class or two_class; `labels`: the classes in the order of rows and columns.
     - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val` and `test` are the
       scores of `icbhi_scores`.
     - `single`: {member, val, test} of the member with the best score on validation, the earliest on a tie. The
-      score is the task's own: score_4, or score_2 for two classes. The test set has no say in it.
-    - `confusion`: test, all members: ensemble_4 (absent for two classes) and ensemble_2, rows are the truth.
+      score is the task's own: score_7, score_4 or score_2. The test set has no say in it.
+    - `confusion`: test, all members: ensemble_7, ensemble_4, ensemble_2, as far as the task has them; rows: the truth.
     - `missing`: {val, test}: the classes without a cycle in that set.
 
     Raises DataError where a cycle lacks a member, has one twice, or where members disagree about its label.
     """
-    labels = _labels(predictions)
-    votes = {name: _votes(predictions[predictions["set"] == name], labels, _members(predictions)) for name in SETS}
+    labels = labels_in(predictions)
+    votes = {name: votes_of(predictions[predictions["set"] == name], labels, members_in(predictions)) for name in SETS}
     members = [
         {"member": member, **{name: _scores(votes[name].confusion(slice(place, place + 1))) for name in SETS}}
-        for place, member in enumerate(_members(predictions))
+        for place, member in enumerate(members_in(predictions))
     ]
     ensemble = [
         {"members": m, **{name: _scores(votes[name].confusion(slice(0, m))) for name in SETS}}
@@ -56,7 +58,7 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     ]
     everyone = slice(None)
     return {
-        "task": "four_class" if labels == LABELS else "two_class",
+        "task": TASKS[labels],
         "labels": list(labels),
         "members": members,
         "ensemble": ensemble,
@@ -66,25 +68,27 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _labels(predictions: pd.DataFrame) -> tuple[str, ...]:
-    for labels in (LABELS, TWO_CLASS_LABELS):
+def labels_in(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The classes that the predictions are about, in the order of every matrix. DataError where they are not ours."""
+    for labels in TASKS:
         if {f"p_{label}" for label in labels} <= set(predictions.columns):
             return tuple(labels)
     raise DataError(
-        f"Expected the predictions to have the columns p_{' p_'.join(LABELS)} or p_{' p_'.join(TWO_CLASS_LABELS)}, "
+        f"Expected the predictions to have the columns {' or '.join('p_' + ' p_'.join(labels) for labels in TASKS)}, "
         f"but got {' '.join(map(str, predictions.columns))}."
     )
 
 
-def _members(predictions: pd.DataFrame) -> list[int]:
+def members_in(predictions: pd.DataFrame) -> list[int]:
+    """The numbers of the members. DataError where there is none."""
     members = sorted({int(member) for member in predictions["member"]})
     if not members:
         raise DataError("Expected at least one row of predictions, but got none.")
     return members
 
 
-def _votes(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> _Votes:
-    """One set's rows as tensors, in an order that is the table's content's and not its rows'."""
+def votes_of(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> Votes:
+    """The rows as tensors, in an order that is the table's content's and not its rows'. DataError as `summarize`."""
     rows = rows.sort_values(["recording", "cycle", "member"], kind="stable")
     if len(rows) % len(members):
         raise DataError(f"Expected every cycle to have the members {members}, but some lack one or have one twice.")
@@ -106,7 +110,7 @@ def _votes(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> _
     if not np.isfinite(probabilities).all():
         raise DataError("Expected every probability to be a number, but got some that are not: the network diverged.")
     stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
-    return _Votes(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
+    return Votes(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
 
 
 def _scores(confusion: torch.Tensor) -> dict[str, float | None]:
@@ -115,15 +119,16 @@ def _scores(confusion: torch.Tensor) -> dict[str, float | None]:
 
 
 def _best_on_validation(members: list[dict[str, Any]]) -> dict[str, Any]:
-    name = "score_4" if "score_4" in members[0]["val"] else "score_2"
+    name = next(score for score in SCORES if score in members[0]["val"])
     scores = [entry["val"][name] for entry in members]
     defined = [-math.inf if score is None else score for score in scores]
     return dict(members[defined.index(max(defined))])  # index finds the first of equals
 
 
 def _confusions(confusion: torch.Tensor) -> dict[str, list[list[int]]]:
-    if len(confusion) == len(TWO_CLASS_LABELS):
-        return {"ensemble_2": confusion.tolist()}
-    normal, abnormal = confusion[:1], confusion[1:]
-    both = [[int(rows[:, 0].sum()), int(rows[:, 1:].sum())] for rows in (normal, abnormal)]
-    return {"ensemble_4": confusion.tolist(), "ensemble_2": both}
+    matrices = [confusion]
+    if len(confusion) == len(SPRSOUND_LABELS):
+        matrices.append(four_classes(confusion))
+    if len(confusion) > len(TWO_CLASS_LABELS):
+        matrices.append(two_classes(confusion))
+    return {f"ensemble_{len(matrix)}": matrix.tolist() for matrix in matrices}

@@ -14,8 +14,10 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from lungsound.errors import LungsoundError
+from lungsound.evaluation.biocas import FIGURES
 from lungsound.evaluation.folder import RunFolder
 from lungsound.files import locked
+from lungsound.scoring.scores import SCORES
 
 PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
 FOLDER_TAG = "lungsound.folder"
@@ -119,7 +121,7 @@ class MlflowView:
             self.uri, f"the results are complete in {self.folder.path}, and the same command sends what is missing"
         ):
             self._send_history()
-            self._send(score_metrics(self.folder.read_json("scores.json")["scores"]))
+            self._send(score_metrics(self.folder.read_json("scores.json")))
             self.client.log_artifacts(self.run_id, str(self.folder.path))
             for path in weights:
                 self.client.log_artifact(self.run_id, str(path), "snapshots")
@@ -143,10 +145,11 @@ class MlflowView:
         return runs[0] if runs else None
 
 
-def score_metrics(scores: dict[str, Any]) -> list[tuple[str, float | None, int]]:
-    """(name, value, step) of a summary's scores, under the names that others rely on."""
+def score_metrics(results: dict[str, Any]) -> list[tuple[str, float | None, int]]:
+    """(name, value, step) of what scores.json holds, under the names that others rely on."""
+    scores = results["scores"]
     points: list[tuple[str, float | None, int]] = []
-    kinds = [name for name in ("score_4", "score_2") if name in scores["ensemble"][0]["test"]]
+    kinds = [name for name in SCORES if name in scores["ensemble"][0]["test"]]
     for row in scores["members"]:
         points += [(f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"]) for part in ("val", "test")]
     for row in scores["ensemble"]:
@@ -154,4 +157,8 @@ def score_metrics(scores: dict[str, Any]) -> list[tuple[str, float | None, int]]
     final = scores["ensemble"][-1]["test"]
     points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
     points += [(f"test/single_{kind}", scores["single"]["test"][kind], 0) for kind in kinds]
+    points += [(f"leak/{kind}", results["leaks"][kind], 0) for kind in ("patients", "recordings", "duplicates")]
+    for row in results["biocas"]:
+        if row["who"].startswith("ensemble"):
+            points += [(f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0) for name in FIGURES]
     return points

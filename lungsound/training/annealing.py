@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lungsound.scoring.scores import SCORES
+
 # monitor -> (logged names, the first one there counts; the sign that makes larger better)
 MONITORS = {
-    "score": (("val/score_4", "val/score_2"), 1.0),  # a two-class model has no score_4
+    "score": (tuple(f"val/{name}" for name in SCORES), 1.0),  # the task's own: a two-class model has no score_4
     "accuracy": (("val/accuracy",), 1.0),
     "loss": (("val/loss",), -1.0),
 }

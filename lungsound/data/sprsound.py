@@ -1,0 +1,174 @@
+"""Reader of SPRSound, the SJTU paediatric respiratory sound database: names and annotations, no audio.
+
+Source: Zhang et al., "SPRSound: Open-Source SJTU Paediatric Respiratory Sound Database", IEEE TBioCAS 2022. Its test
+recordings lie in one folder; two folders of annotations tell children who also occur in training (intra) from others.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from lungsound.data.labels import SPRSOUND_TYPES
+from lungsound.data.recordings import Annotation, Listing, Recording
+from lungsound.errors import DataError
+
+AUDIO = {"train": "train_wav", "inter": "test_wav", "intra": "test_wav"}
+ANNOTATIONS = {"train": "train_json", "inter": "test_json/inter_test_json", "intra": "test_json/intra_test_json"}
+PARTS = tuple(AUDIO)
+SUFFIXES = (".wav", ".flac")
+LOCATIONS = {"p1": "left posterior", "p2": "left lateral", "p3": "right posterior", "p4": "right lateral"}
+NAME = re.compile(
+    r"(?P<patient>\d+)_(?P<age>\d+(?:\.\d+)?)_(?P<sex>[01])_(?P<location>p[1-4])_(?P<number>\d+)", re.ASCII
+)
+NAME_FORM = "patient_age_sex_location_number, such as 40638274_9.7_1_p1_1696"
+MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+DEVICE = "Yunting"  # one model of electronic stethoscope for all
+POOR = "Poor Quality"
+SOURCE = "https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound"
+
+
+def read_sprsound(root: Path) -> Listing:
+    """All recordings of the parts that are there below `root`; a part needs its audio and its annotations.
+
+    `root` holds train_wav, train_json, test_wav and test_json, or a folder that does. Recordings of poor quality have
+    no cycles. Raises DataError where there is no part at all.
+    """
+    folder = _find_folder(Path(root).expanduser())
+    recordings: list[Recording] = []
+    problems, notes = [], []
+    missing = [part for part in PARTS if not _is_there(folder, part)]
+    for part in PARTS:
+        if part not in missing:
+            found, its_problems = _read_part(folder, part)
+            recordings += found
+            problems += its_problems
+            notes.append(_part_note(part, found))
+    if missing:
+        notes.append(f"SPRSound: not there, and not used: {', '.join(missing)}")
+    problems += _unannotated(folder, missing)
+    return Listing(sorted(recordings, key=lambda recording: recording.name), problems, notes)
+
+
+def read_events(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
+    """The cycles of one annotation file, and its problems. Times are milliseconds, as strings or numbers."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        return (), (f"{path.name}: cannot be read: {error.strerror}",)
+    except (ValueError, RecursionError) as error:
+        return (), (f"{path.name}: not JSON: {error}",)
+    events = content.get("event_annotation") if isinstance(content, dict) else None
+    if not isinstance(events, list):
+        return (), (f"{path.name}: expected an object with a list event_annotation, but got {_shown(content)}",)
+    cycles, problems = [], []
+    for number, event in enumerate(events):
+        try:
+            cycles.append(_parse_event(number, event))
+        except ValueError as error:
+            problems.append(f"{path.name}, event {number + 1}: {error}")
+    if events and content.get("record_annotation") == POOR:
+        problems.append(f"{path.name}: expected no event in a recording of poor quality, but got {len(events)}")
+    return tuple(cycles), tuple(problems)
+
+
+def _parse_event(number: int, event: Any) -> Annotation:
+    if not isinstance(event, dict):
+        raise ValueError(f"expected an object with start, end and type, but got {_shown(event)}")
+    start_seconds, end_seconds = _seconds("start", event), _seconds("end", event)
+    if end_seconds <= start_seconds:
+        raise ValueError(f"end {event['end']} is not after start {event['start']}, expected start < end in ms")
+    event_type = event.get("type")
+    if not isinstance(event_type, str) or event_type not in SPRSOUND_TYPES:
+        raise ValueError(f"type is {_shown(event_type)}, expected one of {', '.join(SPRSOUND_TYPES)}")
+    return Annotation(number, start_seconds, end_seconds, SPRSOUND_TYPES[event_type], event_type)
+
+
+def _seconds(field: str, event: dict[str, Any]) -> float:
+    value = event.get(field)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number or (isinstance(value, str) and MILLISECONDS.fullmatch(value.strip()))):
+        raise ValueError(f"{field} is {_shown(value)}, expected milliseconds from 0, such as 1234")
+    milliseconds = float(value) if abs(float(value)) < 1e12 else math.inf  # type: ignore[arg-type]
+    if not 0 <= milliseconds < math.inf:
+        raise ValueError(f"{field} is {_shown(value)}, expected milliseconds from 0, such as 1234")
+    return milliseconds / 1000
+
+
+def _read_part(folder: Path, part: str) -> tuple[list[Recording], list[str]]:
+    audio, annotations = _files(folder / AUDIO[part], *SUFFIXES), _files(folder / ANNOTATIONS[part], ".json")
+    recordings, problems = [], []
+    for stem, path in annotations.items():
+        name = NAME.fullmatch(stem)
+        if not name:
+            problems.append(f"{path.name}: the name is not {NAME_FORM}")
+        elif stem not in audio:
+            problems.append(f"{path.name}: annotation without audio, expected {stem}.wav or .flac in {AUDIO[part]}")
+        else:
+            cycles, its_problems = read_events(path)
+            problems += its_problems
+            recordings.append(
+                Recording(
+                    stem, audio[stem], name["patient"], name["number"], name["location"], "", DEVICE, cycles,
+                    its_problems, path.name, part, float(name["age"]), "MF"[int(name["sex"])],
+                )
+            )  # fmt: skip
+    return recordings, problems
+
+
+def _unannotated(folder: Path, missing: list[str]) -> list[str]:
+    """Audio without annotation, where all annotations of its folder are there."""
+    problems = []
+    for place in dict.fromkeys(AUDIO.values()):
+        parts = [part for part in PARTS if AUDIO[part] == place]
+        if not set(parts) & set(missing):
+            annotated = {stem for part in parts for stem in _files(folder / ANNOTATIONS[part], ".json")}
+            audio = _files(folder / place, *SUFFIXES)
+            problems += [
+                f"{audio[stem].name}: audio without annotation, expected {stem}.json in "
+                + " or ".join(ANNOTATIONS[part] for part in parts)
+                for stem in sorted(audio.keys() - annotated)
+            ]
+    return problems
+
+
+def _part_note(part: str, recordings: list[Recording]) -> str:
+    cycles = sum(len(recording.cycles) for recording in recordings)
+    children = len({recording.patient for recording in recordings})
+    return f"SPRSound {part}: {len(recordings)} recordings of {children} children, {cycles} events"
+
+
+def _is_there(folder: Path, part: str) -> bool:
+    return (folder / AUDIO[part]).is_dir() and (folder / ANNOTATIONS[part]).is_dir()
+
+
+def _find_folder(root: Path) -> Path:
+    try:
+        below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        candidates = [root, *below, *(path for folder in below for path in sorted(folder.iterdir()) if path.is_dir())]
+    except OSError as error:
+        raise DataError(f"The folder {root.absolute()} cannot be read: {error.strerror} (data.root)") from error
+    for folder in candidates:
+        if any(_is_there(folder, part) for part in PARTS):
+            return folder
+    found = "no such folder" if not root.exists() else "not a folder" if not root.is_dir() else "none of them in it"
+    raise DataError(
+        f"No SPRSound recordings at {root.absolute()}: {found}. Expected train_wav with train_json, or test_wav with "
+        f"test_json/inter_test_json or test_json/intra_test_json, there or up to two folders below. Get the database "
+        f"from {SOURCE} (or python -m lungsound.data get sprsound DEST) and give its folder as data.root=PATH"
+    )
+
+
+def _files(folder: Path, *suffixes: str) -> dict[str, Path]:
+    # Names with a leading dot are left by macOS beside every file of an unpacked archive.
+    try:
+        paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"The folder {folder.absolute()} cannot be read: {error.strerror} (data.root)") from error
+    return {path.stem: path for path in paths if path.suffix.lower() in suffixes and path.is_file()}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
