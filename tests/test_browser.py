@@ -1,4 +1,5 @@
-"""MLflow's page in a real browser: Debian's chromium, headless. Not in `make test`: pytest -m browser runs it."""
+"""MLflow's page in a real browser: Debian's chromium, headless. Not in `make test`: `make browser` runs it, and makes
+the README's picture."""
 
 import os
 import shutil
@@ -21,7 +22,7 @@ Page = Callable[..., str]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a user ran a small study."""
     folder = tmp_path_factory.mktemp("browsed")
-    words = [sys.executable, str(ROOT / "sweep.py"), "annealing.cycles=1,2"]
+    words = [sys.executable, str(ROOT / "sweep.py"), "annealing.cycles=1,2,...,5"]
     subprocess.run(words, cwd=folder, env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny"}, check=True)
     return folder
 
@@ -40,9 +41,9 @@ def page(folder: Path) -> Iterator[Page]:
     def open_page(address: str, picture: Path | None = None) -> str:
         profile = folder / "profile"
         shutil.rmtree(profile, ignore_errors=True)
-        shown = ["--dump-dom"] if picture is None else [f"--screenshot={picture}"]
+        shown = ["--dump-dom"] if picture is None else [f"--screenshot={picture.absolute()}"]
         words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={profile}",
-                 "--window-size=1600,1000", "--virtual-time-budget=40000"]  # fmt: skip
+                 "--window-size=1500,720", "--virtual-time-budget=40000"]  # fmt: skip
         url = f"http://127.0.0.1:{port}/#/{address}"
         return subprocess.run([*words, *shown, url], capture_output=True, text=True, check=True).stdout
 
@@ -59,6 +60,7 @@ def test_a_study_is_shown_with_its_runs_and_a_figure(folder: Path, page: Page, t
     content = page(f"{place}/{parent.info.run_id}")
     for run in runs:
         assert run.info.run_name in content
+    page(f"{place}/{parent.info.run_id}", Path(os.environ.get("LUNGSOUND_PICTURE", tmp_path / "study.png")))
     figure = "figures/score_against_members.png"
     assert mlflow_client(folder / "outputs" / "run").list_artifacts(parent.info.run_id, "figures")
     assert f'<img alt="{figure}"' in page(f"{place}/{parent.info.run_id}/artifacts/{figure}")
