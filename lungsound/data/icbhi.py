@@ -5,6 +5,7 @@ Source: Rocha et al., "A respiratory sound database for the development of autom
 
 import codecs
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,10 +70,11 @@ def read_icbhi(root: Path) -> Listing:
     diagnosis come from the side files, where they lie in the folder or up to two above. Raises DataError where there
     are no recordings at all.
     """
-    folder = find_icbhi(Path(root).expanduser())
+    folder = find_icbhi(Path(os.path.expanduser(root)))  # Path.expanduser raises where there is no such user
     audio = _files(folder, ".wav")
     annotations = {stem: path for stem, path in _files(folder, ".txt").items() if FIVE_FIELDS.fullmatch(stem)}
-    matched = match_names([stem for stem in audio if stem not in annotations], annotations.keys() - audio.keys())
+    alone = [stem for stem in audio if stem not in annotations and FIVE_FIELDS.fullmatch(stem)]
+    matched = match_names(alone, annotations.keys() - audio.keys())
     side = read_side_files(folder)
     recordings, problems = [], []
     for stem, path in audio.items():
@@ -91,11 +93,13 @@ def read_icbhi(root: Path) -> Listing:
 
 
 def match_names(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """Each name's only counterpart among `others` that shares its first four fields."""
-    alike: dict[str, list[str]] = {}
-    for other in others:
-        alike.setdefault(four_fields(other), []).append(other)
-    return {name: alike[four_fields(name)][0] for name in names if len(alike.get(four_fields(name), [])) == 1}
+    """Each name's counterpart among `others` that shares its first four fields, where no other on either side does."""
+    sides: list[dict[str, list[str]]] = [{}, {}]
+    for side, side_names in zip(sides, (names, others), strict=True):
+        for name in side_names:
+            side.setdefault(four_fields(name), []).append(name)
+    ours, theirs = sides
+    return {ours[key][0]: theirs[key][0] for key in ours if len(ours[key]) == len(theirs.get(key, [])) == 1}
 
 
 def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:

@@ -31,7 +31,8 @@ class SideFiles:
 def read_side_files(folder: Path) -> SideFiles:
     """Age, sex and diagnosis of the patients, from the files beside or above `folder`, as far as they are there."""
     side = SideFiles()
-    for number, fields in _lines(folder, DEMOGRAPHICS, None):  # patient age sex BMI weight height, NA where unknown
+    # patient age sex BMI weight height, NA where unknown
+    for number, fields in _lines(side, folder, DEMOGRAPHICS, None):
         if len(fields) < 3 or not fields[0].isdigit() or not AGE.fullmatch(fields[1]):
             side.notes.append(f"{DEMOGRAPHICS}, line {number}: expected patient, age, sex ..., but got {fields}")
             continue
@@ -39,7 +40,7 @@ def read_side_files(folder: Path) -> SideFiles:
             side.ages[fields[0]] = float(fields[1])
         if fields[2] in ("M", "F"):
             side.sexes[fields[0]] = fields[2]
-    for number, fields in _lines(folder, DIAGNOSES, ","):
+    for number, fields in _lines(side, folder, DIAGNOSES, ","):
         if len(fields) == 2 and fields[0].isdigit():
             side.diagnoses[fields[0]] = fields[1]
         elif number > 1:  # some releases have a header
@@ -58,11 +59,15 @@ def four_fields(name: str) -> str:
     return "_".join(name.split("_")[:4])
 
 
-def _lines(folder: Path, name: str, separator: str | None) -> list[tuple[int, list[str]]]:
+def _lines(side: SideFiles, folder: Path, name: str, separator: str | None) -> list[tuple[int, list[str]]]:
     path = find_beside(folder, name)
     if path is None:
         return []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        side.notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
+        return []
     return [
         (number, [word.strip() for word in line.split(separator)])
         for number, line in enumerate(lines, start=1)

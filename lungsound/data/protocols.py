@@ -21,11 +21,11 @@ def patient_split(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> pd.
     """Patients disjoint: fold `fold` of `folds` is test, a fifth of the other patients val; classes stratified.
 
     As even as whole patients allow (scikit-learn's StratifiedGroupKFold, which deals the patients with the most uneven
-    classes first: `seed` shuffles those alike, so that other seeds change less than other folds). Raises DataError
-    where there are fewer patients than folds.
+    classes first: `seed` shuffles those alike, so that other seeds change less than other folds). The rows' order does
+    not matter. Raises DataError where there are fewer patients than folds.
     """
     sets = pd.Series("train", index=cycles.index, name="set", dtype="str")
-    sets[_grouped_fold(cycles, folds, fold, seed)] = "test"
+    sets.iloc[_grouped_fold(cycles, folds, fold, seed)] = "test"
     return _with_validation(cycles, sets, seed, barred=())
 
 
@@ -80,9 +80,13 @@ def official_sprsound(cycles: pd.DataFrame, part: str | None, seed: int, clean: 
 
 def _with_validation(cycles: pd.DataFrame, sets: pd.Series, seed: int, barred: Iterable[str]) -> pd.Series:
     """`sets` with a fifth of the training patients in val, but for `barred` ones."""
-    candidates = cycles[(sets == "train") & ~cycles["patient"].isin(list(barred))]
+    candidates = np.flatnonzero((sets == "train") & ~cycles["patient"].isin(list(barred)))
+    try:
+        chosen = _grouped_fold(cycles.iloc[candidates], VALIDATION_FOLDS, 0, seed)
+    except DataError as error:
+        raise DataError(f"No validation set can be cut from training by patient. {error}") from error
     sets = sets.copy()
-    sets[candidates.index[_grouped_fold(candidates, VALIDATION_FOLDS, 0, seed)]] = "val"
+    sets.iloc[candidates[chosen]] = "val"
     return sets
 
 
@@ -91,6 +95,8 @@ def _grouped_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.
     patients = cycles["patient"].nunique()
     if patients < folds:
         raise DataError(f"Expected at least {folds} patients for {folds} folds by patient, but got {patients}")
+    order = np.argsort(cycles["key"].to_numpy())  # the dealer's sums, and so its ties, hang on the rows' order
+    cycles = cycles.iloc[order]
     finest = cycles["event_type"].where(cycles["event_type"] != "", cycles["label"])
     dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -99,7 +105,7 @@ def _grouped_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.
             parts = list(dealer.split(cycles, finest, cycles["patient"]))
         except ValueError as error:
             raise DataError(f"No {folds} folds by patient can be made of {len(cycles)} cycles: {error}") from error
-    return np.asarray(parts[fold][1])
+    return order[parts[fold][1]]
 
 
 def _left_out(cycles: pd.DataFrame, why: str) -> str:

@@ -4,8 +4,10 @@ Source: Zhang et al., "SPRSound: Open-Source SJTU Paediatric Respiratory Sound D
 recordings lie in one folder; two folders of annotations tell children who also occur in training (intra) from others.
 """
 
+import contextlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ NAME = re.compile(
 )
 NAME_FORM = "patient_age_sex_location_number, such as 40638274_9.7_1_p1_1696"
 MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+HIGHEST_MS = 1e12  # 31 years
 DEVICE = "Yunting"  # one model of electronic stethoscope for all
 POOR = "Poor Quality"
 SOURCE = "https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound"
@@ -33,17 +36,23 @@ def read_sprsound(root: Path) -> Listing:
     """All recordings of the parts that are there below `root`; a part needs its audio and its annotations.
 
     `root` holds train_wav, train_json, test_wav and test_json, or a folder that does. Recordings of poor quality have
-    no cycles. Raises DataError where there is no part at all.
+    no cycles. A name that several parts have is a problem, and taken from the first alone. Raises DataError where there
+    is no part at all.
     """
-    folder = _find_folder(Path(root).expanduser())
+    folder = _find_folder(Path(os.path.expanduser(root)))  # Path.expanduser raises where there is no such user
     recordings: list[Recording] = []
     problems, notes = [], []
     missing = [part for part in PARTS if not _is_there(folder, part)]
     for part in PARTS:
         if part not in missing:
             found, its_problems = _read_part(folder, part)
-            recordings += found
+            named = {recording.name: recording.part for recording in recordings}
+            twice = [one for one in found if one.name in named]
             problems += its_problems
+            where = ANNOTATIONS[part]
+            problems += [f"{one.annotation} in {where}: {named[one.name]} has that name, too" for one in twice]
+            found = [one for one in found if one.name not in named]
+            recordings += found
             notes.append(_part_note(part, found))
     if missing:
         notes.append(f"SPRSound: not there, and not used: {', '.join(missing)}")
@@ -90,8 +99,11 @@ def _seconds(field: str, event: dict[str, Any]) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number or (isinstance(value, str) and MILLISECONDS.fullmatch(value.strip()))):
         raise ValueError(f"{field} is {_shown(value)}, expected milliseconds from 0, such as 1234")
-    milliseconds = float(value) if abs(float(value)) < 1e12 else math.inf  # type: ignore[arg-type]
-    if not 0 <= milliseconds < math.inf:
+    try:
+        milliseconds = float(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer of hundreds of digits
+        milliseconds = math.inf
+    if not 0 <= milliseconds < HIGHEST_MS:
         raise ValueError(f"{field} is {_shown(value)}, expected milliseconds from 0, such as 1234")
     return milliseconds / 1000
 
@@ -140,15 +152,19 @@ def _part_note(part: str, recordings: list[Recording]) -> str:
 
 
 def _is_there(folder: Path, part: str) -> bool:
-    return (folder / AUDIO[part]).is_dir() and (folder / ANNOTATIONS[part]).is_dir()
+    # Not Path.is_dir, which raises where it may not look.
+    return os.path.isdir(folder / AUDIO[part]) and os.path.isdir(folder / ANNOTATIONS[part])
 
 
 def _find_folder(root: Path) -> Path:
     try:
-        below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        candidates = [root, *below, *(path for folder in below for path in sorted(folder.iterdir()) if path.is_dir())]
+        below = _folders_in(root) if root.is_dir() else []
     except OSError as error:
         raise DataError(f"The folder {root.absolute()} cannot be read: {error.strerror} (data.root)") from error
+    candidates = [root, *below]
+    for folder in below:
+        with contextlib.suppress(OSError):  # one that may not be read, such as lost+found, is passed over
+            candidates += _folders_in(folder)
     for folder in candidates:
         if any(_is_there(folder, part) for part in PARTS):
             return folder
@@ -158,6 +174,10 @@ def _find_folder(root: Path) -> Path:
         f"test_json/inter_test_json or test_json/intra_test_json, there or up to two folders below. Get the database "
         f"from {SOURCE} (or python -m lungsound.data get sprsound DEST) and give its folder as data.root=PATH"
     )
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if os.path.isdir(path))
 
 
 def _files(folder: Path, *suffixes: str) -> dict[str, Path]:
