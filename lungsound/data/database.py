@@ -74,7 +74,7 @@ def open_database(name: str, root: Path, sample_rate: int, store_dir: Path, skip
     rows: list[dict[str, object]] = []
     for recording in recordings:
         stored = store.recordings[recording.name]
-        found, its_rows, its_notes = _cycles(recording, stored, sample_rate)
+        found, its_rows, its_notes = cycles_of(recording, stored, sample_rate)
         problems += found
         if not found and not recording.problems:
             used.append(recording)
@@ -104,7 +104,7 @@ def cycle_key(recording: str, cycle: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{recording}/{cycle}".encode()).digest()[:8], "big")
 
 
-def _cycles(
+def cycles_of(
     recording: Recording, stored: StoredRecording, sample_rate: int
 ) -> tuple[list[str], list[dict[str, object]], list[str]]:
     """The problems that only the audio shows, the recording's rows of the table, and notes."""
