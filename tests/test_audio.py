@@ -1,5 +1,6 @@
-"""WAV files as they are met: good ones against soundfile and stdlib `wave`, bad ones refused with a clear line."""
+"""WAV and FLAC as they are met: good ones against soundfile and stdlib `wave`, bad ones refused with a clear line."""
 
+import io
 import struct
 import wave
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from lungsound.data.audio import read_audio, resample
+from lungsound.data.store import content_hash
 from lungsound.errors import DataError
 
 RATE_HZ = 4000
@@ -127,6 +129,77 @@ def test_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, content: 
     assert str(error.value).startswith(f"{path.name}: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def flac(samples: np.ndarray = SAMPLES, subtype: str = "PCM_16", rate_hz: int = RATE_HZ) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, subtype=subtype, format="FLAC")
+    return buffer.getvalue()
+
+
+def test_flac_gives_the_samples_of_the_wav_it_was_made_of(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_bytes(flac())
+    samples, rate_hz, note = read_audio(tmp_path / "a.flac")
+    np.testing.assert_array_equal(samples, SAMPLES / np.float32(32768))
+    assert (samples.dtype, rate_hz, note) == (np.float32, RATE_HZ, "")
+    wav, *_ = read_audio(written(tmp_path, WHOLE))
+    assert content_hash(samples, rate_hz) == content_hash(wav, RATE_HZ)
+    (tmp_path / "b.wav").write_bytes(flac())  # what it is, and not what it is called
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.wav")[0], samples)
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23)])
+def test_flac_keeps_its_resolution_and_mixes_down(tmp_path: Path, subtype: str, step: float) -> None:
+    left = np.sin(np.arange(3000) / 11) * 0.7
+    both = np.stack([left, np.linspace(-0.5, 0.25, 3000)], axis=1)
+    (tmp_path / "a.flac").write_bytes(flac(left, subtype, 44100))
+    (tmp_path / "b.flac").write_bytes(flac(both, subtype, 44100))
+    np.testing.assert_allclose(read_audio(tmp_path / "a.flac")[0], left, rtol=0, atol=step)
+    samples, rate_hz, note = read_audio(tmp_path / "b.flac")
+    np.testing.assert_allclose(samples, both.mean(axis=1), rtol=0, atol=step)
+    assert (rate_hz, note) == (44100, "2 channels mixed down to one (their mean)")
+
+
+@pytest.mark.parametrize("kept", [4, 8, 20, 41, 60, 200, 0.5, -20, -1])
+def test_a_flac_that_breaks_off_is_refused(tmp_path: Path, kept: float) -> None:
+    content = flac(np.random.default_rng(0).integers(-9000, 9000, 9000).astype("<i2"))
+    cut = content[: int(kept * len(content)) if kept == 0.5 else int(kept)]
+    path = tmp_path / "a.flac"
+    path.write_bytes(cut)
+    with pytest.raises(DataError, match=r"^a\.flac: (cannot be decoded: |truncated: )") as error:
+        read_audio(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_flac_with_a_wrong_byte_is_refused(tmp_path: Path, place: float) -> None:
+    content = bytearray(flac(np.random.default_rng(0).integers(-9000, 9000, 9000).astype("<i2")))
+    content[int(place * len(content))] ^= 0x55
+    path = tmp_path / "a.flac"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"^a\.flac: cannot be decoded: "):
+        read_audio(path)
+
+
+def test_a_flac_without_a_sample_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_bytes(flac(SAMPLES[:0]))
+    with pytest.raises(DataError, match=r"^a\.flac: "):
+        read_audio(tmp_path / "a.flac")
+
+
+def test_real_flac_is_read_as_soundfile_reads_its_integers(real_data: Path) -> None:
+    for path in sorted((real_data / "sprsound" / "test_wav").iterdir())[:3]:
+        integers, expected_hz = soundfile.read(path, dtype="int16")
+        samples, rate_hz, note = read_audio(path)
+        assert (rate_hz, note) == (expected_hz, "") == (8000, "")
+        np.testing.assert_array_equal(samples, integers / np.float32(32768))
+
+
+def test_content_is_the_sound_and_its_rate() -> None:
+    sound = np.linspace(-1, 1, 100, dtype=np.float32)
+    assert content_hash(sound, 8000) == content_hash(sound.copy(), 8000)
+    others = [content_hash(sound, 4000), content_hash(sound[:-1], 8000), content_hash(-sound, 8000)]
+    assert len({content_hash(sound, 8000), *others}) == 4
 
 
 def test_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:

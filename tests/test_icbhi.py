@@ -1,12 +1,15 @@
 """Names and annotations of the ICBHI database: counts against pandas, every bad line named by file, line and value."""
 
 import codecs
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from lungsound.data.icbhi import Name, parse_name, read_annotations, read_icbhi
+from lungsound.data.icbhi import Name, match_names, parse_name, read_annotations, read_icbhi
+from lungsound.data.icbhi_sides import find_beside, read_side_files
 from lungsound.data.labels import LABELS
 from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError
@@ -214,3 +217,208 @@ def test_no_folder_or_no_recordings_says_where_what_and_how(tmp_path: Path) -> N
         said = str(error.value)
         for part in (str(root), found, "audio_and_txt_files", "ICBHI_final_database", "https://", "data.root="):
             assert part in said
+
+
+def test_an_abbreviated_home_of_nobody_is_no_folder() -> None:
+    with pytest.raises(DataError, match="~nobody-of-this-name: no such folder"):
+        read_icbhi(Path("~nobody-of-this-name"))
+
+
+# --- releases that differ in the device ---
+
+
+def audio(folder: Path, *stems: str) -> None:
+    for stem in stems:
+        (folder / f"{stem}.wav").write_bytes(b"")
+
+
+def test_audio_and_annotation_of_two_releases_find_each_other(tmp_path: Path) -> None:
+    audio(tmp_path, "101_1b1_Al_sc_AKGC417L", "102_1b1_Ar_sc_Meditron", "226_1b1_Pl_sc_Meditron")
+    for stem, line in (
+        ("101_1b1_Al_sc_Meditron", "0 1 1 0"),
+        ("102_1b1_Ar_sc_Meditron", "0 1 0 1"),
+        ("226_1b1_Pl_sc_LittC2SE", "0 1 1 1"),
+    ):
+        annotation(tmp_path, line, stem)
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert problems == []
+    assert [(one.name, one.device, one.annotation, one.cycles[0].label) for one in recordings] == [
+        ("101_1b1_Al_sc_AKGC417L", "AKGC417L", "101_1b1_Al_sc_Meditron.txt", "crackle"),
+        ("102_1b1_Ar_sc_Meditron", "Meditron", "102_1b1_Ar_sc_Meditron.txt", "wheeze"),
+        ("226_1b1_Pl_sc_Meditron", "Meditron", "226_1b1_Pl_sc_LittC2SE.txt", "both"),
+    ]
+    assert notes == [
+        "101_1b1_Al_sc_AKGC417L.wav is taken with 101_1b1_Al_sc_Meditron.txt: another release's device",
+        "226_1b1_Pl_sc_Meditron.wav is taken with 226_1b1_Pl_sc_LittC2SE.txt: another release's device",
+    ]
+
+
+def test_a_problem_names_the_annotation_that_was_taken(tmp_path: Path) -> None:
+    audio(tmp_path, "101_1b1_Al_sc_AKGC417L")
+    annotation(tmp_path, "1 0 0 0")
+    (recording,), (problem,), _ = read_icbhi(tmp_path)
+    assert problem.startswith(f"{STEM}.txt, line 1: ")
+    assert recording.problems == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("sounds", "texts"),
+    [
+        (["101_1b1_Al_sc_A", "101_1b1_Al_sc_B"], ["101_1b1_Al_sc_C"]),
+        (["101_1b1_Al_sc_A"], ["101_1b1_Al_sc_B", "101_1b1_Al_sc_C"]),
+        (["101_1b1_Al_sc_A"], ["101_1b1_Al_mc_A"]),
+        (["101_1b1_Al_sc_A"], ["101_1b2_Al_sc_A"]),
+    ],
+    ids=["two sounds", "two annotations", "another mode", "another index"],
+)
+def test_nothing_is_guessed(tmp_path: Path, sounds: list[str], texts: list[str]) -> None:
+    """Least of all that two recordings share one annotation."""
+    audio(tmp_path, *sounds)
+    for stem in texts:
+        annotation(tmp_path, GOOD, stem)
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert [one.cycles for one in recordings] == [()] * len(sounds)
+    assert notes == []
+    assert problems == [
+        *(f"{stem}.wav: audio without annotation, expected {stem}.txt beside it" for stem in sounds),
+        *(f"{stem}.txt: annotation without audio, expected {stem}.wav beside it" for stem in texts),
+    ]
+
+
+def test_an_annotation_of_its_own_name_is_never_given_away(tmp_path: Path) -> None:
+    audio(tmp_path, STEM, "101_1b1_Al_sc_Other")
+    annotation(tmp_path, GOOD)
+    _, problems, notes = read_icbhi(tmp_path)
+    assert problems == ["101_1b1_Al_sc_Other.wav: audio without annotation, expected 101_1b1_Al_sc_Other.txt beside it"]
+    assert notes == []
+
+
+def test_a_name_of_four_fields_takes_no_annotation(tmp_path: Path) -> None:
+    audio(tmp_path, "101_1b1_Al_sc", "102_1b1_Al_sc_Meditron")
+    annotation(tmp_path, GOOD)
+    annotation(tmp_path, GOOD, "102_1b1_Al_sc_Meditron")
+    _, problems, notes = read_icbhi(tmp_path)
+    assert [problem.split(":")[0] for problem in problems] == ["101_1b1_Al_sc.wav", f"{STEM}.txt"]
+    assert notes == []
+
+
+def test_the_real_names_match_across_any_device(real_data: Path) -> None:
+    names = [path.stem for path in (real_data / "icbhi_annotations").glob("*_*_*_*_*.txt")]
+    others = [name.rsplit("_", 1)[0] + "_Other" for name in names]
+    assert match_names(names, others) == dict(zip(names, others, strict=True))
+    official = pd.read_csv(real_data / "ICBHI_challenge_train_test.txt", sep=r"\s+", header=None)[0]
+    matched = match_names(official, names)
+    assert len(matched) == 920
+    different = {name: other for name, other in matched.items() if name != other}
+    assert different == {"226_1b1_Pl_sc_Meditron": "226_1b1_Pl_sc_LittC2SE"}
+
+
+# --- age, sex and diagnosis ---
+
+
+def written(folder: Path, demographics: str | None = None, diagnoses: str | None = None) -> Path:
+    for name, content in (("demographic_info.txt", demographics), ("patient_diagnosis.csv", diagnoses)):
+        if content is not None:
+            (folder / name).write_text(content)
+    return folder
+
+
+def test_real_side_files_by_hand_and_by_pandas(real_data: Path) -> None:
+    side = read_side_files(real_data / "icbhi" / "audio_and_txt_files")  # two folders below them
+    assert side.of("101") == {"age": 3, "sex": "F", "diagnosis": "URTI"}
+    assert side.of("102") == {"age": 0.75, "sex": "F", "diagnosis": "Healthy"}
+    assert side.of("103") == {"age": 70, "sex": "F", "diagnosis": "Asthma"}
+    assert side.of("104") == {"age": 70, "sex": "F", "diagnosis": "COPD"}
+    assert side.of("108")["sex"] == "M"
+    assert side.notes == []
+    people = pd.read_csv(real_data / "demographic_info.txt", sep=r"\s+", header=None, dtype={0: str}, index_col=0)
+    assert side.ages == people[1].dropna().to_dict()
+    assert side.sexes == people[2].dropna().to_dict()
+    ill = pd.read_csv(real_data / "patient_diagnosis.csv", dtype=str, index_col=0, keep_default_na=False)
+    assert side.diagnoses == ill.iloc[:, 0].to_dict()
+    assert (len(people), len(ill)) == (126, 126)
+    recordings, _, _ = read_icbhi(real_data / "icbhi")
+    for one in recordings:
+        assert {"age": one.age, "sex": one.sex, "diagnosis": one.diagnosis} == side.of(one.patient)
+
+
+def known(folder: Path) -> tuple[Any, ...]:
+    audio(folder, STEM)
+    annotation(folder, GOOD)
+    ((recording,), problems, notes) = read_icbhi(folder)
+    assert problems == []
+    return recording.age, recording.sex, recording.diagnosis, notes
+
+
+def test_without_side_files_nothing_is_known(tmp_path: Path) -> None:
+    age, sex, diagnosis, notes = known(tmp_path)
+    assert isnan(age)
+    assert (sex, diagnosis, notes) == ("", "", [])
+
+
+@pytest.mark.parametrize("header", ["", "ID,CLASS\n", "\ufeff"])
+def test_side_files_alone_and_together(tmp_path: Path, header: str) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    age, *rest = known(written(one, diagnoses=f"{header}101,COPD\n102,Healthy\n"))
+    assert isnan(age)
+    assert rest == ["", "COPD", []]
+    assert known(written(one, demographics="\n101 61.5 M 20 NA NA\r\n")) == (61.5, "M", "COPD", [])
+
+
+def test_unknown_values_are_unknown(tmp_path: Path) -> None:
+    age, sex, diagnosis, notes = known(written(tmp_path, "101 NA NA NA NA NA\n", "101,\n"))
+    assert isnan(age)
+    assert (sex, diagnosis, notes) == ("", "", [])
+
+
+def test_broken_lines_of_side_files_are_noted_and_the_others_are_taken(tmp_path: Path) -> None:
+    demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n"
+    age, sex, diagnosis, notes = known(written(tmp_path, demographics, "ID,CLASS\nx,COPD\n101,LRTI\n102\n103,a,b\n"))
+    assert (age, sex, diagnosis) == (61, "M", "LRTI")
+    assert notes == [
+        *(
+            f"demographic_info.txt, line {line}: expected patient, age, sex ..., but got {words}"
+            for line, words in (
+                (2, ["Age", "unknown"]),
+                (3, ["103", "old", "F", "1", "2", "3"]),
+                (4, ["104", "-3", "M"]),
+                (5, ["105"]),
+                (6, ["101x", "1", "F"]),
+            )
+        ),
+        *(
+            f"patient_diagnosis.csv, line {line}: expected patient,diagnosis, but got {words}"
+            for line, words in ((2, ["x", "COPD"]), (4, ["102"]), (5, ["103", "a", "b"]))
+        ),
+    ]
+
+
+def test_a_side_file_that_cannot_be_read_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "101 61 M\n", "101,COPD\n")
+    read = Path.read_text
+
+    def guarded(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path.name == "demographic_info.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+    age, sex, diagnosis, notes = known(tmp_path)
+    assert isnan(age)
+    assert (sex, diagnosis) == ("", "COPD")
+    assert notes == ["demographic_info.txt cannot be read, and is not used: Permission denied"]
+
+
+def test_binary_side_files_are_noted_and_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "demographic_info.txt").write_bytes(b"\xff\xfe\x00\x80 \x00")
+    *_, notes = known(tmp_path)
+    assert [note.split(":")[0] for note in notes] == ["demographic_info.txt, line 1"]
+
+
+def test_the_nearest_side_file_is_taken_up_to_two_folders_above(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    for place, there in ((tmp_path, None), (tmp_path / "a", tmp_path / "a"), (folder, folder)):
+        (place / "side.txt").write_text("")
+        assert find_beside(folder, "side.txt") == (there / "side.txt" if there else None)

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix as reference
 
 from lungsound.scoring.metric import CycleScores
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
-from lungsound.scoring.scores import confusion_matrix, icbhi_scores, missing_classes
+from lungsound.scoring.scores import confusion_matrix, four_classes, icbhi_scores, missing_classes, two_classes
 
 RNG = np.random.default_rng(0)
 COUNTS = torch.tensor([[60, 10, 20, 10], [8, 30, 1, 1], [5, 2, 12, 1], [1, 3, 2, 4]])
@@ -21,7 +21,7 @@ def answers(classes: int, number: int = 500) -> tuple[torch.Tensor, torch.Tensor
     return torch.from_numpy(truth), torch.from_numpy(predicted)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, 4, 7])
 def test_confusion_is_scikit_learns(classes: int) -> None:
     truth, predicted = answers(classes)
     confusion = confusion_matrix(truth, predicted, classes)
@@ -75,6 +75,58 @@ def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
         assert four[name] == two[name]
 
 
+# Of SPRSound's seven types (normal; two crackles; wheeze, rhonchi, stridor; both), each one's place among four.
+FOURTH = np.array([0, 1, 1, 2, 2, 2, 3])
+
+
+def test_seven_classes_fold_to_four_and_two_by_hand() -> None:
+    counts = torch.tensor(
+        [
+            [50, 1, 2, 3, 4, 5, 6],
+            [7, 20, 3, 1, 0, 0, 2],
+            [1, 4, 10, 0, 1, 0, 0],
+            [2, 0, 1, 30, 5, 1, 3],
+            [0, 1, 0, 2, 8, 1, 0],
+            [1, 0, 0, 3, 0, 4, 0],
+            [2, 1, 1, 1, 2, 0, 9],
+        ]
+    )
+    assert four_classes(counts).tolist() == [[50, 3, 12, 6], [8, 37, 2, 2], [3, 2, 54, 3], [2, 2, 3, 9]]
+    assert two_classes(counts).tolist() == two_classes(four_classes(counts)).tolist() == [[50, 21], [13, 114]]
+    assert icbhi_scores(counts) == pytest.approx(
+        {
+            "specificity": 50 / 71,
+            "sensitivity_7": (20 + 10 + 30 + 8 + 4 + 9) / 127,
+            "sensitivity_4": (37 + 54 + 9) / 127,
+            "sensitivity_2": 114 / 127,
+            "score_7": (50 / 71 + 81 / 127) / 2,
+            "score_4": (50 / 71 + 100 / 127) / 2,
+            "score_2": (50 / 71 + 114 / 127) / 2,
+            "accuracy": (50 + 81) / 198,
+        }
+    )
+
+
+def test_folded_counts_are_those_of_the_folded_answers() -> None:
+    truth, predicted = answers(7)
+    confusion = confusion_matrix(truth, predicted, 7)
+    folded = FOURTH[truth], FOURTH[predicted]
+    np.testing.assert_array_equal(four_classes(confusion), reference(*folded))
+    np.testing.assert_array_equal(two_classes(confusion), reference(truth > 0, predicted > 0))
+    seven, four = icbhi_scores(confusion), icbhi_scores(four_classes(confusion))
+    assert {name: seven[name] for name in four if name != "accuracy"} == {
+        name: value for name, value in four.items() if name != "accuracy"
+    }
+    assert seven["sensitivity_7"] == recall_score(truth, predicted, labels=range(1, 7), average="micro")
+    assert four["accuracy"] == accuracy_score(*folded)
+
+
+def test_the_missing_of_seven_classes_have_their_own_names() -> None:
+    counts = torch.ones(7, 7, dtype=torch.int64)
+    counts[[2, 5]] = 0
+    assert missing_classes(counts) == ("Coarse Crackle", "Stridor")
+
+
 def test_scores_over_what_is_there() -> None:
     no_wheeze = COUNTS.clone()
     no_wheeze[2] = 0
@@ -99,7 +151,7 @@ def test_scores_over_what_is_there() -> None:
 
 def test_scores_of_another_number_of_classes_are_refused() -> None:
     for shape in ((3, 3), (4, 2)):
-        with pytest.raises(ValueError, match="4 or 2 classes"):
+        with pytest.raises(ValueError, match="7, 4 or 2 classes"):
             icbhi_scores(torch.ones(shape, dtype=torch.int64))
 
 
@@ -122,7 +174,7 @@ def test_an_ensemble_is_the_mean_over_its_members() -> None:
     np.testing.assert_allclose(ensemble_probabilities(members), expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, 4, 7])
 @pytest.mark.parametrize("batch", [1, 7, 300])
 def test_the_metric_over_batches_is_the_function_over_all(batch: int, classes: int) -> None:
     probabilities = torch.from_numpy(RNG.dirichlet(np.ones(classes), size=300)).float()
