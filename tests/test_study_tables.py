@@ -75,13 +75,14 @@ def test_interval_refuses_what_is_no_size_or_level(train: int, level: float) -> 
 def test_aggregate_equals_plain_arithmetic() -> None:
     runs = runs_of(annealing__cycles=[10, 2, 3], padding=["zero", "sample"], split__seed=[0, 1, 2])
     table = aggregate(runs, [M, "padding", SEED])
-    figures = [f"{score}{part}" for score in SCORES for part in ("", "_std", "_interval")]
+    scores = [score for score in SCORES if not score.endswith("_7")]  # four classes have no such scores
+    figures = [f"{score}{part}" for score in scores for part in ("", "_std", "_interval")]
     assert list(table.columns) == [M, "padding", "protocol", "splits", *figures]
     assert list(zip(table[M], table["padding"], strict=True)) == list(itertools.product([2, 3, 10], ["zero", "sample"]))
     for row in table.to_dict("records"):
         same = [run for run in runs.to_dict("records") if (run[M], run["padding"]) == (row[M], row["padding"])]
         assert row["splits"] == len(same) == 3
-        for score in SCORES:
+        for score in scores:
             values = [run[score] for run in same]
             assert row[score] == pytest.approx(statistics.mean(values))
             assert row[f"{score}_std"] == pytest.approx(statistics.stdev(values))

@@ -13,41 +13,105 @@ from lungsound.errors import LungsoundError
 from lungsound.evaluation import study_figures, study_tables
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.summary import summarize
-from lungsound.files import read_file, write_file
+from lungsound.files import checksum_path, read_file, write_file
 
 STUDY_FILE = "study.json"
+PAPER_PROTOCOL = "random"
+PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}  # facts of a run on what the paper has
+PAPER_IS_WHOLE = (
+    "The paper's figures do not stand beside these: they are of all 920 recordings (6898 cycles) of ICBHI 2017."
+)
 
 
 def write_report(folder: Path) -> str:
     """Make a study's files again from its runs' stored predictions; the main table and what is missing, as text.
 
+    Runs of different protocols never share a table or a figure: with more than one, each name ends with its protocol.
     Raises LungsoundError where `folder` is no study or none of its runs is finished.
     """
     if not (folder / STUDY_FILE).exists():
         raise LungsoundError(f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none")
     study = json.loads(read_file(folder / STUDY_FILE))
-    finished = {name: RunFolder(Path(name)) for name in study["jobs"] if RunFolder(Path(name)).finished}
-    notes = [f"missing: {words(values)}" for name, values in study["jobs"].items() if name not in finished]
+    outputs = folder.resolve().parents[1]  # wherever the command is typed, and where the outputs were moved to
+    folders = {name: RunFolder(outputs / Path(name).name) for name in study["jobs"]}
+    finished = {name: run for name, run in folders.items() if run.finished}
+    missing = [f"missing: {words(values)}" for name, values in study["jobs"].items() if name not in finished]
     if not finished:
         raise LungsoundError(f"{folder}: none of the study's {len(study['jobs'])} runs is finished")
     runs = pd.DataFrame([{**study["jobs"][name], **result(run)} for name, run in finished.items()])
-    keys, paper = sorted(study["swept"]), not study["synthetic"] and study["database"] == "icbhi"
-    tables = study_table_set(runs, keys, paper)
-    heading = f"{study['heading']}. {study['leak']}"
-    for name, table in tables.items():
-        write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    texts = {name: study_tables.markdown(table, f"{name}: {heading}", notes) for name, table in tables.items()}
-    for name, text in texts.items():
-        write_file(folder / f"{name}.md", text.encode())
     histories = {words(study["jobs"][name]): pd.DataFrame(run.read_history()) for name, run in finished.items()}
-    drawn = figures(tables["all"], keys, histories, study["heading"], paper)
-    for name, figure in drawn.items():
+    keys = [key for key in sorted(study["swept"]) if key != "split"]  # a protocol each
+    files: dict[str, bytes] = {}
+    first = []
+    for protocol, group in runs.groupby("protocol", sort=False):
+        suffix = f"_{protocol}" if runs["protocol"].nunique() > 1 else ""
+        chosen = {name: history for place, (name, history) in enumerate(histories.items()) if place in group.index}
+        part = protocol_files(group, keys, chosen, missing, suffix)
+        files |= part
+        first.append(next(content for name, content in part.items() if name.endswith(".md")).decode())
+    texts = [content.decode() for name, content in files.items() if name.endswith(".md")]
+    pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in files if name.endswith(".png"))
+    replace_files(folder, {**files, "report.md": "\n\n".join([*texts, pictures, ""]).encode()})
+    return "\n".join(first)
+
+
+def protocol_files(
+    runs: pd.DataFrame, keys: Sequence[str], histories: Mapping[str, pd.DataFrame], notes: Sequence[str], suffix: str
+) -> dict[str, bytes]:
+    """The tables and figures of runs of one protocol: file name -> content, the main table first."""
+    protocol, heading = runs["protocol"].iloc[0], "; ".join(runs["heading"].unique())
+    paper = bool(runs["paper_data"].all())
+    if not paper and "icbhi" in runs["database"].to_numpy():
+        notes = [*notes, PAPER_IS_WHOLE]
+    leak = leak_line(runs["leaks"].tolist(), runs["leak"].tolist())
+    files: dict[str, bytes] = {}
+    for name, table in study_table_set(runs, keys, paper).items():
+        known = table["protocol"].notna()  # not so in rows of the paper's own
+        told = table.assign(**{column: pd.Series(text, table.index).where(known) for column, text in
+                               {"heading": heading, "leak": leak}.items()})  # fmt: skip
+        text = study_tables.markdown(table, f"{name}{suffix}: {heading}. {leak}", notes)
+        files |= {f"{name}{suffix}.csv": told.to_csv(index=False).encode(), f"{name}{suffix}.md": text.encode()}
+    title = f"{heading}; split={protocol}" if suffix else heading
+    every = study_tables.aggregate(runs, keys)
+    for name, figure in figures(every, keys, histories, title, paper and protocol == PAPER_PROTOCOL).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120)
-        write_file(folder / "figures" / f"{name}.png", buffer.getvalue())
-    pictures = "\n".join(f"![{name}](figures/{name}.png)" for name in drawn)
-    write_file(folder / "report.md", "\n\n".join([*texts.values(), pictures, ""]).encode())
-    return next(iter(texts.values()))
+        files[f"figures/{name}{suffix}.png"] = buffer.getvalue()
+    return files
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` below `folder`; tables and figures that are none of them any more go."""
+    for name, content in files.items():
+        write_file(folder / name, content)
+    old = [path for pattern in ("*.csv", "*.md", "figures/*.png") for path in folder.glob(pattern)]
+    for path in old:
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()
+            checksum_path(path).unlink(missing_ok=True)
+
+
+def leak_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
+    """What leaks in the splits of several runs: each run's `counts` as one range, or its own line where it has none."""
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return " ".join(dict.fromkeys(lines))
+
+    def between(name: str) -> str:
+        low, high = (choose(count[name] for count in known) for choose in (min, max))
+        return str(low) if low == high else f"{low} TO {high}"
+
+    if any(count["patients"] for count in known):
+        line = (
+            f"{between('patients')} OF {between('test_patients')} TEST PATIENTS AND {between('recordings')} OF "
+            f"{between('test_recordings')} TEST RECORDINGS ARE ALSO IN TRAINING OR VALIDATION: these scores say "
+            "nothing about new patients."
+        )
+    else:
+        line = f"No patient of the {between('test_patients').lower()} in test is also in training or validation."
+    if any(count["duplicates"] for count in known):
+        line += f" SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name: {between('duplicates')}."
+    return line
 
 
 def words(values: Mapping[str, Any]) -> str:
@@ -57,6 +121,7 @@ def words(values: Mapping[str, Any]) -> str:
 def result(run: RunFolder) -> dict[str, Any]:
     """What the tables need of one run: test scores of the ensemble and the single member, counts, parameters."""
     summary, facts = summarize(run.read_predictions()), run.read_json("facts.json")
+    scores = run.read_json("scores.json")
     split = pd.read_csv(io.StringIO(run.read_text("split.csv")))["set"].value_counts()
     single = {f"single_{name}": value for name, value in summary["single"]["test"].items() if name.startswith("score")}
     return {
@@ -65,6 +130,11 @@ def result(run: RunFolder) -> dict[str, Any]:
         "members": len(summary["members"]),
         "parameters": facts["model.parameters"],
         "protocol": facts["split"],
+        "database": facts["data"],
+        "paper_data": not facts["synthetic"] and all(facts[name] == value for name, value in PAPER_DATA.items()),
+        "heading": scores["data"],
+        "leak": scores["leak"],
+        "leaks": scores.get("leaks"),  # runs of an earlier version have none
         **{f"{name}_cycles": int(split[name]) for name in ("train", "val", "test")},
     }
 
@@ -86,13 +156,13 @@ def figures(
     every: pd.DataFrame, keys: Sequence[str], histories: Mapping[str, pd.DataFrame], title: str, paper: bool
 ) -> dict[str, Figure]:
     drawn = {"learning_curves": study_figures.learning_curves(histories, title)}
-    lines = [key for key in keys if key not in ("annealing.cycles", "split.seed")]
+    lines = [key for key in keys if key not in ("annealing.cycles", *study_tables.SPLITS)]
     if "annealing.cycles" in keys:
         beside = study_tables.paper_table(3) if paper else None
         drawn["score_against_members"] = study_figures.score_against_members(every, lines, title, beside)
     if "segment" in keys:
         beside = study_tables.paper_table(2) if paper else None
-        others = [key for key in keys if key not in ("segment", "padding", "split.seed")]
+        others = [key for key in keys if key not in ("segment", "padding", *study_tables.SPLITS)]
         for number, (values, rows) in enumerate(every.groupby(others) if others else [((), every)], start=1):
             what = " ".join(f"{key}={value}" for key, value in zip(others, values, strict=True))
             name = f"score_against_length_{number}" if others else "score_against_length"

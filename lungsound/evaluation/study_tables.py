@@ -19,11 +19,14 @@ from scipy.stats import t as student
 from lungsound.errors import DataError
 from lungsound.evaluation.report import markdown_table
 
-SPLIT = "split.seed"
-SCORES = ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")
+SPLITS = ("split.seed", "split.fold")  # keys that tell splits of one protocol apart
+CLASSES = "247"  # of the tasks, each a block of columns or rows where the runs have it
+SCORES = ("specificity", *(f"{name}_{classes}" for name in ("sensitivity", "score") for classes in "742"))
 LEVEL = 0.95
 SHORT = {"specificity": "Sp", "sensitivity": "Se", "score": "score", "mean": "mean"}
-FIGURE = re.compile(rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT)})(?:_(?P<classes>[24]))?(?P<interval>_interval)?")
+FIGURE = re.compile(
+    rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT)})(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
+)
 SEGMENT = re.compile(r"(?:(?P<chunks>\d+)x)?(?P<seconds>\d+(?:\.\d+)?)s")
 # What the paper's tables were measured with: their figures stand beside no row that says otherwise.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
@@ -57,14 +60,14 @@ def aggregate(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     _check(runs, keys)
     scores = [score for score in SCORES if score in runs]
     rows = []
-    for named, group in _combinations(runs, _without(keys, SPLIT)):
+    for named, group in _combinations(runs, _without(keys, *SPLITS)):
         row = {**named, "splits": len(group)}
         for score in scores:
             spread = _spread(group[score], group)
             row |= {score: spread["mean"], f"{score}_std": spread["std"], f"{score}_interval": spread["interval"]}
         rows.append(row)
     figures = [f"{score}{part}" for score in scores for part in ("", "_std", "_interval")]
-    return pd.DataFrame(rows, columns=[*_without(keys, SPLIT), "protocol", "splits", *figures])
+    return pd.DataFrame(rows, columns=[*_without(keys, *SPLITS), "protocol", "splits", *figures])
 
 
 def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -72,18 +75,18 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
     `difference` says which: for every combination the ensemble minus the best single member of the same run, and,
     where `padding` is swept, sample minus zero of the same other keys and split. Columns: `difference`, `protocol`,
-    `score` (score_4 or score_2), `mean`, `std`, `interval`, `splits` (those with both scores). A difference that no
-    split has is left out. Raises DataError as `aggregate` does.
+    `score` (such as score_4), `mean`, `std`, `interval`, `splits` (those with both scores). A difference that no split
+    has is left out. Raises DataError as `aggregate` does.
     """
     _check(runs, keys)
-    scores = [score for score in ("score_4", "score_2") if score in runs]
-    rows = _differences(runs, _without(keys, SPLIT), scores, "single_{}", "ensemble minus best single member")
+    scores = [f"score_{classes}" for classes in reversed(CLASSES) if f"score_{classes}" in runs]
+    rows = _differences(runs, _without(keys, *SPLITS), scores, "single_{}", "ensemble minus best single member")
     if "padding" in keys:
         same = [*_without(keys, "padding"), "protocol"]
         sample, zero = (runs[runs["padding"] == padding] for padding in ("sample", "zero"))
         theirs = zero[[*same, *scores]].rename(columns={score: f"zero_{score}" for score in scores})
         pairs = sample.merge(theirs, on=same)
-        rows += _differences(pairs, _without(keys, SPLIT, "padding"), scores, "zero_{}", "padding sample minus zero")
+        rows += _differences(pairs, _without(keys, *SPLITS, "padding"), scores, "zero_{}", "padding sample minus zero")
     return pd.DataFrame(rows, columns=["difference", "protocol", "score", "mean", "std", "interval", "splits"])
 
 
@@ -105,7 +108,7 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     """
     lengths = pd.DataFrame([_length(name) for name in table["segment"]], table.index, ["seconds", "chunks"])
     others = _without(_keys(table), "segment", "padding")
-    figures = ["splits", *_figures(table, "score_2"), *_figures(table, "score_4")]
+    figures = ["splits", *(name for classes in CLASSES for name in _figures(table, f"score_{classes}"))]
     swept = sorted(table["padding"].unique(), reverse=True) if "padding" in table else []  # zero, then sample
     rows = []
     for named, group in _combinations(table.join(lengths), [*others, "seconds", "chunks", "segment"]):
@@ -129,7 +132,7 @@ def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     NaN where it has none (M above 10), or where a row's setting is not the paper's.
     """
     wide = table[[*_keys(table), "protocol", "splits"]].copy()
-    for classes in "24":
+    for classes in CLASSES:
         if f"score_{classes}" in table:
             defined = table[f"score_{classes}"].notna()
             for part in ("", "_std"):
@@ -160,7 +163,7 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
     figures = [f"{name}{part}" for name in ("specificity", "sensitivity", "score") for part in ("", "_std")]
     columns = ["task", "system", *others, "splits", *figures, "score_interval", "parameters", "note"]
     blocks = [paper_table(4)] if paper else []
-    for classes in "24":  # each before what is there: four classes come first
+    for classes in CLASSES:  # each before what is there: four classes come first
         if f"score_{classes}" in table:
             names = {f"{name}_{classes}{part}": f"{name}{part}" for name in SHORT for part in ("", "_std", "_interval")}
             block = ours[ours[f"score_{classes}"].notna()].rename(columns=names).assign(task=f"{classes}-class")
