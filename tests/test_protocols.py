@@ -157,22 +157,6 @@ def test_the_rows_order_does_not_matter_in_sprsounds_own_split(sprsound: pd.Data
     pd.testing.assert_series_equal(sets.sort_index(), expected)
 
 
-def test_ties_are_not_broken_by_the_rows_order() -> None:
-    """Patients with the same cycles, between whom only sums in another order could choose."""
-    names = [f"{patient}_1b1_Al_sc_Meditron" for patient in range(101, 121)]
-    labels = ["normal"] * 3 + ["crackle"] * 2 + ["wheeze"] * 7 + ["both"]
-    cycles = table(
-        [
-            {"recording": name, "patient": name[:3], "cycle": number, "label": label}
-            for name, (number, label) in product(names, enumerate(labels))
-        ]
-    ).assign(part="", event_type="")
-    expected = patient_split(cycles, 4, 0, 0)
-    for state in range(10):
-        sets = patient_split(cycles.sample(frac=1, random_state=state), 4, 0, 0)
-        pd.testing.assert_series_equal(sets.sort_index(), expected)
-
-
 @pytest.mark.parametrize(("kept", "count", "said"), [(4, 5, "got 4"), (20, 21, "got 20")])
 def test_fewer_patients_than_folds_is_an_error(icbhi: pd.DataFrame, kept: int, count: int, said: str) -> None:
     few = icbhi[icbhi["patient"].isin(sorted(set(icbhi["patient"]))[:kept])]
@@ -235,6 +219,23 @@ def test_official_validation_is_patients_of_nothing_else(
     assert val and not val & (patients(icbhi, sets, "train") | patients(icbhi, sets, "test") | set(SHARED))
     assert (sets == "val").sum() / 4142 == pytest.approx(0.2, abs=0.025)
     assert set(icbhi["label"][sets == "val"]) == {"normal", "crackle", "wheeze", "both"}
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_no_patient_of_test_validates_however_many_are_on_both_sides(
+    tmp_path: Path, icbhi: pd.DataFrame, clean: bool
+) -> None:
+    """Of the published two none may happen to be drawn: here it is most of them."""
+    recordings = icbhi.drop_duplicates("recording")
+    several = recordings["patient"].duplicated() & (recordings["patient"] < "180")
+    lines = recordings["recording"] + np.where(several | (recordings["patient"] > "215"), " test", " train")
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    both = set(recordings["patient"][several])
+    sets, notes = official_icbhi(icbhi, tmp_path / "mine.txt", 0, clean)
+    assert len(both) > 40
+    assert patients(icbhi, sets, "val") and not patients(icbhi, sets, "val") & both
+    assert both <= patients(icbhi, sets, "train")
+    assert bool(both & patients(icbhi, sets, "test")) == (not clean) == (notes == ())
 
 
 def test_seeds_choose_other_validation_patients_and_nothing_else(icbhi: pd.DataFrame, file: Path) -> None:
