@@ -27,8 +27,9 @@ lint: .venv/installed ## ruff, formatting, mypy
 ui: .venv/installed ## browse the runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
 
-bench: .venv/installed ## what the parts of a training step cost here
+bench: .venv/installed ## what the parts of a training step, and preparing a real database, cost here
 	$(BIN)/python benchmarks/bench.py > benchmarks/results.md
+	$(BIN)/python benchmarks/preparation.py >> benchmarks/results.md
 	cat benchmarks/results.md
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.

@@ -21,7 +21,7 @@ from lungsound.data.database import Database, open_database
 from lungsound.data.demo import demo_root
 from lungsound.data.icbhi import find_icbhi
 from lungsound.data.icbhi_sides import find_beside
-from lungsound.data.labels import labels_of
+from lungsound.data.labels import SPRSOUND_LABELS, labels_of
 from lungsound.data.leaks import leak_line, leak_report
 from lungsound.data.protocols import OFFICIAL_FILE, official_icbhi, official_sprsound, patient_split
 from lungsound.data.splits import check_classes, random_split, read_split
@@ -76,25 +76,35 @@ def outline(settings: Config) -> Outline:
 
 def build(settings: Config) -> Parts:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
-    features, segment = settings.features, settings.segment
     known = outline(settings)
+    datamodule = build_datamodule(settings, known.database, known.cycles)
+    module = build_module(settings, datamodule.cycles["val"])
+    if settings.features.normalization != "segment":
+        module.features.fit_statistics(datamodule.training_originals())
+    return Parts(**vars(known), datamodule=datamodule, module=module)
+
+
+def build_datamodule(settings: Config, database: Database, cycles: pd.DataFrame) -> CyclesDataModule:
+    """The batches of `cycles`, which have `set` and `target`."""
+    features, segment = settings.features, settings.segment
     length = round(segment.seconds * features.sample_rate)
     cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
     augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
-    batch_size, workers = settings.trainer.batch_size, settings.trainer.num_workers
+    workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = WORKERS_FOR_A_GPU if on_gpu(settings) else 0
-    store, cycles = known.database.store, known.cycles
-    datamodule = CyclesDataModule(cycles, store, cutting, augmentation, batch_size, workers, settings.seed)
-    pictures = Features(**{name: value for name, value in vars(features).items() if name != "roll"})
-    if features.normalization != "segment":
-        pictures.fit_statistics(datamodule.training_originals())
-    targets = torch.tensor(datamodule.cycles["val"]["target"].tolist())
-    network, gamma, model = build_network(settings), settings.loss.gamma, settings.model
-    module = SnapshotTraining(
-        pictures, network, known.annealing, gamma, segment.chunks, model.l2, model.adam_eps, targets
-    )
-    return Parts(**vars(known), datamodule=datamodule, module=module)
+    batch_size, seed = settings.trainer.batch_size, settings.seed
+    return CyclesDataModule(cycles, database.store, cutting, augmentation, batch_size, workers, seed)
+
+
+def build_module(settings: Config, validation: pd.DataFrame) -> SnapshotTraining:
+    """The untrained module, which watches the scores of the `validation` cycles."""
+    model, settings_of_features = settings.model, vars(settings.features)
+    pictures = Features(**{name: value for name, value in settings_of_features.items() if name != "roll"})
+    targets = torch.tensor(validation["target"].tolist())
+    annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
+    network, gamma = build_network(settings), settings.loss.gamma
+    return SnapshotTraining(pictures, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets)
 
 
 def build_network(settings: Config) -> CNN7:
@@ -116,12 +126,19 @@ def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tu
     """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
     cycles, classes = database.cycles, labels_of(settings.task.classes)
     sets, notes = assigned_sets(cycles, settings)
-    column = "event_type" if settings.task.classes == 7 else "label"
-    notes = (*notes, *check_classes(cycles, sets, column))
-    # With two classes every adventitious one is "abnormal", the second.
-    target = cycles[column].map({label: number for number, label in enumerate(classes)}).fillna(1).astype("int64")
-    used = cycles.assign(set=sets, target=target)[sets != ""]
+    notes = (*notes, *check_classes(cycles, sets, class_column(classes)))
+    used = cycles.assign(set=sets, target=class_numbers(cycles, classes))[sets != ""]
     return used.reset_index(drop=True), notes
+
+
+def class_column(classes: tuple[str, ...]) -> str:
+    return "event_type" if classes == SPRSOUND_LABELS else "label"
+
+
+def class_numbers(cycles: pd.DataFrame, classes: tuple[str, ...]) -> pd.Series:
+    """The place in `classes` of each cycle's; with two of them every adventitious one is "abnormal", the second."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    return cycles[class_column(classes)].map(numbers).fillna(1).astype("int64")
 
 
 def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """The whole story of one run, top to bottom."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lungsound.build import Parts, build, build_trainer
+from lungsound.build import Outline, Parts, build, build_trainer
 from lungsound.checks import checked
 from lungsound.config import Config
 from lungsound.cost import announcement
@@ -106,13 +107,18 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
 
 def predict(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Every member's probabilities for every validation and test cycle: predictions.parquet."""
+    folder.write_predictions(predictions(settings, parts, kept_epochs(parts, folder), ("val", "test")))
+
+
+def predictions(settings: Config, parts: Parts, epochs: Sequence[int], sets: Sequence[str]) -> pd.DataFrame:
+    """The probabilities of the members from `epochs` for every cycle of `sets`."""
     trainer = build_trainer(settings, epochs=0)
     members = []
-    for epoch in kept_epochs(parts, folder):
+    for epoch in epochs:
         parts.module.load_snapshot(parts.trajectory.snapshot(epoch))
-        members.append(torch.cat([set_probabilities(trainer, parts, name) for name in ("val", "test")]))
-    cycles = pd.concat([parts.datamodule.cycles[name] for name in ("val", "test")])
-    folder.write_predictions(predictions_table(cycles, members, parts.database.synthetic))
+        members.append(torch.cat([set_probabilities(trainer, parts, name) for name in sets]))
+    cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
+    return predictions_table(cycles, members, parts.database.synthetic)
 
 
 def kept_epochs(parts: Parts, folder: RunFolder) -> list[int]:
@@ -143,10 +149,9 @@ def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
 
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Scores, figures and the report, from the stored predictions and history."""
-    summary = summarize(folder.read_predictions())
-    biocas = biocas_rows(folder.read_predictions())
-    what = {"data": heading(parts), "label_order": summary["labels"], "leak": parts.leak, "leaks": parts.leaks}
-    folder.write_json("scores.json", {**what, "notes": list(parts.notes), "scores": summary, "biocas": biocas})
+    write_scores(parts, folder)
+    results = folder.read_json("scores.json")
+    summary, biocas = results["scores"], results["biocas"]
     history = pd.DataFrame(folder.read_history())
     title, period_epochs = heading(parts), parts.annealing.period_epochs
     folder.write_figure("annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts, folder)))
@@ -160,6 +165,14 @@ def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     more = ["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []
     leaks = leak_rows(parts.leaks)
     folder.write_text("report.md", report_markdown(summary, known, title, parts.leak, leaks, more, figures))
+
+
+def write_scores(known: Outline, folder: RunFolder) -> None:
+    """scores.json: every score that follows from the stored predictions, what leaks, and what a user should know."""
+    table = folder.read_predictions()
+    summary, biocas = summarize(table), biocas_rows(table)
+    what = {"data": heading(known), "label_order": summary["labels"], "leak": known.leak, "leaks": known.leaks}
+    folder.write_json("scores.json", {**what, "notes": list(known.notes), "scores": summary, "biocas": biocas})
 
 
 def examples(settings: Config, parts: Parts, title: str) -> Any:
@@ -190,14 +203,17 @@ def examples(settings: Config, parts: Parts, title: str) -> Any:
 
 def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """What a person reads when it is over; the last line is the run's folder."""
-    results = folder.read_json("scores.json")
-    print(scores_table(results["scores"], heading(parts), parts.leak))
-    if results["biocas"]:
-        print(biocas_table(results["biocas"]), LEGEND, sep="\n")
+    print(scores_text(folder.read_json("scores.json")))
     print(f"figures: {folder.path / 'figures'}")
     uri = settings.tracking.uri
     print("MLflow:  mlflow ui" + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
     print(f"run: {folder.path}")
+
+
+def scores_text(results: dict[str, Any]) -> str:
+    """What scores.json holds, for the console."""
+    parts = [scores_table(results["scores"], results["data"], results["leak"])]
+    return "\n".join([*parts, *([biocas_table(results["biocas"]), LEGEND] if results["biocas"] else [])])
 
 
 def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:

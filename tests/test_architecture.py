@@ -12,7 +12,8 @@ CELLAR = ("errors", "files")  # below all rooms
 FILES = sorted((ROOT / "lungsound").rglob("*.py"))
 COMMANDS = sorted(ROOT.glob("*.py"))
 # config.py is the schema; cfg stops at these.
-MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "cost", "study", "train", "sweep"}
+MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "rescore", "cost", "study", "train",
+                   "sweep"}  # fmt: skip
 
 
 def name_of(path: Path) -> str:
@@ -53,7 +54,7 @@ def test_there_is_something_to_walk() -> None:
 def test_a_room_imports_only_from_its_left_and_itself(room: str) -> None:
     allowed = {*ROOMS[: ROOMS.index(room) + 1], *CELLAR}
     for path in FILES:
-        if room_of(name_of(path)) == room:
+        if room_of(name_of(path)) == room and path.name != "__main__.py":  # a room's own command may use every room
             ours = {name.split(".")[1] for name in imports(path) if name.startswith("lungsound.")}
             assert ours <= allowed, path
 
