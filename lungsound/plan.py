@@ -15,10 +15,11 @@ import lungsound
 from lungsound.build import Outline, build_network, outline
 from lungsound.checks import checked
 from lungsound.config import Config
-from lungsound.cost import epoch_seconds
+from lungsound.cost import epoch_seconds, expected_items
 from lungsound.describe import run_name
 from lungsound.errors import ConfigError, LungsoundError
 from lungsound.evaluation.folder import RunFolder
+from lungsound.signal.copies import plan_copies
 
 CONF = Path(lungsound.__file__).parents[1] / "conf"
 SNAPSHOTS_A_PERIOD = 3  # best by the score, which is mostly also the best by accuracy; by the loss; the last
@@ -37,6 +38,25 @@ class Job:
     @property
     def folder(self) -> RunFolder:
         return RunFolder(Path(self.settings.output_dir) / run_name(self.settings, self.choices, self.known))
+
+    @property
+    def epochs(self) -> int:
+        return self.known.annealing.epochs
+
+    @property
+    def trajectory(self) -> str:
+        return self.known.trajectory.folder.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run would take epochs from its trajectory: one that was trained does not, even without it."""
+        return self.settings.redo or not self.folder.trained
+
+    @property
+    def state(self) -> str:
+        if self.settings.redo:
+            return "to do again"
+        return "finished" if self.folder.finished else "to do"
 
     def __str__(self) -> str:
         return " ".join(f"{key}={value}" for key, value in self.values.items()) or "(one run)"
@@ -70,7 +90,20 @@ def plan_jobs(words: Sequence[str]) -> list[Job]:
 
 
 def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """The (key, value) pairs of each job, as Hydra's own sweeper makes them of words and the experiment's params."""
+    """The (key, value) pairs of each job, as Hydra's own sweeper makes them of words and the experiment's params.
+
+    Raises ConfigError where Hydra cannot read the words.
+    """
+    try:
+        return _job_lines(words)
+    except HydraException as error:
+        told = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))
+        raise ConfigError(
+            f"expected key=value words that Hydra can read, but got {' '.join(words)}: {told}. --help lists the groups"
+        ) from error
+
+
+def _job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
     parser = OverridesParser.create()
     fixed = [word for word, parsed in zip(words, parser.parse_overrides(list(words)), strict=True)
              if not parsed.is_sweep_override()]  # fmt: skip
@@ -82,22 +115,22 @@ def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
 
 def plan_text(jobs: Sequence[Job]) -> str:
     """The jobs, the trajectories they share, and what is still to train."""
-    trajectories = sorted({job.known.trajectory.folder.name for job in jobs})
+    trajectories = list(dict.fromkeys(job.trajectory for job in jobs))
     names = {key: f"T{number}" for number, key in enumerate(trajectories, start=1)}
-    lines = [f"{'job':40} {'epochs':>6} {'trajectory':>10}  state"]
+    width = max(len(str(job)) for job in jobs)
+    lines = [f"{'job':{width}} {'epochs':>6} {'trajectory':>10}  state"]
     for job in jobs:
-        state = "finished" if job.folder.finished else "to do"
-        lines.append(
-            f"{job!s:40} {job.known.annealing.epochs:6d} {names[job.known.trajectory.folder.name]:>10}  {state}"
-        )
-    alone = sum(job.known.annealing.epochs for job in jobs)
+        lines.append(f"{job!s:{width}} {job.epochs:6d} {names[job.trajectory]:>10}  {job.state}")
+    alone = sum(job.epochs for job in jobs)
     trained, seconds, size = 0, 0.0, 0
     for key in trajectories:
-        longest = max((job for job in jobs if job.known.trajectory.folder.name == key), key=_epochs)
-        missing = max(0, _epochs(longest) - longest.known.trajectory.epochs_done())
-        trained += missing
-        seconds += missing * epoch_seconds(longest.settings)
-        size += _trajectory_bytes(longest) if missing else 0
+        to_do = [job for job in jobs if job.trajectory == key and job.trains]
+        longest = max(to_do, key=lambda job: job.epochs, default=None)
+        there = 0 if longest is None or longest.settings.redo else longest.known.trajectory.epochs_done()
+        if longest is not None and longest.epochs > there:
+            trained += longest.epochs - there
+            seconds += (longest.epochs - there) * seconds_an_epoch(longest)
+            size += _trajectory_bytes(longest)
     return "\n".join([
         *lines,
         f"Jobs: {len(jobs)}. Trajectories: {len(trajectories)}.",
@@ -105,6 +138,21 @@ def plan_text(jobs: Sequence[Job]) -> str:
         f"About {timedelta(seconds=round(seconds))} of training on this machine, as measured just now, and "
         f"{size / 1e6:.0f} MB of snapshots.",
     ])  # fmt: skip
+
+
+def seconds_an_epoch(job: Job) -> float:
+    """The measured seconds of an item, times the items that this job's own training cycles make."""
+    return epoch_seconds(job.settings) * training_items(job) / expected_items(job.settings)
+
+
+def training_items(job: Job) -> int:
+    """Chunks of all segments of all copies of the training cycles; a stretched copy counts as long as its original."""
+    settings, cycles = job.settings, job.known.cycles
+    cycles = cycles[cycles["set"] == "train"]
+    samples = (cycles["end_sample"] - cycles["start_sample"]).to_numpy()
+    segments = -(-samples // round(settings.segment.seconds * settings.features.sample_rate))
+    copies = plan_copies(cycles, settings.augment.stretch != "none", settings.augment.vtlp_copies)
+    return int(segments[copies["row"]].sum()) * settings.segment.chunks
 
 
 def _composed(words: list[str]) -> tuple[Config, dict[str, str]]:
@@ -127,10 +175,6 @@ def _number(value: str) -> str | int | float:
         except ValueError:
             pass
     return value
-
-
-def _epochs(job: Job) -> int:
-    return job.known.annealing.epochs
 
 
 def _trajectory_bytes(job: Job) -> int:

@@ -28,6 +28,8 @@ from lungsound.tracking.study_view import StudyView
 from lungsound.tracking.view import SHOWN
 
 OWN_WORDS = ("-m", "--multirun", "plan=true", "plan=false")
+# Words that say how and where the runs are made and shown, not what they are: with other ones it is the same study.
+HOW = ("redo=", "hydra/", "hydra.", "tracking.", "trainer.num_workers=", "output_dir=", "store_dir=")
 
 
 def study(words: list[str], launch: Callable[[], None]) -> None:
@@ -36,13 +38,13 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     `launch` hands sys.argv to Hydra, which runs the jobs. Exits with 1 where a job failed; raises ConfigError, before
     the first job, where one cannot be run.
     """
-    only_plan = "plan=true" in words
-    words = [word for word in words if word not in OWN_WORDS]
+    only_plan = "plan=true" in map(str.lower, words)
+    words = [word for word in words if word.lower() not in OWN_WORDS]
     jobs = plan_jobs(words)
     plan = plan_text(jobs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         print(announcement(jobs[0].settings, jobs[0].choices["experiment"]), flush=True)
-    print(heading(jobs[0].known), plan, sep="\n", flush=True)
+    print(headings(jobs), plan, sep="\n", flush=True)
     if only_plan:
         return
     folder = study_folder(jobs)
@@ -51,28 +53,45 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
         old.unlink()
     remember(folder, words, jobs, plan)
     tracking = jobs[0].settings.tracking
-    view = StudyView(tracking.uri, tracking.experiment, folder, {"data": heading(jobs[0].known)})
+    view = StudyView(tracking.uri, tracking.experiment, folder, {"data": headings(jobs)})
     write_file(folder / "mlflow_run", view.run_id.encode())
+    view.begin(clear(jobs))
     status = "KILLED"
     failed: list[str] = []
     try:
-        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}"]
+        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
         launch()
         failed = failures(folder, jobs, view)
         status = "FAILED" if failed else "FINISHED"
     finally:
-        finish(folder, view, status)
+        finish(folder, view, status, jobs, len(failed))
     if failed:
         sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
+
+
+def clear(jobs: Sequence[Job]) -> list[Path]:
+    """Remove what redo=true trains again, once for all jobs: each by itself would empty the path that they share."""
+    again = [job for job in jobs if job.settings.redo]
+    for job in again:
+        with job.known.trajectory.held():
+            job.known.trajectory.tidy(0)
+        job.folder.clear()
+    return [job.folder.path for job in again]
 
 
 def run_job(cfg: DictConfig) -> None:
     """One job of a study, as Hydra launches it. A failure is kept for the study's end, and the other jobs go on."""
     hydra = HydraConfig.get()
     # A launcher's processes may have other defaults: another number of threads would be another trajectory.
-    torch.set_num_threads(json.loads(read_file(Path(cfg.tracking.study) / STUDY_FILE))["threads"])
+    known = json.loads(read_file(Path(cfg.tracking.study) / STUDY_FILE))
+    torch.set_num_threads(known["threads"])
     try:
-        run(cfg, dict(hydra.runtime.choices))
+        made = run(cfg, dict(hydra.runtime.choices))
+        if str(made) not in known["jobs"]:
+            raise LungsoundError(
+                f"expected this job's run in one of the study's folders, but it is {made}: the data or the source of "
+                "lungsound changed while the study ran. The same command runs what is missing"
+            )
     except Exception as error:
         text = "".join(traceback.format_exception(error))
         print(f"error: {error}" if isinstance(error, LungsoundError) else text, file=sys.stderr, flush=True)
@@ -81,27 +100,32 @@ def run_job(cfg: DictConfig) -> None:
         write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
 
 
+def headings(jobs: Sequence[Job]) -> str:
+    """Names the data of all jobs."""
+    return "; ".join(dict.fromkeys(heading(job.known) for job in jobs))
+
+
 def study_folder(jobs: Sequence[Job]) -> Path:
-    """Named after what is swept; its key holds all that the jobs share. One more value, and it is still this study."""
+    """Named after what is swept; its key holds what the jobs share and what shapes their results.
+
+    One more value, and it is still this study.
+    """
     first = jobs[0]
     swept = sorted(first.values)
-    mark = ["SYNTHETIC"] if first.known.database.synthetic else []
-    name = "-".join([first.choices["experiment"], *mark, *swept, key_of([first.shared, swept])[:8]])
+    mark = ["SYNTHETIC"] if any(job.known.database.synthetic for job in jobs) else []
+    shared = [word for word in first.shared if not word.lstrip("+").startswith(HOW)]
+    name = "-".join([first.choices["experiment"], *mark, *swept, key_of([shared, swept])[:8]])
     return Path(first.settings.output_dir) / "studies" / name
 
 
 def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
-    path, first = folder / STUDY_FILE, jobs[0].known
+    path = folder / STUDY_FILE
     now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
     earlier = json.loads(read_file(path))["jobs"] if is_whole(path) else {}
     earlier = {name: values for name, values in earlier.items() if values not in now}
     study = {
         "words": list(words),
-        "heading": heading(first),
-        "leak": first.leak,
-        "database": first.database.name,
-        "synthetic": first.database.synthetic,
         "swept": sorted(jobs[0].values),
         "threads": torch.get_num_threads(),
         "jobs": {**earlier, **{str(job.folder.path): job.values for job in jobs}},
@@ -123,12 +147,20 @@ def failures(folder: Path, jobs: Sequence[Job], view: StudyView) -> list[str]:
     return failed
 
 
-def finish(folder: Path, view: StudyView, status: str) -> None:
+def finish(folder: Path, view: StudyView, status: str, jobs: Sequence[Job], failed: int) -> None:
     """The report of what is finished, also where a signal ended the study."""
+    finished = [job for job in jobs if job.folder.finished]
+    trained = sum(job.folder.read_json("facts.json")["epochs_trained"] for job in finished)
+    counts = {"jobs": len(jobs), "jobs_finished": len(finished), "jobs_failed": failed, "epochs_trained": trained}
     try:
         print(write_report(folder), f"study: {folder}", sep="\n", flush=True)
+    except LungsoundError as error:
+        if status == "FINISHED":
+            raise
+        print(f"no tables: {error}", file=sys.stderr)  # what ended the study is told next
     finally:
-        view.finish(status)
+        view.add_values({str(job.folder.path.resolve()): job.values for job in jobs})
+        view.finish(status, counts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs
 from hydra import initialize_config_dir
+from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
 
 import lungsound.build
 import lungsound.run
-from lungsound.errors import ConfigError
-from lungsound.plan import CONF, job_lines, plan_jobs, plan_text
-from lungsound.study import main, study
+from lungsound.errors import ConfigError, LungsoundError
+from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
+from lungsound.study import main, study, study_folder
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -298,6 +299,92 @@ def test_plan_of_real_jobs_names_finished_ones(sweep: Callable[..., Path], capsy
     lines = plan_text(jobs).splitlines()
     assert [line.split()[-1] for line in lines[1:4]] == ["finished", "finished", "do"]
     assert "7 epochs if each job trained alone; 2 are to be trained, 5 are not" in lines[5]
+    again = plan_text(plan_jobs(["experiment=tiny", "annealing.cycles=1,2", "redo=true"]))
+    assert "3 epochs if each job trained alone; 2 are to be trained, 1 are not" in again
+    assert again.count("to do again") == 2
+    shutil.rmtree(folder / "store" / "trajectories")  # what was trained is not trained for its stored path's sake
+    assert "0 are to be trained, 3 are not" in plan_text(plan_jobs(["experiment=tiny", "annealing.cycles=1,2"]))
+
+
+def children_of(folder: Path) -> list[Run]:
+    """The runs under the only study in the MLflow page's tree."""
+    runs = stored_mlflow_runs(folder / "outputs" / "run")
+    (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+    return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+def test_redo_trains_the_shared_path_once(sweep: Callable[..., Path], epochs: list[int]) -> None:
+    words = ("annealing.cycles=2", "annealing.select=best,last")  # which weights are kept is not what is trained
+    folder = sweep(*words)
+    earlier, before = {run.info.run_id for run in children_of(folder)}, numbers_of(folder)
+    epochs.clear()
+    sweep(*words, "redo=true")
+    assert epochs == [1, 2]
+    assert numbers_of(folder) == before
+    assert len(list((folder / "outputs" / "studies").glob("*/"))) == 1  # it is the same study
+    children = children_of(folder)
+    assert len(children) == 2 and not {run.info.run_id for run in children} & earlier
+    assert sorted(run.data.params["annealing.select"] for run in children) == [
+        "best",
+        "last",
+    ]  # the page compares by it
+    runs = stored_mlflow_runs(folder / "outputs" / "run")
+    assert len(runs) == 5  # the earlier ones are there, outside the study
+    (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+    assert parent.data.metrics == {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 2}
+
+
+def test_how_runs_are_made_is_not_what_a_study_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual = study_folder(plan_jobs([*SMALL, "padding=zero,sample"]))
+    for word in ("redo=true", "hydra/launcher=joblib", "tracking.experiment=other", "trainer.num_workers=1"):
+        assert study_folder(plan_jobs([*SMALL, "padding=zero,sample", word])) == usual, word
+    assert study_folder(plan_jobs([*SMALL, "padding=zero,sample", "segment=3s"])) != usual
+
+
+def test_words_that_hydra_cannot_read_are_one_message(sweep: Callable[..., Path]) -> None:
+    for word in ("nonsense=4", "--nonsense", "segment="):
+        with pytest.raises(ConfigError, match=word):
+            sweep("annealing.cycles=1,2", word)
+
+
+def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise LungsoundError("nothing can be built here")
+
+    for _ in range(2):  # the second failure takes the place of the first
+        with monkeypatch.context() as patch, pytest.raises(SystemExit, match="2 of 2 jobs failed"):
+            patch.setattr(lungsound.run, "build", broken)
+            sweep("annealing.cycles=1,2")
+        assert "no tables: " in capsys.readouterr().err
+        failed = children_of(tmp_path)
+        assert sorted(run.info.run_name for run in failed) == ["annealing.cycles=1", "annealing.cycles=2"]
+        client = mlflow_client(tmp_path / "outputs" / "run")
+        error = Path(client.download_artifacts(failed[0].info.run_id, "error.txt", str(tmp_path)))
+        assert "nothing can be built here" in error.read_text()
+    sweep("annealing.cycles=1,2")
+    assert [run.info.status for run in children_of(tmp_path)] == ["FINISHED"] * 2
+
+
+def test_a_run_that_comes_out_elsewhere_is_a_failed_job(
+    sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = iter(f"source {number}" for number in range(10))  # as when a line of it is changed meanwhile
+    monkeypatch.setattr(lungsound.build, "source_hash", lambda: next(hashes))
+    with pytest.raises(SystemExit, match="1 of 1 jobs failed"):
+        sweep("annealing.cycles=1")
+
+
+@pytest.mark.parametrize("augment", ["none", "paper"])
+def test_the_expected_time_is_of_the_jobs_own_cycles(
+    augment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (job,) = plan_jobs([*SMALL, f"augment={augment}", "augment.stretch=none"])
+    batches = lungsound.build.build(job.settings).datamodule.training_batches(1)
+    assert training_items(job) == len(batches.items)
 
 
 def tiny(*words: str, folder: Path) -> subprocess.Popen[str]:
@@ -332,6 +419,24 @@ def test_two_processes_want_one_trajectory(tmp_path: Path) -> None:
     alone.mkdir()
     for m in (2, 3):
         tiny("train.py", f"annealing.cycles={m}", folder=alone).communicate()
+    assert numbers_of(alone) == numbers_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_trainer_that_is_killed_is_followed_by_who_waits(tmp_path: Path) -> None:
+    first = tiny("train.py", "annealing.cycles=4", folder=tmp_path)
+    assert first.stdout
+    assert any(line.startswith("epoch 2/4") for line in first.stdout)  # reads until it has trained two
+    second = tiny("train.py", "annealing.cycles=3", folder=tmp_path)
+    first.kill()
+    told = second.communicate()[0]
+    first.communicate()
+    assert second.returncode == 0, told
+    assert tiny("train.py", "annealing.cycles=4", folder=tmp_path).wait() == 0
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for m in (3, 4):
+        assert tiny("train.py", f"annealing.cycles={m}", folder=alone).wait() == 0
     assert numbers_of(alone) == numbers_of(tmp_path)
 
 
