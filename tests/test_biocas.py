@@ -192,3 +192,20 @@ def test_a_part_without_normal_or_without_a_class_has_undefined_figures() -> Non
 def test_a_database_without_event_types_has_no_rows() -> None:
     predictions = made_up(4).drop(columns=["part", "event_type"])
     assert biocas_rows(predictions) == []
+
+
+@pytest.mark.parametrize("absent", ["", None])
+def test_test_cycles_of_another_database_have_no_rows(absent: str | None) -> None:
+    """A run on SPRSound that is scored on ICBHI: only its own validation cycles have types."""
+    predictions = made_up(4)
+    predictions.loc[predictions["set"] == "test", ["part", "event_type"]] = absent
+    assert biocas_rows(predictions) == []
+
+
+@pytest.mark.parametrize("absent", ["", None])
+def test_validation_cycles_of_another_database_are_no_matter(absent: str | None) -> None:
+    """A run on ICBHI that is scored on SPRSound."""
+    predictions = made_up(4)
+    expected_rows = biocas_rows(predictions)
+    predictions.loc[predictions["set"] == "val", ["part", "event_type"]] = absent
+    assert biocas_rows(predictions) == expected_rows != []

@@ -23,7 +23,7 @@ def biocas_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for each test part, each task, and the ensemble and the single member that is best on validation.
 
     Keys: part, task, who, events, FIGURES, and `recall`: of each class the model has. A figure that is undefined is
-    None. No row for predictions of a database without event types.
+    None. No row for test cycles of a database without event types.
     """
     if "event_type" not in predictions:
         return []
@@ -31,7 +31,7 @@ def biocas_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     single = int(summarize(predictions)["single"]["member"])
     place = members.index(single)
     chosen = {f"ensemble of {len(members)}": slice(None), f"single: member {single}": slice(place, place + 1)}
-    tested = predictions[predictions["set"] == "test"]
+    tested = predictions[(predictions["set"] == "test") & (predictions["event_type"].fillna("") != "")]
     parts = {str(part): rows for part, rows in tested.groupby("part")}
     if len(parts) > 1:
         parts["all"] = tested
