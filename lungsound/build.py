@@ -1,8 +1,10 @@
 """The one place where the configuration becomes objects. Below, functions and classes take plain arguments."""
 
+import functools
 import hashlib
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,9 +66,9 @@ class Parts(Outline):
     module: SnapshotTraining
 
 
-def outline(settings: Config) -> Outline:
-    """Raises DataError where the database or the split cannot be used."""
-    database = build_database(settings)
+def outline(settings: Config, database: Database | None = None) -> Outline:
+    """`database`: where it is open already. Raises DataError where the database or the split cannot be used."""
+    database = database or build_database(settings)
     cycles, notes = split_cycles(database, settings)
     annealing = Annealing(**vars(settings.annealing))
     key = key_of(trajectory_identity(settings, database, cycles, annealing))
@@ -118,7 +120,7 @@ def build_database(settings: Config) -> Database:
         root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # checked with the configuration
-        root = Path(data.root)
+        root = Path(os.path.expanduser(data.root))
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
@@ -152,7 +154,7 @@ def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tu
         return patient_split(cycles, split.folds, split.fold, split.seed), ()
     if split.protocol == "file":
         assert split.file is not None
-        return read_split(Path(split.file), cycles)
+        return read_split(Path(os.path.expanduser(split.file)), cycles)
     if settings.data.name == "sprsound":
         return official_sprsound(cycles, split.part, split.seed, clean)
     return official_icbhi(cycles, official_file(settings), split.seed, clean)
@@ -161,9 +163,9 @@ def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tu
 def official_file(settings: Config) -> Path:
     """ICBHI's official split: `split.file`, or the published file beside the database."""
     if settings.split.file is not None:
-        return Path(settings.split.file)
+        return Path(os.path.expanduser(settings.split.file))
     assert settings.data.root is not None
-    found = find_beside(find_icbhi(Path(settings.data.root).expanduser()), OFFICIAL_FILE)
+    found = find_beside(find_icbhi(Path(os.path.expanduser(settings.data.root))), OFFICIAL_FILE)
     if found is None:
         raise DataError(
             f"split={settings.split.protocol}: expected {OFFICIAL_FILE} in the database's folder {settings.data.root}, "
@@ -226,6 +228,7 @@ def trajectory_identity(
     }
 
 
+@functools.cache  # the code that runs is the code that was there when the process began
 def source_hash() -> str:
     """A hash of the rooms whose code decides the weights: another code, another trajectory."""
     digest = hashlib.sha256()

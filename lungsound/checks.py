@@ -130,7 +130,9 @@ def _check_split(cfg: DictConfig) -> list[str]:
                 f"split.{key}: expected none for split={split.protocol} data={data}, but got {split[key]!r}. "
                 f"It is for {users_words}"
             )
-    if split.protocol == "patient" and (split.folds is None or split.fold is None or split.fold >= split.folds):
+    if split.protocol == "patient" and (split.folds is None or split.fold is None):
+        wrong.append(f"split.folds, split.fold: expected two numbers, but got {split.folds} and {split.fold}")
+    elif split.protocol == "patient" and split.fold >= split.folds:
         wrong.append(f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}")
     return wrong
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.build import Outline, Parts
-from lungsound.config import Config
+from lungsound.config import Config, Split
 from lungsound.data.labels import labels_of
 from lungsound.evaluation.folder import RunFolder
 from lungsound.files import is_whole, key_of
@@ -44,10 +44,17 @@ def run_name(settings: Config, choices: dict[str, str], parts: Outline) -> str:
     key = key_of([parts.trajectory.folder.name, parts.annealing.periods, annealing.select, annealing.monitor])
     words = (
         choices["experiment"],
-        *(["SYNTHETIC"] if parts.database.synthetic else []),
+        "SYNTHETIC" if parts.database.synthetic else parts.database.name,
         choices["padding"],
         choices["segment"],
         f"M{parts.annealing.periods}",
-        f"split{settings.split.seed}" if settings.split.file is None else Path(settings.split.file).stem,
+        split_word(settings.split),
     )
     return "-".join((*words, key[:8]))
+
+
+def split_word(split: Split) -> str:
+    """The protocol and what chose among its splits: random0, patient0.3, official0, a file's own name."""
+    if split.protocol == "file":
+        return Path(str(split.file)).stem
+    return f"{split.protocol}{split.seed}" + ("" if split.fold is None else f".{split.fold}")

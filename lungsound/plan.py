@@ -12,10 +12,11 @@ from hydra.errors import HydraException
 from omegaconf import open_dict
 
 import lungsound
-from lungsound.build import Outline, build_network, outline
+from lungsound.build import Outline, build_database, build_network, outline
 from lungsound.checks import checked
 from lungsound.config import Config
 from lungsound.cost import epoch_seconds, expected_items
+from lungsound.data.database import Database
 from lungsound.describe import run_name
 from lungsound.errors import ConfigError, LungsoundError
 from lungsound.evaluation.folder import RunFolder
@@ -83,10 +84,15 @@ def plan_jobs(words: Sequence[str]) -> list[Job]:
     if wrong:
         raise ConfigError("\n".join([f"{len(wrong)} of {len(lines)} jobs cannot be run; none was begun:", *wrong]))
     shared = tuple(sorted(f"{key}={value}" for key, value in lines[0] if key not in swept))
-    return [
-        Job({key: _number(value) for key, value in values.items()}, shared, settings, choices, outline(settings))
-        for values, settings, choices in jobs
-    ]
+    databases: dict[str, Database] = {}  # each is opened once, however many jobs are on it
+    planned = []
+    for values, settings, choices in jobs:
+        place = repr((settings.data, settings.features.sample_rate, settings.store_dir))
+        if place not in databases:
+            databases[place] = build_database(settings)
+        known = outline(settings, databases[place])
+        planned.append(Job({key: _number(value) for key, value in values.items()}, shared, settings, choices, known))
+    return planned
 
 
 def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:

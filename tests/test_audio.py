@@ -235,3 +235,16 @@ def test_resampling_keeps_a_tone_and_drops_what_the_new_rate_cannot_hold() -> No
 def test_resampling_to_the_same_rate_changes_nothing() -> None:
     samples = np.linspace(-1, 1, 100, dtype=np.float32)
     np.testing.assert_array_equal(resample(samples, 4000, 4000), samples)
+
+
+@pytest.mark.parametrize("promised", [0, 2**36 - 1])
+def test_a_flac_of_unknown_or_absurd_length_is_refused_with_what_to_do(tmp_path: Path, promised: int) -> None:
+    """The last 36 bits before the checksum in STREAMINFO, which follows `fLaC` and a block header of 4 bytes."""
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros(4000), 4000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[21] = (content[21] & 0xF0) | (promised >> 32)
+    content[22:26] = (promised & 0xFFFFFFFF).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a.flac: .*(leaves the length open|truncated|cannot be decoded)"):
+        read_audio(path)

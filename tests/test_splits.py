@@ -236,7 +236,7 @@ def test_class_without_a_training_cycle_is_an_error(small: pd.DataFrame, where: 
     with pytest.raises(DataError) as error:
         check_classes(small, moved(small, "both", ["train"], where))
     assert "class both has no training cycle (0 in train, " in str(error.value)
-    assert "40 in the database" in str(error.value)
+    assert " in all)" in str(error.value)
     assert len(error.value.problems) == 1
 
 

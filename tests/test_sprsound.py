@@ -350,10 +350,10 @@ def test_a_recording_of_poor_quality_is_not_in_use(root: Path) -> None:
     assert "SPRSound train: 3 recordings of 2 children, 3 events" in database.notes
 
 
-def test_an_event_in_a_recording_of_poor_quality_is_a_problem(tmp_path: Path) -> None:
-    cycles, (problem,) = read_events(annotate(tmp_path / "a.json", [event(), event()], "Poor Quality"))
-    assert len(cycles) == 2
-    assert problem == "a.json: expected no event in a recording of poor quality, but got 2"
+def test_events_in_a_recording_of_poor_quality_are_events(tmp_path: Path) -> None:
+    """The published parts that are known have none; what a part to come annotates is taken."""
+    cycles, problems = read_events(annotate(tmp_path / "a.json", [event(), event()], "Poor Quality"))
+    assert (len(cycles), problems) == (2, ())
 
 
 def test_an_event_after_the_audio_is_named_as_an_event(root: Path) -> None:

@@ -45,6 +45,8 @@ def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             promised, rate_hz = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
+    except (MemoryError, ValueError) as error:  # soundfile makes room for what the header promises
+        raise ValueError("its header leaves the length open, or gives a wrong one: encode the file again") from error
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
     if len(samples) != promised or not promised:
@@ -91,7 +93,7 @@ def _mixed_down(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]
 def _checked(content: bytes) -> tuple[bytes, list[str]]:
     """A plain WAV of the same format and audio, and notes. Raises ValueError where the file is not whole."""
     if not content:
-        raise ValueError("empty, 0 bytes, expected a WAV file")
+        raise ValueError("empty, 0 bytes, expected a WAV or FLAC file")
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise ValueError(f"not a WAV file: it begins with {content[:12]!r}, expected b'RIFF....WAVE'")
     chunks = _chunks(content)

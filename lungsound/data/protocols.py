@@ -95,8 +95,6 @@ def _grouped_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.
     patients = cycles["patient"].nunique()
     if patients < folds:
         raise DataError(f"Expected at least {folds} patients for {folds} folds by patient, but got {patients}")
-    order = np.argsort(cycles["key"].to_numpy())  # the dealer's sums, and so its ties, hang on the rows' order
-    cycles = cycles.iloc[order]
     finest = cycles["event_type"].where(cycles["event_type"] != "", cycles["label"])
     dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -105,7 +103,7 @@ def _grouped_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.
             parts = list(dealer.split(cycles, finest, cycles["patient"]))
         except ValueError as error:
             raise DataError(f"No {folds} folds by patient can be made of {len(cycles)} cycles: {error}") from error
-    return order[parts[fold][1]]
+    return np.asarray(parts[fold][1])
 
 
 def _left_out(cycles: pd.DataFrame, why: str) -> str:

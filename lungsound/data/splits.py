@@ -73,20 +73,23 @@ def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
 
 
 def check_classes(cycles: pd.DataFrame, sets: pd.Series, column: str = "label") -> tuple[str, ...]:
-    """Notes on classes (the values of `column`) of the database that val or test lacks.
+    """Notes on classes (the values of `column`) that are in a set and that val or test lacks.
 
-    Raises DataError where a class of the database has no training cycle, or a set has no cycle at all.
+    Raises DataError where a class that is in a set has no training cycle, or a set has no cycle at all.
     """
-    classes = cycles[column]
+    classes = cycles[column][sets != ""]
     there = [label for label in ALL_CLASSES if label in set(classes)]
     counts = pd.crosstab(classes, sets).reindex(index=there, columns=list(SETS), fill_value=0)
     problems = [f"the {name} set is empty" for name in SETS if not counts[name].sum()]
     for label, row in counts.iterrows():
         if not row["train"]:
             have = ", ".join(f"{row[name]} in {name}" for name in SETS)
-            problems.append(f"class {label} has no training cycle ({have}; {sum(classes == label)} in the database)")
+            problems.append(f"class {label} has no training cycle ({have}; {sum(classes == label)} in all)")
     if problems:
-        raise DataError("This split cannot be trained on; take another split.seed or split.file:", tuple(problems))
+        raise DataError(
+            "This split cannot be trained on; take another split.seed, split.fold, split.file or protocol:",
+            tuple(problems),
+        )
     return tuple(
         f"class {label} has no {name} cycle: scores of {name} are over the other classes"
         for name in ("val", "test")

@@ -40,7 +40,7 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def write_text(self, name: str, text: str) -> None:
-        write_file(self.path / name, text.encode())
+        write_file(self.path / name, text.encode(errors="backslashreplace"))  # file names need not be UTF-8
 
     def read_text(self, name: str) -> str:
         return read_file(self.path / name).decode()
