@@ -194,8 +194,9 @@ def test_everything_printed_is_marked(
     assert "SYNTHETIC" in lines[0]
     assert lines[0].endswith("python train.py experiment=paper data.root=PATH")
     assert "SYNTHETIC" in lines[-1]
-    heading = next(place for place, line in enumerate(lines) if line.strip().startswith("validation")) - 2
+    heading = next(place for place, line in enumerate(lines) if line.strip().startswith("validation")) - 3
     assert "SYNTHETIC" in lines[heading]
+    assert "TEST PATIENTS ARE ALSO IN TRAINING" in lines[heading + 1]  # at the top of the scores
     assert any("TEST PATIENTS ARE ALSO IN TRAINING" in line for line in lines)
     assert "SYNTHETIC" in (folder / "report.md").read_text().splitlines()[0]
     assert "SYNTHETIC" in json.loads((folder / "scores.json").read_text())["data"]

@@ -26,6 +26,7 @@ STEPS = {
     **{name: MEMBERS for name in ("ensemble/test_score_4", "ensemble/test_score_2")},
     **{f"test/{name}": ONCE for name in ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")},
     **{f"test/single_{name}": ONCE for name in ("score_4", "score_2")},
+    **{f"leak/{name}": ONCE for name in ("patients", "recordings", "duplicates")},
 }
 
 
@@ -59,6 +60,9 @@ def test_metrics_are_the_folders(trained: Path) -> None:
             assert stored[f"ensemble/test_{name}"][m] == scores["ensemble"][m - 1]["test"][name]
     for name in ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"):
         assert stored[f"test/{name}"][0] == scores["ensemble"][-1]["test"][name]
+    leaks = json.loads((trained / "scores.json").read_text())["leaks"]
+    for name in ("patients", "recordings", "duplicates"):
+        assert stored[f"leak/{name}"][0] == leaks[name]
     best = max(scores["members"], key=lambda member: member["val"]["score_4"])
     assert stored["test/single_score_4"][0] == best["test"]["score_4"]
     assert stored["test/single_score_2"][0] == best["test"]["score_2"]
