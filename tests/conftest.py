@@ -5,13 +5,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run in a process a core, see the Makefile
 for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not what is tested
     os.environ.pop(name, None)
 
@@ -47,6 +50,18 @@ def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
         yield cfg, choices
 
 
+@contextlib.contextmanager
+def unpainted() -> Iterator[None]:
+    """Inside, figures are made but not painted, which takes half of a small run's time."""
+
+    def save(figure: Figure, file: BinaryIO, **_: object) -> None:
+        file.write(b"a picture")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them: 4000 writes that a test need not repeat."""
@@ -57,9 +72,12 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_in(empty_mlflow: Path) -> Callable[..., Path]:
-    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder."""
+    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder.
 
-    def train(folder: Path, *overrides: str) -> Path:
+    Its figures are unpainted unless `painted`.
+    """
+
+    def train(folder: Path, *overrides: str, painted: bool = False) -> Path:
         from lungsound.run import run
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +85,8 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
             shutil.copy(empty_mlflow, folder / "mlflow.db")
         # MLflow keeps what it opened under an address: a relative one would lead every test to the first one's file.
         tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-        with contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
+        figures = contextlib.nullcontext() if painted else unpainted()
+        with figures, contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
             return run(cfg, choices).resolve()
 
     return train
@@ -76,7 +95,7 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small finished run, for tests that only read: its folder, below `outputs`, beside `store` and `mlflow.db`."""
-    return train_in(tmp_path_factory.mktemp("trained"))
+    return train_in(tmp_path_factory.mktemp("trained"), painted=True)
 
 
 @pytest.fixture

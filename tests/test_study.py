@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs
+from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
 from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
@@ -69,7 +69,8 @@ def sweep(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def run_sweep(*words: str) -> Path:
         monkeypatch.setattr(sys, "argv", ["sweep.py"])
         small = ("experiment=tiny", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
-        study([*small, *words], module.job)
+        with unpainted():
+            study([*small, *words], module.job)
         return tmp_path
 
     return run_sweep
