@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
 SMALL = (
     "data.demo_patients=8",
-    "data.demo_cycles=96",
+    "data.demo_cycles=60",
     "segment=2x2s",
     "model.width=0.0625",
     "annealing.cycles=2",
