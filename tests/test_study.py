@@ -244,7 +244,7 @@ def test_the_plan_says_what_is_shared(
     assert not epochs
 
 
-# What must make another training path, and what must not (DESIGN.md, section 5).
+# What must make another training path, and what must not.
 OTHER_PATH = (
     *("seed=1", "split.seed=1", "padding=zero", "segment=3s", "features.n_mels=48", "features.roll=false"),
     *("augment=none", "augment.redraw=epoch", "model.l2=0", "model.table1=outputs", "loss=cross_entropy"),
