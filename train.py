@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from lungsound.config import refuse_numbers, with_environment  # which registers the schema, too
+from lungsound.config import launched, refuse_numbers, with_environment  # which registers the schema, too
 from lungsound.errors import told
 
 
@@ -22,4 +22,4 @@ def main(cfg: DictConfig) -> None:
 if __name__ == "__main__":
     told(refuse_numbers)(sys.argv[1:])
     sys.argv[1:] = with_environment(sys.argv[1:])
-    main()
+    told(launched)(main)

@@ -1,12 +1,19 @@
 """The typed schema of the configuration, and what is done to a command line. Light: no torch, no Lightning."""
 
 import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.errors import ConfigError
 
@@ -146,6 +153,42 @@ def refuse_numbers(arguments: list[str]) -> None:
                 f"{argument}: expected the name of an option of {group}, but got a number. "
                 "Names carry their unit, as in segment=9s; --help lists them"
             )
+
+
+@contextmanager
+def hydra_errors(words: Sequence[str]) -> Iterator[None]:
+    """What Hydra says of a command line, as a ConfigError that names its words."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+        lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+        told = " ".join(line for line in lines if line and not line.startswith("See "))
+        raise ConfigError(
+            f"expected key=value words that Hydra can read, but got {' '.join(words)}: {told}. --help lists the groups"
+        ) from error
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """The words of a command line as Hydra reads them. Raises ConfigError for one that it cannot read."""
+    with hydra_errors(words):
+        overrides = []
+        for word in words:
+            try:
+                overrides += OverridesParser.create().parse_overrides([word])
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+                raise ConfigError(f"{word[:60]}: expected key=value that Hydra can read, but got: {error}") from error
+        return overrides
+
+
+def launched(command: Callable[[], None]) -> None:
+    """Run Hydra's command; a command line that it cannot read ends in one of our errors, as everything does."""
+    words = sys.argv[1:]
+    if not any(word.startswith("-") for word in words):  # flags are argparse's
+        parsed(words)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's way to let an error through
+    with hydra_errors(words):
+        command()
 
 
 def with_environment(arguments: list[str]) -> list[str]:

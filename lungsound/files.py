@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lungsound.errors import DamagedFileError
+from lungsound.errors import DamagedFileError, LungsoundError
 
 SEAL = b"lungsound sha256 "
 
@@ -59,6 +59,23 @@ def is_whole(path: Path, sealed: bool = False) -> bool:
     except (FileNotFoundError, DamagedFileError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Inside, only what the file at `path` holds is read: whatever goes wrong is its fault, and names it.
+
+    A right checksum says that the file is as it was written, not that we wrote it. Raises DamagedFileError.
+    """
+    try:
+        yield
+    except LungsoundError:
+        raise
+    except Exception as error:
+        said = str(error).partition("\n")[0][:200]
+        raise DamagedFileError(
+            f"{path} is not as this version writes it ({type(error).__name__}: {said}). Delete it to make it again."
+        ) from error
 
 
 def checksum_path(path: Path) -> Path:

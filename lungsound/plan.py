@@ -1,20 +1,21 @@
 """What a sweep will do, before it does it: its jobs, checked; which share a trajectory; what is there already."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from omegaconf import open_dict
 
 import lungsound
 from lungsound.build import Outline, build_database, build_network, outline
 from lungsound.checks import checked
-from lungsound.config import Config
+from lungsound.config import Config, hydra_errors, parsed
 from lungsound.cost import epoch_seconds, expected_items
 from lungsound.data.database import Database
 from lungsound.describe import run_name
@@ -23,6 +24,7 @@ from lungsound.evaluation.folder import RunFolder
 from lungsound.signal.copies import plan_copies
 
 CONF = Path(lungsound.__file__).parents[1] / "conf"
+MOST_JOBS = 10_000
 SNAPSHOTS_A_PERIOD = 3  # best by the score, which is mostly also the best by accuracy; by the loss; the last
 
 
@@ -68,31 +70,46 @@ def plan_jobs(words: Sequence[str]) -> list[Job]:
 
     Raises ConfigError with all jobs that cannot be run, each with what is wrong, before any of them begins.
     """
+    databases: dict[str, Database] = {}  # each is opened once, however many jobs are on it
+    planned = []
+    for composed_job in composed_jobs(words):
+        settings = composed_job.settings
+        place = repr((settings.data, settings.features.sample_rate, settings.store_dir))
+        if place not in databases:
+            databases[place] = build_database(settings)
+        planned.append(Job(*composed_job, outline(settings, databases[place])))
+    return planned
+
+
+class ComposedJob(NamedTuple):
+    """A job before its data are looked at."""
+
+    values: dict[str, str | int | float]
+    shared: tuple[str, ...]
+    settings: Config
+    choices: dict[str, str]
+
+
+def composed_jobs(words: Sequence[str]) -> list[ComposedJob]:
+    """The jobs of a command line, each checked. Raises ConfigError with all that cannot be run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         lines = job_lines(words)
         swept = [key for key in _keys(lines) if len({dict(line).get(key) for line in lines}) > 1]
+        shared = tuple(sorted(f"{key}={value}" for key, value in lines[0] if key not in swept))
         jobs, wrong = [], []
         for line in lines:
             values = {key: value for key, value in line if key in swept}
             try:
-                settings, choices = _composed([f"{key}={value}" for key, value in line])
-                jobs.append((values, settings, choices))
-            except (LungsoundError, HydraException) as error:
+                settings, choices = composed([f"{key}={value}" for key, value in line])
+                numbers = {key: _number(value) for key, value in values.items()}
+                jobs.append(ComposedJob(numbers, shared, settings, choices))
+            except LungsoundError as error:
                 told = " ".join(f"{key}={value}" for key, value in values.items()) or " ".join(words)
                 first, *more = (line.strip(" -") for line in str(error).splitlines())
-                wrong.append(f"  - {told}: {'; '.join(more) if isinstance(error, ConfigError) else first}")
+                wrong.append(f"  - {told}: {'; '.join(more) or first}")
     if wrong:
         raise ConfigError("\n".join([f"{len(wrong)} of {len(lines)} jobs cannot be run; none was begun:", *wrong]))
-    shared = tuple(sorted(f"{key}={value}" for key, value in lines[0] if key not in swept))
-    databases: dict[str, Database] = {}  # each is opened once, however many jobs are on it
-    planned = []
-    for values, settings, choices in jobs:
-        place = repr((settings.data, settings.features.sample_rate, settings.store_dir))
-        if place not in databases:
-            databases[place] = build_database(settings)
-        known = outline(settings, databases[place])
-        planned.append(Job({key: _number(value) for key, value in values.items()}, shared, settings, choices, known))
-    return planned
+    return jobs
 
 
 def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -100,23 +117,23 @@ def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
 
     Raises ConfigError where Hydra cannot read the words.
     """
-    try:
-        return _job_lines(words)
-    except HydraException as error:
-        told = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))
-        raise ConfigError(
-            f"expected key=value words that Hydra can read, but got {' '.join(words)}: {told}. --help lists the groups"
-        ) from error
-
-
-def _job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
-    parser = OverridesParser.create()
-    fixed = [word for word, parsed in zip(words, parser.parse_overrides(list(words)), strict=True)
-             if not parsed.is_sweep_override()]  # fmt: skip
-    params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params or {}
-    lines = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *words])
-    (jobs,) = BasicSweeper.split_arguments(lines, None)
+    with hydra_errors(words):
+        fixed = [word for word, read in zip(words, parsed(words), strict=True) if not read.is_sweep_override()]
+        params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params or {}
+        lines = parsed([*(f"{key}={value}" for key, value in params.items()), *words])
+        number = math.prod(_values(line) for line in lines)
+        if number > MOST_JOBS:
+            raise ConfigError(f"{' '.join(words)}: expected at most {MOST_JOBS} jobs, but these words make {number}")
+        (jobs,) = BasicSweeper.split_arguments(lines, None)
     return [[(word.partition("=")[0], word.partition("=")[2]) for word in job] for job in jobs]
+
+
+def _values(line: Override) -> int:
+    """How many values a word stands for."""
+    value = line.value()
+    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
+        return max(0, math.ceil((value.stop - value.start) / value.step)) if value.step else 0
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def plan_text(jobs: Sequence[Job]) -> str:
@@ -161,13 +178,15 @@ def training_items(job: Job) -> int:
     return int(segments[copies["row"]].sum()) * settings.segment.chunks
 
 
-def _composed(words: list[str]) -> tuple[Config, dict[str, str]]:
-    """The settings and choices of one job, as Hydra will make them."""
-    cfg = compose("config", overrides=words, return_hydra_config=True)
-    choices = dict(cfg.hydra.runtime.choices)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return checked(cfg), choices
+def composed(words: list[str]) -> tuple[Config, dict[str, str]]:
+    """The settings and choices of one job, as Hydra will make them. Raises ConfigError where it cannot."""
+    parsed(words)
+    with hydra_errors(words):
+        cfg = compose("config", overrides=words, return_hydra_config=True)
+        choices = dict(cfg.hydra.runtime.choices)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return checked(cfg), choices
 
 
 def _keys(lines: list[list[tuple[str, str]]]) -> list[str]:

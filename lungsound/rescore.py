@@ -1,12 +1,15 @@
 """A finished run's members on another database, or on one part of one: the same scores, the same leak report."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from lungsound.build import Parts, build_datamodule, build_module, class_column, class_numbers
+from lungsound.checks import checked
 from lungsound.config import Config
 from lungsound.data.database import Database, open_database
 from lungsound.data.labels import labels_of
@@ -14,7 +17,7 @@ from lungsound.data.leaks import leak_report
 from lungsound.errors import ConfigError, DataError
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import SPRSOUND_COLUMNS
-from lungsound.files import read_file
+from lungsound.files import understood
 from lungsound.run import kept_epochs, predictions, scores_text, write_scores
 from lungsound.training.annealing import Annealing
 from lungsound.training.trajectory import Trajectory
@@ -39,11 +42,11 @@ def rescore(run: Path, name: str, root: Path, part: str | None, store_dir: Path 
     cycles = cycles.assign(set="test", target=class_numbers(cycles, classes))
     parts = _parts(settings, trained, database, cycles)
     print(*parts.notes, sep="\n", flush=True)
-    table = predictions(settings, parts, kept_epochs(parts, trained), ("test",))
+    table = predictions(settings, parts, kept_epochs(parts.annealing, trained), ("test",))
     scored = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     scored.write_predictions(_with_validation(table, trained.read_predictions()))
     write_scores(parts, scored)
-    print(scores_text(scored.read_json("scores.json")), f"predictions: {scored.path}", sep="\n")
+    print(scores_text(scored), f"predictions: {scored.path}", sep="\n")
     return scored.path
 
 
@@ -51,18 +54,27 @@ def stored_settings(run: RunFolder, store_dir: Path | None) -> Config:
     """The configuration a finished run was made with. Raises ConfigError where there is none."""
     if not run.trained:
         raise ConfigError(f"{run.path}: expected the folder of a finished run, below outputs, but it is not one")
-    stored = OmegaConf.create(read_file(run.path / "config.yaml").decode())
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), stored))
-    assert isinstance(settings, Config)
-    settings.store_dir = str(store_dir or settings.store_dir)
-    return settings
+    path = run.path / "config.yaml"
+    text = run.read_text(path.name)
+    with understood(path):
+        # Nothing that is written with a run needs these; a stranger's could read this machine's environment, or grow.
+        if "${" in text or any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
+            raise ValueError("expected values, but got an interpolation, an alias or a tag")
+        cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(yaml.safe_load(text)))
+        assert isinstance(cfg, DictConfig)
+        cfg.store_dir = str(store_dir or cfg.store_dir)
+        if cfg.trainer.accelerator == "gpu":  # where it was trained
+            cfg.trainer.accelerator = "auto"
+    try:
+        return checked(cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _parts(settings: Config, run: RunFolder, database: Database, cycles: pd.DataFrame) -> Parts:
     annealing = Annealing(**vars(settings.annealing))
-    key = run.read_json("facts.json")["trajectory"]
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    for epoch in (annealing.kept_epoch(run.read_history(), period) for period in range(1, annealing.periods + 1)):
+    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / run.trajectory(), annealing)
+    for epoch in kept_epochs(annealing, run):
         if not trajectory.snapshot_path(epoch).exists():
             raise DataError(
                 f"{trajectory.snapshot_path(epoch)}: expected the run's member in the store, but it is not there. Name "
@@ -75,11 +87,13 @@ def _parts(settings: Config, run: RunFolder, database: Database, cycles: pd.Data
 
 def _learned(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
     """What the run was trained and chosen on; names from another database are never those of this one."""
-    split = pd.read_csv(run.path / "split.csv", dtype="str", keep_default_na=False)
-    split = split[split["set"].isin(["train", "val"])]
-    if settings.data.name != name:
-        split[["patient", "recording"]] = settings.data.name + "/" + split[["patient", "recording"]]
-    return split
+    text = run.read_text("split.csv")
+    with understood(run.path / "split.csv"):
+        split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
+        split = split[split["set"].isin(["train", "val"])]
+        if settings.data.name != name:
+            split[["patient", "recording"]] = settings.data.name + "/" + split[["patient", "recording"]]
+        return split[["patient", "recording", "content", "set"]]
 
 
 def _part(database: Database, part: str | None) -> pd.DataFrame:

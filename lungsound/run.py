@@ -26,13 +26,15 @@ from lungsound.evaluation.figures import annealing_curve, confusion_figure, memb
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
-from lungsound.evaluation.summary import summarize
-from lungsound.files import locked
+from lungsound.files import locked, understood
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import PARENT_TAG, MlflowView
+from lungsound.training.annealing import Annealing
+from lungsound.training.module import SnapshotTraining
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
+from lungsound.training.trajectory import Trajectory
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
@@ -107,7 +109,7 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
 
 def predict(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Every member's probabilities for every validation and test cycle: predictions.parquet."""
-    folder.write_predictions(predictions(settings, parts, kept_epochs(parts, folder), ("val", "test")))
+    folder.write_predictions(predictions(settings, parts, kept_epochs(parts.annealing, folder), ("val", "test")))
 
 
 def predictions(settings: Config, parts: Parts, epochs: Sequence[int], sets: Sequence[str]) -> pd.DataFrame:
@@ -115,21 +117,29 @@ def predictions(settings: Config, parts: Parts, epochs: Sequence[int], sets: Seq
     trainer = build_trainer(settings, epochs=0)
     members = []
     for epoch in epochs:
-        parts.module.load_snapshot(parts.trajectory.snapshot(epoch))
+        load_member(parts.module, parts.trajectory, epoch)
         members.append(torch.cat([set_probabilities(trainer, parts, name) for name in sets]))
     cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
     return predictions_table(cycles, members, parts.database.synthetic)
 
 
-def kept_epochs(parts: Parts, folder: RunFolder) -> list[int]:
+def load_member(module: SnapshotTraining, trajectory: Trajectory, epoch: int) -> None:
+    """Put the weights kept after `epoch` into the module. DamagedFileError where they are not this network's."""
+    snapshot = trajectory.snapshot(epoch)
+    with understood(trajectory.snapshot_path(epoch)):
+        module.load_snapshot(snapshot)
+
+
+def kept_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
     """The epoch each member comes from."""
     history = folder.read_history()
-    return [parts.annealing.kept_epoch(history, period) for period in range(1, parts.annealing.periods + 1)]
+    with understood(folder.path / "history.jsonl"):
+        return [annealing.kept_epoch(history, period) for period in range(1, annealing.periods + 1)]
 
 
 def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
     """The members' weights. Raises LungsoundError where the store does not have them any more."""
-    paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts, folder)]
+    paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts.annealing, folder)]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise LungsoundError(
@@ -154,7 +164,9 @@ def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
     summary, biocas = results["scores"], results["biocas"]
     history = pd.DataFrame(folder.read_history())
     title, period_epochs = heading(parts), parts.annealing.period_epochs
-    folder.write_figure("annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts, folder)))
+    folder.write_figure(
+        "annealing", annealing_curve(history, period_epochs, title, kept_epochs(parts.annealing, folder))
+    )
     folder.write_figure("members", members_curve(summary, title))
     folder.write_figure("examples", examples(settings, parts, title))
     for name, confusion in summary["confusion"].items():
@@ -170,7 +182,7 @@ def report(settings: Config, parts: Parts, folder: RunFolder) -> None:
 def write_scores(known: Outline, folder: RunFolder) -> None:
     """scores.json: every score that follows from the stored predictions, what leaks, and what a user should know."""
     table = folder.read_predictions()
-    summary, biocas = summarize(table), biocas_rows(table)
+    summary, biocas = folder.summary(), biocas_rows(table)
     what = {"data": heading(known), "label_order": summary["labels"], "leak": known.leak, "leaks": known.leaks}
     folder.write_json("scores.json", {**what, "notes": list(known.notes), "scores": summary, "biocas": biocas})
 
@@ -203,17 +215,19 @@ def examples(settings: Config, parts: Parts, title: str) -> Any:
 
 def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """What a person reads when it is over; the last line is the run's folder."""
-    print(scores_text(folder.read_json("scores.json")))
+    print(scores_text(folder))
     print(f"figures: {folder.path / 'figures'}")
     uri = settings.tracking.uri
     print("MLflow:  mlflow ui" + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
     print(f"run: {folder.path}")
 
 
-def scores_text(results: dict[str, Any]) -> str:
+def scores_text(folder: RunFolder) -> str:
     """What scores.json holds, for the console."""
-    parts = [scores_table(results["scores"], results["data"], results["leak"])]
-    return "\n".join([*parts, *([biocas_table(results["biocas"]), LEGEND] if results["biocas"] else [])])
+    results = folder.read_json("scores.json")
+    with understood(folder.path / "scores.json"):
+        parts = [scores_table(results["scores"], results["data"], results["leak"])]
+        return "\n".join([*parts, *([biocas_table(results["biocas"]), LEGEND] if results["biocas"] else [])])
 
 
 def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:

@@ -51,8 +51,7 @@ def trajectories(store_dir: Path) -> list[Path]:
 def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
     for path in sorted(output_dir.glob("*/facts.json")):
-        facts = RunFolder(path.parent).read_json("facts.json")
-        users.setdefault(facts["trajectory"], []).append(path.parent.name)
+        users.setdefault(RunFolder(path.parent).trajectory(), []).append(path.parent.name)
     return users
 
 

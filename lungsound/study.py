@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, told
-from lungsound.evaluation.study_report import STUDY_FILE, write_report
+from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
 from lungsound.files import is_whole, key_of, read_file, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
 from lungsound.run import run
@@ -83,7 +83,7 @@ def run_job(cfg: DictConfig) -> None:
     """One job of a study, as Hydra launches it. A failure is kept for the study's end, and the other jobs go on."""
     hydra = HydraConfig.get()
     # A launcher's processes may have other defaults: another number of threads would be another trajectory.
-    known = json.loads(read_file(Path(cfg.tracking.study) / STUDY_FILE))
+    known = read_study(Path(cfg.tracking.study))
     torch.set_num_threads(known["threads"])
     try:
         made = run(cfg, dict(hydra.runtime.choices))
@@ -122,7 +122,7 @@ def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str)
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path = folder / STUDY_FILE
     now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
-    earlier = json.loads(read_file(path))["jobs"] if is_whole(path) else {}
+    earlier = read_study(folder)["jobs"] if is_whole(path) else {}
     earlier = {name: values for name, values in earlier.items() if values not in now}
     study = {
         "words": list(words),

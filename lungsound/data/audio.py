@@ -6,6 +6,7 @@ are walked here first, what the header promises is compared with what the file h
 
 import io
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from lungsound.errors import DataError
 
 FLAC = b"fLaC"
+LOWEST_HZ, HIGHEST_HZ = 1000, 1_000_000
+BLOCK = 2**18  # samples of each channel
+OPEN_LENGTH = 2**63 - 1  # libsndfile's word for a length that the header does not give
 # Written by programs that stream to a pipe and cannot go back to fill in the size.
 UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 # Chunk names that may follow an odd chunk whose writer forgot the padding byte.
@@ -44,13 +48,15 @@ def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             promised, rate_hz = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (MemoryError, ValueError) as error:  # soundfile makes room for what the header promises
-        raise ValueError("its header leaves the length open, or gives a wrong one: encode the file again") from error
+            # In blocks: soundfile makes room for what it is asked for, and a header promises anything.
+            samples = np.concatenate([np.zeros((0, file.channels), np.float32), *_blocks(file)])
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
+    if promised == OPEN_LENGTH:
+        raise ValueError("its header leaves the length open: encode the file again")
     if len(samples) != promised or not promised:
         raise ValueError(f"truncated: its header promises {promised} samples of audio, {len(samples)} are there")
+    _check_rate(rate_hz)
     mono, note = _mixed_down(samples)
     return mono, rate_hz, note
 
@@ -73,6 +79,17 @@ def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
         )
     mono, note = _mixed_down(samples)
     return mono, rate_hz, "; ".join([*notes, note] if note else notes)
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block
+
+
+def _check_rate(rate_hz: int) -> None:
+    """A rate of a few Hz would make gigabytes of a small file."""
+    if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+        raise ValueError(f"damaged header: expected a rate from {LOWEST_HZ} to {HIGHEST_HZ} Hz, but got {rate_hz}")
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -102,8 +119,9 @@ def _checked(content: bytes) -> tuple[bytes, list[str]]:
     if b"data" not in chunks:
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     _, channels, rate_hz = struct.unpack_from("<HHI", content, chunks[b"fmt "][0])
-    if not channels or not rate_hz:
-        raise ValueError(f"damaged header: {channels} channels at {rate_hz} Hz")
+    if not channels:
+        raise ValueError("damaged header: expected a channel, but got 0")
+    _check_rate(rate_hz)
     start, promised = chunks[b"data"]
     there = len(content) - start
     notes = []

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lungsound.files import read_file
 SETS = ("train", "val", "test")
 TEST_SHARE, VAL_SHARE = 0.2, 0.2
 BOTH_TASKS = tuple(dict.fromkeys(LABELS + TWO_CLASS_LABELS))
+CYCLE = re.compile(r"\d{1,18}", re.ASCII)
 ALL_CLASSES = (*BOTH_TASKS, *SPRSOUND_LABELS)
 
 
@@ -49,7 +51,7 @@ def read_split(path: Path, cycles: pd.DataFrame) -> tuple[pd.Series, tuple[str, 
     for line, values in _read_rows(path):
         where = f"{path.name}, line {line}:"
         recording, cycle, set_name = values
-        row = known.get((recording, int(cycle))) if cycle.isascii() and cycle.isdigit() else None
+        row = known.get((recording, int(cycle))) if CYCLE.fullmatch(cycle) else None
         if row is None:
             problems.append(f"{where} the database has no cycle {cycle!r} of recording {recording!r}")
         elif row in found:

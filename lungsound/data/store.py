@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from rich.progress import track
 from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import DamagedFileError, DataError
-from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, write_file
+from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, understood, write_file
 
 LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
@@ -66,7 +67,7 @@ def open_store(recordings: Sequence[Recording], sample_rate: int, store_dir: Pat
     fingerprint = key_of([LAYOUT, [[recording.name, _digest(recording.audio)] for recording in recordings]])
     folder = Path(store_dir).absolute() / "waveforms" / f"{fingerprint}-{sample_rate}"
     try:
-        index = _read_index(folder) or _build_once(recordings, sample_rate, folder)
+        index = _read_index(folder, recordings) or _build_once(recordings, sample_rate, folder)
     except OSError as error:
         raise DataError(f"The waveform store {folder} cannot be used: {error.strerror} (store_dir)") from error
     return WaveformStore(folder, fingerprint, sample_rate, index)
@@ -80,10 +81,13 @@ def _digest(path: Path) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def _read_index(folder: Path) -> dict[str, StoredRecording] | None:
-    """The index of a whole store, or None where there is none or a file of it does not match its checksum."""
+def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
+    """The index of a whole store, or None where there is none, or a file of it is not as `_build` leaves it."""
     try:
-        index: dict[str, StoredRecording] = json.loads(read_file(folder / INDEX))
+        content = read_file(folder / INDEX)
+        with understood(folder / INDEX):
+            index: dict[str, StoredRecording] = json.loads(content)
+            _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size // 4)
         expected = checksum_path(folder / WAVEFORMS).read_text().partition(" ")[0]
         with (folder / WAVEFORMS).open("rb") as file:
             whole = hashlib.file_digest(file, "sha256").hexdigest() == expected
@@ -92,9 +96,33 @@ def _read_index(folder: Path) -> dict[str, StoredRecording] | None:
     return index if whole else None
 
 
+def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recording], samples: int) -> None:
+    """Raises ValueError where the index is not that of `recordings`, one after the other in a file of `samples`."""
+    kinds = {
+        "offset": int,
+        "samples": int,
+        "seconds": float,
+        "rate_hz": int,
+        "content": str,
+        "note": str,
+        "problem": str,
+    }
+    if list(index) != [recording.name for recording in recordings]:
+        raise ValueError("expected the database's recordings in their order")
+    offset = 0
+    for name, entry in index.items():
+        if {key: type(value) for key, value in entry.items()} != kinds or not 0 <= entry["seconds"] < math.inf:
+            raise ValueError(f"{name}: expected {', '.join(kinds)}")
+        if entry["offset"] != offset or entry["samples"] < 0:
+            raise ValueError(f"{name}: expected its samples from {offset} on")
+        offset += entry["samples"]
+    if offset != samples:
+        raise ValueError(f"expected {offset} samples, but got {samples}")
+
+
 def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
     with locked(folder.with_name(folder.name + ".lock")):
-        if index := _read_index(folder):  # another process was faster
+        if index := _read_index(folder, recordings):  # another process was faster
             return index
         building = folder.with_name(f".{folder.name}.building")
         for leftover in (building, folder):  # of a build that died, of a store found damaged

@@ -10,11 +10,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lungsound.errors import DamagedFileError, DataError
 from lungsound.evaluation.predictions import read_predictions, write_predictions
-from lungsound.files import canonical_json, is_whole, read_file, write_file
+from lungsound.evaluation.summary import summarize
+from lungsound.files import canonical_json, is_whole, read_file, understood, write_file
+from lungsound.training.annealing import records_in
 
 TRAINED = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
 REPORTED = ("scores.json", "report.md")
+KEY = re.compile("[0-9a-f]{16}")
 
 
 class RunFolder:
@@ -43,28 +47,52 @@ class RunFolder:
         write_file(self.path / name, text.encode(errors="backslashreplace"))  # file names need not be UTF-8
 
     def read_text(self, name: str) -> str:
-        return read_file(self.path / name).decode()
+        content = read_file(self.path / name)
+        with understood(self.path / name):
+            return content.decode()
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.read_text(name))
+        text = self.read_text(name)
+        with understood(self.path / name):
+            return json.loads(text)
+
+    def trajectory(self) -> str:
+        """The key of the trajectory its members come from. Raises DamagedFileError for what cannot be one."""
+        path = self.path / "facts.json"
+        known = self.read_json(path.name)
+        key = known.get("trajectory") if isinstance(known, dict) else None
+        if not isinstance(key, str) or not KEY.fullmatch(key):  # it becomes a part of a path
+            raise DamagedFileError(f"{path}: expected a trajectory's key, 16 hex digits, but got {str(key)[:60]!r}")
+        return key
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Every metric with its epoch, one line an epoch."""
         self.write_text("history.jsonl", "".join(canonical_json(line).decode() + "\n" for line in history))
 
     def read_history(self) -> list[dict[str, Any]]:
-        if not is_whole(self.path / "history.jsonl"):
+        path = self.path / "history.jsonl"
+        if not is_whole(path):
             return []
-        return [json.loads(line) for line in self.read_text("history.jsonl").splitlines()]
+        content = read_file(path)
+        with understood(path):
+            return records_in(content)
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         write_predictions(table, self.path / "predictions.parquet")
 
     def read_predictions(self) -> pd.DataFrame:
         return read_predictions(self.path / "predictions.parquet")
+
+    def summary(self) -> dict[str, Any]:
+        """Every score that follows from the predictions. Raises DataError where they do not fit together."""
+        table = self.read_predictions()
+        try:
+            return summarize(table)
+        except DataError as error:
+            raise DataError(f"{self.path / 'predictions.parquet'}: {error}") from error
 
     def write_figure(self, name: str, figure: Figure) -> None:
         buffer = io.BytesIO()

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from torch import Tensor
 
-from lungsound.data.labels import SPRSOUND_LABELS, TWO_CLASS_LABELS, labels_of
-from lungsound.files import read_file, write_file
+from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS, labels_of
+from lungsound.files import read_file, understood, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
 SPRSOUND_COLUMNS = ["part", "event_type"]  # where the database has them
+WHOLE_NUMBERS = ["cycle", "member"]
 
 
 def predictions_table(cycles: pd.DataFrame, members: Sequence[Tensor], synthetic: bool) -> pd.DataFrame:
@@ -43,4 +46,36 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(read_file(path)))
+    """The table. Raises DamagedFileError for a file that `write_predictions` did not write, whatever its checksum says.
+
+    Arrow reads the columns we know, and what pandas or another program keeps beside them stays unread.
+    """
+    content = read_file(path)
+    with understood(path), pq.ParquetFile(pa.BufferReader(content)) as file:
+        columns = _known_columns(file.schema_arrow)
+        if file.metadata.num_rows > len(content):  # of a few bytes that repeat themselves
+            raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
+        table = file.read(columns=columns)
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a value is missing")
+        return table.replace_schema_metadata(None).to_pandas()
+
+
+def _known_columns(schema: pa.Schema) -> list[str]:
+    """Those of ours that are there. Raises ValueError where one is missing, there twice, or of another type."""
+    tasks = [[f"p_{label}" for label in labels] for labels in (SPRSOUND_LABELS, LABELS, TWO_CLASS_LABELS)]
+    probabilities = next((names for names in tasks if set(names) <= set(schema.names)), tasks[1])
+    columns = [*CYCLE_COLUMNS, *(name for name in SPRSOUND_COLUMNS if name in schema.names), "member", *probabilities]
+    for name in columns:
+        if schema.names.count(name) != 1:
+            raise ValueError(f"expected one column {name}, but got {schema.names.count(name)}")
+        kind = schema.field(name).type
+        if name in WHOLE_NUMBERS:
+            fits = pa.types.is_integer(kind)
+        elif name in probabilities or name.endswith("_seconds"):
+            fits = pa.types.is_floating(kind)
+        else:
+            fits = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not fits:
+            raise ValueError(f"the column {name} holds {kind}")
+    return columns

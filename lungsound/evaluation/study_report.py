@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from lungsound.errors import LungsoundError
 from lungsound.evaluation import study_figures, study_tables
 from lungsound.evaluation.folder import RunFolder
-from lungsound.evaluation.summary import summarize
-from lungsound.files import checksum_path, read_file, write_file
+from lungsound.files import checksum_path, read_file, understood, write_file
 
 STUDY_FILE = "study.json"
+LEAKS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_PROTOCOL = "random"
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}  # facts of a run on what the paper has
 PAPER_IS_WHOLE = (
@@ -29,18 +29,7 @@ def write_report(folder: Path) -> str:
     Runs of different protocols never share a table or a figure: with more than one, each name ends with its protocol.
     Raises LungsoundError where `folder` is no study or none of its runs is finished.
     """
-    if not (folder / STUDY_FILE).exists():
-        raise LungsoundError(f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none")
-    study = json.loads(read_file(folder / STUDY_FILE))
-    outputs = folder.resolve().parents[1]  # wherever the command is typed, and where the outputs were moved to
-    folders = {name: RunFolder(outputs / Path(name).name) for name in study["jobs"]}
-    finished = {name: run for name, run in folders.items() if run.finished}
-    missing = [f"missing: {words(values)}" for name, values in study["jobs"].items() if name not in finished]
-    if not finished:
-        raise LungsoundError(f"{folder}: none of the study's {len(study['jobs'])} runs is finished")
-    runs = pd.DataFrame([{**study["jobs"][name], **result(run)} for name, run in finished.items()])
-    histories = {words(study["jobs"][name]): pd.DataFrame(run.read_history()) for name, run in finished.items()}
-    keys = [key for key in sorted(study["swept"]) if key != "split"]  # a protocol each
+    runs, histories, keys, missing = study_runs(folder)
     files: dict[str, bytes] = {}
     first = []
     for protocol, group in runs.groupby("protocol", sort=False):
@@ -53,6 +42,40 @@ def write_report(folder: Path) -> str:
     pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in files if name.endswith(".png"))
     replace_files(folder, {**files, "report.md": "\n\n".join([*texts, pictures, ""]).encode()})
     return "\n".join(first)
+
+
+def study_runs(folder: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], list[str], list[str]]:
+    """The finished runs, a row each, and their histories; the swept keys; a line for each run that is missing."""
+    study = read_study(folder)
+    outputs = folder.resolve().parents[1]  # wherever the command is typed, and where the outputs were moved to
+    folders = {name: RunFolder(outputs / Path(name).name) for name in study["jobs"]}
+    finished = {name: run for name, run in folders.items() if run.finished}
+    missing = [f"missing: {words(values)}" for name, values in study["jobs"].items() if name not in finished]
+    if not finished:
+        raise LungsoundError(f"{folder}: none of the study's {len(study['jobs'])} runs is finished")
+    runs = pd.DataFrame([{**study["jobs"][name], **result(run)} for name, run in finished.items()])
+    histories = {words(study["jobs"][name]): pd.DataFrame(run.read_history()) for name, run in finished.items()}
+    keys = [key for key in sorted(study["swept"]) if key != "split"]  # a protocol each
+    return runs, histories, keys, missing
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the file is not ours."""
+    path = folder / STUDY_FILE
+    if not path.exists():
+        raise LungsoundError(f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none")
+    content = read_file(path)
+    with understood(path):
+        study: dict[str, Any] = json.loads(content)
+        swept, jobs = study["swept"], study["jobs"]
+        if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
+            raise ValueError("swept: expected keys")
+        for name, values in jobs.items():
+            if sorted(values) != sorted(swept) or not all(
+                isinstance(value, str | int | float) for value in values.values()
+            ):
+                raise ValueError(f"{name[:60]}: expected a value of each swept key")
+    return study
 
 
 def protocol_files(
@@ -120,21 +143,25 @@ def words(values: Mapping[str, Any]) -> str:
 
 def result(run: RunFolder) -> dict[str, Any]:
     """What the tables need of one run: test scores of the ensemble and the single member, counts, parameters."""
-    summary, facts = summarize(run.read_predictions()), run.read_json("facts.json")
-    scores = run.read_json("scores.json")
-    split = pd.read_csv(io.StringIO(run.read_text("split.csv")))["set"].value_counts()
+    summary = run.summary()
+    facts, scores, split = run.read_json("facts.json"), run.read_json("scores.json"), run.read_text("split.csv")
+    with understood(run.path):
+        return _result(summary, facts, scores, pd.read_csv(io.StringIO(split))["set"].value_counts())
+
+
+def _result(summary: Any, facts: Any, scores: Any, split: pd.Series) -> dict[str, Any]:
     single = {f"single_{name}": value for name, value in summary["single"]["test"].items() if name.startswith("score")}
     return {
         **{name: value for name, value in summary["ensemble"][-1]["test"].items() if name != "accuracy"},
         **single,
         "members": len(summary["members"]),
-        "parameters": facts["model.parameters"],
-        "protocol": facts["split"],
-        "database": facts["data"],
+        "parameters": int(facts["model.parameters"]),
+        "protocol": str(facts["split"]),
+        "database": str(facts["data"]),
         "paper_data": not facts["synthetic"] and all(facts[name] == value for name, value in PAPER_DATA.items()),
-        "heading": scores["data"],
-        "leak": scores["leak"],
-        "leaks": scores.get("leaks"),  # runs of an earlier version have none
+        "heading": str(scores["data"]),
+        "leak": str(scores["leak"]),
+        "leaks": scores.get("leaks") and {name: int(scores["leaks"][name]) for name in LEAKS},  # earlier runs: none
         **{f"{name}_cycles": int(split[name]) for name in ("train", "val", "test")},
     }
 

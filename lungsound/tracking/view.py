@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.biocas import FIGURES
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import locked
+from lungsound.files import locked, understood
 from lungsound.scoring.scores import SCORES
 
 PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
@@ -117,11 +117,14 @@ class MlflowView:
         if self.status == "FINISHED" and not weights:
             return
         self.send_facts(finished=True)
+        results = self.folder.read_json("scores.json")
+        with understood(self.folder.path / "scores.json"):
+            scores = score_metrics(results)
         with told(
             self.uri, f"the results are complete in {self.folder.path}, and the same command sends what is missing"
         ):
             self._send_history()
-            self._send(score_metrics(self.folder.read_json("scores.json")))
+            self._send(scores)
             self.client.log_artifacts(self.run_id, str(self.folder.path))
             for path in weights:
                 self.client.log_artifact(self.run_id, str(path), "snapshots")

@@ -1,5 +1,6 @@
 """The cyclic cosine schedule (Eq. 1) and what follows from it: periods, their epochs, their best epochs."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,17 @@ MONITORS = {
     "accuracy": (("val/accuracy",), 1.0),
     "loss": (("val/loss",), -1.0),
 }
+
+
+def records_in(history: bytes) -> list[dict[str, Any]]:
+    """A history's lines, one an epoch from 1. Raises ValueError for one that is not an epoch's numbers."""
+    records = [json.loads(line) for line in history.splitlines()]
+    for epoch, record in enumerate(records, start=1):
+        if not isinstance(record, dict) or record.get("epoch") != epoch or not isinstance(record.get("period"), int):
+            raise ValueError(f"line {epoch}: expected the numbers of epoch {epoch}")
+        for value in record.values():
+            float(value)
+    return records
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,9 @@ class SnapshotTraining(pl.LightningModule):
         }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
+        """Raises ValueError for a snapshot of other classes, and what torch raises for one of another network."""
+        if snapshot["label_order"] != (ours := list(labels_of(self.network.classes))):
+            raise ValueError(f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}")
         self.network.load_state_dict(snapshot["network"])
         self.features.load_state_dict(snapshot["features"])
 

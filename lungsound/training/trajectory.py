@@ -1,7 +1,6 @@
 """The stored training path: per epoch what was logged, per period its snapshots, and the point to go on from."""
 
 import io
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from lungsound.errors import DamagedFileError
-from lungsound.files import canonical_json, is_whole, locked, read_file, write_file
-from lungsound.training.annealing import MONITORS, Annealing
+from lungsound.files import canonical_json, is_whole, locked, read_file, understood, write_file
+from lungsound.training.annealing import MONITORS, Annealing, records_in
 
 Record = dict[str, Any]
 
@@ -46,8 +45,9 @@ class Trajectory:
     def history(self, epochs: int) -> list[Record]:
         """What was logged in the first `epochs` epochs."""
         path = self.folder / "history.jsonl"
-        lines = read_file(path, sealed=True).splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines[:epochs]]
+        content = read_file(path, sealed=True) if path.exists() else b""
+        with understood(path):
+            return records_in(content)[:epochs]
 
     def snapshot(self, epoch: int) -> dict[str, Any]:
         """The weights kept after `epoch`."""
@@ -114,7 +114,9 @@ def save_tensors(content: Any, path: Path) -> None:
 
 def load_tensors(path: Path) -> Any:
     """Plain containers of tensors, on the CPU; nothing in the file can run code."""
-    return torch.load(io.BytesIO(read_file(path, sealed=True)), map_location="cpu", weights_only=True)
+    content = read_file(path, sealed=True)
+    with understood(path):
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 class SealedCheckpoints(CheckpointIO):

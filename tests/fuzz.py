@@ -1,0 +1,156 @@
+"""Bad input, generated from a seed: python tests/fuzz.py --inputs N [--seed S] [--only NUMBER].
+
+Every input must end in success or in one of our errors that names the file or key; within SECONDS, and with no more
+than MEBIBYTES above the start. What fails is printed with its number, and kept in a folder.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import io
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from fuzz_data import DATA, Try
+from fuzz_stored import Stored
+
+from lungsound.errors import LungsoundError
+
+SECONDS, MEBIBYTES = 5, 256
+Kind = Callable[[Random, Path, Path], Try]
+
+
+class TooSlow(BaseException):
+    """Not an Exception: no reader may take it for one of its own."""
+
+
+class Fuzzer:
+    """Makes input number n of a seed, feeds it, and says what is wrong with what came of it."""
+
+    def __init__(self, run: Path, seed: int, folder: Path) -> None:
+        kinds: dict[Kind, int] = {**DATA, **Stored(run).kinds}
+        self.kinds, self.weights = list(kinds), list(kinds.values())
+        self.seed, self.folder = seed, folder
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.seconds: Counter[str] = Counter()
+        self.start = memory("VmRSS")
+
+    def failure(self, number: int) -> str:
+        """Feed one input: "" where all is well. Its files stay in `place(number)` where it is not."""
+        rng = Random(f"{self.seed}/{number}")
+        (kind,) = rng.choices(self.kinds, self.weights)
+        place = self.place(number)
+        place.mkdir(parents=True)
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            tried = kind(rng, place, self.folder / "store")
+            reset_peak()
+            outcome, wrong = feed(tried)
+        above = memory("VmHWM") - self.start
+        if above > MEBIBYTES * 1024:
+            wrong += f"\n{above // 1024} MiB above the start"
+        self.outcomes[kind.__name__, outcome] += 1
+        self.seconds[kind.__name__] += time.perf_counter() - start
+        if wrong:
+            return f"input {number} of seed {self.seed}, {kind.__name__}: {wrong}"
+        shutil.rmtree(place)
+        return ""
+
+    def place(self, number: int) -> Path:
+        return self.folder / f"{self.seed}-{number}"
+
+
+def feed(tried: Try) -> tuple[str, str]:
+    """What came of an input, and what is wrong with it."""
+    try:
+        with at_most(SECONDS):
+            tried.run()
+    except LungsoundError as error:
+        message = str(error)
+        named = any(name in message for name in tried.names)
+        return type(error).__name__, "" if named else f"its message names none of {tried.names}: {message[:2000]}"
+    except TooSlow:
+        return "too slow", f"more than {SECONDS} s\n{traceback.format_exc()}"
+    except Exception as error:
+        return type(error).__name__, f"not one of our errors\n{traceback.format_exc()}"
+    return "success", ""
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def memory(field: str) -> int:
+    """KiB of this process: VmRSS, now; VmHWM, the most since `reset_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="one input again")
+    parser.add_argument("--run", type=Path, help="a small finished run, with its store two folders above it")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    fuzzer = Fuzzer(options.run or small_run(folder / "trained"), options.seed, folder)
+    numbers = range(options.inputs) if options.only is None else [options.only]
+    for number in (0, 1, 2) if options.only is None else ():  # imports and caches are no input's doing
+        fuzzer.failure(number), shutil.rmtree(fuzzer.place(number), ignore_errors=True)
+    start, failed = time.perf_counter(), 0
+    for number in numbers:
+        faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # a hang in C, which no signal ends
+        (folder / "current").write_text(f"{number}\n")  # for a crash that leaves no word
+        if told := fuzzer.failure(number):
+            failed += 1
+            print(told, f"kept in {fuzzer.place(number)}", sep="\n", flush=True)
+    faulthandler.cancel_dump_traceback_later()
+    for (kind, outcome), count in sorted(fuzzer.outcomes.items()):
+        print(f"{kind:16} {outcome:20} {count:6}  {fuzzer.seconds[kind]:.1f} s")
+    seconds = time.perf_counter() - start
+    print(f"{len(numbers)} inputs of seed {options.seed} in {seconds:.0f} s, failed: {failed}")
+    if not failed:
+        shutil.rmtree(folder)
+    sys.exit(bool(failed))
+
+
+def small_run(folder: Path) -> Path:
+    """A run of the demo, as the tests have it."""
+    from conftest import SMALL, configured
+
+    from lungsound.run import run
+
+    folder.mkdir()
+    with contextlib.chdir(folder), configured(*SMALL, f"tracking.uri=sqlite:///{folder}/mlflow.db") as (cfg, choices):
+        return run(cfg, choices).resolve()
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

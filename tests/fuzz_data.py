@@ -1,0 +1,231 @@
+"""What the fuzzer feeds: databases, split files, archives and command lines."""
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import soundfile
+from fuzz_bytes import NUMBERS, TEXTS, encoded, mutated, odd_json, odd_lines
+from hydra import initialize_config_dir
+
+from lungsound.config import refuse_numbers, with_environment
+from lungsound.data.check import check
+from lungsound.data.database import open_database
+from lungsound.data.get import get
+from lungsound.data.labels import SPRSOUND_TYPES
+from lungsound.data.protocols import OFFICIAL_FILE, official_icbhi
+from lungsound.data.splits import check_classes, read_split
+from lungsound.plan import CONF, composed, composed_jobs
+from lungsound.progressions import study_words
+
+RATE_HZ = 4000
+FORMATS = (("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("WAV", "DOUBLE"),
+           ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"))  # fmt: skip
+STEMS = ("101_1b1_Al_sc_Meditron", "102_1b1_Tc_mc_AKGC417L", "103_2b2_Pr_mc_LittC2SE")
+NAMES = ("40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740")
+ANNOTATION = "0.036\t0.579\t0\t0\n0.579\t1.2\t1\t0\n1.2\t1.9\t0\t1\n"
+DEMOGRAPHICS = "101 3 F NA 19 99\n102 0.75 F NA 9.8 73\n103 70 M 33 NA NA\n"
+DIAGNOSES = "101,URTI\n102,Healthy\n103,Asthma\n"
+OFFICIAL = "".join(f"{stem}\t{where}\n" for stem, where in zip(STEMS, ("train", "test", "train"), strict=True))
+LINES = ("annealing.cycles=2,3,...,6", "segment=9s", "segment=3s,4s,...,9s", "padding=sample,zero", "seed=3", "split=random",
+         "split=patient split.fold=0", "split.seed=0,1,...,9", "model.width=0.25", "augment=light", "loss.gamma=0.5",
+         "annealing.max_lr=1e-3,2e-3,...,5e-3", "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class",
+         "augment.stretch_rate=[0.8,1.2]", "experiment=paper", "data=icbhi data.root=x", "split=file split.file=s.csv",
+         "annealing.total_epochs=40", "trainer.batch_size=16", "hydra/launcher=basic", "+x=1", "~loss", "redo=true",
+         "features.sample_rate=8000", "seed=range(1,5)", "segment=glob(*)", "seed=choice(1,2)", "annealing=constant",
+         "output_dir='a b'", "features={n_mels:40}", "data.demo_cycles=40")  # fmt: skip
+WORDS = ("...", ",", "=", "==", "[", "]", "{", "}", "(", ")", "'", '"', "\\", "${", "}", "${seed}", "${oc.env:NOPE}", "???", "null",
+         "@", "~", "+", "++", ":", "*", "range(0,1000000000)", "interval(1,2)", "shuffle(1)", "sort(3,2)", "int(x)", "9s")  # fmt: skip
+
+
+class Try(NamedTuple):
+    """What is done with an input, and the words of which an error's message must have one."""
+
+    run: Callable[[], Any]
+    names: tuple[str, ...]
+
+
+@cache
+def audio(kind: str, subtype: str) -> bytes:
+    """Two seconds of noise as a file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ), RATE_HZ, subtype, format=kind)
+    return buffer.getvalue()
+
+
+def icbhi(folder: Path) -> Path:
+    """A valid database of three recordings."""
+    for stem in STEMS:
+        (folder / f"{stem}.wav").write_bytes(audio("WAV", "PCM_16"))
+        (folder / f"{stem}.txt").write_text(ANNOTATION)
+    return folder
+
+
+def opened(rng: Random, name: str, root: Path, store: Path) -> Callable[[], Any]:
+    """One of the ways in which a user has a database read."""
+    skip = rng.random() < 0.5
+    if rng.random() < 0.3:
+        return lambda: check(name, root)
+    return lambda: open_database(name, root, RATE_HZ, store, skip)
+
+
+def annotations(rng: Random, folder: Path, store: Path) -> Try:
+    content = ANNOTATION.encode()
+    if rng.random() < 0.6:
+        content = encoded(rng, odd_lines(rng, ANNOTATION, "\t"))
+    if rng.random() < 0.6:
+        content = mutated(rng, content, DEMOGRAPHICS.encode())
+    (icbhi(folder) / f"{STEMS[1]}.txt").write_bytes(content)
+    return Try(opened(rng, "icbhi", folder, store), (STEMS[1],))
+
+
+def file_names(rng: Random, folder: Path, store: Path) -> Try:
+    """Names as bytes: they need not be UTF-8."""
+    icbhi(folder)
+    for suffix in rng.sample((".txt", ".wav", ".TXT", ".flac", ""), rng.randint(1, 3)):
+        name = mutated(rng, (STEMS[1] + suffix).encode(), rng.choice(TEXTS).encode(errors="replace"))
+        name = name.replace(b"/", b"_").replace(b"\0", b"_")[: rng.choice((100, 255))] or b"_"
+        if name not in (b".", b".."):
+            Path(bytes(folder).decode() + "/" + name.decode(errors="surrogateescape")).write_bytes(ANNOTATION.encode())
+    return Try(opened(rng, rng.choice(("icbhi", "sprsound")), folder, store), (str(folder), "_"))
+
+
+def side_files(rng: Random, folder: Path, store: Path) -> Try:
+    icbhi(folder)
+    for name, text, separator in (("demographic_info.txt", DEMOGRAPHICS, " "), ("patient_diagnosis.csv", DIAGNOSES, ","),
+                                  (OFFICIAL_FILE, OFFICIAL, "\t")):  # fmt: skip
+        content = encoded(rng, odd_lines(rng, text, separator))
+        (folder / name).write_bytes(mutated(rng, content) if rng.random() < 0.5 else content)
+
+    def run() -> None:
+        database = open_database("icbhi", folder, RATE_HZ, store, False)
+        official_icbhi(database.cycles, folder / OFFICIAL_FILE, 0, rng.random() < 0.5)
+
+    return Try(run, (OFFICIAL_FILE, "validation"))
+
+
+def recordings(rng: Random, folder: Path, store: Path) -> Try:
+    kind, subtype = rng.choice(FORMATS)
+    content = audio(kind, subtype)
+    if rng.random() < 0.3:  # a header that promises anything
+        head = struct.pack("<HHIIHH", rng.choice((1, 1, 2, 3, 6, 7, 17, 49, 85, 65534)), rng.choice((0, 1, 2, 65535)),
+                           rng.choice((0, 1, 8000, 2**31, 2**32 - 1)), 8000, rng.choice((0, 1, 2, 65535)),
+                           rng.choice((0, 4, 8, 16, 24, 32, 64, 65535)))  # fmt: skip
+        sizes = [rng.choice((0, 16, 4000, 2**31, 2**32 - 2, 2**32 - 1)) for _ in range(2)]
+        data = content[44:4044]
+        content = b"RIFF" + struct.pack("<I", sizes[0]) + b"WAVEfmt " + struct.pack("<I", 16) + head
+        content += b"data" + struct.pack("<I", rng.choice((sizes[1], len(data)))) + data
+    if rng.random() < 0.8:
+        content = mutated(rng, content, audio(*rng.choice(FORMATS)))
+    if kind == "FLAC":
+        root = sprsound(folder, NAMES[:1], ".flac")
+        (root / "train_wav" / f"{NAMES[0]}.flac").write_bytes(content)
+        return Try(opened(rng, "sprsound", root, store), (NAMES[0],))
+    (icbhi(folder) / f"{STEMS[1]}.wav").write_bytes(content)
+    return Try(opened(rng, "icbhi", folder, store), (STEMS[1],))
+
+
+def event_list() -> dict[str, Any]:
+    kinds = list(SPRSOUND_TYPES)
+    events = [{"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kinds[place]} for place in range(4)]
+    return {"record_annotation": "CAS", "event_annotation": events}
+
+
+def sprsound(folder: Path, names: tuple[str, ...] = NAMES, suffix: str = ".wav") -> Path:
+    """A valid training part."""
+    for place in ("train_wav", "train_json"):
+        (folder / place).mkdir()
+    for name in names:
+        (folder / "train_wav" / f"{name}{suffix}").write_bytes(audio(suffix[1:].upper(), "PCM_16"))
+        (folder / "train_json" / f"{name}.json").write_bytes(odd_json(Random(), event_list(), changes=0))
+    return folder
+
+
+def events(rng: Random, folder: Path, store: Path) -> Try:
+    content = odd_json(rng, event_list())
+    if rng.random() < 0.4:
+        content = mutated(rng, content)
+    (sprsound(folder) / "train_json" / f"{NAMES[1]}.json").write_bytes(content)
+    return Try(opened(rng, "sprsound", folder, store), (NAMES[1],))
+
+
+def split_files(rng: Random, folder: Path, store: Path) -> Try:
+    rows = [(stem, line, "normal", where) for stem in STEMS for line, where in enumerate(("train", "val", "test"))]
+    cycles = pd.DataFrame(rows, columns=["recording", "cycle", "label", "set"])
+    text = cycles.drop(columns="label").to_csv(index=False)
+    content = encoded(rng, odd_lines(rng, text, ","))
+    if rng.random() < 0.5:
+        content = mutated(rng, content)
+    path = folder / "my.csv"
+    path.write_bytes(content)
+    if rng.random() < 0.1:  # a checksum that was left behind
+        (folder / "my.csv.sha256").write_bytes(rng.randbytes(20))
+
+    def run() -> None:
+        sets, _ = read_split(path, cycles)
+        check_classes(cycles, sets)
+
+    return Try(run, ("my.csv", "split.file"))
+
+
+def archives(rng: Random, folder: Path, store: Path) -> Try:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        for stem in STEMS[:2]:
+            name = f"ICBHI/{stem}" if rng.random() < 0.8 else rng.choice(("../", "/", "C:\\", "a/../../")) + stem
+            archive.writestr(f"{name}.wav", audio("WAV", "PCM_U8"))
+            archive.writestr(f"{name}.txt", ANNOTATION)
+    content = buffer.getvalue()
+    path = folder / "my.zip"
+    path.write_bytes(mutated(rng, content) if rng.random() < 0.9 else content)
+    return Try(lambda: get("icbhi", folder / "to", str(path)), ("my.zip",))
+
+
+def line(rng: Random) -> list[str]:
+    """A command line: mostly valid words, some of them mutated."""
+    words = " ".join(rng.sample(LINES, rng.randint(1, 4))).split(" ")
+    for _ in range(rng.randint(0, 3)):
+        place = rng.randrange(len(words))
+        word = words[place]
+        key, equals, value = word.partition("=")
+        odd = rng.choice(NUMBERS + TEXTS + WORDS).replace("\0", "")  # no argument of a process holds one
+        words[place] = rng.choice((
+            key + equals + odd, key + odd + equals + value, word + odd, f"{key}={value},{odd}", f"{key}={odd},{value}",
+            key + equals + value[: rng.randint(0, len(value))], word.replace(".", odd, 1), key[:-1] + equals + value,
+            mutated(rng, word.encode()).replace(b"\0", b"").decode(errors="surrogateescape"),
+        ))  # fmt: skip
+    return words
+
+
+def train_lines(rng: Random, folder: Path, store: Path) -> Try:
+    words = line(rng)
+
+    def run() -> None:
+        refuse_numbers(words)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed(with_environment(words))
+
+    return Try(run, shown(words))
+
+
+def sweep_lines(rng: Random, folder: Path, store: Path) -> Try:
+    words = line(rng)
+    return Try(lambda: composed_jobs(study_words(words)), shown(words))
+
+
+def shown(words: list[str]) -> tuple[str, ...]:
+    """What names a word in a message: its key, or the word itself."""
+    return tuple(part for word in words for part in (word.partition("=")[0].strip("+~ ") or word, word) if part)
+
+
+DATA = {
+    annotations: 4, file_names: 3, side_files: 2, recordings: 6, events: 5, split_files: 4, archives: 2,
+    train_lines: 2, sweep_lines: 2,
+}  # fmt: skip
