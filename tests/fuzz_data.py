@@ -199,7 +199,7 @@ def line(rng: Random) -> list[str]:
         words[place] = rng.choice((
             key + equals + odd, key + odd + equals + value, word + odd, f"{key}={value},{odd}", f"{key}={odd},{value}",
             key + equals + value[: rng.randint(0, len(value))], word.replace(".", odd, 1), key[:-1] + equals + value,
-            mutated(rng, word.encode()).replace(b"\0", b"").decode(errors="surrogateescape"),
+            mutated(rng, word.encode(errors="replace")).replace(b"\0", b"").decode(errors="surrogateescape"),
         ))  # fmt: skip
     return words
 

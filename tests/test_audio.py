@@ -116,7 +116,10 @@ WHOLE = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO))
         (WHOLE[:-1], "truncated: its header promises 1600 bytes of audio, 1599 are there"),
         (WHOLE[:844], "truncated: its header promises 1600 bytes of audio, 800 are there"),
         (riff(chunk(b"fmt ", FORMAT), chunk(b"data", b"x")), "not one whole sample"),
-        (riff(chunk(b"fmt ", FORMAT[:4] + bytes(4) + FORMAT[8:]), chunk(b"data", AUDIO)), "1 channels at 0 Hz"),
+        (
+            riff(chunk(b"fmt ", FORMAT[:4] + bytes(4) + FORMAT[8:]), chunk(b"data", AUDIO)),
+            "a rate from 1000 to 1000000 Hz, but got 0",
+        ),
         (riff(chunk(b"fmt ", b"\x55\x01" + FORMAT[2:]), chunk(b"data", AUDIO)), "cannot be decoded"),
         (with_nan([0.0, 0.5, float("nan"), float("nan")]), "2 of 4 samples are NaN or infinite, the first is sample 2"),
         (with_nan([0.0, float("-inf")]), "1 of 2 samples are NaN or infinite, the first is sample 1"),

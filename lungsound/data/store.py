@@ -87,7 +87,7 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
         content = read_file(folder / INDEX)
         with understood(folder / INDEX):
             index: dict[str, StoredRecording] = json.loads(content)
-            _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size // 4)
+            _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size)
         expected = checksum_path(folder / WAVEFORMS).read_text().partition(" ")[0]
         with (folder / WAVEFORMS).open("rb") as file:
             whole = hashlib.file_digest(file, "sha256").hexdigest() == expected
@@ -96,8 +96,8 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
     return index if whole else None
 
 
-def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recording], samples: int) -> None:
-    """Raises ValueError where the index is not that of `recordings`, one after the other in a file of `samples`."""
+def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int) -> None:
+    """Raises ValueError where it is not that of `recordings`, one after the other in a file of `size` bytes."""
     kinds = {
         "offset": int,
         "samples": int,
@@ -116,8 +116,8 @@ def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recordi
         if entry["offset"] != offset or entry["samples"] < 0:
             raise ValueError(f"{name}: expected its samples from {offset} on")
         offset += entry["samples"]
-    if offset != samples:
-        raise ValueError(f"expected {offset} samples, but got {samples}")
+    if 4 * offset != size:
+        raise ValueError(f"expected {4 * offset} bytes of samples, but got {size}")
 
 
 def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
