@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from lungsound.config import launched, refuse_numbers, with_environment  # which registers the schema, too
+from lungsound.config import train_words  # which registers the schema, too
 from lungsound.errors import told
 
 
@@ -20,6 +20,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    told(refuse_numbers)(sys.argv[1:])
-    sys.argv[1:] = with_environment(sys.argv[1:])
-    told(launched)(main)
+    sys.argv[1:] = told(train_words)(sys.argv[1:])
+    main()

@@ -3,6 +3,7 @@
 import math
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.config import Config
 from lungsound.errors import ConfigError
@@ -24,39 +25,43 @@ CHOICES = {
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
 }
-# key: (lowest, highest) value, both allowed; None: no bound.
+# key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use: what lies beyond them,
+# a zero too many or a stranger's file, would fill the memory before anything could be said.
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**32 - 1),
     "split.seed": (0, 2**32 - 1),
-    "split.folds": (2, None),
+    "split.folds": (2, 10_000),
     "split.fold": (0, None),
     "data.demo_seed": (0, 2**32 - 1),
     "data.demo_patients": (1, 699),
-    "data.demo_cycles": (1, None),
-    "segment.chunks": (1, None),
-    "features.sample_rate": (1, None),
-    "features.n_fft": (2, None),
-    "features.hop": (1, None),
-    "features.n_mels": (1, None),
+    "data.demo_cycles": (1, 1_000_000),
+    "segment.chunks": (1, 10_000),
+    "features.sample_rate": (1, 1_000_000),
+    "features.n_fft": (2, 2**16),
+    "features.hop": (1, 2**16),
+    "features.n_mels": (1, 2**12),
     "features.f_min": (0, None),
-    "annealing.cycles": (1, None),
-    "annealing.epochs_per_cycle": (1, None),
-    "annealing.total_epochs": (1, None),
+    "annealing.cycles": (1, 10_000),
+    "annealing.epochs_per_cycle": (1, 1_000_000),
+    "annealing.total_epochs": (1, 1_000_000),
     "model.l2": (0, None),
     "model.bn_momentum": (0, 1),
     "loss.gamma": (0, None),
-    "trainer.batch_size": (2, None),
-    "trainer.num_workers": (0, None),
+    "trainer.batch_size": (2, 2**16),
+    "trainer.num_workers": (0, 1000),
 }
-ABOVE_ZERO = (
-    "segment.seconds",
-    "features.f_max",
-    "features.floor",
-    "annealing.max_lr",
-    "model.width",
-    "model.bn_eps",
-    "model.adam_eps",
-)
+# As above, but 0 is not allowed.
+ABOVE_ZERO: dict[str, float | None] = {
+    "segment.seconds": 3600,
+    "features.f_max": None,
+    "features.floor": None,
+    "annealing.max_lr": None,
+    "model.width": 8,
+    "model.bn_eps": None,
+    "model.adam_eps": None,
+}
+MOST_COPIES = 1000  # of a cycle
+LIMITS = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
 
 def checked(cfg: DictConfig) -> Config:
@@ -64,15 +69,19 @@ def checked(cfg: DictConfig) -> Config:
 
     Raises ConfigError that lists everything wrong, each with its key, what was expected and what came.
     """
-    value = {
-        key: OmegaConf.select(cfg, key, throw_on_missing=True) for key in (*CHOICES, *RANGES, *ABOVE_ZERO, "data.root")
-    }
+    try:
+        settings = OmegaConf.to_object(cfg)
+        value = {key: OmegaConf.select(cfg, key) for key in (*CHOICES, *RANGES, *ABOVE_ZERO)}
+    except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
+        raise ConfigError(f"The configuration cannot be run: {error}") from error
     wrong = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
              for key, known in CHOICES.items() if value[key] not in known]  # fmt: skip
-    wrong += [f"{key}: expected {_range_words(low, high)}, but got {value[key]!r}"
+    wrong += [f"{key}: expected {_range_words(value[key], low, high)}, but got {value[key]!r}"
               for key, (low, high) in RANGES.items() if not _within(value[key], low, high)]  # fmt: skip
     wrong += [f"{key}: expected a number above 0, but got {value[key]!r}"
               for key in ABOVE_ZERO if not 0 < value[key] < math.inf]  # fmt: skip
+    wrong += [f"{key}: expected at most {high}, but got {value[key]!r}"
+              for key, high in ABOVE_ZERO.items() if high is not None and high < value[key] < math.inf]  # fmt: skip
     if not wrong:  # the cross checks take it that each value alone is right
         wrong = [
             message
@@ -81,7 +90,6 @@ def checked(cfg: DictConfig) -> Config:
         ]
     if wrong:
         raise ConfigError("\n".join(["The configuration cannot be run:", *(f"  - {line}" for line in wrong)]))
-    settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Config)
     return settings
 
@@ -149,14 +157,18 @@ def _check_budget(cfg: DictConfig) -> list[str]:
 
 def _check_augment(cfg: DictConfig) -> list[str]:
     wrong = []
-    for key in ("stretch_rate", "vtlp_alpha", "vtlp_f_hi"):
+    for key, (low, high) in LIMITS.items():
         limits = list(cfg.augment[key])
         if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
             wrong.append(f"augment.{key}: expected two rising numbers above 0, but got {limits}")
+        elif limits[0] < low or limits[1] > high:
+            wrong.append(f"augment.{key}: expected numbers from {low} to {high}, but got {limits}")
     copies = dict(cfg.augment.vtlp_copies)
-    if set(copies) != {"normal", "crackle", "wheeze", "both"} or min(copies.values()) < 0:
+    counted = set(copies) == {"normal", "crackle", "wheeze", "both"}
+    if not counted or not 0 <= min(copies.values()) <= max(copies.values()) <= MOST_COPIES:
         wrong.append(
-            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0, but got {copies}"
+            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0 to {MOST_COPIES}, "
+            f"but got {copies}"
         )
     if not wrong and max(copies.values()) and cfg.augment.vtlp_f_hi[1] >= cfg.features.sample_rate / 2:
         wrong.append(
@@ -215,5 +227,7 @@ def _within(value: float | None, low: float | None, high: float | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _range_words(low: float | None, high: float | None) -> str:
-    return f"at least {low}" if high is None else f"a value from {low} to {high}"
+def _range_words(value: float, low: float | None, high: float | None) -> str:
+    if not math.isfinite(value):
+        return "a number"
+    return f"at least {low}" if low is not None and value < low else f"at most {high}"

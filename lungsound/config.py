@@ -1,21 +1,23 @@
 """The typed schema of the configuration, and what is done to a command line. Light: no torch, no Lightning."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
 @dataclass
@@ -148,11 +150,41 @@ def refuse_numbers(arguments: list[str]) -> None:
     for argument in arguments:
         group, _, options = argument.partition("=")
         numbers = [option for option in options.split(",") if option.replace(".", "").isdigit()]
-        if numbers and (Path(__file__).parents[1] / "conf" / group).is_dir():
+        if numbers and group in groups():
             raise ConfigError(
                 f"{argument}: expected the name of an option of {group}, but got a number. "
                 "Names carry their unit, as in segment=9s; --help lists them"
             )
+
+
+def train_words(arguments: list[str]) -> list[str]:
+    """A training's command line as Hydra can read it. Raises ConfigError where it cannot be one."""
+    refuse_numbers(arguments)
+    words = with_environment(arguments)
+    if not any(word.startswith("-") for word in words):  # flags are Hydra's own
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed_config(words)  # Hydra does it again; but what it cannot read would end in its own words
+    return words
+
+
+def composed_config(words: Sequence[str]) -> DictConfig:
+    """The configuration that Hydra makes of the words, its own part included. Raises ConfigError where it cannot."""
+    parsed(words)
+    with hydra_errors(words):
+        return compose("config", overrides=list(words), return_hydra_config=True)
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """The words as Hydra reads them. Raises ConfigError where it cannot."""
+    overrides = []
+    for word in words:
+        with hydra_errors([word]):
+            overrides += OverridesParser.create().parse_overrides([word])
+        group, value = overrides[-1].key_or_group, overrides[-1].value()
+        for option in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if group in groups() and isinstance(option, int | float | dict):
+                raise ConfigError(f"{word[:200]}: expected the name of an option of {group}, but got {option!r}")
+    return overrides
 
 
 @contextmanager
@@ -160,7 +192,8 @@ def hydra_errors(words: Sequence[str]) -> Iterator[None]:
     """What Hydra says of a command line, as a ConfigError that names its words."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    # The last three: an option longer than a file's name, a number of thousands of digits, brackets as deep.
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
         lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
         told = " ".join(line for line in lines if line and not line.startswith("See "))
@@ -169,26 +202,9 @@ def hydra_errors(words: Sequence[str]) -> Iterator[None]:
         ) from error
 
 
-def parsed(words: Sequence[str]) -> list[Override]:
-    """The words of a command line as Hydra reads them. Raises ConfigError for one that it cannot read."""
-    with hydra_errors(words):
-        overrides = []
-        for word in words:
-            try:
-                overrides += OverridesParser.create().parse_overrides([word])
-            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
-                raise ConfigError(f"{word[:60]}: expected key=value that Hydra can read, but got: {error}") from error
-        return overrides
-
-
-def launched(command: Callable[[], None]) -> None:
-    """Run Hydra's command; a command line that it cannot read ends in one of our errors, as everything does."""
-    words = sys.argv[1:]
-    if not any(word.startswith("-") for word in words):  # flags are argparse's
-        parsed(words)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's way to let an error through
-    with hydra_errors(words):
-        command()
+def groups() -> set[str]:
+    """The groups of options, as folders."""
+    return {path.name for path in CONF.iterdir() if path.is_dir()}
 
 
 def with_environment(arguments: list[str]) -> list[str]:

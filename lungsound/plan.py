@@ -7,15 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from omegaconf import open_dict
 
-import lungsound
 from lungsound.build import Outline, build_database, build_network, outline
 from lungsound.checks import checked
-from lungsound.config import Config, hydra_errors, parsed
+from lungsound.config import CONF, Config, composed_config, hydra_errors, parsed
 from lungsound.cost import epoch_seconds, expected_items
 from lungsound.data.database import Database
 from lungsound.describe import run_name
@@ -23,7 +22,6 @@ from lungsound.errors import ConfigError, LungsoundError
 from lungsound.evaluation.folder import RunFolder
 from lungsound.signal.copies import plan_copies
 
-CONF = Path(lungsound.__file__).parents[1] / "conf"
 MOST_JOBS = 10_000
 SNAPSHOTS_A_PERIOD = 3  # best by the score, which is mostly also the best by accuracy; by the loss; the last
 
@@ -117,13 +115,13 @@ def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
 
     Raises ConfigError where Hydra cannot read the words.
     """
+    fixed = [word for word, read in zip(words, parsed(words), strict=True) if not read.is_sweep_override()]
+    params = composed_config(fixed).hydra.sweeper.params or {}
+    lines = parsed([*(f"{key}={value}" for key, value in params.items()), *words])
+    number = math.prod(_values(line) for line in lines)
+    if number > MOST_JOBS:
+        raise ConfigError(f"{' '.join(words)}: expected at most {MOST_JOBS} jobs, but these words make {number}")
     with hydra_errors(words):
-        fixed = [word for word, read in zip(words, parsed(words), strict=True) if not read.is_sweep_override()]
-        params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params or {}
-        lines = parsed([*(f"{key}={value}" for key, value in params.items()), *words])
-        number = math.prod(_values(line) for line in lines)
-        if number > MOST_JOBS:
-            raise ConfigError(f"{' '.join(words)}: expected at most {MOST_JOBS} jobs, but these words make {number}")
         (jobs,) = BasicSweeper.split_arguments(lines, None)
     return [[(word.partition("=")[0], word.partition("=")[2]) for word in job] for job in jobs]
 
@@ -180,13 +178,11 @@ def training_items(job: Job) -> int:
 
 def composed(words: list[str]) -> tuple[Config, dict[str, str]]:
     """The settings and choices of one job, as Hydra will make them. Raises ConfigError where it cannot."""
-    parsed(words)
-    with hydra_errors(words):
-        cfg = compose("config", overrides=words, return_hydra_config=True)
-        choices = dict(cfg.hydra.runtime.choices)
-        with open_dict(cfg):
-            del cfg["hydra"]
-        return checked(cfg), choices
+    cfg = composed_config(words)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return checked(cfg), choices
 
 
 def _keys(lines: list[list[tuple[str, str]]]) -> list[str]:

@@ -65,10 +65,10 @@ def stored_settings(run: RunFolder, store_dir: Path | None) -> Config:
         cfg.store_dir = str(store_dir or cfg.store_dir)
         if cfg.trainer.accelerator == "gpu":  # where it was trained
             cfg.trainer.accelerator = "auto"
-    try:
-        return checked(cfg)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        try:
+            return checked(cfg)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 def _parts(settings: Config, run: RunFolder, database: Database, cycles: pd.DataFrame) -> Parts:

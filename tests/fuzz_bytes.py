@@ -6,13 +6,19 @@ import re
 from random import Random
 from typing import Any
 
-NUMBERS = ("0", "-1", "1e999", "-1e308", "1e-320", "nan", "NaN", "inf", "-Infinity", "9" * 400, "9" * 5000, "0x10",
-           "1_0", "١٢", "2147483648", "18446744073709551616", "0.1.2", "+", "1e", "00", "4294967295")  # fmt: skip
-TEXTS = ("", " ", "\t", "\0", "a" * 3000, "../../etc/passwd", "/etc/passwd", "\u202e", "💥", "\ud800", "'", '"', "\x1b[31m",
-         "${oc.env:HOME}", "!!python/object:os.system", "%s%n", "null", "true", "C:\\x", "a\nb", "\x85", "-0")  # fmt: skip
+NUMBERS = (
+    "0", "-1", "1e999", "-1e308", "1e-320", "nan", "NaN", "inf", "-Infinity", "9" * 400, "9" * 5000, "0x10", "1_0",
+    "\u0661\u0662", "2147483648", "4294967295", "18446744073709551616", "0.1.2", "+", "1e", "00",
+)  # fmt: skip
+TEXTS = (
+    "", " ", "\t", "\0", "a" * 3000, "../../etc/passwd", "/etc/passwd", "\u202e", "💥", "\ud800", "'", '"', "\x1b[31m",
+    "${oc.env:HOME}", "!!python/object:os.system", "%s%n", "null", "true", "C:\\x", "a\nb", "\x85", "-0",
+)  # fmt: skip
 # Written into JSON as they are: json.dumps would refuse or mend them.
-RAW = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 3000 + "]" * 3000, '{"a":' * 2500 + "1" + "}" * 2500, "'x'", "tru",
-       '"\\ud800"', '"\\x"', "1.", "{}{}", "//", '{"a":1,"a":2}')  # fmt: skip
+RAW = (
+    "NaN", "-Infinity", "1e999", "9" * 5000, "[" * 3000 + "]" * 3000, '{"a":' * 2500 + "1" + "}" * 2500, "'x'", "tru",
+    '"\\ud800"', '"\\x"', "1.", "{}{}", "//", '{"a":1,"a":2}',
+)  # fmt: skip
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0")
 
@@ -132,8 +138,9 @@ def _odd_place(rng: Random, value: Any) -> Any:
 def odd_value(rng: Random, value: Any) -> Any:
     """Something in the place of a value, mostly close to it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
-        return rng.choice((-value, value + 1, value * 1e9, str(value), -1, 0, 2**31, 2**63, 10**400, 1e308, math.pi))
+        sized = (2**31, 2**63, 10**400, 1e308, math.pi, -1, 0)
+        return rng.choice((-value, value + 1, value * 10**9, repr(value)[:40], *sized))
     if isinstance(value, str) and rng.random() < 0.4:
         return rng.choice((value * 2, value[:-1], value.upper(), value + "\0", [value], value.swapcase()))
-    return rng.choice((None, True, False, [], {}, [[]], {"": None}, *map(str, NUMBERS), *TEXTS,
-                       *(f"@{number}@" for number in range(len(RAW))) , -1, 0.5, 10**30, [value], {"a": value}))  # fmt: skip
+    plain = (None, True, False, [], {}, [[]], {"": None}, -1, 0.5, 10**30, [value], {"a": value})
+    return rng.choice((*plain, *NUMBERS, *TEXTS, *(f"@{number}@" for number in range(len(RAW)))))

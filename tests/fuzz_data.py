@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -15,34 +16,44 @@ import soundfile
 from fuzz_bytes import NUMBERS, TEXTS, encoded, mutated, odd_json, odd_lines
 from hydra import initialize_config_dir
 
-from lungsound.config import refuse_numbers, with_environment
+from lungsound import plan
+from lungsound.config import CONF, Config, train_words
 from lungsound.data.check import check
 from lungsound.data.database import open_database
 from lungsound.data.get import get
 from lungsound.data.labels import SPRSOUND_TYPES
 from lungsound.data.protocols import OFFICIAL_FILE, official_icbhi
 from lungsound.data.splits import check_classes, read_split
-from lungsound.plan import CONF, composed, composed_jobs
 from lungsound.progressions import study_words
 
+plan.MOST_JOBS = 5  # each takes a tenth of a second
 RATE_HZ = 4000
-FORMATS = (("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("WAV", "DOUBLE"),
-           ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"))  # fmt: skip
+FORMATS = (
+    ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("WAV", "DOUBLE"),
+    ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"),
+)  # fmt: skip
 STEMS = ("101_1b1_Al_sc_Meditron", "102_1b1_Tc_mc_AKGC417L", "103_2b2_Pr_mc_LittC2SE")
 NAMES = ("40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740")
 ANNOTATION = "0.036\t0.579\t0\t0\n0.579\t1.2\t1\t0\n1.2\t1.9\t0\t1\n"
 DEMOGRAPHICS = "101 3 F NA 19 99\n102 0.75 F NA 9.8 73\n103 70 M 33 NA NA\n"
 DIAGNOSES = "101,URTI\n102,Healthy\n103,Asthma\n"
 OFFICIAL = "".join(f"{stem}\t{where}\n" for stem, where in zip(STEMS, ("train", "test", "train"), strict=True))
-LINES = ("annealing.cycles=2,3,...,6", "segment=9s", "segment=3s,4s,...,9s", "padding=sample,zero", "seed=3", "split=random",
-         "split=patient split.fold=0", "split.seed=0,1,...,9", "model.width=0.25", "augment=light", "loss.gamma=0.5",
-         "annealing.max_lr=1e-3,2e-3,...,5e-3", "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class",
-         "augment.stretch_rate=[0.8,1.2]", "experiment=paper", "data=icbhi data.root=x", "split=file split.file=s.csv",
-         "annealing.total_epochs=40", "trainer.batch_size=16", "hydra/launcher=basic", "+x=1", "~loss", "redo=true",
-         "features.sample_rate=8000", "seed=range(1,5)", "segment=glob(*)", "seed=choice(1,2)", "annealing=constant",
-         "output_dir='a b'", "features={n_mels:40}", "data.demo_cycles=40")  # fmt: skip
-WORDS = ("...", ",", "=", "==", "[", "]", "{", "}", "(", ")", "'", '"', "\\", "${", "}", "${seed}", "${oc.env:NOPE}", "???", "null",
-         "@", "~", "+", "++", ":", "*", "range(0,1000000000)", "interval(1,2)", "shuffle(1)", "sort(3,2)", "int(x)", "9s")  # fmt: skip
+LINES = (
+    "segment=9s", "seed=3", "split.seed=1", "model.width=0.25", "augment=light", "loss.gamma=0.5", "padding=zero",
+    "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class", "augment.stretch_rate=[0.8,1.2]",
+    "experiment=paper data=icbhi data.root=x", "split=patient split.fold=0", "annealing.total_epochs=40", "redo=true",
+    "trainer.batch_size=16", "hydra/launcher=basic", "features.sample_rate=16000", "annealing=constant",
+    "output_dir='a b'", "features={n_mels:60}", "data.demo_cycles=40", "split=file split.file=s.csv",
+)  # fmt: skip
+SWEPT = (
+    "annealing.cycles=2,3,...,5", "segment=3s,4s,...,6s", "padding=sample,zero", "split.seed=0,1,...,3",
+    "annealing.max_lr=1e-3,2e-3,...,4e-3", "seed=range(1,5)", "segment=glob(*)", "seed=choice(1,2)",
+)  # fmt: skip
+WORDS = (
+    "...", ",", "=", "==", "[", "]", "{", "}", "(", ")", "'", '"', "\\", "${", "}", "${seed}", "${oc.env:NOPE}", "???",
+    "null", "@", "~", "+", "++", ":", "*", "range(0,1000000000)", "interval(1,2)", "shuffle(1)", "sort(3,2)", "int(x)",
+    "9s", "+x=1", "~loss",
+)  # fmt: skip
 
 
 class Try(NamedTuple):
@@ -99,8 +110,8 @@ def file_names(rng: Random, folder: Path, store: Path) -> Try:
 
 def side_files(rng: Random, folder: Path, store: Path) -> Try:
     icbhi(folder)
-    for name, text, separator in (("demographic_info.txt", DEMOGRAPHICS, " "), ("patient_diagnosis.csv", DIAGNOSES, ","),
-                                  (OFFICIAL_FILE, OFFICIAL, "\t")):  # fmt: skip
+    files = (("demographic_info.txt", DEMOGRAPHICS, " "), ("patient_diagnosis.csv", DIAGNOSES, ","))
+    for name, text, separator in (*files, (OFFICIAL_FILE, OFFICIAL, "\t")):
         content = encoded(rng, odd_lines(rng, text, separator))
         (folder / name).write_bytes(mutated(rng, content) if rng.random() < 0.5 else content)
 
@@ -188,10 +199,11 @@ def archives(rng: Random, folder: Path, store: Path) -> Try:
     return Try(lambda: get("icbhi", folder / "to", str(path)), ("my.zip",))
 
 
-def line(rng: Random) -> list[str]:
-    """A command line: mostly valid words, some of them mutated."""
-    words = " ".join(rng.sample(LINES, rng.randint(1, 4))).split(" ")
-    for _ in range(rng.randint(0, 3)):
+def line(rng: Random, *swept: str) -> list[str]:
+    """A command line: valid words, mostly with some of them mutated."""
+    chosen = [*rng.sample(LINES, rng.randint(1, 3)), *swept]
+    words = [word for words in chosen for word in ([words] if "'" in words else words.split(" "))]
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
         place = rng.randrange(len(words))
         word = words[place]
         key, equals, value = word.partition("=")
@@ -208,20 +220,25 @@ def train_lines(rng: Random, folder: Path, store: Path) -> Try:
     words = line(rng)
 
     def run() -> None:
-        refuse_numbers(words)
+        accepted = train_words(words)
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed(with_environment(words))
+            plan.composed(accepted)
 
     return Try(run, shown(words))
 
 
 def sweep_lines(rng: Random, folder: Path, store: Path) -> Try:
-    words = line(rng)
-    return Try(lambda: composed_jobs(study_words(words)), shown(words))
+    words = line(rng, rng.choice(SWEPT))
+    return Try(lambda: plan.composed_jobs(study_words(words)), shown(words))
 
 
 def shown(words: list[str]) -> tuple[str, ...]:
-    """What names a word in a message: its key, or the word itself."""
+    """What names a word in a message: its key, the word itself, or a key of the group that it chooses from."""
+    keys = (f"{field.name}." for field in fields(Config))
+    return (*keys, *_own(words))
+
+
+def _own(words: list[str]) -> tuple[str, ...]:
     return tuple(part for word in words for part in (word.partition("=")[0].strip("+~ ") or word, word) if part)
 
 

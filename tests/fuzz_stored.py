@@ -1,5 +1,6 @@
-"""What the fuzzer feeds: files that a run, a study and the store leave, damaged or as a stranger could have written them."""
+"""What the fuzzer feeds: files that a run, a study and the store leave, damaged or as a stranger could write them."""
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -21,7 +23,7 @@ from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.study_report import result, study_runs
 from lungsound.files import read_file, write_file
 from lungsound.rescore import stored_settings
-from lungsound.run import load_member, scores_text
+from lungsound.run import kept_epochs, load_member, scores_text
 from lungsound.stored import list_trajectories
 from lungsound.training.annealing import Annealing
 from lungsound.training.trajectory import Trajectory, load_tensors
@@ -78,11 +80,11 @@ def odd_table(rng: Random, content: bytes) -> bytes:
         case 0:
             table = table.drop_columns(name)
         case 1:
-            values: list[Any] = [rng.choice((*NUMBERS, *TEXTS[:9]))] * rows
-            table = table.set_column(place, name, pa.array(values))
+            text = rng.choice((*NUMBERS, *TEXTS[:9]))
+            table = table.set_column(place, name, pa.array([text] * rows))
         case 2:
-            odd = rng.choice((pa.nulls(rows), pa.array([[1]] * rows), pa.array([{"a": 1}] * rows), pa.array([1e308] * rows),
-                              pa.array([-1] * rows), pa.array([b"\xff"] * rows), pa.array([True] * rows)))  # fmt: skip
+            value = rng.choice(([1], {"a": 1}, 1e308, -1, b"\xff", True, None))
+            odd = pa.array([value] * rows)
             table = table.set_column(place, name, odd)
         case 3:
             table = table.take(sorted(rng.randrange(rows) for _ in range(rng.randint(0, rows))))
@@ -98,8 +100,6 @@ def odd_table(rng: Random, content: bytes) -> bytes:
 
 def odd_tensors(rng: Random, path: Path) -> bytes:
     """A snapshot or resume point, its containers changed or its bytes."""
-    import io
-
     content = read_file(path, sealed=True)
     if rng.random() < 0.5:
         return mutated(rng, content)
@@ -138,7 +138,9 @@ class Stored:
     def __init__(self, run: Path) -> None:
         self.run = run
         (self.path,) = (path for path in (run.parents[1] / "store" / "trajectories").iterdir() if path.is_dir())
-        self.module = cache(lambda: build_module(stored_settings(RunFolder(run), None), _validation()))
+        self.module = cache(
+            lambda: build_module(stored_settings(RunFolder(run), None), pd.DataFrame({"target": [0, 1]}))
+        )
 
     def snapshot(self, rng: Random, folder: Path, store: Path) -> Try:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
@@ -177,12 +179,12 @@ class Stored:
     def run_folder(self, rng: Random, folder: Path, store: Path) -> Try:
         run = RunFolder(linked(self.run, folder / "run"))
         names = ("config.yaml", "facts.json", "scores.json", "split.csv", "history.jsonl", "predictions.parquet")
-        odd_file(rng, run.path / rng.choice(names + ("predictions.parquet", "config.yaml")))
+        odd_file(rng, run.path / rng.choice((*names, "predictions.parquet", "config.yaml")))
         uses: tuple[Callable[[], Any], ...] = (
             lambda: run.finished and result(run),
             lambda: list_trajectories(store, folder),
             lambda: scores_text(run),
-            lambda: [ANNEALING.kept_epoch(run.read_history(), period) for period in (1, 2)],
+            lambda: run.trained and kept_epochs(ANNEALING, run),
             lambda: run.trained and stored_settings(run, None),
         )
 
@@ -226,9 +228,3 @@ class Stored:
         """The kinds and their shares."""
         return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6, self.study: 2,
                 self.waveforms: 3}  # fmt: skip
-
-
-def _validation() -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({"target": [0, 1]})

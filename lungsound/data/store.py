@@ -113,7 +113,7 @@ def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recordi
     for name, entry in index.items():
         if {key: type(value) for key, value in entry.items()} != kinds or not 0 <= entry["seconds"] < math.inf:
             raise ValueError(f"{name}: expected {', '.join(kinds)}")
-        if entry["offset"] != offset or entry["samples"] < 0:
+        if entry["offset"] != offset or entry["samples"] < 0 or (entry["problem"] and entry["samples"]):
             raise ValueError(f"{name}: expected its samples from {offset} on")
         offset += entry["samples"]
     if 4 * offset != size:

@@ -22,8 +22,8 @@ def records_in(history: bytes) -> list[dict[str, Any]]:
     for epoch, record in enumerate(records, start=1):
         if not isinstance(record, dict) or record.get("epoch") != epoch or not isinstance(record.get("period"), int):
             raise ValueError(f"line {epoch}: expected the numbers of epoch {epoch}")
-        for value in record.values():
-            float(value)
+        if not all(isinstance(value, int | float) for value in record.values()):
+            raise ValueError(f"line {epoch}: expected numbers alone")
     return records
 
 
