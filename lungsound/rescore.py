@@ -58,9 +58,12 @@ def stored_settings(run: RunFolder, store_dir: Path | None) -> Config:
     text = run.read_text(path.name)
     with understood(path):
         # Nothing that is written with a run needs these; a stranger's could read this machine's environment, or grow.
-        if "${" in text or any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
-            raise ValueError("expected values, but got an interpolation, an alias or a tag")
-        cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(yaml.safe_load(text)))
+        if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
+            raise ValueError("expected plain values, but got an alias or a tag")
+        values = yaml.safe_load(text)
+        if "${" in str(values):
+            raise ValueError("expected plain values, but got an interpolation")
+        cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         assert isinstance(cfg, DictConfig)
         cfg.store_dir = str(store_dir or cfg.store_dir)
         if cfg.trainer.accelerator == "gpu":  # where it was trained

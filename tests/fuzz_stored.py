@@ -87,7 +87,8 @@ def odd_table(rng: Random, content: bytes) -> bytes:
             odd = pa.array([value] * rows)
             table = table.set_column(place, name, odd)
         case 3:
-            table = table.take(sorted(rng.randrange(rows) for _ in range(rng.randint(0, rows))))
+            chosen = sorted(rng.randrange(rows) for _ in range(rng.randint(0, rows)))
+            table = table.take(pa.array(chosen, pa.int64()))
         case 4:
             table = table.append_column(rng.choice((name, "x", "part", "event_type")), table[name])
         case _:

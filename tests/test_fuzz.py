@@ -1,0 +1,89 @@
+"""500 generated bad inputs, the same every time: make fuzz N=20000 tries more, and SEED=1 others."""
+
+import os
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from fuzz import MEBIBYTES, SECONDS, Fuzzer, TooSlow, at_most, feed
+from fuzz_data import Try
+
+from lungsound import plan
+from lungsound.errors import DataError
+
+INPUTS = 500
+
+
+@pytest.fixture
+def fuzzer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzzer:
+    monkeypatch.setattr(plan, "MOST_JOBS", 5)
+    return Fuzzer(trained, 0, tmp_path)
+
+
+def test_bad_input_ends_in_success_or_in_an_error_that_names_it(fuzzer: Fuzzer) -> None:
+    told = [failure for number in range(INPUTS) if (failure := fuzzer.failure(number))]
+    assert not told, "\n\n".join(told)
+    kinds = {kind for kind, _ in fuzzer.outcomes}
+    assert kinds == {kind.__name__ for kind in fuzzer.kinds}  # every kind had its turn, and was not all success
+    assert all(sum(fuzzer.outcomes[one] for one in fuzzer.outcomes if one[0] == kind) > 3 for kind in kinds)
+    failed = sum(count for (_, outcome), count in fuzzer.outcomes.items() if outcome != "success")
+    assert INPUTS / 4 < failed < INPUTS * 3 / 4
+
+
+def test_an_input_is_its_seeds_and_its_numbers_alone(trained: Path, tmp_path: Path) -> None:
+    """So a failure can be replayed by `--only`."""
+
+    def files(folder: Path) -> dict[str, bytes]:
+        fuzzer = Fuzzer(trained, 7, folder)
+        made = {}
+        for number in (3, 1, 2) if folder.name == "b" else (1, 2, 3):
+            place = fuzzer.place(number)
+            place.mkdir(parents=True)
+            rng = Random(f"7/{number}")
+            (kind,) = rng.choices(fuzzer.kinds, fuzzer.weights)
+            kind(rng, place, folder / "store")
+            made |= {str(path.relative_to(folder)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        return made
+
+    one = files(tmp_path / "a")
+    assert one and one == files(tmp_path / "b")
+
+
+# --- what the fuzzer would notice ---
+
+
+def outcome(run: Any) -> str:
+    return feed(Try(run, ("my.csv",)))[1]
+
+
+def test_it_notices_what_is_wrong() -> None:
+    def raises(error: Exception) -> Any:
+        def run() -> None:
+            raise error
+
+        return run
+
+    assert outcome(lambda: None) == ""
+    assert outcome(raises(DataError("my.csv, line 3: no"))) == ""
+    assert "names none of" in outcome(raises(DataError("line 3: no")))
+    assert "not one of our errors" in outcome(raises(KeyError("my.csv")))
+    assert "MemoryError" in outcome(raises(MemoryError()))
+
+
+def test_it_notices_what_takes_too_long() -> None:
+    begin = time.monotonic()
+    with pytest.raises(TooSlow), at_most(0.05):
+        while time.monotonic() - begin < SECONDS:
+            pass
+
+
+def test_it_notices_what_fills_the_memory(fuzzer: Fuzzer) -> None:
+    """Memory that is freed again counts, too."""
+
+    def greedy(rng: Random, folder: Path, store: Path) -> Try:
+        return Try(lambda: len(bytearray(os.urandom(1)) * (MEBIBYTES + 64) * 2**20), ())
+
+    fuzzer.kinds, fuzzer.weights = [greedy], [1]
+    assert "MiB above the start" in fuzzer.failure(0)
