@@ -72,10 +72,15 @@ def understood(path: Path) -> Iterator[None]:
     except LungsoundError:
         raise
     except Exception as error:
-        said = str(error).partition("\n")[0][:200]
-        raise DamagedFileError(
-            f"{path} is not as this version writes it ({type(error).__name__}: {said}). Delete it to make it again."
-        ) from error
+        raise not_ours(path, error) from error
+
+
+def not_ours(path: Path, error: Exception) -> DamagedFileError:
+    """What to say of a file whose content led to `error`."""
+    said = str(error).partition("\n")[0][:200]
+    return DamagedFileError(
+        f"{path} is not as this version writes it ({type(error).__name__}: {said}). Delete it to make it again."
+    )
 
 
 def checksum_path(path: Path) -> Path:

@@ -26,7 +26,7 @@ from lungsound.evaluation.figures import annealing_curve, confusion_figure, memb
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
-from lungsound.files import locked, understood
+from lungsound.files import locked, not_ours, understood
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import PARENT_TAG, MlflowView
 from lungsound.training.annealing import Annealing
@@ -103,8 +103,28 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
             counted, kept_up = (pl.callbacks.LambdaCallback(on_train_epoch_end=what) for what in (count, keep_up))
             callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), StopOnSignal()]
             trainer = build_trainer(settings, epochs, callbacks)
-            trainer.fit(parts.module, parts.datamodule, ckpt_path=trajectory.resume_point(done) if done else None)
+            fit(trainer, parts, done)
     keep_up()
+
+
+def fit(trainer: pl.Trainer, parts: Parts, done: int) -> None:
+    """Train on after `done` epochs. A resume point that cannot be restored, whatever its checksum says, is named."""
+    point = parts.trajectory.resume_point(done) if done else None
+    restored = False
+
+    def check(*_: Any) -> None:
+        nonlocal restored
+        if trainer.current_epoch != done:
+            raise ValueError(f"expected {done} finished epochs, but got {trainer.current_epoch}")
+        restored = True
+
+    trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_start=check))  # type: ignore[attr-defined]
+    try:
+        trainer.fit(parts.module, parts.datamodule, ckpt_path=point)
+    except Exception as error:
+        if restored or point is None or isinstance(error, LungsoundError):
+            raise
+        raise not_ours(point, error) from error
 
 
 def predict(settings: Config, parts: Parts, folder: RunFolder) -> None:

@@ -5,28 +5,28 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from fuzz_bytes import NUMBERS, TEXTS, mutated, odd_json, odd_lines, odd_value
 from fuzz_data import RATE_HZ, STEMS, Try, icbhi
 
-from lungsound.build import build_module
+from lungsound.build import build, build_trainer
 from lungsound.data.database import open_database
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.study_report import result, study_runs
 from lungsound.files import read_file, write_file
 from lungsound.rescore import stored_settings
-from lungsound.run import kept_epochs, load_member, scores_text
+from lungsound.run import fit, kept_epochs, load_member, scores_text
 from lungsound.stored import list_trajectories
 from lungsound.training.annealing import Annealing
-from lungsound.training.trajectory import Trajectory, load_tensors
+from lungsound.training.trajectory import Trajectory
 
 ANNEALING = Annealing("cosine", 2, 2, None, 1e-4, "best", "score", "last")  # conftest's SMALL
 
@@ -139,9 +139,8 @@ class Stored:
     def __init__(self, run: Path) -> None:
         self.run = run
         (self.path,) = (path for path in (run.parents[1] / "store" / "trajectories").iterdir() if path.is_dir())
-        self.module = cache(
-            lambda: build_module(stored_settings(RunFolder(run), None), pd.DataFrame({"target": [0, 1]}))
-        )
+        self.settings = stored_settings(RunFolder(run), run.parents[1] / "store")
+        self.parts = cache(lambda: build(self.settings))
 
     def snapshot(self, rng: Random, folder: Path, store: Path) -> Try:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
@@ -150,7 +149,7 @@ class Stored:
 
         def run() -> None:
             trajectory.epochs_done()
-            load_member(self.module(), trajectory, int(path.stem[-4:]))
+            load_member(self.parts().module, trajectory, int(path.stem[-4:]))
 
         return Try(run, (path.name,))
 
@@ -161,7 +160,8 @@ class Stored:
 
         def run() -> None:
             if done := trajectory.epochs_done():
-                load_tensors(trajectory.resume_point(done))
+                parts = replace(self.parts(), trajectory=trajectory)
+                fit(build_trainer(self.settings, done), parts, done)  # restored, and then there is nothing to train
 
         return Try(run, (path.name,))
 

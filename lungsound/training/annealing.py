@@ -14,6 +14,7 @@ MONITORS = {
     "accuracy": (("val/accuracy",), 1.0),
     "loss": (("val/loss",), -1.0),
 }
+HIGHEST = 1e308  # a whole number above it is no float
 
 
 def records_in(history: bytes) -> list[dict[str, Any]]:
@@ -22,8 +23,9 @@ def records_in(history: bytes) -> list[dict[str, Any]]:
     for epoch, record in enumerate(records, start=1):
         if not isinstance(record, dict) or record.get("epoch") != epoch or not isinstance(record.get("period"), int):
             raise ValueError(f"line {epoch}: expected the numbers of epoch {epoch}")
-        if not all(isinstance(value, int | float) for value in record.values()):
-            raise ValueError(f"line {epoch}: expected numbers alone")
+        for name, value in record.items():
+            if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > HIGHEST):
+                raise ValueError(f"line {epoch}: expected a number for {name}, but got {str(value)[:60]}")
     return records
 
 
