@@ -30,6 +30,7 @@ from lungsound.evaluation.summary import summarize
 from lungsound.files import locked
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import PARENT_TAG, MlflowView
+from lungsound.training.divergence import StopOnDivergence
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
@@ -99,7 +100,8 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         view.send_facts(finished=False)
         if done < epochs:
             counted, kept_up = (pl.callbacks.LambdaCallback(on_train_epoch_end=what) for what in (count, keep_up))
-            callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), StopOnSignal()]
+            guards = [StopOnDivergence(folder.path), StopOnSignal()]
+            callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), *guards]
             trainer = build_trainer(settings, epochs, callbacks)
             trainer.fit(parts.module, parts.datamodule, ckpt_path=trajectory.resume_point(done) if done else None)
     keep_up()

@@ -86,6 +86,8 @@ class MlflowView:
         except BaseException as error:
             with suppress(MlflowException):  # the error itself is what a user must see
                 self.client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
+                for path in self.folder.path.glob("diverged-*.npz"):  # what a diverged training saw last
+                    self.client.log_artifact(self.run_id, str(path))
                 self.client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             error.add_note(f"{SHOWN} {self.run_id}")
             raise
