@@ -38,6 +38,10 @@ class Stopped(BaseException):
         super().__init__(message)
 
 
+class StorageError(LungsoundError):
+    """A file cannot be stored: its disk is full, or its folder cannot be written to."""
+
+
 class DamagedFileError(LungsoundError):
     """A stored file does not match its checksum."""
 

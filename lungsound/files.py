@@ -1,34 +1,40 @@
 """Every file of ours is written and read here: whole or not at all, and never trusted without its checksum."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import resource
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lungsound.errors import DamagedFileError, LungsoundError
+from lungsound.errors import DamagedFileError, LungsoundError, StorageError
 
 SEAL = b"lungsound sha256 "
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_file(path: Path, content: bytes, sealed: bool = False) -> None:
     """Put `content` at `path` so that a reader sees the old file or the new one, never half of one.
 
     `sealed` files are read by us alone and carry their checksum in a first line; the others keep their own
-    format, with the checksum beside them (`sha256sum -c NAME.sha256` verifies it).
+    format, with the checksum beside them (`sha256sum -c NAME.sha256` verifies it). Raises StorageError where the
+    disk is full or the folder cannot be written to; then the old file is still there, and nothing of the new one.
     """
     digest = hashlib.sha256(content).hexdigest()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if sealed:
-        _replace(path, SEAL + digest.encode() + b"\n" + content)
-        return
-    # The checksum goes first: a death in between leaves a file that is noticed and made again, not one without check.
-    _replace(checksum_path(path), f"{digest}  {path.name}\n".encode())
-    _replace(path, content)
+    with storing(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if sealed:
+            _replace({path: SEAL + digest.encode() + b"\n" + content})
+        else:
+            # The checksum goes first: a death in between leaves a file that is noticed and made again, not one
+            # without check.
+            _replace({checksum_path(path): f"{digest}  {path.name}\n".encode(), path: content})
 
 
 def read_file(path: Path, sealed: bool = False) -> bytes:
@@ -100,8 +106,10 @@ def key_of(value: Any) -> str:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; waits, and says so, for whoever has it. The kernel frees it when its process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
+    with storing(path, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,15 +118,43 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextlib.contextmanager
+def storing(path: Path, needed: int) -> Iterator[None]:
+    """Inside, what the operating system refuses becomes a StorageError."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield
+    except OSError as error:
+        raise storage_error(path, needed, error) from error
+
+
+def storage_error(path: Path, needed: int, error: OSError) -> StorageError:
+    """What could not be stored there, the bytes `needed` and the bytes that are free, why, and what to do."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    told = f"{path}: expected to store {needed:,} bytes there, but got: {error.strerror or error}"
+    elsewhere = "name another place (output_dir=PATH, store_dir=PATH)"
+    if error.errno not in FULL:
+        return StorageError(f"{told} ({error.filename or there}). Let this user write there, or {elsewhere}")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited = "" if limit == resource.RLIM_INFINITY else f", and a file may have {limit:,} bytes (ulimit -f)"
+    free = f"{shutil.disk_usage(there).free:,} bytes are free on its disk{limited}"
+    return StorageError(f"{told} ({free}). Make room there, or {elsewhere}; the same command then goes on")
+
+
+def _replace(files: dict[Path, bytes]) -> None:
+    """Put every content at its path, in this order; on a full disk none: all are written before the first is moved."""
+    written: list[str] = []
+    try:
+        for path, content in files.items():
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            written.append(temporary)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+        for path, temporary in zip(files, written, strict=True):
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        for temporary in written:
+            Path(temporary).unlink(missing_ok=True)
         raise

@@ -1,7 +1,10 @@
 """The whole story of one run, top to bottom."""
 
+import errno
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from lungsound.data.labels import LABELS, labels_of
 from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
-from lungsound.errors import LungsoundError
+from lungsound.errors import LungsoundError, StorageError
 from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
@@ -28,8 +31,9 @@ from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.files import locked, not_ours, understood
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.tracking.view import PARENT_TAG, MlflowView
+from lungsound.tracking.view import PARENT_TAG, SQLITE, MlflowView
 from lungsound.training.annealing import Annealing
+from lungsound.training.divergence import StopOnDivergence
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
@@ -68,15 +72,31 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
 
 
 def make_folders(settings: Config) -> None:
-    """Say it before any work where results could not be written."""
+    """Say it before any work where results could not be written. Raises StorageError."""
     for key in ("output_dir", "store_dir"):
-        try:
-            Path(getattr(settings, key)).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LungsoundError(
-                f"{key}={getattr(settings, key)}: expected a folder that can be made and written to, but got: "
-                f"{error.strerror}. Name another one with {key}=PATH"
-            ) from error
+        value = getattr(settings, key)
+        with said(key, value):
+            Path(value).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=value).close()
+    uri = settings.tracking.uri
+    database = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and database.parent.is_dir():
+        with said("tracking.uri", uri):
+            tempfile.TemporaryFile(dir=database.parent).close()  # as sqlite's journal will
+            if database.exists() and not os.access(database, os.W_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+
+
+@contextmanager
+def said(key: str, value: str) -> Iterator[None]:
+    """Inside, what cannot be written to becomes a StorageError that names the key."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{key}={value}: expected a place that can be made and written to, but got: {error.strerror} "
+            f"({error.filename or value}). Let this user write there, or name another place with {key}=..."
+        ) from error
 
 
 def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, view: MlflowView) -> None:
@@ -101,7 +121,8 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         view.send_facts(finished=False)
         if done < epochs:
             counted, kept_up = (pl.callbacks.LambdaCallback(on_train_epoch_end=what) for what in (count, keep_up))
-            callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), StopOnSignal()]
+            guards = [StopOnDivergence(folder.path), StopOnSignal()]
+            callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), *guards]
             trainer = build_trainer(settings, epochs, callbacks)
             fit(trainer, parts, done)
     keep_up()

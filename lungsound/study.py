@@ -22,7 +22,7 @@ from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
 from lungsound.files import is_whole, key_of, read_file, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
-from lungsound.run import run
+from lungsound.run import make_folders, run
 from lungsound.stored import disk_use, list_trajectories, remove_trajectories
 from lungsound.tracking.study_view import StudyView
 from lungsound.tracking.view import SHOWN
@@ -47,6 +47,7 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     print(headings(jobs), plan, sep="\n", flush=True)
     if only_plan:
         return
+    make_folders(jobs[0].settings)
     folder = study_folder(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("failed-*.json"):

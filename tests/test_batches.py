@@ -98,7 +98,8 @@ def rows(batches: list[Batch]) -> list[dict[str, Any]]:
 def identity(item: dict[str, Any]) -> tuple[Any, ...]:
     """All that tells an item from another one, but its roll; F_hi means nothing where nothing is warped."""
     alpha, f_hi = float(item["alpha"]), float(item["f_hi"])
-    return item["waveforms"].tobytes(), alpha, f_hi if alpha != 1 else 0.0, int(item["chunk"]), int(item["target"])
+    numbers = (int(item[name]) for name in ("chunk", "target", "cycle", "copy", "segment"))
+    return item["waveforms"].tobytes(), alpha, f_hi if alpha != 1 else 0.0, *numbers
 
 
 def completed(waveform: Floats, start: int, padding: str, length: int = LENGTH) -> Floats:
@@ -120,7 +121,7 @@ def segments_of(name: str, padding: str) -> list[tuple[int, int, Floats]]:
 def planned(stretch: str, padding: str, chunks: int, epoch: int) -> Counter[tuple[Any, ...]]:
     """How often an epoch should have each item; `epoch`: that of the copies' draws."""
     items: Counter[tuple[Any, ...]] = Counter()
-    for cycle in of_set("train").itertuples():
+    for row, cycle in enumerate(of_set("train").itertuples()):
         waveforms = [SAMPLES[cycle.start_sample : cycle.end_sample]]
         if stretch != "none" and cycle.label in ("wheeze", "both"):
             waveforms.append(time_stretch(waveforms[0], draw_rate(SEED, cycle.key, epoch, RATES), stretch))
@@ -130,7 +131,8 @@ def planned(stretch: str, padding: str, chunks: int, epoch: int) -> Counter[tupl
             for start in range(0, len(waveform), LENGTH):
                 segment = completed(waveform, start, padding)
                 for chunk in range(chunks):
-                    items[segment.tobytes(), *np.float32(warp).tolist(), chunk, cycle.target] += 1
+                    numbers = (chunk, cycle.target, row, copy, start // LENGTH)
+                    items[segment.tobytes(), *np.float32(warp).tolist(), *numbers] += 1
     return items
 
 
@@ -179,9 +181,9 @@ def test_batches_are_full_and_none_has_a_lone_item(batch_size: int) -> None:
 def test_batches_of_an_epoch_have_the_size_asked_for(made: Made) -> None:
     batches = epoch_of(made(batch_size=32))
     assert {len(batch["target"]) for batch in batches[:-1]} == {32}
-    assert {(name, len(values)) for name, values in batches[-1].items()} == {
-        (name, len(batches[-1]["target"])) for name in ("waveforms", "alpha", "f_hi", "roll", "chunk", "target")
-    }
+    names = {"waveforms", "alpha", "f_hi", "roll", "chunk", "target", "cycle", "copy", "segment"}
+    assert batches[-1].keys() == names
+    assert {len(values) for values in batches[-1].values()} == {len(batches[-1]["target"])}
 
 
 # --- nothing leaves its set ---
@@ -245,7 +247,7 @@ def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segmen
     for epoch in (1, 2):
         rolls.append({})
         for item in rows(epoch_of(datamodule, epoch)):
-            waveform, alpha, f_hi, _, _ = identity(item)
+            waveform, alpha, f_hi, *_ = identity(item)
             rolls[-1].setdefault((waveform, alpha, f_hi), set()).add(int(item["roll"]))
     assert rolls[0].keys() == rolls[1].keys()
     drawn = [roll for of_epoch in rolls for roll in of_epoch.values()]

@@ -16,7 +16,7 @@ from lungsound.data.database import Database, cycle_key, open_database
 from lungsound.data.icbhi import read_icbhi
 from lungsound.data.labels import LABELS
 from lungsound.data.store import open_store
-from lungsound.errors import DataError
+from lungsound.errors import DataError, StorageError
 
 A, B, C = "101_1b1_Al_sc_Meditron", "102_1b1_Ar_sc_Litt3200", "103_2b2_Ar_mc_LittC2SE"
 
@@ -181,7 +181,7 @@ def test_the_waveforms_cannot_be_written_to(root: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_a_clear_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"store_dir"):
+    with pytest.raises(StorageError, match=r"store_dir"):
         opened(root)
 
 

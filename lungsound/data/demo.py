@@ -1,6 +1,7 @@
 """The SYNTHETIC demo database: made on the spot from a seed, in the layout, names and formats of ICBHI 2017."""
 
 import hashlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from lungsound.data import demo_mixing, demo_sounds
 from lungsound.data.database import SYNTHETIC_MARK
 from lungsound.data.demo_mixing import PlannedRecording, mix_recording
 from lungsound.data.demo_sounds import Device
-from lungsound.files import key_of, locked
+from lungsound.files import key_of, locked, storage_error
 
 # Mostly small files: the few at 44.1 kHz are three quarters of the disk space.
 DEVICES = (
@@ -33,6 +34,7 @@ CLASS_COUNTS = np.array([3642, 1864, 886, 506])
 QUANTILES = np.array([0, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1])
 LENGTHS = np.array([0.2, 0.61, 1.05, 1.33, 1.93, 2.54, 3.37, 4.11, 4.59, 6.41, 16.2])
 CYCLES_A_RECORDING = 7.5
+BYTES_A_CYCLE = 88_000  # of all recordings, about
 
 SYNTHETIC = "SYNTHETIC: every sound in this folder was computed by lungsound.data.demo. No patient was recorded.\n"
 
@@ -47,7 +49,9 @@ def make_demo(folder: Path, seed: int, patients: int = 36, cycles: int = 864) ->
     (folder / SYNTHETIC_MARK).write_text(SYNTHETIC)
     for plan in plan_recordings(seed, patients, cycles):
         waveform, rate_hz = mix_recording(seed, plan), plan.device.rate_hz
-        soundfile.write(target / f"{plan.name}.wav", waveform, rate_hz, subtype=plan.device.subtype, format="WAV")
+        audio = io.BytesIO()  # written to a file, libsndfile would not say that the disk is full
+        soundfile.write(audio, waveform, rate_hz, subtype=plan.device.subtype, format="WAV")
+        (target / f"{plan.name}.wav").write_bytes(audio.getvalue())
         lines = (
             f"{start:g}\t{end:g}\t{label & 1}\t{label >> 1}\n"
             for start, end, label in zip(plan.borders, plan.borders[1:], plan.labels, strict=False)
@@ -64,8 +68,13 @@ def demo_root(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
     with locked(store_dir / "demo" / f".{key}.lock"):
         if not root.exists():
             shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
-            make_demo(unfinished, seed, patients, cycles)
-            os.rename(unfinished, root)
+            try:
+                make_demo(unfinished, seed, patients, cycles)
+                os.rename(unfinished, root)
+            except OSError as error:
+                refused = storage_error(root, BYTES_A_CYCLE * cycles, error)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise refused from error
     return root
 
 

@@ -1,5 +1,6 @@
 """The waveform store: every recording decoded and resampled once, in one memory-mapped file that all runs share."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,13 +12,23 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
+import soundfile
 from rich.console import Console
 from rich.progress import track
 
 from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import DamagedFileError, DataError
-from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, understood, write_file
+from lungsound.files import (
+    canonical_json,
+    checksum_path,
+    key_of,
+    locked,
+    read_file,
+    storage_error,
+    understood,
+    write_file,
+)
 
 LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
@@ -61,7 +72,7 @@ def open_store(recordings: Sequence[Recording], sample_rate: int, store_dir: Pat
     """The waveforms of `recordings` at `sample_rate` Hz, from `store_dir`, or decoded into it now.
 
     Two processes that ask at once build it once. A recording that cannot be read stays in the index with its problem.
-    Raises DataError where the store cannot be written.
+    Raises StorageError where the store cannot be written.
     """
     recordings = sorted(recordings, key=lambda recording: recording.name)
     fingerprint = key_of([LAYOUT, [[recording.name, _digest(recording.audio)] for recording in recordings]])
@@ -69,8 +80,17 @@ def open_store(recordings: Sequence[Recording], sample_rate: int, store_dir: Pat
     try:
         index = _read_index(folder, recordings) or _build_once(recordings, sample_rate, folder)
     except OSError as error:
-        raise DataError(f"The waveform store {folder} cannot be used: {error.strerror} (store_dir)") from error
+        raise storage_error(folder, _bytes_needed(recordings, sample_rate), error) from error
     return WaveformStore(folder, fingerprint, sample_rate, index)
+
+
+def _bytes_needed(recordings: Sequence[Recording], sample_rate: int) -> int:
+    """Of the whole store, by what the headers of the audio files promise."""
+    seconds = 0.0
+    for recording in recordings:
+        with contextlib.suppress(soundfile.LibsndfileError):  # such a one takes no room
+            seconds += soundfile.info(recording.audio).duration
+    return 4 * round(seconds * sample_rate)
 
 
 def _digest(path: Path) -> str:
@@ -128,9 +148,13 @@ def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path)
         for leftover in (building, folder):  # of a build that died, of a store found damaged
             if leftover.exists():
                 shutil.rmtree(leftover)
-        building.mkdir(parents=True)
-        index = _build(recordings, sample_rate, building)
-        building.rename(folder)
+        try:
+            building.mkdir(parents=True)
+            index = _build(recordings, sample_rate, building)
+            building.rename(folder)
+        except BaseException:  # a part of it would take the room that the whole needs
+            shutil.rmtree(building, ignore_errors=True)
+            raise
     return index
 
 

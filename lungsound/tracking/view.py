@@ -51,7 +51,12 @@ def quiet_client(uri: str) -> MlflowClient:
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The id of the experiment, which is made where it is not there."""
     experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id if experiment else client.create_experiment(name, tags=TRAINING))
+    if experiment:
+        return str(experiment.experiment_id)
+    # MLflow would put the files of a sqlite database's runs into the working folder, wherever the database is.
+    database, uri = Path(client.tracking_uri.removeprefix(SQLITE)), client.tracking_uri
+    beside = (database.absolute().parent / "mlruns").as_uri() if uri.startswith(SQLITE) else None
+    return str(client.create_experiment(name, artifact_location=beside, tags=TRAINING))
 
 
 class MlflowView:
@@ -86,6 +91,8 @@ class MlflowView:
         except BaseException as error:
             with suppress(MlflowException):  # the error itself is what a user must see
                 self.client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
+                for path in self.folder.path.glob("diverged-*.npz"):  # what a diverged training saw last
+                    self.client.log_artifact(self.run_id, str(path))
                 self.client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             error.add_note(f"{SHOWN} {self.run_id}")
             raise

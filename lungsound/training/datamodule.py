@@ -51,8 +51,8 @@ class TrainingBatches(Dataset[Batch]):
     """The batches of one epoch, in their order. Item = one chunk of one segment of one copy.
 
     Everything random is a function of (seed, purpose, cycle, copy, segment, epoch); see `signal.draws`. A batch has
-    waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll [B] (frames), chunk [B] and
-    target [B].
+    waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll [B] (frames), chunk [B],
+    target [B], and what an item is of: cycle [B] (row of the given table), copy [B] and segment [B].
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class TrainingBatches(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         items = self.batches[number]
+        rows = self.rows[items[:, 0]]
         warps = np.array([self._warp(copy) for copy in items[:, 0]], dtype=np.float32)
         return {
             "waveforms": torch.from_numpy(np.stack([self._segment(copy, segment) for copy, segment, _ in items])),
@@ -90,7 +91,10 @@ class TrainingBatches(Dataset[Batch]):
             "f_hi": torch.from_numpy(warps[:, 1]),
             "roll": torch.tensor([self._roll(copy, segment) for copy, segment, _ in items]),
             "chunk": torch.from_numpy(items[:, 2]),
-            "target": torch.from_numpy(self.targets[self.rows[items[:, 0]]]),
+            "target": torch.from_numpy(self.targets[rows]),
+            "cycle": torch.from_numpy(rows),
+            "copy": torch.from_numpy(self.copies[items[:, 0]]),
+            "segment": torch.from_numpy(items[:, 1]),
         }
 
     def _items(self) -> NDArray[np.int64]:

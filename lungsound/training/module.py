@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lungsound.data.labels import labels_of
-from lungsound.errors import TrainingError
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import all_chunks, roll_and_chunk
 from lungsound.signal.features import Features
@@ -55,20 +54,12 @@ class SnapshotTraining(pl.LightningModule):
             group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        pictures = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
-        logits = self.network(roll_and_chunk(pictures, batch["roll"], batch["chunk"], self.chunks).unsqueeze(1))
-        loss = self._loss("train", logits, batch["target"])
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The training loss of epoch {self.current_epoch + 1} is {loss.item()}: the training has diverged, and "
-                "nothing was stored of this epoch. A lower annealing.max_lr may help."
-            )
-        return loss
+        return self._loss("train", self.network(self.training_pictures(batch).unsqueeze(1)), batch["target"])
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, _: int) -> Tensor:
         logits = self._evaluation_logits(batch)
-        self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
         self.validation_scores.update(torch.softmax(logits.float(), 1), batch["cycle"].repeat_interleave(self.chunks))
+        return self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
 
     def on_validation_epoch_end(self) -> None:
         scores = self.validation_scores.compute()
@@ -97,9 +88,17 @@ class SnapshotTraining(pl.LightningModule):
         self.network.load_state_dict(snapshot["network"])
         self.features.load_state_dict(snapshot["features"])
 
+    def training_pictures(self, batch: Batch) -> Tensor:
+        """What the network sees of each item, warped, rolled and cut: [B, F, N // chunks]."""
+        pictures = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+        return roll_and_chunk(pictures, batch["roll"], batch["chunk"], self.chunks)
+
+    def evaluation_pictures(self, batch: Batch) -> Tensor:
+        """All chunks of each segment: [B, chunks, F, N // chunks]."""
+        return all_chunks(self.features(batch["waveforms"]), self.chunks)
+
     def _evaluation_logits(self, batch: Batch) -> Tensor:
-        chunks = all_chunks(self.features(batch["waveforms"]), self.chunks)
-        logits: Tensor = self.network(chunks.flatten(0, 1).unsqueeze(1))
+        logits: Tensor = self.network(self.evaluation_pictures(batch).flatten(0, 1).unsqueeze(1))
         return logits
 
     def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,235 @@
+"""Disks that are full and places that cannot be written to: what is said, what is left, and how it goes on."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import stored_mlflow_runs
+from test_run import assert_same
+from test_sprsound import add as add_events
+from test_sprsound import event
+
+from lungsound.data.database import open_database
+from lungsound.errors import LungsoundError, StorageError
+from lungsound.files import is_whole, locked, read_file, write_file
+
+TrainIn = Callable[..., Path]
+
+
+@contextlib.contextmanager
+def refused(code: int, name: str) -> Iterator[list[str]]:
+    """Inside, a file of ours whose name matches is refused by the disk when its bytes are written; lists those."""
+    original, met = os.fsync, []
+
+    def full(handle: int) -> None:
+        written = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        if re.fullmatch(rf"\.(?:{name})\.[^.]*(\.part)?", written):
+            met.append(written)
+            raise OSError(code, os.strerror(code))
+        original(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        yield met
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Inside, no file may grow beyond `size` bytes: what `ulimit -f` does, and a full disk too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def bits_bind() -> Iterator[None]:
+    """Inside, permission bits bind root as they bind everyone (without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    before, without = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    for sets in (before, without):
+        assert libc.capget(header, sets) == 0
+    without[0] &= ~0b110
+    assert libc.capset(header, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+@contextlib.contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    """Inside, nothing can be made in the folders."""
+    modes = {folder: folder.stat().st_mode for folder in folders}
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with bits_bind():
+            yield
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+
+
+def everything(folder: Path) -> set[str]:
+    """All files but locks and MLflow's."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)) for path in paths if path.suffix != ".lock" and "ml" not in str(path)}
+
+
+# --- one file ---
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, code: int, sealed: bool) -> None:
+    path = tmp_path / "file.json"
+    write_file(path, b"old", sealed)
+    before = sorted(tmp_path.iterdir())
+    with refused(code, "file.json"), pytest.raises(StorageError) as error:
+        write_file(path, 12345 * b"x", sealed)
+    words = (str(path), "12,345 bytes", os.strerror(code), "bytes are free", "Make room", "output_dir=", "store_dir=")
+    assert all(word in str(error.value) for word in words)
+    assert sorted(tmp_path.iterdir()) == before
+    assert read_file(path, sealed) == b"old"
+
+
+def test_a_limit_on_files_is_named(tmp_path: Path) -> None:
+    with largest_file(1000), pytest.raises(StorageError, match=r"1,001 bytes there.*a file may have 1,000 bytes"):
+        write_file(tmp_path / "file", 1001 * b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    with read_only(tmp_path):
+        for what in (tmp_path / "file", tmp_path / "below" / "file"):
+            with pytest.raises(StorageError, match=rf"{what}.*Permission denied.*Let this user write there"):
+                write_file(what, b"x")
+        with pytest.raises(StorageError, match=r"lock.*Permission denied"), locked(tmp_path / "lock"):
+            pass
+
+
+# --- a whole run ---
+
+# What cannot be stored, one start after the other in one folder. Two periods of two epochs.
+REFUSED = [
+    r"index\.json",
+    r"facts\.json",
+    r"epoch-0001\.pt",
+    r"history\.jsonl",
+    r"resume-0002\.ckpt",
+    r"resume-0004\.ckpt",
+    r"predictions\.parquet",
+    r"members\.png",
+    r"report\.md(\.sha256)?",
+]
+
+
+def test_a_full_disk_loses_nothing(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1] / "store" / "demo", tmp_path / "store" / "demo")
+    for name in REFUSED:
+        with refused(errno.ENOSPC, name) as met, pytest.raises(StorageError, match=name):
+            train_in(tmp_path)
+        assert len(met) == 1, name
+        assert not [path for path in everything(tmp_path) if Path(path).name.startswith(".")], name
+        assert all(is_whole(path) for path in tmp_path.glob("outputs/*/*") if path.is_file()), name
+    finished = train_in(tmp_path)
+    assert_same(finished, trained)
+    assert everything(tmp_path) == everything(trained.parents[1])
+    assert stored_mlflow_runs(finished)[0].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(("share", "what"), [(0.9, "demo"), (0.9, "waveforms")])
+def test_a_limit_that_the_recordings_do_not_fit(
+    train_in: TrainIn, trained: Path, tmp_path: Path, share: float, what: str
+) -> None:
+    store = trained.parents[1] / "store"
+    if what == "waveforms":
+        shutil.copytree(store / "demo", tmp_path / "store" / "demo")
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    largest = max(path.stat().st_size for path in (store / what).rglob("*") if path.is_file())
+    with largest_file(round(share * largest)), pytest.raises(StorageError) as error:
+        train_in(tmp_path)
+    place = str(next(path for path in (store / what).iterdir() if path.is_dir()).relative_to(store))
+    needed = sum(path.stat().st_size for path in (store / what).rglob("*") if path.is_file())
+    said = int(re.search(r"store ([\d,]+) bytes", str(error.value))[1].replace(",", ""))
+    assert place in str(error.value)
+    assert 0.8 * needed < said < 1.2 * needed
+    assert [path for path in everything(tmp_path / "store") if not path.startswith("demo/")] == []
+    assert (what == "demo") is not (tmp_path / "store" / "demo" / Path(place).name).exists() or what == "waveforms"
+
+
+# --- no permission ---
+
+
+@pytest.mark.parametrize("key", ["output_dir", "store_dir", "tracking.uri"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_no_permission_is_said_before_any_work(
+    train_in: TrainIn, tmp_path: Path, key: str, exists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungsound.run.build", lambda _: pytest.fail("work began"))
+    other = tmp_path / "other"
+    place = other if exists or key == "tracking.uri" else other / "below"
+    other.mkdir()
+    if key == "tracking.uri" and exists:
+        (other / "mlflow.db").write_bytes(b"")
+    value = f"sqlite:///{place / 'mlflow.db'}" if key == "tracking.uri" else place
+    said = rf"{key}={value}: expected.*Permission denied.*{key}="
+    with read_only(other), pytest.raises(LungsoundError, match=said):
+        train_in(tmp_path, f"{key}={value}")
+
+
+def test_a_database_file_that_cannot_be_written_to(
+    train_in: TrainIn, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungsound.run.build", lambda _: pytest.fail("work began"))
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    (tmp_path / "mlflow.db").chmod(0o444)
+    with bits_bind(), pytest.raises(LungsoundError, match=r"tracking\.uri=.*mlflow\.db"):
+        train_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["icbhi", "sprsound"])
+def test_a_read_only_database(trained: Path, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "database"
+    if name == "icbhi":
+        shutil.copytree(next(trained.parents[1].glob("store/demo/*/")), root)
+    else:
+        add_events(root, "train", "40638274_9.7_1_p1_1696", event(), event("Wheeze", "1000", "2000"))
+    paths = [path for path in (root, *root.rglob("*")) if path.suffix != ".sha256"]
+    for path in paths:
+        path.chmod(0o444 if path.is_file() else 0o755)
+    before = everything(root)
+    with read_only(*(path for path in paths if path.is_dir())):
+        assert not os.access(paths[-1], os.W_OK, effective_ids=True)
+        database = open_database(name, root, 22_000, tmp_path / "store", skip_bad=False)
+    assert len(database.cycles) == {"icbhi": 96, "sprsound": 2}[name]
+    assert everything(root) == before
+
+
+def test_a_read_only_working_folder(train_in: TrainIn, empty_mlflow: Path, tmp_path: Path) -> None:
+    """Where all three places are named, nothing is written to it."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        shutil.copy(empty_mlflow, folder)
+    before = everything(here)
+    places = (
+        f"output_dir={there / 'outputs'}",
+        f"store_dir={there / 'store'}",
+        f"tracking.uri=sqlite:///{there / 'mlflow.db'}",
+    )
+    with read_only(here):
+        run = train_in(here, *places, "annealing.epochs_per_cycle=1")
+    assert everything(here) == before
+    assert stored_mlflow_runs(run)[0].info.status == "FINISHED"
