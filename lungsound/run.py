@@ -31,7 +31,10 @@ from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.files import locked, not_ours, understood
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.tracking.view import PARENT_TAG, SQLITE, MlflowView
+from lungsound.tracking.client import SQLITE, check_address
+from lungsound.tracking.record import Record, begin, lock_path
+from lungsound.tracking.sender import Sender, sending
+from lungsound.tracking.view import RunView
 from lungsound.training.annealing import Annealing
 from lungsound.training.divergence import StopOnDivergence
 from lungsound.training.module import SnapshotTraining
@@ -48,26 +51,28 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     """
     settings = checked(cfg)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before any work on a GPU: the same sums every time
-    if settings.tracking.study is None:  # a study has said it once for all
+    alone = settings.tracking.study is None
+    if alone:  # a study has said it once for all
         print(announcement(settings, choices["experiment"]), flush=True)
     make_folders(settings)
+    check_address(settings.tracking.uri)
     parts = build(settings)
     print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
-    with locked(folder.path.with_name(f".{folder.path.name}.lock")):
-        view = open_view(settings, parts, folder)
-        if folder.finished and not settings.redo:
-            print("This run is finished; its results are listed. redo=true trains it again.")
-        else:
-            with view.running():
-                if settings.redo:
-                    folder.clear()
+    with locked(lock_path(folder.path)):
+        if settings.redo:
+            folder.clear()
+        with sending(RunView(folder.path), tracking_record(settings, parts, folder), alone) as sender:
+            if folder.finished:
+                print("This run is finished; its results are listed. redo=true trains it again.")
+            else:
                 if not folder.trained:
-                    train(settings, choices, parts, folder, view)
+                    train(settings, choices, parts, folder, sender)
                     predict(settings, parts, folder)
                 report(settings, parts, folder)
-        view.send_all(member_files(parts, folder) if settings.tracking.log_snapshots else [])
-    show(settings, parts, folder)
+            if settings.tracking.log_snapshots:
+                sender.weights = member_files(parts, folder)
+    show(settings, parts, folder, sender.unsent)
     return folder.path
 
 
@@ -99,13 +104,13 @@ def said(key: str, value: str) -> Iterator[None]:
         ) from error
 
 
-def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, view: MlflowView) -> None:
+def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, sender: Sender) -> None:
     """Bring the trajectory to this run's last epoch, and the run's folder and MLflow along with it."""
     trajectory, epochs = parts.trajectory, parts.annealing.epochs
 
     def keep_up(*_: Any) -> None:
         folder.write_history(trajectory.history(epochs))
-        view.send_progress()
+        sender.wake()
 
     def count(*_: Any) -> None:
         known["epochs_trained"] += 1
@@ -118,7 +123,7 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         folder.write_text("split.csv", split_table(parts.cycles, parts.cycles["set"]).to_csv(index=False))
         known = facts(settings, choices, parts, folder, done)
         folder.write_json("facts.json", known)
-        view.send_facts(finished=False)
+        sender.wake()
         if done < epochs:
             counted, kept_up = (pl.callbacks.LambdaCallback(on_train_epoch_end=what) for what in (count, keep_up))
             guards = [StopOnDivergence(folder.path), StopOnSignal()]
@@ -254,12 +259,17 @@ def examples(settings: Config, parts: Parts, title: str) -> Any:
     )
 
 
-def show(settings: Config, parts: Parts, folder: RunFolder) -> None:
-    """What a person reads when it is over; the last line is the run's folder."""
+def show(settings: Config, parts: Parts, folder: RunFolder, unsent: str | None) -> None:
+    """What a person reads when it is over, `unsent` to MLflow included; the last line is the run's folder."""
     print(scores_text(folder))
     print(f"figures: {folder.path / 'figures'}")
     uri = settings.tracking.uri
-    print("MLflow:  mlflow ui" + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}"))
+    print(
+        f"MLflow:  {unsent}"
+        if unsent
+        else "MLflow:  mlflow ui"
+        + ("  (or: make ui)" if uri == "sqlite:///mlflow.db" else f" --backend-store-uri {uri}")
+    )
     print(f"run: {folder.path}")
 
 
@@ -271,13 +281,8 @@ def scores_text(folder: RunFolder) -> str:
         return "\n".join([*parts, *([biocas_table(results["biocas"]), LEGEND] if results["biocas"] else [])])
 
 
-def open_view(settings: Config, parts: Parts, folder: RunFolder) -> MlflowView:
-    tags = {
-        "data": heading(parts),
-        "leak": parts.leak,
-        "trajectory": parts.trajectory.folder.name,
-    }
+def tracking_record(settings: Config, parts: Parts, folder: RunFolder) -> Record:
+    tags = {"data": heading(parts), "leak": parts.leak, "trajectory": parts.trajectory.folder.name}
     tracking = settings.tracking
-    if tracking.study is not None:
-        tags[PARENT_TAG] = (Path(tracking.study) / "mlflow_run").read_text()
-    return MlflowView(tracking.uri, tracking.experiment, folder, tags, settings.redo)
+    study = None if tracking.study is None else Path(tracking.study)
+    return begin(folder.path, tracking.uri, tracking.experiment, tags, study)

@@ -20,12 +20,14 @@ from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
-from lungsound.files import is_whole, key_of, read_file, write_file
+from lungsound.files import is_whole, key_of, locked, read_file, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
 from lungsound.run import make_folders, run
 from lungsound.stored import disk_use, list_trajectories, remove_trajectories
+from lungsound.tracking.client import check_address
+from lungsound.tracking.record import begin, lock_path
+from lungsound.tracking.sender import KEPT, Sender
 from lungsound.tracking.study_view import StudyView
-from lungsound.tracking.view import SHOWN
 
 OWN_WORDS = ("-m", "--multirun", "plan=true", "plan=false")
 # Words that say how and where the runs are made and shown, not what they are: with other ones it is the same study.
@@ -48,36 +50,41 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     if only_plan:
         return
     make_folders(jobs[0].settings)
+    check_address(jobs[0].settings.tracking.uri)
     folder = study_folder(jobs)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("failed-*.json"):
-        old.unlink()
-    remember(folder, words, jobs, plan)
-    tracking = jobs[0].settings.tracking
-    view = StudyView(tracking.uri, tracking.experiment, folder, {"data": headings(jobs)})
-    write_file(folder / "mlflow_run", view.run_id.encode())
-    view.begin(clear(jobs))
-    status = "KILLED"
-    failed: list[str] = []
-    try:
-        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
-        launch()
-        failed = failures(folder, jobs, view)
-        status = "FAILED" if failed else "FINISHED"
-    finally:
-        finish(folder, view, status, jobs, len(failed))
+    with locked(lock_path(folder)):
+        failed = run_jobs(folder, words, jobs, plan, launch)
     if failed:
         sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
 
 
-def clear(jobs: Sequence[Job]) -> list[Path]:
+def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]) -> list[str]:
+    """Fill the study's folder; the names of the jobs that failed."""
+    for old in folder.glob("failed-*.json"):
+        old.unlink()
+    remember(folder, words, jobs, plan)
+    clear(jobs)
+    tracking = jobs[0].settings.tracking
+    record = begin(folder, tracking.uri, tracking.experiment, {"data": headings(jobs)})
+    sender = Sender(StudyView(folder), record)
+    sender.start()
+    status, failed = "KILLED", []
+    try:
+        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
+        launch()
+        failed = failures(folder, jobs)
+        status = "FAILED" if failed else "FINISHED"
+    finally:
+        finish(folder, sender, status, jobs, failed)
+    return [name for name, _ in failed]
+
+
+def clear(jobs: Sequence[Job]) -> None:
     """Remove what redo=true trains again, once for all jobs: each by itself would empty the path that they share."""
-    again = [job for job in jobs if job.settings.redo]
-    for job in again:
+    for job in (job for job in jobs if job.settings.redo):
         with job.known.trajectory.held():
             job.known.trajectory.tidy(0)
         job.folder.clear()
-    return [job.folder.path for job in again]
 
 
 def run_job(cfg: DictConfig) -> None:
@@ -96,7 +103,7 @@ def run_job(cfg: DictConfig) -> None:
     except Exception as error:
         text = "".join(traceback.format_exception(error))
         print(f"error: {error}" if isinstance(error, LungsoundError) else text, file=sys.stderr, flush=True)
-        shown = any(note.startswith(SHOWN) for note in getattr(error, "__notes__", ()))
+        shown = any(note.startswith(KEPT) for note in getattr(error, "__notes__", ()))
         record = {"error": str(error), "traceback": text, "shown": shown}
         write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
 
@@ -135,33 +142,27 @@ def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str)
     write_file(folder / "plan.txt", plan.encode())
 
 
-def failures(folder: Path, jobs: Sequence[Job], view: StudyView) -> list[str]:
-    """The jobs that failed; those without an MLflow run of their own get one."""
-    failed = []
-    for number, job in enumerate(jobs):
-        path = folder / f"failed-{number}.json"
-        if path.exists():
-            record = json.loads(read_file(path))
-            failed.append(str(job))
-            if not record["shown"]:
-                view.add_failed(str(job), record["traceback"])
-    return failed
+def failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
+    """The jobs that failed, each with its traceback where it failed before it was a run: that one has kept its own."""
+    paths = [(job, folder / f"failed-{number}.json") for number, job in enumerate(jobs)]
+    records = [(str(job), json.loads(read_file(path))) for job, path in paths if path.exists()]
+    return [(name, "" if record["shown"] else record["traceback"]) for name, record in records]
 
 
-def finish(folder: Path, view: StudyView, status: str, jobs: Sequence[Job], failed: int) -> None:
+def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], failed: Sequence[tuple[str, str]]) -> None:
     """The report of what is finished, also where a signal ended the study."""
     finished = [job for job in jobs if job.folder.finished]
     trained = sum(job.folder.read_json("facts.json")["epochs_trained"] for job in finished)
-    counts = {"jobs": len(jobs), "jobs_finished": len(finished), "jobs_failed": failed, "epochs_trained": trained}
+    counts = {"jobs": len(jobs), "jobs_finished": len(finished), "jobs_failed": len(failed), "epochs_trained": trained}
     try:
-        print(write_report(folder), f"study: {folder}", sep="\n", flush=True)
+        print(write_report(folder), flush=True)
     except LungsoundError as error:
         if status == "FINISHED":
             raise
         print(f"no tables: {error}", file=sys.stderr)  # what ended the study is told next
     finally:
-        view.add_values({str(job.folder.path.resolve()): job.values for job in jobs})
-        view.finish(status, counts)
+        sender.end(status, counts=counts, failed={name: error for name, error in failed if error})
+        print(*filter(None, [sender.unsent]), f"study: {folder}", sep="\n", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,70 +1,91 @@
 """Shows a study in MLflow: a parent run with its tables, figures and plan; the study's runs lie under it."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mlflow.entities import Param, Run
+from mlflow.entities import Run
 
-from lungsound.tracking.view import FOLDER_TAG, PARENT_TAG, experiment_id, quiet_client, told
+from lungsound.evaluation.study_report import STUDY_FILE
+from lungsound.files import key_of, read_file
+from lungsound.tracking.client import PARENT_TAG, RUN_TAG
+from lungsound.tracking.record import Record, held_if_free, read_record, settled
+from lungsound.tracking.view import FolderView, RunView
 
 STUDY_TAG = "lungsound.study"
 FAILED_TAG = "lungsound.failed_job"
 MOST_RUNS = 10_000
 
 
-class StudyView:
-    """The one MLflow run of a study's folder; the same folder finds it again."""
+class StudyView(FolderView):
+    """The one MLflow run of a study's folder, and what the folder says of the runs under it."""
 
-    def __init__(self, uri: str, experiment: str, folder: Path, tags: dict[str, str]) -> None:
-        self.uri, self.folder = uri, folder
-        with told(uri, "MLflow cannot be used there"):
-            self.client = quiet_client(uri)
-            self.experiment = experiment_id(self.client, experiment)
-            place = str(folder.resolve())
-            found = self.client.search_runs([self.experiment], f"tags.`{STUDY_TAG}` = '{place}'", max_results=1)
-            run = found[0] if found else self.client.create_run(
-                self.experiment, tags={**tags, STUDY_TAG: place}, run_name=folder.name
-            )  # fmt: skip
-            self.run_id = run.info.run_id
-            self.client.update_run(self.run_id, status="RUNNING")
+    def tags(self, record: Record) -> dict[str, str]:
+        return {**super().tags(record), STUDY_TAG: str(self.path.resolve())}
 
-    def begin(self, anew: Iterable[Path]) -> None:
-        """Drop what an earlier command showed as failed before it was a run, and the runs of folders to be trained anew
-        from the study: they keep their own MLflow runs."""
-        places = {str(path.resolve()) for path in anew}
-        with told(self.uri, "the study's earlier runs cannot be changed"):
-            for run in self.children():
-                if FAILED_TAG in run.data.tags:
-                    self.client.delete_run(run.info.run_id)
-                elif run.data.tags.get(FOLDER_TAG) in places:
-                    self.client.delete_tag(run.info.run_id, PARENT_TAG)
-                    self.client.delete_tag(run.info.run_id, FOLDER_TAG)
+    def _send(self, record: Record) -> None:
+        runs = dict(self._runs(record))
+        self._drop({known.id for known in runs.values()}, record)
+        if record.status == "RUNNING":
+            return  # its runs send themselves
+        values = json.loads(read_file(self.path / STUDY_FILE))["jobs"]
+        for path, known in runs.items():
+            self._send_run(path, known, {Path(name).name: swept for name, swept in values.items()}[path.name], record)
+        shown = {run.data.tags.get(FAILED_TAG) for run in self._children()}
+        for name, error in record.failed.items():
+            if failure_id(name, error) not in shown:
+                self._add_failed(name, error)
+        # A later command's counts are a step of their own; the same ones are there already.
+        now = self.client.get_run(self.run_id).data.metrics
+        changed = {name: count for name, count in record.counts.items() if now.get(name) != count}
+        step = max((last for steps in self.steps().values() for last in steps), default=-1) + 1
+        self.send_points([(name, count, step) for name, count in changed.items()])
+        self.send_files()
+        self.end(record)
 
-    def children(self) -> list[Run]:
+    def _runs(self, record: Record) -> Iterator[tuple[Path, Record]]:
+        """The folders of the study's runs, as far as they have begun, and their records."""
+        outputs = self.path.resolve().parents[1]
+        for name in json.loads(read_file(self.path / STUDY_FILE))["jobs"]:
+            known = read_record(outputs / Path(name).name)
+            if known is not None and known.study == record.id:
+                yield outputs / Path(name).name, known
+
+    def _send_run(self, path: Path, known: Record, swept: dict[str, object], study: Record) -> None:
+        """A run as it is now, under its study, with the swept keys as params: the page compares runs by any of them."""
+        with held_if_free(path) as free:
+            if not free:
+                return  # the command that works on it sends it
+            view = RunView(path)
+            view.beat = self.beat
+            known = Record(**{**vars(settled(path, known)), "uri": study.uri, "experiment": study.experiment})
+            view.send(known)
+            view.send_params(swept)
+
+    def _drop(self, current: set[str], record: Record) -> None:
+        """Take from the study what is no run of it any more: those trained anew leave their earlier MLflow run behind,
+        and failures that were not repeated are gone."""
+        failures = {failure_id(name, error) for name, error in record.failed.items()}
+        for run in self._children():
+            tags = run.data.tags
+            if tags.get(FAILED_TAG, "") not in failures | {""}:
+                self.client.delete_run(run.info.run_id)
+            elif FAILED_TAG not in tags and tags.get(RUN_TAG) not in current:
+                self.client.delete_tag(run.info.run_id, PARENT_TAG)
+        self.beat()
+
+    def _children(self) -> list[Run]:
         of_this = f"tags.`{PARENT_TAG}` = '{self.run_id}'"
         return list(self.client.search_runs([self.experiment], of_this, max_results=MOST_RUNS))
 
-    def add_failed(self, name: str, error: str) -> None:
+    def _add_failed(self, name: str, error: str) -> None:
         """A failed run under the study, for a job that failed before it had one, with its error as an artifact."""
-        with told(self.uri, "a failed job cannot be shown"):
-            tags = {PARENT_TAG: self.run_id, FAILED_TAG: name}
-            run = self.client.create_run(self.experiment, tags=tags, run_name=name)
-            self.client.log_text(run.info.run_id, error, "error.txt")
-            self.client.set_terminated(run.info.run_id, "FAILED")
+        tags = {PARENT_TAG: self.run_id, FAILED_TAG: failure_id(name, error)}
+        run = self.client.create_run(self.experiment, tags=tags, run_name=name)
+        self.client.log_text(run.info.run_id, error, "error.txt")
+        self.client.set_terminated(run.info.run_id, "FAILED")
+        self.beat()
 
-    def add_values(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """The swept keys as params of the runs, by folder: the page compares runs by any of them."""
-        with told(self.uri, "the swept values cannot be sent"):
-            for run in self.children():
-                swept = values.get(run.data.tags.get(FOLDER_TAG, ""), {})
-                new = [Param(key, str(value)) for key, value in swept.items() if key not in run.data.params]
-                self.client.log_batch(run.info.run_id, params=new)
 
-    def finish(self, status: str, counts: Mapping[str, int]) -> None:
-        """Send the study's files and say how it ended: FINISHED, FAILED or KILLED, with `counts` as metrics."""
-        with told(self.uri, f"the study is complete in {self.folder}, and the same command sends it"):
-            for name, count in counts.items():
-                self.client.log_metric(self.run_id, name, count)
-            self.client.log_artifacts(self.run_id, str(self.folder))
-            self.client.set_terminated(self.run_id, status)
+def failure_id(name: str, error: str) -> str:
+    return key_of([name, error])

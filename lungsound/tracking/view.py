@@ -1,158 +1,173 @@
-"""Sends a run's folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
+"""Sends a folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
 
-import logging
+import functools
 import time
-import traceback
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param
 
-from lungsound.errors import LungsoundError
 from lungsound.evaluation.biocas import FIGURES
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import locked, understood
 from lungsound.scoring.scores import SCORES
+from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
+from lungsound.tracking.record import Record
 
-PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
 FOLDER_TAG = "lungsound.folder"
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on the list of runs
-SHOWN = "It is shown in the MLflow run"  # the note of an error that has a run of its own
-SQLITE = "sqlite:///"
 BATCH = 1000  # metrics MLflow takes in one call
+SNAPSHOTS = "snapshots"  # the weights' place among a run's files
 
 
-@contextmanager
-def told(uri: str, what: str) -> Iterator[None]:
-    """MLflow's errors as one of ours."""
-    try:
-        yield
-    except MlflowException as error:
-        raise LungsoundError(f"tracking.uri={uri}: {what}: {error.message}") from error
+class FolderView:
+    """One MLflow run that shows one folder."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.client: MlflowClient
+        self.run_id, self.status = "", ""  # no id: not looked for yet, or not since something failed
+        self.metrics: list[str] = []
+        self.sent: dict[str, set[int]] | None = None
+        self.beat: Callable[[], None] = lambda: None  # called after MLflow's answers; a sender puts its own here
 
-def quiet_client(uri: str) -> MlflowClient:
-    """A client that does not report how it makes its database, and does not make it while another process does."""
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # MLflow makes a database's tables when it first opens it, and without a lock.
-    alone = locked(Path(f"{uri.removeprefix(SQLITE)}.lock")) if uri.startswith(SQLITE) else nullcontext()
-    with alone:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """The id of the experiment, which is made where it is not there."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment:
-        return str(experiment.experiment_id)
-    # MLflow would put the files of a sqlite database's runs into the working folder, wherever the database is.
-    database, uri = Path(client.tracking_uri.removeprefix(SQLITE)), client.tracking_uri
-    beside = (database.absolute().parent / "mlruns").as_uri() if uri.startswith(SQLITE) else None
-    return str(client.create_experiment(name, artifact_location=beside, tags=TRAINING))
-
-
-class MlflowView:
-    """One MLflow run that shows one run's folder."""
-
-    def __init__(self, uri: str, experiment: str, folder: RunFolder, tags: dict[str, str], anew: bool) -> None:
-        self.folder, self.uri = folder, uri
-        with told(self.uri, "MLflow cannot be used there"):
-            self.client = quiet_client(uri)
-            place = experiment_id(self.client, experiment)
-            run = None if anew else self._existing(place)
-            if run is None:
-                tags = {**tags, FOLDER_TAG: str(folder.path.resolve())}
-                run = self.client.create_run(place, tags=tags, run_name=folder.path.name)
-            for name, value in tags.items():
-                if run.data.tags.get(name) != value:  # a run that was there before its study
-                    self.client.set_tag(run.info.run_id, name, value)
-            self.run_id, self.status = run.info.run_id, run.info.status
-            self.params = set(run.data.params)
-            self.sent: dict[str, set[int]] = defaultdict(set)
-            for metric in run.data.metrics:
-                self.sent[metric] = {point.step for point in self.client.get_metric_history(self.run_id, metric)}
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show the run as running inside, and as what it came to afterwards."""
-        self.status = "RUNNING"
-        with told(self.uri, "the run cannot be shown as running"):
-            self.client.update_run(self.run_id, status=self.status)
+    def send(self, record: Record) -> None:
+        """Bring MLflow to what the folder and its record hold. What goes wrong is raised as it comes, and the next
+        call looks anew at what is there."""
         try:
-            yield
-        except BaseException as error:
-            with suppress(MlflowException):  # the error itself is what a user must see
-                self.client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
-                for path in self.folder.path.glob("diverged-*.npz"):  # what a diverged training saw last
-                    self.client.log_artifact(self.run_id, str(path))
-                self.client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-            error.add_note(f"{SHOWN} {self.run_id}")
+            if not self.run_id:
+                self._find(record)
+            if record.status == "RUNNING" != self.status:
+                self.client.update_run(self.run_id, status="RUNNING")
+                self.status = "RUNNING"
+            self._send(record)
+        except BaseException:
+            self.run_id = ""
             raise
 
-    def send_facts(self, finished: bool) -> None:
-        """facts.json as params. A param is written once: only new ones go, and what still grows at the end."""
-        growing = set() if finished else {"epochs_trained"}
-        facts = self.folder.read_json("facts.json")
-        facts = {name: value for name, value in facts.items() if name not in self.params | growing}
-        params = [Param(name, str(value)) for name, value in facts.items()]
-        with told(self.uri, "the run's params cannot be sent"):
-            self.client.log_batch(self.run_id, params=params)
-        self.params |= set(facts)
+    def tags(self, record: Record) -> dict[str, str]:
+        """All that the MLflow run carries; called with the client open."""
+        return {**record.tags, RUN_TAG: record.id}
 
-    def send_progress(self) -> None:
-        """What history.jsonl has by now. The training goes on where that fails: the end sends what is not there."""
-        try:
-            self._send_history()
-        except MlflowException as error:
-            print(f"tracking.uri={self.uri}: not sent for now, the training goes on: {error.message}", flush=True)
+    def _send(self, record: Record) -> None:
+        raise NotImplementedError
 
-    def _send_history(self) -> None:
-        """history.jsonl as metrics, step = epoch."""
-        for record in self.folder.read_history():
-            self._send([(name, record[name], record["epoch"]) for name in record if name not in ("epoch", "period")])
+    def _find(self, record: Record) -> None:
+        """The MLflow run with the folder's id, made where it is not there, and what it holds."""
+        self.client = open_client(record.uri)
+        self.experiment = experiment_id(self.client, record.experiment)
+        tags = self.tags(record)
+        run = find_run(self.client, self.experiment, record.id)
+        if run is None:
+            run = self.client.create_run(self.experiment, tags=tags, run_name=self.path.absolute().name)
+        self.beat()
+        for name, value in tags.items():
+            if run.data.tags.get(name) != value:  # a run that was there before its study, say
+                self.client.set_tag(run.info.run_id, name, value)
+        self.status, self.params = run.info.status, set(run.data.params)
+        self.metrics, self.sent = list(run.data.metrics), None
+        self.run_id = run.info.run_id
 
-    def send_all(self, weights: list[Path]) -> None:
-        """The finished folder: what is not there yet, every file, and the members' weights where they are wanted."""
-        if self.status == "FINISHED" and not weights:
-            return
-        self.send_facts(finished=True)
-        results = self.folder.read_json("scores.json")
-        with understood(self.folder.path / "scores.json"):
-            scores = score_metrics(results)
-        with told(
-            self.uri, f"the results are complete in {self.folder.path}, and the same command sends what is missing"
-        ):
-            self._send_history()
-            self._send(scores)
-            self.client.log_artifacts(self.run_id, str(self.folder.path))
-            for path in weights:
-                self.client.log_artifact(self.run_id, str(path), "snapshots")
-            self.client.set_terminated(self.run_id, "FINISHED")
+    def send_params(self, values: dict[str, Any]) -> None:
+        """Those that are not there yet: a param is written once."""
+        new = [Param(name, str(value)) for name, value in values.items() if name not in self.params]
+        if new:
+            self.client.log_batch(self.run_id, params=new)
+            self.params |= {param.key for param in new}
+            self.beat()
 
-    def _send(self, points: list[tuple[str, float | None, int]]) -> None:
-        now = int(time.time() * 1000)
+    def send_points(self, points: list[tuple[str, float | None, int]]) -> None:
+        """(name, value, step) as metrics, where that step is not there yet."""
+        sent = self.steps()
         new = [
-            Metric(name, float(value), now, step)
+            Metric(name, float(value), first_tried(self.run_id, step), step)
             for name, value, step in points
-            if value is not None and step not in self.sent[name]
+            if value is not None and step not in sent[name]
         ]
         for start in range(0, len(new), BATCH):
             self.client.log_batch(self.run_id, metrics=new[start : start + BATCH])
+            self.beat()
         for metric in new:
-            self.sent[metric.key].add(metric.step)
+            sent[metric.key].add(metric.step)
 
-    def _existing(self, experiment_id: str) -> Run | None:
-        path = str(self.folder.path.resolve()).replace("'", "\\'")
-        runs = self.client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{path}'", max_results=1)
-        return runs[0] if runs else None
+    def steps(self) -> dict[str, set[int]]:
+        """Those that MLflow has of each metric."""
+        if self.sent is None:
+            self.sent = defaultdict(set)
+            for name in self.metrics:
+                self.sent[name] = {point.step for point in self.client.get_metric_history(self.run_id, name)}
+                self.beat()
+        return self.sent
+
+    def send_files(self) -> None:
+        """Every file of the folder, but those that are still being written."""
+        for path in sorted(self.path.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                place = path.parent.relative_to(self.path).as_posix()
+                self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
+                self.beat()
+
+    def end(self, record: Record) -> None:
+        """Say how it ended, last of all: what is FINISHED in MLflow is all there."""
+        if record.error:
+            self.client.log_text(self.run_id, record.error, "error.txt")
+        find_run(self.client, self.experiment, record.id)  # drops twins
+        self.client.set_terminated(self.run_id, record.status)
+        self.status = record.status
+        self.beat()
+
+
+@functools.cache
+def first_tried(run_id: str, step: int) -> int:
+    """The time, in ms, that a step's metrics have: that of their first try. MLflow keeps a metric that comes twice once
+    if its time is the same, too; so one that it took without our knowing is not doubled by the next try."""
+    return int(time.time() * 1000)
+
+
+class RunView(FolderView):
+    """The MLflow run of one training: params, metrics by epoch, scores, files, and weights where they are wanted."""
+
+    def tags(self, record: Record) -> dict[str, str]:
+        tags = {**super().tags(record), FOLDER_TAG: str(self.path.resolve())}
+        study = find_run(self.client, self.experiment, record.study) if record.study else None
+        return tags if study is None else {**tags, PARENT_TAG: study.info.run_id}
+
+    def _send(self, record: Record) -> None:
+        folder, finished = RunFolder(self.path), record.status == "FINISHED"
+        if not finished or self.status != "FINISHED":
+            if (self.path / "facts.json").exists():
+                growing = set() if finished else {"epochs_trained"}
+                facts = folder.read_json("facts.json")
+                self.send_params({name: value for name, value in facts.items() if name not in growing})
+            self.send_points(history_metrics(folder.read_history()))
+            if finished:
+                self.send_points(score_metrics(folder.read_json("scores.json")))
+                self.send_files()
+        self._send_weights(record)
+        if record.status != "RUNNING" and (record.error or record.status != self.status):
+            for path in self.path.glob("diverged-*.npz"):  # what a training that diverged saw last
+                self.client.log_artifact(self.run_id, str(path))
+            self.end(record)
+
+    def _send_weights(self, record: Record) -> None:
+        if not record.weights:
+            return
+        there = {Path(file.path).name for file in self.client.list_artifacts(self.run_id, SNAPSHOTS)}
+        for path in record.weights:
+            if Path(path).name not in there:
+                self.client.log_artifact(self.run_id, path, SNAPSHOTS)
+                self.beat()
+
+
+def history_metrics(history: list[dict[str, Any]]) -> list[tuple[str, float | None, int]]:
+    """(name, value, step) of what history.jsonl holds; step = epoch."""
+    return [
+        (name, record[name], record["epoch"])
+        for record in history
+        for name in record
+        if name not in ("epoch", "period")
+    ]
 
 
 def score_metrics(results: dict[str, Any]) -> list[tuple[str, float | None, int]]:

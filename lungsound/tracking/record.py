@@ -1,0 +1,80 @@
+"""tracking.json: what MLflow is to be told of a folder besides its files, so that it can be told at any time."""
+
+import fcntl
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from lungsound.errors import DamagedFileError
+from lungsound.evaluation.folder import RunFolder
+from lungsound.files import read_file, write_file
+from lungsound.tracking.client import check_address
+
+FILE = "tracking.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """`id` is the folder's own, and a tag of its MLflow run on whatever server that is."""
+
+    uri: str
+    experiment: str
+    id: str
+    tags: dict[str, str]
+    study: str = ""  # the id of the study that the run belongs to
+    status: str = "RUNNING"  # or what it ended as: FINISHED, FAILED, KILLED
+    error: str = ""  # the traceback of what ended it
+    weights: tuple[str, ...] = ()  # the members' files, where they are wanted in MLflow
+    counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
+    failed: dict[str, str] = field(default_factory=dict)  # a study's jobs that failed before they were runs: traceback
+
+
+def begin(folder: Path, uri: str, experiment: str, tags: dict[str, str], study: Path | None = None) -> Record:
+    """The record of a folder that is worked on from now; it keeps the id that it has. Not written yet.
+
+    Raises LungsoundError where nothing can ever answer at `uri`.
+    """
+    address, earlier, its_study = check_address(uri), read_record(folder), read_record(study) if study else None
+    identity = earlier.id if earlier else uuid.uuid4().hex
+    under = its_study.id if its_study else earlier.study if earlier else ""
+    return Record(address, experiment, identity, tags, under)
+
+
+def read_record(folder: Path) -> Record | None:
+    """None where there is none, or it is damaged."""
+    try:
+        stored = json.loads(read_file(folder / FILE))
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    return Record(**{**stored, "weights": tuple(stored["weights"])})
+
+
+def write_record(folder: Path, record: Record) -> None:
+    write_file(folder / FILE, json.dumps(asdict(record), indent=2).encode())
+
+
+def settled(folder: Path, record: Record) -> Record:
+    """The record of a folder on which nobody works: what is still RUNNING there was killed."""
+    if RunFolder(folder).finished:
+        return replace(record, status="FINISHED", error="")
+    return replace(record, status="KILLED") if record.status == "RUNNING" else record
+
+
+def lock_path(folder: Path) -> Path:
+    """Held by the command that works on the folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def held_if_free(folder: Path) -> Iterator[bool]:
+    """Whether nobody works on the folder, and nobody will inside."""
+    with lock_path(folder).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
