@@ -4,7 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lungsound.data.labels import LABELS, labels_of
 from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
-from lungsound.errors import LungsoundError, StorageError
+from lungsound.errors import LungsoundError, StorageError, stop_if_asked, stoppable
 from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
@@ -30,7 +30,7 @@ from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
 from lungsound.evaluation.summary import summarize
-from lungsound.files import locked
+from lungsound.files import is_whole
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.view import PARENT_TAG, SQLITE, MlflowView
 from lungsound.training.divergence import StopOnDivergence
@@ -39,6 +39,7 @@ from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
 
 
+@stoppable()
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     """Train what the trajectory lacks, score the ensemble, and leave a folder with all of it, shown in MLflow.
 
@@ -52,19 +53,21 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     parts = build(settings)
     print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
-    with locked(folder.path.with_name(f".{folder.path.name}.lock")):
-        view = open_view(settings, parts, folder)
-        if folder.finished and not settings.redo:
+    with folder.held():
+        folder.put_damaged_aside()
+        finished = folder.finished and not settings.redo
+        if finished:
             print("This run is finished; its results are listed. redo=true trains it again.")
-        else:
-            with view.running():
-                if settings.redo:
-                    folder.clear()
-                if not folder.trained:
-                    train(settings, choices, parts, folder, view)
-                    predict(settings, parts, folder)
+        view = open_view(settings, parts, folder)
+        with nullcontext() if finished and view.status == "FINISHED" else view.running():
+            if settings.redo:
+                folder.clear()
+            if not folder.trained:
+                train(settings, choices, parts, folder, view)
+                predict(settings, parts, folder)
+            if not finished:
                 report(settings, parts, folder)
-        view.send_all(member_files(parts, folder) if settings.tracking.log_snapshots else [])
+            view.send_all(member_files(parts, folder) if settings.tracking.log_snapshots else [])
     show(settings, parts, folder)
     return folder.path
 
@@ -110,7 +113,10 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         folder.write_json("facts.json", known)
 
     with trajectory.held():
+        damaged = trajectory.put_damaged_aside()
         done = 0 if settings.redo else trajectory.epochs_done()
+        if damaged:
+            print(f"Without it, the training {f'goes on after epoch {done}' if done else 'begins again'}.", flush=True)
         trajectory.tidy(done)  # of what is to be redone, was left unfinished, or is damaged
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_text("split.csv", split_table(parts.cycles, parts.cycles["set"]).to_csv(index=False))
@@ -123,6 +129,7 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
             callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), *guards]
             trainer = build_trainer(settings, epochs, callbacks)
             trainer.fit(parts.module, parts.datamodule, ckpt_path=trajectory.resume_point(done) if done else None)
+            stop_if_asked()  # a signal after the last epoch
     keep_up()
 
 
@@ -151,11 +158,11 @@ def kept_epochs(parts: Parts, folder: RunFolder) -> list[int]:
 def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
     """The members' weights. Raises LungsoundError where the store does not have them any more."""
     paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts, folder)]
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not is_whole(path, sealed=True)]
     if missing:
         raise LungsoundError(
-            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there. "
-            "redo=true trains them again"
+            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there, "
+            "or is damaged. redo=true trains them again"
         )
     return paths
 

@@ -20,10 +20,10 @@ from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.study_report import STUDY_FILE, write_report
-from lungsound.files import is_whole, key_of, read_file, write_file
+from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
 from lungsound.run import make_folders, run
-from lungsound.stored import disk_use, list_trajectories, remove_trajectories
+from lungsound.stored import DAMAGED, disk_use, list_trajectories, remove
 from lungsound.tracking.study_view import StudyView
 from lungsound.tracking.view import SHOWN
 
@@ -49,25 +49,31 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
         return
     make_folders(jobs[0].settings)
     folder = study_folder(jobs)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("failed-*.json"):
-        old.unlink()
-    remember(folder, words, jobs, plan)
+    with locked(folder.with_name(f".{folder.name}.lock"), folder):
+        for old in folder.glob("failed-*.json"):
+            old.unlink()
+        remember(folder, words, jobs, plan)
+        failed = run_jobs(folder, words, jobs, launch)
+    if failed:
+        sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
+
+
+def run_jobs(folder: Path, words: Sequence[str], jobs: Sequence[Job], launch: Callable[[], None]) -> list[str]:
+    """Have Hydra run the jobs, and show the study in MLflow; the jobs that failed."""
     tracking = jobs[0].settings.tracking
     view = StudyView(tracking.uri, tracking.experiment, folder, {"data": headings(jobs)})
-    write_file(folder / "mlflow_run", view.run_id.encode())
-    view.begin(clear(jobs))
     status = "KILLED"
     failed: list[str] = []
     try:
+        write_file(folder / "mlflow_run", view.run_id.encode())
+        view.begin(clear(jobs))
         sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
         launch()
         failed = failures(folder, jobs, view)
         status = "FAILED" if failed else "FINISHED"
     finally:
         finish(folder, view, status, jobs, len(failed))
-    if failed:
-        sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
+    return failed
 
 
 def clear(jobs: Sequence[Job]) -> list[Path]:
@@ -123,7 +129,7 @@ def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str)
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path = folder / STUDY_FILE
     now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
-    earlier = json.loads(read_file(path))["jobs"] if is_whole(path) else {}
+    earlier = json.loads(read_file(path))["jobs"] if whole_or_aside(path) else {}
     earlier = {name: values for name, values in earlier.items() if values not in now}
     study = {
         "words": list(words),
@@ -157,8 +163,12 @@ def finish(folder: Path, view: StudyView, status: str, jobs: Sequence[Job], fail
         print(write_report(folder), f"study: {folder}", sep="\n", flush=True)
     except LungsoundError as error:
         if status == "FINISHED":
+            status = "FAILED"
             raise
         print(f"no tables: {error}", file=sys.stderr)  # what ended the study is told next
+    except BaseException as error:  # a signal, for one, while the tables are made
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        raise
     finally:
         view.add_values({str(job.folder.path.resolve()): job.values for job in jobs})
         view.finish(status, counts)
@@ -174,17 +184,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.add_argument("study", type=Path, help="the study's folder, below outputs/studies")
     commands.add_parser("ls", help="list the stored trajectories, with sizes and ages")
     commands.add_parser("du", help="how much the store holds of what")
-    remove = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
-    remove.add_argument("keys", nargs="+", metavar="KEY")
+    removal = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
+    removal.add_argument("keys", nargs="+", metavar="KEY", help=f"a trajectory's, or {DAMAGED}: what was put aside")
     chosen = parser.parse_args(arguments)
     if chosen.command == "report":
         print(write_report(chosen.study))
     elif chosen.command == "ls":
         print(list_trajectories(chosen.store, chosen.outputs))
     elif chosen.command == "du":
-        print(disk_use(chosen.store))
+        print(disk_use(chosen.store, chosen.outputs))
     else:
-        print(remove_trajectories(chosen.store, chosen.keys))
+        print(remove(chosen.store, chosen.outputs, chosen.keys))
 
 
 if __name__ == "__main__":

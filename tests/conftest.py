@@ -95,6 +95,11 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return begun
 
 
+def flipped(content: bytes, place: int) -> bytes:
+    """`content` with one bit of its byte at `place` changed."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
 def stored_mlflow_runs(run_folder: Path) -> list[Run]:
     """The MLflow runs beside a run that `train_in` made, the newest first."""
     client = mlflow_client(run_folder)

@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,7 +16,18 @@ from rich.progress import track
 from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import DamagedFileError, DataError
-from lungsound.files import canonical_json, checksum_path, key_of, locked, read_file, storage_error, write_file
+from lungsound.files import (
+    canonical_json,
+    checksum_path,
+    is_whole,
+    key_of,
+    locked,
+    read_file,
+    storage_error,
+    whole_or_aside,
+    write_file,
+    write_pieces,
+)
 
 LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
@@ -93,49 +102,38 @@ def _digest(path: Path) -> str:
 
 def _read_index(folder: Path) -> dict[str, StoredRecording] | None:
     """The index of a whole store, or None where there is none or a file of it does not match its checksum."""
+    paths = (folder / INDEX, folder / WAVEFORMS)
+    if not all(checksum_path(path).exists() and is_whole(path) for path in paths):
+        return None
     try:
         index: dict[str, StoredRecording] = json.loads(read_file(folder / INDEX))
-        expected = checksum_path(folder / WAVEFORMS).read_text().partition(" ")[0]
-        with (folder / WAVEFORMS).open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == expected
-    except (FileNotFoundError, DamagedFileError):
+    except (FileNotFoundError, DamagedFileError):  # put aside this instant, by a process that makes it again
         return None
-    return index if whole else None
-
-
-def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
-    with locked(folder.with_name(folder.name + ".lock")):
-        if index := _read_index(folder):  # another process was faster
-            return index
-        building = folder.with_name(f".{folder.name}.building")
-        for leftover in (building, folder):  # of a build that died, of a store found damaged
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        try:
-            building.mkdir(parents=True)
-            index = _build(recordings, sample_rate, building)
-            building.rename(folder)
-        except BaseException:  # a part of it would take the room that the whole needs
-            shutil.rmtree(building, ignore_errors=True)
-            raise
     return index
 
 
+def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+    with locked(folder.with_name(folder.name + ".lock"), folder):
+        if index := _read_index(folder):  # another process was faster
+            return index
+        for name in (WAVEFORMS, INDEX):
+            whole_or_aside(folder / name)
+        return _build(recordings, sample_rate, folder)
+
+
 def _build(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+    """Decode everything; the index comes last."""
     index: dict[str, StoredRecording] = {}
-    offset = 0
-    digest = hashlib.sha256()
-    with (folder / WAVEFORMS).open("wb") as file:
+
+    def waveforms() -> Iterator[bytes]:
+        offset = 0
         for recording in track(recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)):
             waveform, entry = _decode(recording.audio, sample_rate, offset)
-            content = waveform.astype("<f4").tobytes()
-            file.write(content)
-            digest.update(content)
             index[recording.name] = entry
             offset += entry["samples"]
-        file.flush()
-        os.fsync(file.fileno())
-    checksum_path(folder / WAVEFORMS).write_text(f"{digest.hexdigest()}  {WAVEFORMS}\n")
+            yield waveform.astype("<f4").tobytes()
+
+    write_pieces(folder / WAVEFORMS, waveforms(), _bytes_needed(recordings, sample_rate))
     write_file(folder / INDEX, canonical_json(index))
     return index
 
