@@ -1,5 +1,6 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
+EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all browser lint ui bench
@@ -11,10 +12,10 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest -m "not slow and not browser"
+	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser"
 
 test-all: .venv/installed ## and the slow ones, 45 minutes at most
-	$(BIN)/pytest -m "not browser"
+	$(BIN)/pytest $(EACH_CORE) -m "not browser"
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

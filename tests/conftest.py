@@ -4,14 +4,20 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig, open_dict
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run in a process a core, see the Makefile
 for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not what is tested
     os.environ.pop(name, None)
 
@@ -19,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 # Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
 SMALL = (
     "data.demo_patients=8",
-    "data.demo_cycles=96",
+    "data.demo_cycles=60",
     "segment=2x2s",
     "model.width=0.0625",
     "annealing.cycles=2",
@@ -47,6 +53,18 @@ def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
         yield cfg, choices
 
 
+@contextlib.contextmanager
+def unpainted() -> Iterator[None]:
+    """Inside, figures are made but not painted, which takes half of a small run's time."""
+
+    def save(figure: Figure, file: BinaryIO, **_: object) -> None:
+        file.write(b"a picture")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them: 4000 writes that a test need not repeat."""
@@ -57,9 +75,12 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_in(empty_mlflow: Path) -> Callable[..., Path]:
-    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder."""
+    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder.
 
-    def train(folder: Path, *overrides: str) -> Path:
+    Its figures are unpainted unless `painted`.
+    """
+
+    def train(folder: Path, *overrides: str, painted: bool = False) -> Path:
         from lungsound.run import run
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +88,8 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
             shutil.copy(empty_mlflow, folder / "mlflow.db")
         # MLflow keeps what it opened under an address: a relative one would lead every test to the first one's file.
         tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-        with contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
+        figures = contextlib.nullcontext() if painted else unpainted()
+        with figures, contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
             return run(cfg, choices).resolve()
 
     return train
@@ -76,7 +98,7 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small finished run, for tests that only read: its folder, below `outputs`, beside `store` and `mlflow.db`."""
-    return train_in(tmp_path_factory.mktemp("trained"))
+    return train_in(tmp_path_factory.mktemp("trained"), painted=True)
 
 
 @pytest.fixture
@@ -98,6 +120,29 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def flipped(content: bytes, place: int) -> bytes:
     """`content` with one bit of its byte at `place` changed."""
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def drawn_texts(figure: Figure) -> list[str]:
+    """Every text that the figure shows; fails where two overlap or one leaves the figure (by more than rounding)."""
+    drawn: list[tuple[str, Bbox]] = []
+    draw = Text.draw
+
+    def note(text: Text, renderer: Any) -> None:
+        if text.get_visible() and text.get_text().strip():
+            drawn.append((text.get_text(), text.get_window_extent(renderer)))
+        draw(text, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", note)
+        figure.draw_without_rendering()
+    for (one, box), (other, other_box) in combinations(drawn, 2):
+        width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
+        height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+        assert min(width, height) <= 0.5, f"{one!r} and {other!r} overlap"
+    for text, box in drawn:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert inside, f"{text!r} leaves the figure"
+    return [text for text, _ in drawn]
 
 
 def stored_mlflow_runs(run_folder: Path) -> list[Run]:

@@ -10,10 +10,10 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from lungsound.checks import checked
-from lungsound.config import Config, with_environment
+from lungsound.config import Config, plain, with_environment
 from lungsound.errors import ConfigError
 
-# DESIGN.md, section 4, in this project's keys.
+# The paper's contract (docs/paper.md) in this project's keys.
 PAPER = {
     "split": {"protocol": "random", "seed": 0, "file": None, "folds": None, "fold": None, "part": None},
     "segment": {"seconds": 9.0, "chunks": 2},
@@ -145,7 +145,8 @@ def test_all_problems_come_together() -> None:
     ],
 )
 def test_the_last_value_that_can_be_run(overrides: str) -> None:
-    settings(*overrides.split())
+    with configured(*overrides.split()) as (cfg, _):
+        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)  # taken as it was given
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,10 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
 )
 def test_every_other_option_can_be_run(override: str) -> None:
     sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in override else ()
-    settings(override, *sprsound)
+    group, _, name = override.partition("=")
+    with configured(override, *sprsound) as (cfg, choices):
+        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)
+    assert choices[group] == name
 
 
 # --- the machine's defaults ---

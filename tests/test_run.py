@@ -255,7 +255,7 @@ def test_everything_is_made_again_from_the_folder_alone(
     shutil.rmtree(folder / "figures")
     for name in ("scores.json", "report.md"):
         (folder / name).unlink()
-    assert train_in(tmp_path) == folder
+    assert train_in(tmp_path, painted=True) == folder
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert epochs == []
     with pytest.raises(LungsoundError, match="redo=true"):
@@ -266,7 +266,7 @@ def test_a_lost_figure_is_drawn_again(train_in: TrainIn, trained: Path, tmp_path
     shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
     figure = tmp_path / trained.relative_to(trained.parents[1]) / "figures" / "members.png"
     figure.unlink()
-    train_in(tmp_path)
+    train_in(tmp_path, painted=True)
     assert figure.read_bytes() == (trained / "figures" / "members.png").read_bytes()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs
+from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
 from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
@@ -69,7 +69,8 @@ def sweep(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def run_sweep(*words: str) -> Path:
         monkeypatch.setattr(sys, "argv", ["sweep.py"])
         small = ("experiment=tiny", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
-        study([*small, *words], module.job)
+        with unpainted():
+            study([*small, *words], module.job)
         return tmp_path
 
     return run_sweep
@@ -243,7 +244,7 @@ def test_the_plan_says_what_is_shared(
     assert not epochs
 
 
-# What must make another training path, and what must not (DESIGN.md, section 5).
+# What must make another training path, and what must not.
 OTHER_PATH = (
     *("seed=1", "split.seed=1", "padding=zero", "segment=3s", "features.n_mels=48", "features.roll=false"),
     *("augment=none", "augment.redraw=epoch", "model.l2=0", "model.table1=outputs", "loss=cross_entropy"),
