@@ -16,10 +16,15 @@ def job(cfg: DictConfig) -> None:
     run_job(cfg)
 
 
-if __name__ == "__main__":
+@told
+def main() -> None:
     if {"--help", "-h", "--cfg", "-c"} & set(sys.argv):
         sys.exit(job())
-    words = told(study_words)(sys.argv[1:])
+    words = study_words(sys.argv[1:])
     from lungsound.study import study
 
-    told(study)(words, job)
+    study(words, job)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,8 +10,8 @@ from lungsound.errors import told
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-@told
-def main(cfg: DictConfig) -> None:
+@told  # inside Hydra, which would show an error of ours as its own
+def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from lungsound.run import run
@@ -19,6 +19,11 @@ def main(cfg: DictConfig) -> None:
     run(cfg, dict(HydraConfig.get().runtime.choices))
 
 
+@told
+def main() -> None:
+    sys.argv[1:] = train_words(sys.argv[1:])
+    job()
+
+
 if __name__ == "__main__":
-    sys.argv[1:] = told(train_words)(sys.argv[1:])
     main()

@@ -1,10 +1,12 @@
 """The errors a user can mend. Their messages say what was expected, what came, where, and what to do."""
 
+import contextlib
 import functools
 import signal
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,7 +33,7 @@ class TrainingError(LungsoundError):
 
 
 class Stopped(BaseException):
-    """A signal asked the training to end: the batch is done, and what is finished is kept."""
+    """A signal asked the command to end: what is finished is kept."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         self.signal_number = signal_number
@@ -46,6 +48,48 @@ class DamagedFileError(LungsoundError):
     """A stored file does not match its checksum."""
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] | None = None  # the signals that have come; None outside `stoppable`
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, the first Ctrl-C or SIGTERM raises Stopped, and a second one ends the process at once."""
+    global _received
+    if _received is not None or threading.current_thread() is not threading.main_thread():
+        yield  # in an outer one, or where no signal arrives
+        return
+    _received, before = [], {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, before[number])
+        _received = None
+
+
+def note_signal(number: int, _: Any = None) -> None:
+    """A handler that remembers the first signal for `stop_if_asked`; the second one ends the process at once."""
+    global _received
+    if _received:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    _received = [number]
+
+
+def stop_if_asked(what: str = "What is finished is kept.") -> None:
+    """Raises Stopped where a signal has come."""
+    if _received:
+        raise Stopped(_received[0], f"{what} The same command goes on from there.")
+
+
+def _stop(number: int, _: Any) -> None:
+    note_signal(number)
+    stop_if_asked()
+
+
 def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A command that ends with an error of ours as one message and exit code 1, without a traceback.
 
@@ -55,7 +99,8 @@ def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     @functools.wraps(command)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            return command(*args, **kwargs)
+            with stoppable():
+                return command(*args, **kwargs)
         except LungsoundError as error:
             sys.exit(f"error: {error}")
         except (KeyboardInterrupt, Stopped) as stop:

@@ -4,19 +4,23 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lungsound.errors import DamagedFileError, LungsoundError, StorageError
 
 SEAL = b"lungsound sha256 "
+SUMS = "SHA256SUMS"  # of a folder whose layout has no room for a checksum beside each file
+UNFINISHED = ".part"  # ends the name of a file that is being written
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ASIDE = ".damaged-"  # and a number: ends the name of what was found damaged
 
 
 def write_file(path: Path, content: bytes, sealed: bool = False) -> None:
@@ -26,15 +30,34 @@ def write_file(path: Path, content: bytes, sealed: bool = False) -> None:
     format, with the checksum beside them (`sha256sum -c NAME.sha256` verifies it). Raises StorageError where the
     disk is full or the folder cannot be written to; then the old file is still there, and nothing of the new one.
     """
-    digest = hashlib.sha256(content).hexdigest()
-    with storing(path, len(content)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if sealed:
-            _replace({path: SEAL + digest.encode() + b"\n" + content})
-        else:
-            # The checksum goes first: a death in between leaves a file that is noticed and made again, not one
-            # without check.
-            _replace({checksum_path(path): f"{digest}  {path.name}\n".encode(), path: content})
+    if sealed:
+        seal = SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+        _replace(path, [seal, content])
+    else:
+        write_pieces(path, [content])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], size: int = 0) -> None:
+    """`write_file` for a content that need not be in memory as a whole: its pieces, one after the other.
+
+    `size`: what all will come to in bytes, about, for an error that comes before their end.
+    """
+    _replace(path, pieces, checksum_beside=True, size=size)
+
+
+def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write (name, content) of many files below `folder`, and then SHA256SUMS, which makes them a whole."""
+    sums = [f"{_replace(folder / name, [content])}  {name}\n" for name, content in files]
+    _replace(folder / SUMS, ["".join(sums).encode()])
+
+
+def is_whole_folder(folder: Path) -> bool:
+    """Whether all that `write_folder` put there is there and matches its checksum."""
+    try:
+        lines = [line.partition("  ") for line in (folder / SUMS).read_text(errors="replace").splitlines()]
+        return bool(lines) and all(_digest(folder / name) == expected for expected, _, name in lines)
+    except (OSError, ValueError):  # a damaged list may name anything
+        return False
 
 
 def read_file(path: Path, sealed: bool = False) -> bytes:
@@ -48,7 +71,7 @@ def read_file(path: Path, sealed: bool = False) -> bytes:
         head, _, content = content.partition(b"\n")
         expected = head.removeprefix(SEAL).decode(errors="replace")
     elif checksum_path(path).exists():
-        expected = checksum_path(path).read_text().partition(" ")[0]
+        expected = _expected(checksum_path(path))
     else:
         return content
     if hashlib.sha256(content).hexdigest() != expected:
@@ -61,10 +84,37 @@ def read_file(path: Path, sealed: bool = False) -> bytes:
 def is_whole(path: Path, sealed: bool = False) -> bool:
     """Whether the file is there and matches its checksum."""
     try:
-        read_file(path, sealed)
+        if sealed:
+            read_file(path, sealed)
+            return True
+        beside = checksum_path(path)
+        return path.is_file() and (not beside.exists() or _digest(path) == _expected(beside))
     except (FileNotFoundError, DamagedFileError):
         return False
-    return True
+
+
+def whole_or_aside(path: Path, sealed: bool = False) -> bool:
+    """`is_whole`; what is there and is not is renamed, so that it can be made again and nothing is lost.
+
+    For who holds the lock of its folder: to others a file may look damaged while it is being replaced.
+    """
+    if is_whole(path, sealed):
+        return True
+    if path.exists():
+        put_aside(path)
+    return False
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged file or folder to NAME.damaged-1 (or the next number that is free), and say so."""
+    names = (path.with_name(f"{path.name}{ASIDE}{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    checksum_path(path).unlink(missing_ok=True)
+    print(
+        f"{path} is damaged: it does not match its checksum. It was put aside as {aside.name} and is made again.",
+        flush=True,
+    )
 
 
 @contextlib.contextmanager
@@ -104,27 +154,25 @@ def key_of(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits, and says so, for whoever has it. The kernel frees it when its process dies."""
-    with storing(path, 0):
+def locked(path: Path, folder: Path | None = None) -> Iterator[None]:
+    """Hold the lock file `path`; waits, and says so, for whoever has it. The kernel frees it when its process dies.
+
+    What such a death left half written in `folder`, which the lock is for, is cleared away.
+    """
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a")
+    except OSError as error:
+        raise storage_error(path, 0, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"waiting for another process, which works on the same ({path})", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder is not None:
+            _clear_unfinished(folder)
         yield
-
-
-@contextlib.contextmanager
-def storing(path: Path, needed: int) -> Iterator[None]:
-    """Inside, what the operating system refuses becomes a StorageError."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(path, needed, error) from error
 
 
 def storage_error(path: Path, needed: int, error: OSError) -> StorageError:
@@ -140,21 +188,59 @@ def storage_error(path: Path, needed: int, error: OSError) -> StorageError:
     return StorageError(f"{told} ({free}). Make room there, or {elsewhere}; the same command then goes on")
 
 
-def _replace(files: dict[Path, bytes]) -> None:
-    """Put every content at its path, in this order; on a full disk none: all are written before the first is moved."""
-    written: list[str] = []
+def _replace(path: Path, pieces: Iterable[bytes], checksum_beside: bool = False, size: int = 0) -> str:
+    """Write `pieces` to `path`, all or nothing, also where the power fails; their SHA-256."""
+    digest, written, temporary = hashlib.sha256(), 0, None
     try:
-        for path, content in files.items():
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            written.append(temporary)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-        for path, temporary in zip(files, written, strict=True):
-            os.replace(temporary, path)
-    except BaseException:
-        for temporary in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+        with os.fdopen(handle, "wb") as file:
+            for piece in pieces:
+                written += len(piece)
+                file.write(piece)
+                digest.update(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        # The checksum goes first: a death in between leaves a file that `_clear_unfinished` can still put in its place.
+        if checksum_beside:
+            _replace(checksum_path(path), [f"{digest.hexdigest()}  {path.name}\n".encode()])
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise storage_error(path, max(written, size), error) from error
+    finally:
+        if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise
+    _sync_folder(path.parent)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk: what is removed because a newer file is there must not be gone before it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can, and the file is in its place
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Finish the writing of a file whose checksum is in place already, and remove what else a death left unfinished."""
+    for unfinished in folder.rglob(f".*{UNFINISHED}"):
+        path = unfinished.with_name(unfinished.name[1:].rsplit(".", 2)[0])
+        beside = checksum_path(path)
+        if beside.exists() and _digest(unfinished) == _expected(beside):
+            os.replace(unfinished, path)
+        else:
+            unfinished.unlink()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _expected(beside: Path) -> str:
+    return beside.read_text(errors="replace").partition(" ")[0]

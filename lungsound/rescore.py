@@ -32,7 +32,7 @@ def rescore(run: Path, name: str, root: Path, part: str | None, store_dir: Path 
     validation cycles, whose predictions are in the written file, too. Raises LungsoundError where the run is not
     finished, its members are not stored any more, or the database lacks what is asked for.
     """
-    trained = RunFolder(run)
+    trained = RunFolder(run.resolve())
     settings = stored_settings(trained, store_dir)
     classes = labels_of(settings.task.classes)
     database = open_database(name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad=False)
@@ -44,8 +44,9 @@ def rescore(run: Path, name: str, root: Path, part: str | None, store_dir: Path 
     print(*parts.notes, sep="\n", flush=True)
     table = predictions(settings, parts, kept_epochs(parts.annealing, trained), ("test",))
     scored = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
-    scored.write_predictions(_with_validation(table, trained.read_predictions()))
-    write_scores(parts, scored)
+    with trained.held():
+        scored.write_predictions(_with_validation(table, trained.read_predictions()))
+        write_scores(parts, scored)
     print(scores_text(scored), f"predictions: {scored.path}", sep="\n")
     return scored.path
 

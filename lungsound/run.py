@@ -22,17 +22,17 @@ from lungsound.data.labels import LABELS, labels_of
 from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
-from lungsound.errors import LungsoundError, StorageError
+from lungsound.errors import LungsoundError, StorageError, stop_if_asked, stoppable
 from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
-from lungsound.files import locked, not_ours, understood
+from lungsound.files import is_whole, not_ours, understood
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.tracking.client import SQLITE, check_address
-from lungsound.tracking.record import Record, begin, lock_path
+from lungsound.tracking.record import Record, begin
 from lungsound.tracking.sender import Sender, sending
 from lungsound.tracking.view import RunView
 from lungsound.training.annealing import Annealing
@@ -44,6 +44,7 @@ from lungsound.training.stopping import StopOnSignal
 from lungsound.training.trajectory import Trajectory
 
 
+@stoppable()
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     """Train what the trajectory lacks, score the ensemble, and leave a folder with all of it, shown in MLflow.
 
@@ -59,7 +60,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     parts = build(settings)
     print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
-    with locked(lock_path(folder.path)):
+    with folder.held():
+        folder.put_damaged_aside()
         if settings.redo:
             folder.clear()
         with sending(RunView(folder.path), tracking_record(settings, parts, folder), alone) as sender:
@@ -117,7 +119,10 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         folder.write_json("facts.json", known)
 
     with trajectory.held():
+        damaged = trajectory.put_damaged_aside()
         done = 0 if settings.redo else trajectory.epochs_done()
+        if damaged:
+            print(f"Without it, the training {f'goes on after epoch {done}' if done else 'begins again'}.", flush=True)
         trajectory.tidy(done)  # of what is to be redone, was left unfinished, or is damaged
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         folder.write_text("split.csv", split_table(parts.cycles, parts.cycles["set"]).to_csv(index=False))
@@ -130,6 +135,7 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
             callbacks = [counted, Snapshots(trajectory), kept_up, RunProgress(epochs), *guards]
             trainer = build_trainer(settings, epochs, callbacks)
             fit(trainer, parts, done)
+            stop_if_asked()  # a signal after the last epoch
     keep_up()
 
 
@@ -186,11 +192,11 @@ def kept_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
 def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
     """The members' weights. Raises LungsoundError where the store does not have them any more."""
     paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts.annealing, folder)]
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not is_whole(path, sealed=True)]
     if missing:
         raise LungsoundError(
-            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there. "
-            "redo=true trains them again"
+            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there, "
+            "or is damaged. redo=true trains them again"
         )
     return paths
 

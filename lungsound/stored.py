@@ -7,7 +7,9 @@ from pathlib import Path
 
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import locked
+from lungsound.files import ASIDE, locked
+
+DAMAGED = "damaged"  # what was put aside, in the words of rm
 
 
 def list_trajectories(store_dir: Path, output_dir: Path) -> str:
@@ -21,27 +23,45 @@ def list_trajectories(store_dir: Path, output_dir: Path) -> str:
     return "\n".join(lines)
 
 
-def disk_use(store_dir: Path) -> str:
-    """One line for each kind of thing that is stored."""
+def disk_use(store_dir: Path, output_dir: Path) -> str:
+    """One line for each kind of thing that is stored, and for each that was found damaged and put aside."""
     kinds = sorted(path for path in store_dir.glob("*") if path.is_dir())
-    return "\n".join(f"{size_words(path):>11}  {path}" for path in (*kinds, store_dir))
+    lines = [f"{size_words(path):>11}  {path}" for path in (*kinds, store_dir)]
+    aside = put_aside(store_dir, output_dir)
+    lines += [f"{size_words(path):>11}  {path}" for path in aside]
+    return "\n".join([*lines, "rm damaged removes what was put aside as damaged"] if aside else lines)
 
 
-def remove_trajectories(store_dir: Path, keys: list[str]) -> str:
-    """Remove trajectories by key. Raises LungsoundError, with nothing removed, for a key that is not there."""
+def remove(store_dir: Path, output_dir: Path, keys: list[str]) -> str:
+    """Remove trajectories by key, and with the key `damaged` all that was put aside.
+
+    Raises LungsoundError, with nothing removed, for a key that is not there.
+    """
     there = {folder.name: folder for folder in trajectories(store_dir)}
-    unknown = [key for key in keys if key not in there]
+    unknown = [key for key in keys if key not in (*there, DAMAGED)]
     if unknown:
         raise LungsoundError(
             f"{', '.join(unknown)}: expected keys of trajectories in {store_dir}, but they are not there. "
             "python -m lungsound.study ls lists them"
         )
     lines = []
-    for key in keys:
+    for path in put_aside(store_dir, output_dir) if DAMAGED in keys else []:
+        lines.append(f"removed {path}, {size_words(path)}")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for key in dict.fromkeys(key for key in keys if key != DAMAGED):
         with locked(there[key].with_name(f"{key}.lock")):
             lines.append(f"removed {key}, {size_words(there[key])}")
             shutil.rmtree(there[key])
     return "\n".join(lines)
+
+
+def put_aside(*folders: Path) -> list[Path]:
+    """The files and folders that were found damaged."""
+    found = {path for folder in folders for path in folder.rglob(f"*{ASIDE}*")}
+    return sorted(path for path in found if found.isdisjoint(path.parents))
 
 
 def trajectories(store_dir: Path) -> list[Path]:
@@ -56,7 +76,8 @@ def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
 
 
 def size_words(path: Path) -> str:
-    return f"{sum(file.stat().st_size for file in files_below(path)) / 1e6:.1f} MB"
+    files = [path] if path.is_file() else files_below(path)
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
 
 
 def age_words(path: Path) -> str:

@@ -20,10 +20,10 @@ from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
-from lungsound.files import is_whole, key_of, locked, read_file, write_file
+from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
 from lungsound.run import make_folders, run
-from lungsound.stored import disk_use, list_trajectories, remove_trajectories
+from lungsound.stored import DAMAGED, disk_use, list_trajectories, remove
 from lungsound.tracking.client import check_address
 from lungsound.tracking.record import begin, lock_path
 from lungsound.tracking.sender import KEPT, Sender
@@ -52,7 +52,7 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     make_folders(jobs[0].settings)
     check_address(jobs[0].settings.tracking.uri)
     folder = study_folder(jobs)
-    with locked(lock_path(folder)):
+    with locked(lock_path(folder), folder):
         failed = run_jobs(folder, words, jobs, plan, launch)
     if failed:
         sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
@@ -130,7 +130,7 @@ def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str)
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path = folder / STUDY_FILE
     now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
-    earlier = read_study(folder)["jobs"] if is_whole(path) else {}
+    earlier = read_study(folder)["jobs"] if whole_or_aside(path) else {}
     earlier = {name: values for name, values in earlier.items() if values not in now}
     study = {
         "words": list(words),
@@ -158,8 +158,12 @@ def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], faile
         print(write_report(folder), flush=True)
     except LungsoundError as error:
         if status == "FINISHED":
+            status = "FAILED"
             raise
         print(f"no tables: {error}", file=sys.stderr)  # what ended the study is told next
+    except BaseException as error:  # a signal, for one, while the tables are made
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        raise
     finally:
         sender.end(status, counts=counts, failed={name: error for name, error in failed if error})
         print(*filter(None, [sender.unsent]), f"study: {folder}", sep="\n", flush=True)
@@ -175,17 +179,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.add_argument("study", type=Path, help="the study's folder, below outputs/studies")
     commands.add_parser("ls", help="list the stored trajectories, with sizes and ages")
     commands.add_parser("du", help="how much the store holds of what")
-    remove = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
-    remove.add_argument("keys", nargs="+", metavar="KEY")
+    removal = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
+    removal.add_argument("keys", nargs="+", metavar="KEY", help=f"a trajectory's, or {DAMAGED}: what was put aside")
     chosen = parser.parse_args(arguments)
     if chosen.command == "report":
         print(write_report(chosen.study))
     elif chosen.command == "ls":
         print(list_trajectories(chosen.store, chosen.outputs))
     elif chosen.command == "du":
-        print(disk_use(chosen.store))
+        print(disk_use(chosen.store, chosen.outputs))
     else:
-        print(remove_trajectories(chosen.store, chosen.keys))
+        print(remove(chosen.store, chosen.outputs, chosen.keys))
 
 
 if __name__ == "__main__":

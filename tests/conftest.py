@@ -117,6 +117,11 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return begun
 
 
+def flipped(content: bytes, place: int) -> bytes:
+    """`content` with one bit of its byte at `place` changed."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
 def drawn_texts(figure: Figure) -> list[str]:
     """Every text that the figure shows; fails where two overlap or one leaves the figure (by more than rounding)."""
     drawn: list[tuple[str, Bbox]] = []

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import flipped
 from scipy import signal, stats
 from sklearn.metrics import roc_auc_score
 
@@ -243,12 +244,27 @@ def test_demo_root_of_a_process_that_died(tmp_path: Path, monkeypatch: pytest.Mo
         broken.setattr(soundfile, "write", lambda *arguments, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             demo.demo_root(tmp_path / "broken", 0, patients=2, cycles=4)
-    left = list((tmp_path / "broken" / "demo").glob(".*.unfinished"))
-    assert len(left) == 1
-    (left[0] / "audio_and_txt_files" / "half.wav").write_bytes(b"RIFF")
-    root = demo.demo_root(tmp_path / "broken", 0, patients=2, cycles=4)
-    names = [sorted(path.name for path in folder.rglob("*")) for folder in (whole, root)]
-    assert names[0] == names[1]
+    root = tmp_path / "broken" / "demo" / whole.name
+    assert (root / "SYNTHETIC.txt").exists()  # from the first file on
+    half = root / "audio_and_txt_files" / f".{next(whole.glob('*/*.wav')).name}.12345678.part"  # as of a kill
+    half.parent.mkdir()
+    half.write_bytes(b"RIFF")
+    assert demo.demo_root(tmp_path / "broken", 0, patients=2, cycles=4) == root
+    content = [{path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+               for folder in (whole, root)]  # fmt: skip
+    assert content[0] == content[1]
+
+
+def test_a_damaged_demo_is_put_aside_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = demo.demo_root(tmp_path, 0, patients=2, cycles=4)
+    audio = next(root.glob("*/*.wav"))
+    whole, damaged = audio.read_bytes(), flipped(audio.read_bytes(), 100)
+    audio.write_bytes(damaged)
+    assert demo.demo_root(tmp_path, 0, patients=2, cycles=4) == root
+    assert audio.read_bytes() == whole
+    assert f"{root} is damaged" in capsys.readouterr().out
+    aside = root.with_name(f"{root.name}.damaged-1")
+    assert (aside / audio.relative_to(root)).read_bytes() == damaged
 
 
 @pytest.mark.parametrize(("patients", "cycles"), [(0, 10), (5, 4), (700, 800)])

@@ -208,7 +208,7 @@ def test_a_damaged_split_of_a_run_is_not_trusted(tmp_path: Path, small: pd.DataF
     path = tmp_path / "split.csv"
     write_file(path, split_table(small, random_split(small, 0)).to_csv(index=False).encode())
     path.write_text(path.read_text().replace("train", "test", 1))
-    with pytest.raises(DamagedFileError):
+    with pytest.raises(DamagedFileError, match=rf"{path} does not match its checksum, .*split\.file"):
         read_split(path, small)
 
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -15,7 +14,7 @@ from lungsound.data import demo_mixing, demo_sounds
 from lungsound.data.database import SYNTHETIC_MARK
 from lungsound.data.demo_mixing import PlannedRecording, mix_recording
 from lungsound.data.demo_sounds import Device
-from lungsound.files import key_of, locked, storage_error
+from lungsound.files import SUMS, is_whole_folder, key_of, locked, put_aside, write_folder
 
 # Mostly small files: the few at 44.1 kHz are three quarters of the disk space.
 DEVICES = (
@@ -34,7 +33,6 @@ CLASS_COUNTS = np.array([3642, 1864, 886, 506])
 QUANTILES = np.array([0, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1])
 LENGTHS = np.array([0.2, 0.61, 1.05, 1.33, 1.93, 2.54, 3.37, 4.11, 4.59, 6.41, 16.2])
 CYCLES_A_RECORDING = 7.5
-BYTES_A_CYCLE = 88_000  # of all recordings, about
 
 SYNTHETIC = "SYNTHETIC: every sound in this folder was computed by lungsound.data.demo. No patient was recorded.\n"
 
@@ -44,19 +42,21 @@ def make_demo(folder: Path, seed: int, patients: int = 36, cycles: int = 864) ->
 
     Raises ValueError for fewer cycles than patients or more patients than three digits can name.
     """
-    target = folder / "audio_and_txt_files"
-    target.mkdir(parents=True, exist_ok=True)
-    (folder / SYNTHETIC_MARK).write_text(SYNTHETIC)
-    for plan in plan_recordings(seed, patients, cycles):
-        waveform, rate_hz = mix_recording(seed, plan), plan.device.rate_hz
-        audio = io.BytesIO()  # written to a file, libsndfile would not say that the disk is full
-        soundfile.write(audio, waveform, rate_hz, subtype=plan.device.subtype, format="WAV")
-        (target / f"{plan.name}.wav").write_bytes(audio.getvalue())
-        lines = (
-            f"{start:g}\t{end:g}\t{label & 1}\t{label >> 1}\n"
-            for start, end, label in zip(plan.borders, plan.borders[1:], plan.labels, strict=False)
-        )
-        (target / f"{plan.name}.txt").write_bytes("".join(lines).encode())
+    plans = plan_recordings(seed, patients, cycles)
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        yield SYNTHETIC_MARK, SYNTHETIC.encode()
+        for plan in plans:
+            waveform, audio = mix_recording(seed, plan), io.BytesIO()
+            soundfile.write(audio, waveform, plan.device.rate_hz, subtype=plan.device.subtype, format="WAV")
+            yield f"audio_and_txt_files/{plan.name}.wav", audio.getvalue()
+            lines = (
+                f"{start:g}\t{end:g}\t{label & 1}\t{label >> 1}\n"
+                for start, end, label in zip(plan.borders, plan.borders[1:], plan.labels, strict=False)
+            )
+            yield f"audio_and_txt_files/{plan.name}.txt", "".join(lines).encode()
+
+    write_folder(folder, files())
 
 
 def demo_root(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
@@ -64,17 +64,12 @@ def demo_root(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
     sources = [Path(str(module.__file__)) for module in (demo_sounds, demo_mixing)] + [Path(__file__)]
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     key = key_of({"seed": seed, "patients": patients, "cycles": cycles, "source": source})
-    root, unfinished = store_dir / "demo" / key, store_dir / "demo" / f".{key}.unfinished"
-    with locked(store_dir / "demo" / f".{key}.lock"):
-        if not root.exists():
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
-            try:
-                make_demo(unfinished, seed, patients, cycles)
-                os.rename(unfinished, root)
-            except OSError as error:
-                refused = storage_error(root, BYTES_A_CYCLE * cycles, error)
-                shutil.rmtree(unfinished, ignore_errors=True)
-                raise refused from error
+    root = store_dir / "demo" / key
+    with locked(store_dir / "demo" / f".{key}.lock", root):
+        if not is_whole_folder(root):
+            if (root / SUMS).exists():  # without it, the making died and goes on here
+                put_aside(root)
+            make_demo(root, seed, patients, cycles)
     return root
 
 

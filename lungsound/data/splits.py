@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
-from lungsound.errors import DataError
-from lungsound.files import read_file
+from lungsound.errors import DamagedFileError, DataError
+from lungsound.files import checksum_path, read_file
 
 SETS = ("train", "val", "test")
 TEST_SHARE, VAL_SHARE = 0.2, 0.2
@@ -105,6 +105,11 @@ def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
         text = read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"The split file {path.absolute()} cannot be read: {error.strerror} (split.file)") from error
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"The split file {path} does not match its checksum, {checksum_path(path).name} beside it: it is damaged, "
+            "or was edited. Take another copy, or delete the checksum where the file is right (split.file)"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"The split file {path} is not a text file: {error.reason} (split.file)") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="")

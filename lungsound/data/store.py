@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,12 +20,15 @@ from lungsound.errors import DamagedFileError, DataError
 from lungsound.files import (
     canonical_json,
     checksum_path,
+    is_whole,
     key_of,
     locked,
     read_file,
     storage_error,
     understood,
+    whole_or_aside,
     write_file,
+    write_pieces,
 )
 
 LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
@@ -103,17 +104,17 @@ def _digest(path: Path) -> str:
 
 def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
     """The index of a whole store, or None where there is none, or a file of it is not as `_build` leaves it."""
+    paths = (folder / INDEX, folder / WAVEFORMS)
+    if not all(checksum_path(path).exists() and is_whole(path) for path in paths):
+        return None
     try:
         content = read_file(folder / INDEX)
         with understood(folder / INDEX):
             index: dict[str, StoredRecording] = json.loads(content)
             _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size)
-        expected = checksum_path(folder / WAVEFORMS).read_text().partition(" ")[0]
-        with (folder / WAVEFORMS).open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == expected
-    except (FileNotFoundError, DamagedFileError):
+    except (FileNotFoundError, DamagedFileError):  # or put aside this instant, by a process that makes it again
         return None
-    return index if whole else None
+    return index
 
 
 def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int) -> None:
@@ -141,38 +142,27 @@ def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recordi
 
 
 def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
-    with locked(folder.with_name(folder.name + ".lock")):
+    with locked(folder.with_name(folder.name + ".lock"), folder):
         if index := _read_index(folder, recordings):  # another process was faster
             return index
-        building = folder.with_name(f".{folder.name}.building")
-        for leftover in (building, folder):  # of a build that died, of a store found damaged
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        try:
-            building.mkdir(parents=True)
-            index = _build(recordings, sample_rate, building)
-            building.rename(folder)
-        except BaseException:  # a part of it would take the room that the whole needs
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-    return index
+        for name in (WAVEFORMS, INDEX):
+            whole_or_aside(folder / name)
+        return _build(recordings, sample_rate, folder)
 
 
 def _build(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+    """Decode everything; the index comes last."""
     index: dict[str, StoredRecording] = {}
-    offset = 0
-    digest = hashlib.sha256()
-    with (folder / WAVEFORMS).open("wb") as file:
+
+    def waveforms() -> Iterator[bytes]:
+        offset = 0
         for recording in track(recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)):
             waveform, entry = _decode(recording.audio, sample_rate, offset)
-            content = waveform.astype("<f4").tobytes()
-            file.write(content)
-            digest.update(content)
             index[recording.name] = entry
             offset += entry["samples"]
-        file.flush()
-        os.fsync(file.fileno())
-    checksum_path(folder / WAVEFORMS).write_text(f"{digest.hexdigest()}  {WAVEFORMS}\n")
+            yield waveform.astype("<f4").tobytes()
+
+    write_pieces(folder / WAVEFORMS, waveforms(), _bytes_needed(recordings, sample_rate))
     write_file(folder / INDEX, canonical_json(index))
     return index
 

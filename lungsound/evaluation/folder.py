@@ -1,5 +1,6 @@
 """A run's folder: everything a run leaves, enough to make every score, table and figure again without training."""
 
+import contextlib
 import io
 import json
 import re
@@ -13,7 +14,16 @@ from matplotlib.figure import Figure
 from lungsound.errors import DamagedFileError, DataError
 from lungsound.evaluation.predictions import read_predictions, write_predictions
 from lungsound.evaluation.summary import summarize
-from lungsound.files import canonical_json, is_whole, read_file, understood, write_file
+from lungsound.files import (
+    canonical_json,
+    checksum_path,
+    is_whole,
+    locked,
+    read_file,
+    understood,
+    whole_or_aside,
+    write_file,
+)
 from lungsound.training.annealing import records_in
 
 TRAINED = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
@@ -27,6 +37,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only process that writes here; wait for another one that does."""
+        return locked(self.path.with_name(f".{self.path.name}.lock"), self.path)
+
     @property
     def trained(self) -> bool:
         """Whether every score, table and figure can be made without training."""
@@ -39,6 +53,11 @@ class RunFolder:
             return False
         figures = re.findall(r"\((figures/.+?)\)", self.read_text("report.md"))
         return all(is_whole(self.path / name) for name in figures)
+
+    def put_damaged_aside(self) -> None:
+        """Rename every file that does not match the checksum beside it, so that it is made again. Under the lock."""
+        for beside in sorted(self.path.rglob(checksum_path(Path("*")).name)):
+            whole_or_aside(beside.with_suffix(""))
 
     def clear(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Cycles in, batches of waveforms out: what workers do, so that the device gets whole batches to make pictures of."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
+from lungsound.errors import SIGNALS
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
 from lungsound.signal.draws import generator
 from lungsound.signal.segments import cut_segment, segment_count
@@ -220,7 +222,10 @@ class CyclesDataModule(pl.LightningDataModule):
         return (batches[number]["waveforms"] for number in range(len(batches)))
 
     def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
-        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=torch.cuda.is_available())
+        on_gpu = torch.cuda.is_available()
+        return DataLoader(
+            batches, batch_size=None, num_workers=self.num_workers, pin_memory=on_gpu, worker_init_fn=_ignore_signals
+        )
 
     def _stretch_once(self) -> dict[int, NDArray[np.float32]]:
         """Stretched waveforms by row, where all epochs have the same: a phase vocoder is too slow for every epoch."""
@@ -243,3 +248,9 @@ def split_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.
     if edges and len(items) - edges[-1] == 1:
         edges.pop()
     return np.split(items, edges)
+
+
+def _ignore_signals(_: int) -> None:
+    """A worker is ended by the training: one that dies of a signal to all of them would break off the current batch."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

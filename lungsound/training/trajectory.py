@@ -1,7 +1,6 @@
 """The stored training path: per epoch what was logged, per period its snapshots, and the point to go on from."""
 
 import io
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from lungsound.errors import DamagedFileError
-from lungsound.files import canonical_json, is_whole, locked, read_file, understood, write_file
+from lungsound.files import canonical_json, is_whole, locked, read_file, understood, whole_or_aside, write_file
 from lungsound.training.annealing import MONITORS, Annealing, records_in
 
 Record = dict[str, Any]
@@ -31,8 +30,12 @@ class Trajectory:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the only process that trains on this path; wait for another one that does."""
-        with locked(self.folder.parent / f"{self.folder.name}.lock"):
+        with locked(self.folder.parent / f"{self.folder.name}.lock", self.folder):
             yield
+
+    def put_damaged_aside(self) -> bool:
+        """Rename every file that does not match its checksum; what needs it is trained again. Whether there was one."""
+        return not all([whole_or_aside(path, sealed=True) for path in self._files()])
 
     def epochs_done(self) -> int:
         """The last epoch that a resume point, whole and with all that belongs to it, was written for; 0: none."""
@@ -72,7 +75,8 @@ class Trajectory:
         Epoch 0 has none: everything goes.
         """
         if not epoch:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in self._files():
+                path.unlink()
             return
         kept = self._kept(self.history(epoch))
         for path in self.folder.glob("epoch-*.pt"):
@@ -89,6 +93,10 @@ class Trajectory:
         return {epoch for epoch in last if epoch % self.annealing.period_epochs == 0} | {
             self.annealing.best_epoch(history, period, monitor) for period in periods for monitor in MONITORS
         }
+
+    def _files(self) -> list[Path]:
+        """Resume points first: where they go and a death follows, nothing is left that counts."""
+        return [path for name in ("resume-*.ckpt", "history.jsonl", "epoch-*.pt") for path in self.folder.glob(name)]
 
     def _is_whole(self, epoch: int) -> bool:
         try:
