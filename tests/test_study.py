@@ -19,9 +19,11 @@ from sklearn.metrics import confusion_matrix
 
 import lungsound.build
 import lungsound.run
+import lungsound.tracking.sender
 from lungsound.errors import ConfigError, LungsoundError
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
+from lungsound.tracking.__main__ import send
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -368,6 +370,33 @@ def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
         assert "nothing can be built here" in error.read_text()
     sweep("annealing.cycles=1,2")
     assert [run.info.status for run in children_of(tmp_path)] == ["FINISHED"] * 2
+
+
+def test_a_study_whose_mlflow_is_down_is_sent_later(
+    sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], epochs: list[int]
+) -> None:
+    monkeypatch.setattr(lungsound.tracking.sender, "TRIES_S", 0.0)
+    folder = sweep("annealing.cycles=1,2", "tracking.uri=http://127.0.0.1:1")  # nobody listens there
+    assert epochs == [1, 2]
+    place = only_study(folder)
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == f"study: {place.relative_to(folder)}"
+    assert "Connection refused" in told[-2]
+    assert told[-2].endswith(f"python -m lungsound.tracking send {place.relative_to(folder)}")
+    assert (place / "table3.md").exists()
+    for _ in range(2):  # the second time there is nothing to send
+        send(place, f"sqlite:///{folder / 'mlflow.db'}")
+        runs = stored_mlflow_runs(folder / "outputs" / "run")
+        assert len(runs) == 3
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert sorted(run.data.params["annealing.cycles"] for run in children_of(folder)) == ["1", "2"]
+        (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+        assert parent.data.metrics == {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 2}
+        client = mlflow_client(folder / "outputs" / "run")
+        for run in runs:
+            for name in run.data.metrics:
+                steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+                assert len(steps) == len(set(steps))
 
 
 def test_a_run_that_comes_out_elsewhere_is_a_failed_job(

@@ -139,7 +139,7 @@ def test_what_was_not_sent_is_sent_later(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(RunView, "send_files", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
-        patch.setattr(lungsound.tracking.sender, "WAIT_S", 0.0)
+        patch.setattr(lungsound.tracking.sender, "TRIES_S", 0.0)
         folder = train_in(tmp_path)
     assert only_run(folder).info.status == "RUNNING"
     assert train_in(tmp_path) == folder

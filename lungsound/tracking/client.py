@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+import uuid
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -85,8 +86,10 @@ def _make_database(path: Path) -> None:
         return
     with ExclusiveFileLock(f"{path}.lock"):
         if not path.exists() or not path.stat().st_size:
-            half = path.with_name(f".{path.name}.half")
-            half.unlink(missing_ok=True)
+            for left in path.parent.glob(f".{path.name}.*.half"):
+                left.unlink()
+            # A new name each time: a process's MLflow keeps what it has once opened under a name.
+            half = path.with_name(f".{path.name}.{uuid.uuid4().hex}.half")
             MlflowClient(tracking_uri=f"{SQLITE}{half}").search_experiments(max_results=1)
             os.replace(half, path)
 

@@ -17,7 +17,8 @@ from lungsound.tracking.view import FolderView
 
 PAUSE_S = 2.0  # between two tries; longer from try to try while the work goes on
 LONGEST_PAUSE_S = 60.0
-WAIT_S = 20.0  # how long the end of the work waits for MLflow's next answer
+WAIT_S = 60.0  # how long the end of the work waits for MLflow's next answer
+TRIES_S = 15.0  # and tries again where it fails
 KEPT = "The run's folder keeps this error"  # the note of an error that MLflow shows with a run
 
 
@@ -62,8 +63,8 @@ class Sender:
         while self.thread.is_alive() and not self.given_up:
             self.thread.join(0.05)
             now = time.monotonic()
-            late = self.error is not None and (not self.patient or now - began > WAIT_S)
-            self.given_up = late or now - self.answered > WAIT_S
+            failing = self.error is not None and (not self.patient or now - began > TRIES_S)
+            self.given_up = failing or now - self.answered > WAIT_S
 
     @property
     def unsent(self) -> str | None:
@@ -78,7 +79,7 @@ class Sender:
 
     def _work(self) -> None:
         with suppress(GivenUp):
-            while not self.sent:
+            while not self.sent and not self.given_up:
                 self._try()
                 longest = PAUSE_S if self.ended else LONGEST_PAUSE_S
                 if not self.sent:

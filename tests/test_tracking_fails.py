@@ -1,0 +1,415 @@
+"""Whatever MLflow does, a run trains on and its folder is whole; what was not sent is sent later, and nothing twice."""
+
+import functools
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, mlflow_client
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from test_tracking import only_run, points
+
+import lungsound.run
+from lungsound.errors import LungsoundError
+from lungsound.evaluation.folder import RunFolder
+from lungsound.tracking import client, sender
+from lungsound.tracking.__main__ import main, send
+from lungsound.tracking.client import check_address, open_client
+from lungsound.tracking.record import read_record
+from lungsound.tracking.view import RunView
+from lungsound.training.module import SnapshotTraining
+
+TrainIn = Callable[..., Path]
+LOOPBACK = "127.0.0.1"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run waits for no answer of an MLflow that is down."""
+    monkeypatch.setattr(sender, "PAUSE_S", 0.01)
+    monkeypatch.setattr(sender, "WAIT_S", 0.0)
+    monkeypatch.setattr(sender, "TRIES_S", 0.0)
+
+
+def waveforms_of(trained: Path, folder: Path) -> None:
+    """Spare a run in `folder` what is not tested here: decoding."""
+    shutil.copytree(trained.parents[1] / "store", folder / "store", ignore=shutil.ignore_patterns("trajectories"))
+
+
+def let_go() -> None:
+    """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
+    for thread in threading.enumerate():
+        if thread.name == "tracking":
+            thread.join()
+
+
+class Server(ThreadingHTTPServer):
+    """A server that says 500, hangs, drops every connection, or hands what it is asked on to a real one."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__((LOOPBACK, 0), Handler)
+        self.mode, self.backend, self.over = "500", 0, threading.Event()
+
+    def handle_error(self, *_: Any) -> None:
+        pass  # those who ask do not wait for ever
+
+    @property
+    def uri(self) -> str:
+        return f"http://{LOOPBACK}:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def answer(self) -> None:
+        assert isinstance(self.server, Server)
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.mode == "hang":
+            self.server.over.wait()
+        if self.server.mode in ("hang", "drop"):
+            self.close_connection = True
+            return
+        status, told = 500, b"out of order"
+        if self.server.mode == "forward":
+            behind = http.client.HTTPConnection(LOOPBACK, self.server.backend)
+            headers = {name: value for name, value in self.headers.items() if name != "Host"}
+            behind.request(self.command, self.path, content, headers)
+            response = behind.getresponse()
+            status, told = response.status, response.read()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+    def log_message(self, *_: Any) -> None:
+        pass  # nothing of the server in what the run prints
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.over.set()
+        let_go()
+        server.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        return int(free.getsockname()[1])
+
+
+def assert_told_in_one_line(told: str, errors: str, folder: Path, why: str) -> None:
+    lines = told.splitlines()
+    assert lines[-1].startswith("run: ")
+    (line,) = [line for line in lines if "did not take everything" in line]
+    assert line == lines[-2]
+    assert re.search(why, line), line
+    assert line.endswith(f"python -m lungsound.tracking send outputs/{folder.name}")
+    for depths in ("Traceback", "sqlalchemy", "sqlite3", "urllib3", "alembic"):
+        assert depths not in told + errors
+
+
+def assert_sent(folder: Path, trained: Path) -> None:
+    run = only_run(folder)
+    assert run.info.status == "FINISHED"
+    assert points(folder, run) == points(trained, only_run(trained))
+    files = {file.path for file in mlflow_client(folder).list_artifacts(run.info.run_id)}
+    assert {path.name for path in folder.iterdir()} == files
+
+
+def test_a_locked_database_is_not_waited_for(
+    train_in: TrainIn, trained: Path, tmp_path: Path, impatient: None, empty_mlflow: Path,
+    capfd: pytest.CaptureFixture[str], epochs: list[int],
+) -> None:  # fmt: skip
+    waveforms_of(trained, tmp_path)
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    other = sqlite3.connect(tmp_path / "mlflow.db")
+    other.execute("BEGIN EXCLUSIVE")
+    folder = train_in(tmp_path)  # ends while it is locked
+    assert epochs == [1, 2, 3, 4]
+    assert RunFolder(folder).finished
+    other.rollback()
+    other.close()
+    let_go()
+    told = capfd.readouterr()
+    assert_told_in_one_line(told.out, told.err, folder, "no answer|database is locked")
+    main(["send", str(folder)])
+    assert_sent(folder, trained)
+    assert "FINISHED in MLflow" in capfd.readouterr().out
+    main(["send", str(folder)])
+    assert_sent(folder, trained)
+
+
+def test_a_training_goes_on_while_mlflow_hangs(
+    train_in: TrainIn,
+    trained: Path,
+    tmp_path: Path,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    epochs: list[int],
+) -> None:
+    """What ended the run is told, too, when MLflow answers later; and then it goes on under the same id."""
+    answers, original = threading.Event(), RunView._find
+
+    def find(view: RunView, record: Any) -> None:
+        answers.wait()
+        original(view, record)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the network is gone")
+
+    waveforms_of(trained, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
+        patch.setattr(RunView, "_find", find)
+        patch.setattr(lungsound.run, "predict", broken)
+        train_in(tmp_path)
+    assert epochs == [1, 2, 3, 4]
+    assert not answers.is_set()
+    answers.set()
+    let_go()
+    (folder,) = tmp_path.glob("outputs/*/")
+    main(["send", str(folder)])
+    run = only_run(folder)
+    assert run.info.status == "FAILED"
+    error = mlflow_client(folder).download_artifacts(run.info.run_id, "error.txt", str(tmp_path))
+    assert "the network is gone" in Path(error).read_text()
+    monkeypatch.setattr(sender, "WAIT_S", 60.0)
+    train_in(tmp_path)
+    assert only_run(folder).info.status == "FINISHED"
+    assert only_run(folder).info.run_id == run.info.run_id
+
+
+@pytest.mark.parametrize(("mode", "why"), [("refuse", "Connection refused"), ("hang", "no answer|timed out"),
+                                           ("500", "500")])  # fmt: skip
+def test_a_server_that_is_down_from_the_start(
+    train_in: TrainIn, trained: Path, tmp_path: Path, impatient: None, server: Server,
+    capfd: pytest.CaptureFixture[str], mode: str, why: str,
+) -> None:  # fmt: skip
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    if mode != "refuse":  # a run that is only listed is sent no other way
+        shutil.copytree(trained.parents[1] / "outputs", tmp_path / "outputs")
+    server.mode = mode
+    uri = f"http://{LOOPBACK}:{free_port()}" if mode == "refuse" else server.uri
+    folder = train_in(tmp_path, f"tracking.uri={uri}")
+    told = capfd.readouterr()
+    assert RunFolder(folder).finished
+    assert_told_in_one_line(told.out, told.err, folder, why)
+    with pytest.raises(SystemExit, match="could not be sent") as stop:
+        main(["send", str(folder)])
+    assert len(str(stop.value).splitlines()) == 1
+    main(["send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
+    run = only_run(folder)
+    assert run.info.status == "FINISHED"
+    assert points(folder, run) == points(trained, only_run(trained))
+
+
+def test_what_fails_for_a_while_is_said_once(
+    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    original, tries, back = RunView.send_points, [], threading.Event()
+
+    def send_points(view: RunView, new: Any) -> None:
+        tries.append(new)
+        if len(tries) <= 3:
+            raise MlflowException("no answer")
+        back.set()
+        original(view, new)
+
+    def predict(*arguments: Any) -> None:
+        back.wait()
+        lungsound_predict(*arguments)
+
+    lungsound_predict = lungsound.run.predict
+    monkeypatch.setattr(sender, "PAUSE_S", 0.01)
+    monkeypatch.setattr(RunView, "send_points", send_points)
+    monkeypatch.setattr(lungsound.run, "predict", predict)
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    folder = train_in(tmp_path)
+    told = capfd.readouterr().out
+    assert told.count("not sent for now, the training goes on: no answer") == 1
+    assert told.count("MLflow answers again") == 1
+    assert_sent(folder, trained)
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_and_comes_back(
+    train_in: TrainIn, trained: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str], empty_mlflow: Path,
+) -> None:  # fmt: skip
+    """A real server, which a run meets in all its states, one an epoch."""
+    shutil.copy(empty_mlflow, tmp_path / "served.db")
+    server.backend = free_port()
+    words = ["server", "--host", LOOPBACK, "--port", str(server.backend), "--workers", "1", "--backend-store-uri",
+             f"sqlite:///{tmp_path / 'served.db'}", "--artifacts-destination", str(tmp_path / "files")]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        assert any("startup complete" in line for line in process.stdout)  # reads until it is up, or has ended
+        modes, original = ["forward", "500", "drop", "hang"], SnapshotTraining.on_train_epoch_start
+
+        def next_state(module: SnapshotTraining) -> None:
+            server.mode = modes[module.current_epoch]
+            original(module)
+
+        def back(*arguments: Any) -> Any:
+            server.mode = "forward"
+            return predict(*arguments)
+
+        predict = lungsound.run.predict
+        monkeypatch.setattr(sender, "PAUSE_S", 0.05)
+        monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", next_state)
+        monkeypatch.setattr(lungsound.run, "predict", back)
+        folder = train_in(tmp_path, f"tracking.uri={server.uri}")
+        told = capfd.readouterr()
+        assert "did not take everything" not in told.out
+        assert "Traceback" not in told.out + told.err
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    shutil.copy(tmp_path / "served.db", tmp_path / "mlflow.db")
+    run = only_run(folder)
+    assert run.info.status == "FINISHED"
+    assert points(folder, run) == points(trained, only_run(trained))
+    assert (tmp_path / "files" / run.info.experiment_id / run.info.run_id / "artifacts" / "report.md").exists()
+
+
+def test_a_killed_run_is_right_once_a_command_was_typed(
+    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kill -9 leaves it: nothing of the end is written down or told."""
+    shown, original = threading.Event(), RunView._send
+
+    def sent(view: RunView, record: Any) -> None:
+        original(view, record)
+        shown.set()
+
+    def killed(*_: object) -> None:
+        shown.wait()
+        raise RuntimeError("killed")
+
+    def nothing(ending: sender.Sender, *_: object, **__: object) -> None:
+        ending.given_up = True
+        ending.wake()
+
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunView, "_send", sent)
+        patch.setattr(lungsound.run, "predict", killed)
+        patch.setattr(sender.Sender, "end", nothing)
+        train_in(tmp_path)
+    (folder,) = tmp_path.glob("outputs/*/")
+    before = only_run(folder)
+    assert before.info.status == "RUNNING"
+    main(["send", str(folder)])
+    assert only_run(folder).info.status == "KILLED"
+    assert train_in(tmp_path) == folder
+    assert only_run(folder).info.run_id == before.info.run_id
+    assert_sent(folder, trained)
+
+
+def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
+    with lungsound.run.locked(lungsound.run.lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
+        send(trained)
+
+
+def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=f"{tmp_path}: expected the folder of a run") as stop:
+        main(["send", str(tmp_path), str(tmp_path / "none")])
+    assert len(str(stop.value).splitlines()) == 2
+
+
+@pytest.fixture
+def new_database(empty_mlflow: Path, tmp_path: Path) -> str:
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_a_request_that_is_done_after_all_doubles_nothing(
+    trained: Path, tmp_path: Path, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs may still do what it was asked, after it was asked again."""
+    late: list[Callable[[], object]] = []
+
+    def hanging(real: Callable[..., object], client: MlflowClient, *args: Any, **known: Any) -> None:
+        late.append(functools.partial(real, client, *args, **known))
+        raise MlflowException("timed out")
+
+    for name in ("create_run", "log_batch"):
+        with monkeypatch.context() as patch, pytest.raises(LungsoundError, match="timed out"):
+            patch.setattr(MlflowClient, name, functools.partialmethod(hanging, getattr(MlflowClient, name)))
+            send(trained, new_database)
+    record = read_record(trained)
+    assert record
+    original = RunView.end
+
+    def end(view: RunView, *args: Any) -> None:
+        for request in late:
+            request()
+        original(view, *args)
+
+    monkeypatch.setattr(RunView, "end", end)
+    send(trained, new_database)
+    assert len(late) == 2
+    folder = tmp_path / "outputs" / trained.name
+    assert points(folder, only_run(folder)) == points(trained, only_run(trained))
+
+
+def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, left, original = tmp_path / "new.db", tmp_path / ".new.db.killed.half", os.replace
+
+    def replace(half: Path, whole: Path) -> None:
+        assert not path.exists()
+        tables = sqlite3.connect(half).execute("SELECT name FROM sqlite_master").fetchall()
+        assert {("experiments",), ("runs",), ("metrics",)} <= set(tables)
+        original(half, whole)
+
+    monkeypatch.setattr(client.os, "replace", replace)
+    left.write_bytes(b"of a process that was killed")
+    assert open_client(f"sqlite:///{path}").search_experiments()[0].name == "Default"
+    assert path.exists()
+    assert not left.exists()
+
+
+def test_addresses_that_can_never_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.db").write_text("not a database, but long enough to look like a page of one " * 20)
+    monkeypatch.chdir(tmp_path)
+    for uri, why in {
+        "nonsense://here": "nonsense", "": "parse", "outputs/mlruns": "parse",
+        f"sqlite:///{tmp_path}/nowhere/mlflow.db": "nowhere does not exist",
+        f"sqlite:///{tmp_path}/text.db": "not a database", f"sqlite:///{tmp_path}": "it is a folder",
+    }.items():  # fmt: skip
+        with pytest.raises(LungsoundError, match=f"tracking.uri={uri}.*{why}"):
+            check_address(uri)
+    assert check_address("sqlite:///new.db") == f"sqlite:///{tmp_path}/new.db"
+    for uri in ("http://127.0.0.1:1", "https://somewhere.example", "databricks"):
+        assert check_address(uri) == uri
+
+
+def test_the_page_is_shown_to_this_machine_alone() -> None:
+    told = subprocess.run(["make", "--dry-run", "ui"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (line,) = [line for line in told.splitlines() if "mlflow ui" in line]
+    assert "--host 127.0.0.1" in line
+    assert line.count("--host") == 1
