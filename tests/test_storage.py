@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import stored_mlflow_runs
+from conftest import mlflow_client, stored_mlflow_runs
 from test_run import assert_same
 from test_sprsound import add as add_events
 from test_sprsound import event
@@ -245,3 +245,22 @@ def test_a_read_only_working_folder(train_in: TrainIn, empty_mlflow: Path, tmp_p
         run = train_in(here, *places, "annealing.epochs_per_cycle=1")
     assert everything(here) == before
     assert stored_mlflow_runs(run)[0].info.status == "FINISHED"
+
+
+def test_a_full_disk_of_mlflow_does_not_stop_the_training(
+    train_in: TrainIn, trained: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("lungsound.tracking.sender.WAIT_S", 1.0)
+    for name in ("demo", "waveforms"):  # larger than MLflow's database, and made already
+        shutil.copytree(trained.parents[1] / "store" / name, tmp_path / "store" / name)
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    with largest_file(empty_mlflow.stat().st_size // 2):  # its later half can be read and not written
+        run = train_in(tmp_path)
+    assert_same(run, trained)
+    assert "MLflow did not take everything" in capsys.readouterr().out
+    assert train_in(tmp_path) == run  # room was made
+    (shown,) = stored_mlflow_runs(run)
+    assert shown.info.status == "FINISHED"
+    steps = [point.step for point in mlflow_client(run).get_metric_history(shown.info.run_id, "train/loss")]
+    assert sorted(steps) == [1, 2, 3, 4]
