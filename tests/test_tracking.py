@@ -14,7 +14,7 @@ import lungsound.run
 import lungsound.tracking.sender
 from lungsound.checks import checked
 from lungsound.errors import LungsoundError
-from lungsound.tracking.view import RunView
+from lungsound.tracking.view import RunView, first_tried
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.trajectory import Trajectory
 
@@ -126,6 +126,7 @@ def test_a_stopped_run_goes_on_under_its_id(
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stopped"):
             patch.setattr(owner, name, stop)
             train_in(tmp_path)
+        first_tried.cache_clear()  # as another process has it
         assert stored_mlflow_runs(tmp_path / "outputs" / "run")[0].info.status == "FAILED"
     folder = train_in(tmp_path)
     run = only_run(folder)
