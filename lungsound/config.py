@@ -197,8 +197,9 @@ def hydra_errors(words: Sequence[str]) -> Iterator[None]:
         causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
         lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
         told = " ".join(line for line in lines if line and not line.startswith("See "))
+        got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
-            f"expected key=value words that Hydra can read, but got {' '.join(words)}: {told}. --help lists the groups"
+            f"expected key=value words that Hydra can read, but got {got}: {told}. --help lists the groups"
         ) from error
 
 
