@@ -269,6 +269,7 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
         (["seed=" + "[" * 2000], "seed=[[["),
         (["data=" + "a" * 3000], "data=aaa"),
         (["split=-1"], "expected the name of an option of split, but got -1"),
+        (["segment=[9]"], "segment=[9]"),
         (["segment=true"], "expected the name of an option of segment, but got True"),
     ],
 )
