@@ -191,7 +191,7 @@ def hydra_errors(words: Sequence[str]) -> Iterator[None]:
     """What Hydra says of a command line, as a ConfigError that names its words."""
     try:
         yield
-    # Not Hydra's errors alone: a number of thousands of digits, brackets as deep, [9] for an option end in Python's own.
+    # Not Hydra's errors alone: thousands of digits, brackets as deep, [9] for an option end in Python's own.
     except Exception as error:
         causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
         lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
