@@ -228,6 +228,4 @@ def _within(value: float | None, low: float | None, high: float | None) -> bool:
 
 
 def _range_words(value: float, low: float | None, high: float | None) -> str:
-    if not math.isfinite(value):
-        return "a number"
-    return f"at least {low}" if low is not None and value < low else f"at most {high}"
+    return f"at least {low}" if high is None or (low is not None and value < low) else f"a value from {low} to {high}"

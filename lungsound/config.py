@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
-from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -192,13 +191,14 @@ def hydra_errors(words: Sequence[str]) -> Iterator[None]:
     """What Hydra says of a command line, as a ConfigError that names its words."""
     try:
         yield
-    # The last three: an option longer than a file's name, a number of thousands of digits, brackets as deep.
-    except (HydraException, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+    # Not Hydra's errors alone: thousands of digits, brackets as deep, [9] for an option end in Python's own.
+    except Exception as error:
         causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
         lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
         told = " ".join(line for line in lines if line and not line.startswith("See "))
+        got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
-            f"expected key=value words that Hydra can read, but got {' '.join(words)}: {told}. --help lists the groups"
+            f"expected key=value words that Hydra can read, but got {got}: {told}. --help lists the groups"
         ) from error
 
 

@@ -119,8 +119,8 @@ def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
     params = composed_config(fixed).hydra.sweeper.params or {}
     lines = parsed([*(f"{key}={value}" for key, value in params.items()), *words])
     number = math.prod(_values(line) for line in lines)
-    if number > MOST_JOBS:
-        raise ConfigError(f"{' '.join(words)}: expected at most {MOST_JOBS} jobs, but these words make {number}")
+    if not 1 <= number <= MOST_JOBS:
+        raise ConfigError(f"{' '.join(words)}: expected from 1 to {MOST_JOBS} jobs, but these words make {number}")
     with hydra_errors(words):
         (jobs,) = BasicSweeper.split_arguments(lines, None)
     return [[(word.partition("=")[0], word.partition("=")[2]) for word in job] for job in jobs]

@@ -9,7 +9,10 @@ from lungsound.errors import ConfigError
 DOTS = "..."
 MOST = 1000  # values that one progression may stand for
 # One number between a prefix and a suffix without digits: 9s, 0.25, -3, split4.
-SHAPE = re.compile(r"(?P<prefix>[^\d.-]*)(?P<number>-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)(?P<suffix>[^\d.]*)")
+# Of no more digits than a Decimal is exact to, and an exponent that can be written out.
+SHAPE = re.compile(
+    r"(?P<prefix>[^\d.-]*)(?P<number>-?\d{1,25}(?:\.\d{1,25})?(?:[eE]-?\d{1,3})?)(?P<suffix>[^\d.]*)", re.ASCII
+)
 
 
 def study_words(arguments: list[str]) -> list[str]:

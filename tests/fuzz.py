@@ -25,9 +25,11 @@ from typing import Any
 from fuzz_data import DATA, Try
 from fuzz_stored import Stored
 
+from lungsound import plan
 from lungsound.errors import LungsoundError
 
 SECONDS, MEBIBYTES = 5, 256
+JOBS = 5  # of a sweep at most: each takes a tenth of a second
 WAITING = 60  # seconds of the clock: for what hangs without working
 Kind = Callable[[Random, Path, Path], Try]
 
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="one input again")
     parser.add_argument("--run", type=Path, help="a small finished run, with its store two folders above it")
     options = parser.parse_args()
+    plan.MOST_JOBS = JOBS
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     fuzzer = Fuzzer(options.run or small_run(folder / "trained"), options.seed, folder)
     numbers = range(options.inputs) if options.only is None else [options.only]

@@ -26,7 +26,6 @@ from lungsound.data.protocols import OFFICIAL_FILE, official_icbhi
 from lungsound.data.splits import check_classes, read_split
 from lungsound.progressions import study_words
 
-plan.MOST_JOBS = 5  # each takes a tenth of a second
 RATE_HZ = 4000
 FORMATS = (
     ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("WAV", "DOUBLE"),
@@ -239,7 +238,7 @@ def shown(words: list[str]) -> tuple[str, ...]:
 
 
 def _own(words: list[str]) -> tuple[str, ...]:
-    return tuple(part for word in words for part in (word.partition("=")[0].strip("+~ ") or word, word) if part)
+    return tuple(word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words)
 
 
 DATA = {

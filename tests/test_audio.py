@@ -251,3 +251,12 @@ def test_a_flac_of_unknown_or_absurd_length_is_refused_with_what_to_do(tmp_path:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a.flac: .*(leaves the length open|truncated|cannot be decoded)"):
         read_audio(path)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_rate_that_would_make_gigabytes_is_refused(tmp_path: Path, suffix: str) -> None:
+    """Half an hour at 1 Hz would be 40 million samples at 22 kHz."""
+    path = tmp_path / f"101_1b1_Al_sc_Meditron{suffix}"
+    soundfile.write(path, np.zeros(1800), 1, subtype="PCM_16")
+    with pytest.raises(DataError, match=r"expected a rate from 1000 to 1000000 Hz, but got 1$"):
+        read_audio(path)

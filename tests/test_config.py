@@ -10,8 +10,9 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from lungsound.checks import checked
-from lungsound.config import Config, plain, with_environment
+from lungsound.config import Config, plain, train_words, with_environment
 from lungsound.errors import ConfigError
+from lungsound.plan import composed_jobs
 
 # The paper's contract (docs/paper.md) in this project's keys.
 PAPER = {
@@ -251,3 +252,57 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.data.name, found.data.root, found.padding.mode) == ("icbhi", "/from/the/environment", "zero")
     assert settings("experiment=paper", "data.root=/typed").data.root == "/typed"
     assert settings("experiment=demo").data.name == "demo"
+
+
+# --- command lines that Hydra cannot read ---
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no.such.key=1"], "no.such.key=1"),
+        (["data=none"], "data=none"),
+        (["seed"], "got seed: "),
+        ([""], "got '': "),
+        (["seed=[1"], "seed=[1"),
+        (["seed=" + "9" * 5000], "Exceeds the limit"),
+        (["seed=" + "[" * 2000], "seed=[[["),
+        (["data=" + "a" * 3000], "data=aaa"),
+        (["split=-1"], "expected the name of an option of split, but got -1"),
+        (["segment=[9]"], "segment=[9]"),
+        (["segment=true"], "expected the name of an option of segment, but got True"),
+    ],
+)
+def test_a_word_that_hydra_cannot_read_is_one_of_our_errors(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        train_words(words)
+    assert said in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_a_value_that_leads_nowhere_is_named() -> None:
+    for word in ("seed=${oc.env:LUNGSOUND_NO_SUCH_NAME}", "seed=???"):
+        with pytest.raises(ConfigError, match=r"(?s)cannot be run.*seed"):
+            settings(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "jobs"),
+    [
+        (["seed=range(0,1000000000)"], 10**9),
+        (["seed=range(0,101)", "split.seed=range(0,100)"], 10_100),
+        (["seed=range(5,1)"], 0),
+    ],
+)
+def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(words: list[str], jobs: int) -> None:
+    with pytest.raises(ConfigError, match=f"expected from 1 to 10000 jobs, but these words make {jobs}"):
+        composed_jobs(words)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["features.n_mels=1000000", "segment.seconds=1e9", "model.width=1000", "data.demo_cycles=1000000000",
+     "annealing.cycles=1000000000", "augment.vtlp_copies.both=1000000", "augment.stretch_rate=[1e-9,1]"],
+)  # fmt: skip
+def test_a_value_that_would_fill_the_memory_is_refused(word: str) -> None:
+    (problem,) = problems(word)
+    assert problem.startswith(f"  - {word.partition('=')[0].removesuffix('.both')}: expected ")

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from fuzz import MEBIBYTES, SECONDS, Fuzzer, TooSlow, at_most, feed
+from fuzz import JOBS, MEBIBYTES, SECONDS, Fuzzer, TooSlow, at_most, feed
 from fuzz_data import Try
 
 from lungsound import plan
@@ -18,7 +18,7 @@ INPUTS = 500
 
 @pytest.fixture
 def fuzzer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzzer:
-    monkeypatch.setattr(plan, "MOST_JOBS", 5)
+    monkeypatch.setattr(plan, "MOST_JOBS", JOBS)
     return Fuzzer(trained, 0, tmp_path)
 
 

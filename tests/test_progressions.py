@@ -82,3 +82,9 @@ def test_everything_wrong_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         write_out_dots(["a=2,...,5", "b=1,2,...,4", "c=1,2,..."])
     assert [line.split("=")[0].strip(" -") for line in str(error.value).splitlines()[1:]] == ["a", "c"]
+
+
+@pytest.mark.parametrize("last", ["1e99999999999999999999", "1e5000", "9" * 400, "\u0661\u0662", "1e999", "-1e999"])
+def test_a_number_that_nobody_can_write_out_is_refused(last: str) -> None:
+    with pytest.raises(ConfigError, match=r"seed=1,2,\.\.\.,.*: expected"):
+        write_out_dots([f"seed=1,2,...,{last}"])

@@ -249,3 +249,12 @@ def test_an_empty_set_is_an_error(small: pd.DataFrame) -> None:
     sets = random_split(small, 0).replace("val", "train")
     with pytest.raises(DataError, match="the val set is empty"):
         check_classes(small, sets)
+
+
+def test_a_number_of_thousands_of_digits_is_no_cycle(tmp_path: Path) -> None:
+    """Python refuses to read it, in words of its own."""
+    path = tmp_path / "split.csv"
+    path.write_text(f"recording,cycle,set\n101_1b1_Al_sc_Meditron,{'9' * 5000},train\n")
+    cycles = pd.DataFrame({"recording": ["101_1b1_Al_sc_Meditron"], "cycle": [0]})
+    with pytest.raises(DataError, match=r"split\.csv, line 2: the database has no cycle"):
+        read_split(path, cycles)

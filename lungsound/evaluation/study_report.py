@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lungsound.errors import LungsoundError
 from lungsound.evaluation import study_figures, study_tables
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import checksum_path, read_file, understood, write_file
+from lungsound.files import canonical_json, checksum_path, read_file, understood, write_file
 
 STUDY_FILE = "study.json"
 LEAKS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
@@ -68,6 +68,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     with understood(path):
         study: dict[str, Any] = json.loads(content)
         swept, jobs = study["swept"], study["jobs"]
+        canonical_json([swept, *jobs.values()])  # raises for half characters, which no table can hold
         if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
             raise ValueError("swept: expected keys")
         for name, values in jobs.items():
@@ -146,7 +147,9 @@ def result(run: RunFolder) -> dict[str, Any]:
     summary = run.summary()
     facts, scores, split = run.read_json("facts.json"), run.read_json("scores.json"), run.read_text("split.csv")
     with understood(run.path):
-        return _result(summary, facts, scores, pd.read_csv(io.StringIO(split))["set"].value_counts())
+        found = _result(summary, facts, scores, pd.read_csv(io.StringIO(split))["set"].value_counts())
+        canonical_json(found)  # as above
+        return found
 
 
 def _result(summary: Any, facts: Any, scores: Any, split: pd.Series) -> dict[str, Any]:
