@@ -184,12 +184,12 @@ def _replace(path: Path, pieces: Iterable[bytes], checksum_beside: bool = False,
         if checksum_beside:
             _replace(checksum_path(path), [f"{digest.hexdigest()}  {path.name}\n".encode()])
         os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise storage_error(path, max(written, size), error) from error
-    finally:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error(path, max(written, size), error) from error
+        raise
     _sync_folder(path.parent)
     return digest.hexdigest()
 
