@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 
 from lungsound.cost import announcement
 from lungsound.describe import heading
-from lungsound.errors import LungsoundError, told
+from lungsound.errors import LungsoundError, StorageError, told
 from lungsound.evaluation.study_report import STUDY_FILE, write_report
 from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
@@ -104,7 +105,8 @@ def run_job(cfg: DictConfig) -> None:
         print(f"error: {error}" if isinstance(error, LungsoundError) else text, file=sys.stderr, flush=True)
         shown = any(note.startswith(SHOWN) for note in getattr(error, "__notes__", ()))
         record = {"error": str(error), "traceback": text, "shown": shown}
-        write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
+        with suppress(StorageError):  # on a full disk the unfinished folder says it
+            write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
 
 
 def headings(jobs: Sequence[Job]) -> str:
@@ -151,6 +153,8 @@ def failures(folder: Path, jobs: Sequence[Job], view: StudyView) -> list[str]:
             failed.append(str(job))
             if not record["shown"]:
                 view.add_failed(str(job), record["traceback"])
+        elif not job.folder.finished:
+            failed.append(str(job))
     return failed
 
 

@@ -1,6 +1,7 @@
 """Studies on a small demo database: one trajectory for all ensembles, their tables, failures, MLflow's tree."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -16,10 +17,11 @@ from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
 from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
+from test_storage import refused
 
 import lungsound.build
 import lungsound.run
-from lungsound.errors import ConfigError, LungsoundError
+from lungsound.errors import ConfigError, LungsoundError, StorageError
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
 from lungsound.training.trajectory import load_tensors
@@ -208,6 +210,19 @@ def test_a_failed_job_is_a_failed_run_and_the_others_go_on(
     assert parent.info.status == "FAILED"
     sweep("annealing.cycles=1,2,3")
     assert "missing" not in (only_study(tmp_path) / "table3.md").read_text()
+    assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_study_that_goes_on_later(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    words = "annealing.cycles=1,2"
+    with refused(errno.ENOSPC, r"study\.json"), pytest.raises(StorageError, match=r"study\.json.*Make room"):
+        sweep(words)
+    full = r"facts\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
+    with refused(errno.ENOSPC, full), pytest.raises(SystemExit, match=r"2 of 2 jobs failed"):
+        sweep(words)
+    sweep(words)
+    assert pd.read_csv(only_study(tmp_path) / "all.csv")["annealing.cycles"].tolist() == [1, 2]
     assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
 
 
