@@ -35,7 +35,7 @@ def test_killed_at_some_steps_of_writing_and_at_four_moments() -> None:
     ("files", "--commands", "run"),
     ("files", "--commands", "sweep", "--every", "5"),
     ("moments", "--real", "--number", "40"),
-    ("signals", "--number", "20"),
+    ("signals", "--real", "--number", "12"),
 ])  # fmt: skip
 def test_killed_at_more(words: tuple[str, ...]) -> None:
     assert kills(*words)[1]["wrong"] == []
