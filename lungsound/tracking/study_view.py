@@ -69,7 +69,7 @@ class StudyView:
         with told(self.uri, f"the study is complete in {self.folder}, and the same command sends it"):
             for name, count in counts.items():
                 told_before = self.client.get_metric_history(self.run_id, name)
-                if not told_before or told_before[-1].value != count:
+                if not told_before or max(told_before, key=lambda point: point.step).value != count:
                     self.client.log_metric(self.run_id, name, count, step=len(told_before))
             self.client.log_artifacts(self.run_id, str(self.folder))
             self.client.set_terminated(self.run_id, status)
