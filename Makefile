@@ -3,7 +3,7 @@ BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all browser lint ui bench
+.PHONY: help demo test test-all kills browser lint ui bench
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -16,6 +16,10 @@ test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, w
 
 test-all: .venv/installed ## and the slow ones, 45 minutes at most
 	$(BIN)/pytest $(EACH_CORE) -m "not browser"
+
+N ?= 100
+kills: .venv/installed ## kill commands at N=100 random moments (-9), start them again, compare every bit
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(N)
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

@@ -48,15 +48,15 @@ def write_pieces(path: Path, pieces: Iterable[bytes], size: int = 0) -> None:
 def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write (name, content) of many files below `folder`, and then SHA256SUMS, which makes them a whole."""
     sums = [f"{_replace(folder / name, [content])}  {name}\n" for name, content in files]
-    _replace(folder / SUMS, ["".join(sums).encode()])
+    write_file(folder / SUMS, "".join(sums).encode())
 
 
 def is_whole_folder(folder: Path) -> bool:
     """Whether all that `write_folder` put there is there and matches its checksum."""
     try:
-        lines = [line.partition("  ") for line in (folder / SUMS).read_text(errors="replace").splitlines()]
-        return bool(lines) and all(_digest(folder / name) == expected for expected, _, name in lines)
-    except (OSError, ValueError):  # a damaged list may name anything
+        lines = [line.partition("  ") for line in read_file(folder / SUMS).decode().splitlines()]
+        return all(_digest(folder / name) == expected for expected, _, name in lines)
+    except (OSError, DamagedFileError):
         return False
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from test_storage import refused
 
 import lungsound.build
 import lungsound.run
-from lungsound.errors import ConfigError, LungsoundError, StorageError
+import lungsound.study
+from lungsound.errors import ConfigError, LungsoundError, StorageError, told
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
 from lungsound.training.trajectory import load_tensors
@@ -166,6 +168,19 @@ def test_store_is_listed_and_cleared(typed: Path, tmp_path: Path, capsys: pytest
     assert all(run.name in line for run in runs_of(typed).values())
     main([*places, "du"])
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
+    asides = [trajectory / "epoch-0001.pt.damaged-1", next(tmp_path.glob("outputs/*/")) / "split.csv.damaged-2"]
+    asides.append(tmp_path / "store" / "demo" / "0123.damaged-1" / "1.wav.damaged-1")
+    for aside in asides:
+        aside.parent.mkdir(exist_ok=True)
+        aside.write_bytes(bytes(300_000))
+    main([*places, "du"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "rm damaged removes what was put aside as damaged"
+    assert [line.split()[:2] for line in told[-4:-1]] == [["0.3", "MB"]] * 3
+    main([*places, "rm", "damaged"])
+    assert capsys.readouterr().out.count("removed ") == 3
+    assert not list(tmp_path.rglob("*damaged*"))
+    assert trajectory.exists()
     main([*places, "rm", trajectory.name])
     assert not trajectory.exists()
 
@@ -224,6 +239,30 @@ def test_a_full_disk_ends_a_study_that_goes_on_later(sweep: Callable[..., Path],
     sweep(words)
     assert pd.read_csv(only_study(tmp_path) / "all.csv")["annealing.cycles"].tolist() == [1, 2]
     assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
+
+
+@pytest.mark.parametrize(("where", "begun"), [("run", [1]), ("finish", [1, 2])])
+def test_a_signal_between_jobs_or_after_them_stops_the_study(
+    sweep: Callable[..., Path], tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch,
+    where: str, begun: list[int],
+) -> None:  # fmt: skip
+    owner, name = {"run": (lungsound.study, "run"), "finish": (lungsound.study, "write_report")}[where]
+    original = getattr(owner, name)
+
+    def signalled(*arguments: object) -> object:
+        result = original(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(owner, name, signalled)
+        told(sweep)("annealing.cycles=1,2")
+    assert end.value.code == 143
+    assert epochs == begun  # with "run", the second job was not begun
+    runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in runs if run is not parent} == {"FINISHED"}
 
 
 def test_splits_and_paddings_are_compared(sweep: Callable[..., Path], epochs: list[int]) -> None:

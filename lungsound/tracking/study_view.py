@@ -62,9 +62,14 @@ class StudyView:
                 self.client.log_batch(run.info.run_id, params=new)
 
     def finish(self, status: str, counts: Mapping[str, int]) -> None:
-        """Send the study's files and say how it ended: FINISHED, FAILED or KILLED, with `counts` as metrics."""
+        """Send the study's files and say how it ended: FINISHED, FAILED or KILLED, with `counts` as metrics.
+
+        Step 0 is the first command's count, and each that found another one adds a step.
+        """
         with told(self.uri, f"the study is complete in {self.folder}, and the same command sends it"):
             for name, count in counts.items():
-                self.client.log_metric(self.run_id, name, count)
+                told_before = self.client.get_metric_history(self.run_id, name)
+                if not told_before or max(told_before, key=lambda point: point.step).value != count:
+                    self.client.log_metric(self.run_id, name, count, step=len(told_before))
             self.client.log_artifacts(self.run_id, str(self.folder))
             self.client.set_terminated(self.run_id, status)

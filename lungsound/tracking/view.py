@@ -1,6 +1,7 @@
 """Sends a run's folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
 
 import logging
+import os
 import time
 import traceback
 from collections import defaultdict
@@ -41,11 +42,22 @@ def quiet_client(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # MLflow makes a database's tables when it first opens it, and without a lock.
-    alone = locked(Path(f"{uri.removeprefix(SQLITE)}.lock")) if uri.startswith(SQLITE) else nullcontext()
-    with alone:
+    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    with locked(Path(f"{database}.lock")) if database else nullcontext():
+        if database and not database.exists():
+            make_database(database)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def make_database(path: Path) -> None:
+    """MLflow's tables at `path`, all or none: a death in the midst of its migrations leaves what no start can use."""
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+    os.replace(unfinished, path)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
