@@ -3,7 +3,7 @@ BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz browser lint ui bench
+.PHONY: help demo test test-all fuzz kills browser lint ui bench
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -19,6 +19,9 @@ test-all: .venv/installed ## and the slow ones, 45 minutes at most
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0)
+
+kills: .venv/installed ## kill commands at N random moments (100 by default; -9), start them again, compare every bit
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100)
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

@@ -48,15 +48,15 @@ def write_pieces(path: Path, pieces: Iterable[bytes], size: int = 0) -> None:
 def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write (name, content) of many files below `folder`, and then SHA256SUMS, which makes them a whole."""
     sums = [f"{_replace(folder / name, [content])}  {name}\n" for name, content in files]
-    _replace(folder / SUMS, ["".join(sums).encode()])
+    write_file(folder / SUMS, "".join(sums).encode())
 
 
 def is_whole_folder(folder: Path) -> bool:
     """Whether all that `write_folder` put there is there and matches its checksum."""
     try:
-        lines = [line.partition("  ") for line in (folder / SUMS).read_text(errors="replace").splitlines()]
-        return bool(lines) and all(_digest(folder / name) == expected for expected, _, name in lines)
-    except (OSError, ValueError):  # a damaged list may name anything
+        lines = [line.partition("  ") for line in read_file(folder / SUMS).decode().splitlines()]
+        return all(_digest(folder / name) == expected for expected, _, name in lines)
+    except (OSError, DamagedFileError):
         return False
 
 
@@ -206,12 +206,12 @@ def _replace(path: Path, pieces: Iterable[bytes], checksum_beside: bool = False,
         if checksum_beside:
             _replace(checksum_path(path), [f"{digest.hexdigest()}  {path.name}\n".encode()])
         os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise storage_error(path, max(written, size), error) from error
-    finally:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error(path, max(written, size), error) from error
+        raise
     _sync_folder(path.parent)
     return digest.hexdigest()
 

@@ -22,7 +22,7 @@ from lungsound.data.labels import LABELS, labels_of
 from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
-from lungsound.errors import LungsoundError, StorageError, stop_if_asked, stoppable
+from lungsound.errors import DataError, LungsoundError, StorageError, stop_if_asked, stoppable
 from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
@@ -36,7 +36,7 @@ from lungsound.tracking.record import Record, begin
 from lungsound.tracking.sender import Sender, sending
 from lungsound.tracking.view import RunView
 from lungsound.training.annealing import Annealing
-from lungsound.training.divergence import StopOnDivergence
+from lungsound.training.divergence import StopOnDivergence, names
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
@@ -202,11 +202,19 @@ def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
 
 
 def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
-    """Mean over the chunks of each cycle of one set: [cycles, K]."""
+    """Mean over the chunks of each cycle of one set: [cycles, K]. Raises DataError where one is not a number."""
     batches = trainer.predict(parts.module, parts.datamodule.evaluation_loader(name))
     assert batches is not None
     probabilities, cycle = (torch.cat(column) for column in zip(*batches, strict=True))
-    return cycle_probabilities(probabilities, cycle, len(parts.datamodule.cycles[name]))
+    cycles = parts.datamodule.cycles[name]
+    means = cycle_probabilities(probabilities, cycle, len(cycles))
+    wrong = ~means.isfinite().all(1).numpy()
+    if wrong.any():
+        raise DataError(
+            f"expected a network's answer for every cycle of the {name} set, but got NaN for (recording/cycle): "
+            f"{names(cycles[wrong])}. Look at their samples: a float WAV may hold numbers that overflow"
+        )
+    return means
 
 
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:

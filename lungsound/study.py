@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 
 from lungsound.cost import announcement
 from lungsound.describe import heading
-from lungsound.errors import LungsoundError, told
+from lungsound.errors import LungsoundError, StorageError, told
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
 from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
@@ -105,7 +106,8 @@ def run_job(cfg: DictConfig) -> None:
         print(f"error: {error}" if isinstance(error, LungsoundError) else text, file=sys.stderr, flush=True)
         shown = any(note.startswith(KEPT) for note in getattr(error, "__notes__", ()))
         record = {"error": str(error), "traceback": text, "shown": shown}
-        write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
+        with suppress(StorageError):  # on a full disk the unfinished folder says it
+            write_file(Path(cfg.tracking.study) / f"failed-{hydra.job.num}.json", json.dumps(record).encode())
 
 
 def headings(jobs: Sequence[Job]) -> str:
@@ -144,9 +146,15 @@ def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str)
 
 def failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     """The jobs that failed, each with its traceback where it failed before it was a run: that one has kept its own."""
-    paths = [(job, folder / f"failed-{number}.json") for number, job in enumerate(jobs)]
-    records = [(str(job), json.loads(read_file(path))) for job, path in paths if path.exists()]
-    return [(name, "" if record["shown"] else record["traceback"]) for name, record in records]
+    failed = []
+    for number, job in enumerate(jobs):
+        path = folder / f"failed-{number}.json"
+        if path.exists():
+            record = json.loads(read_file(path))
+            failed.append((str(job), "" if record["shown"] else record["traceback"]))
+        elif not job.folder.finished:  # its record found no room, say
+            failed.append((str(job), ""))
+    return failed
 
 
 def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], failed: Sequence[tuple[str, str]]) -> None:

@@ -3,11 +3,11 @@
 python tests/kills.py files --every 1      kill -9 at the steps of the function that writes all files: one long chain of
                                            starts, each killed at the next step that no start before it was killed at
 python tests/kills.py moments --number 4   kill -9 of the whole process group at seeded random moments
-python tests/kills.py signals --number 4   SIGTERM and SIGINT at seeded random moments, with exit codes and MLflow's status
+python tests/kills.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, and what MLflow shows
 
-A start is the command's own script in a child that is forked from this process, which has imported everything but has
-run nothing, and without the measurement of the first printed line (--real: a new interpreter, as a user types it). The last line is what was tried and what went wrong, in
-JSON; exit code 1 where something did.
+A start is the command's own script, in a child that is forked from this process, which has imported everything but has
+run nothing. The measurement for the first printed line is left out. (--real: a new interpreter, as a user has it.)
+The last line is what was tried and what went wrong, in JSON; the exit code is 1 where something did.
 """
 
 import argparse
@@ -45,7 +45,11 @@ COMMANDS = {
     "run": ("train.py", *SMALL),
     "sweep": ("sweep.py", *SMALL[:-2], "trainer=cpu", "annealing.cycles=1,2"),
 }
+IMPORTS_SECONDS = 7  # of a new interpreter
 CHAIN = 5  # kills at random moments before a chain is let to its end, so that most of them hit a command that works
+FAULTS = ("other bits", "left over", "still locked", "not FINISHED", "another run", "steps doubled",
+          "steps missing or new")  # fmt: skip
+COUNTS = ("jobs", "jobs_finished", "jobs_failed", "epochs_trained")  # a study's, which each of its commands adds to
 LEFTOVERS = (f".*{files.UNFINISHED}", f"*{files.ASIDE}*", "*.unfinished", "*.building")
 TRUTH = (
     *("store/trajectories/*/epoch-*.pt", "store/trajectories/*/history.jsonl", "store/waveforms/*/*.f32"),
@@ -83,9 +87,9 @@ def start(
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
-        out = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        handle = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
         if prepare:
             prepare()
         if composed:
@@ -118,32 +122,32 @@ def ended(process: int, seconds: float | None = None) -> int | None:
         time.sleep(0.005)
 
 
-def warm(folder: Path, command: str) -> float:
-    """Run a command undisturbed, and import here all that it has imported; its seconds from then on."""
+def warm(folder: Path, command: str, again: bool) -> float:
+    """Run a command undisturbed, and import here all that it has imported; its seconds, or those of a run `again`."""
 
     def note_modules() -> None:
-        names = folder / "modules.json"
-        original = os._exit
+        leave = os._exit
 
-        def leave(code: int) -> None:
-            names.write_text(json.dumps(sorted(sys.modules)))
-            original(code)
+        def noted(code: int) -> None:
+            (folder / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+            leave(code)
 
-        os._exit = leave  # type: ignore[assignment]
+        os._exit = noted  # type: ignore[assignment]
 
-    code = ended(start(folder, command, prepare=note_modules))
-    if code != 0:
-        sys.exit(f"{command}: the undisturbed command ended with {code}:\n{(folder / 'told.txt').read_text()}")
+    begun = time.monotonic()
+    if code := ended(start(folder, command, prepare=note_modules)):
+        failed(folder, f"{command}, undisturbed: code {code}")
+    seconds = time.monotonic() - begun
     for name in json.loads((folder / "modules.json").read_text()):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    (folder / "modules.json").unlink()
     sys.modules["lungsound.cost"].step_seconds = lambda *_: 0.001  # type: ignore[attr-defined]
     sys.modules["lungsound.run"].announcement = lambda *_: "(the first line is left out)"  # type: ignore[attr-defined]
-    again = folder.with_name(f"{folder.name}-again")
-    begun = time.monotonic()
-    assert ended(start(again, command)) == 0
-    return time.monotonic() - begun
+    if again:
+        begun = time.monotonic()
+        assert ended(start(folder.with_name(f"{folder.name}-again"), command)) == 0
+        seconds = time.monotonic() - begun
+    return seconds
 
 
 # --- what a command left ---
@@ -194,21 +198,24 @@ def held_locks(folder: Path) -> list[str]:
     return held
 
 
-def faults(folder: Path, undisturbed: Path, known: dict[str, str]) -> list[str]:
-    """What a command that was killed and has ended left otherwise than the undisturbed one. `known`: the MLflow runs
-    that were there at a kill, id -> name."""
+def faults(folder: Path, undisturbed: Path, known: dict[str, str]) -> list[tuple[str, str]]:
+    """What a command that was killed and has ended left otherwise than the undisturbed one: (kind of FAULTS, what).
+
+    `known`: the MLflow runs that were there at a kill, id -> name.
+    """
     mine, theirs = bits(folder), bits(undisturbed)
-    wrong = [f"other bits: {name}" for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
-    wrong += [f"left over: {path.relative_to(folder)}" for pattern in LEFTOVERS for path in folder.rglob(pattern)]
-    wrong += [f"locked: {name}" for name in held_locks(folder)]
     runs, points, expected = mlflow_runs(folder), mlflow_points(folder), mlflow_points(undisturbed)
-    wrong += [f"MLflow run {name} is {status}" for name, status in runs.values() if status != "FINISHED"]
-    wrong += [f"MLflow run {name} has another id" for run, name in known.items() if run not in runs]
-    names = Counter(name for name, _ in runs.values())
-    wrong += [f"MLflow run {name} is there {count} times" for name, count in names.items() if count > 1]
-    wrong += [f"MLflow metric {point} doubled" for point, count in points.items() if count > 1]
-    wrong += [f"MLflow metric {point} missing" for point in expected.keys() - points.keys()]
-    return wrong + [f"MLflow metric {point} too many" for point in points.keys() - expected.keys()]
+    shown = Counter(name for name, _ in runs.values())
+    found = {
+        "other bits": [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)],
+        "left over": [path.name for pattern in LEFTOVERS for path in folder.rglob(pattern)],
+        "still locked": held_locks(folder),
+        "not FINISHED": [f"{name} is {status}" for name, status in runs.values() if status != "FINISHED"],
+        "another run": [name for run, name in known.items() if run not in runs or shown[name] > 1],
+        "steps doubled": [str(point) for point, count in points.items() if count > 1],
+        "steps missing or new": [str(point) for point in expected.keys() ^ points.keys() if point[1] not in COUNTS],
+    }
+    return [(kind, what) for kind in FAULTS for what in found[kind]]
 
 
 # --- kill -9 at the steps of the writing function ---
@@ -293,8 +300,8 @@ def at_steps(folder: Path, command: str, every: int, seed: int) -> tuple[int, di
             seen |= set(lines.read().splitlines())
         code = ended(process)
         if code != -signal.SIGKILL:
-            if code != 0:
-                sys.exit(f"{command}, after {kills} kills: ended with {code}:\n{(folder / 'told.txt').read_text()}")
+            if code:
+                failed(folder, f"{command}, after {kills} kills: code {code}")
             return kills, known
         kills += 1
         known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
@@ -303,57 +310,84 @@ def at_steps(folder: Path, command: str, every: int, seed: int) -> tuple[int, di
 # --- at random moments ---
 
 
-def at_moments(folder: Path, command: str, rng: random.Random, seconds: float, most: int, real: bool) -> tuple[int, Any]:
-    """Kill a command at up to `most` moments of the `seconds` it takes, and let it end; how often it was killed."""
+def at_moments(
+    folder: Path, command: str, rng: random.Random, seconds: float, kills: int, numbers: tuple[int, ...], real: bool
+) -> tuple[int, dict[str, str]]:
+    """Send a command one of the signals `numbers` at up to `kills` moments of the `seconds` it takes, and let it end.
+
+    How often, and the MLflow runs that were there.
+    """
     known: dict[str, str] = {}
-    for kills in range(most):
-        process = start(folder, command, real)
-        code = ended(process, rng.uniform(0, seconds))
-        if code == 0:
-            return kills, known
-        if code is not None:
-            sys.exit(f"{command}, after {kills} kills: ended with {code}:\n{(folder / 'told.txt').read_text()}")
-        os.killpg(process, signal.SIGKILL)
-        ended(process)
+    for tried in range(kills):
+        process, number = start(folder, command, real), rng.choice(numbers)
+        code = ended(process, rng.uniform(0, seconds / (1 + tried / 2)))  # what is done already is not done again
+        if code is None:
+            os.killpg(process, number)
+            code = ended(process)
+            # Until the first lines of the script have run, the signals are Python's own.
+            fits = {0, -number, 128 + number}  # 0: it was just ending
+            running = [name for name, status in mlflow_runs(folder).values() if status == "RUNNING"]
+            if code not in fits or (number != signal.SIGKILL and running):
+                failed(folder, f"{command} after signal {number}: code {code}, RUNNING: {running}")
+        elif code:
+            failed(folder, f"{command}, started again after {tried} signals: code {code}")
         known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
-    code = ended(start(folder, command))
-    if code != 0:
-        sys.exit(f"{command}, after {most} kills: ended with {code}:\n{(folder / 'told.txt').read_text()}")
-    return most, known
+        if code == 0:
+            return tried, known
+    if code := ended(start(folder, command)):
+        failed(folder, f"{command}, started again after {kills} signals: code {code}")
+    return kills, known
+
+
+def failed(folder: Path, what: str) -> None:
+    sys.exit(f"{what}:\n{(folder / 'told.txt').read_text()}")
+
+
+def chains(chosen: argparse.Namespace, what: str, place: Path, seconds: dict[str, float]) -> Iterator[Any]:
+    """Kill commands as `what` says: after each chain that was let to its end, its command, kills, and faults."""
+    rng = random.Random(chosen.seed)
+    commands, left = list(seconds), chosen.number
+    folder = place / "killed"
+    while commands if what == "files" else left > 0:
+        if what == "files":
+            command = commands.pop(0)
+            kills, known = at_steps(folder, command, chosen.every, chosen.seed)
+        else:
+            command = rng.choice(commands)
+            numbers = (signal.SIGKILL,) if what == "moments" else (signal.SIGTERM, signal.SIGINT)
+            kills, known = at_moments(folder, command, rng, seconds[command], min(CHAIN, left), numbers, chosen.real)
+            left -= kills
+        yield command, kills, faults(folder, place / f"undisturbed-{command}", known)
+        shutil.rmtree(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["files", "moments"])
+    parser.add_argument("what", nargs="+", choices=["files", "moments", "signals"])
     parser.add_argument("--commands", default="run,sweep")
     parser.add_argument("--every", type=int, default=1, help="files: on average, one step of so many")
-    parser.add_argument("--number", type=int, default=4, help="moments: how many")
+    parser.add_argument("--number", type=int, default=4, help="moments and signals: how many")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--real", action="store_true", help="moments: a new interpreter for each start that is killed")
+    parser.add_argument("--real", action="store_true", help="not files: a new interpreter for each start but the last")
     chosen = parser.parse_args()
-    rng, wrong, tried, begun = random.Random(chosen.seed), [], Counter[str](), time.monotonic()
+    begun, wrong, rows = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
-        place, commands = Path(temporary), chosen.commands.split(",")
-        seconds = {command: warm(place / f"undisturbed-{command}", command) for command in commands}
-        print(f"undisturbed: {seconds}", flush=True)
-        while chosen.what == "files" and commands or chosen.what == "moments" and tried.total() < chosen.number:
-            command = commands.pop(0) if chosen.what == "files" else rng.choice(commands)
-            folder = place / "killed"
-            if chosen.what == "files":
-                kills, known = at_steps(folder, command, chosen.every, chosen.seed)
-            else:
-                most = min(CHAIN, chosen.number - tried.total())
-                took = seconds[command] + (7 if chosen.real else 0)
-                kills, known = at_moments(folder, command, rng, took, most, chosen.real)
-            tried[command] += kills
-            found = faults(folder, place / f"undisturbed-{command}", known)
-            print(f"{command}: {kills} kills", *found, sep="\n  ", flush=True)
-            wrong += [f"{command}: {fault}" for fault in found]
-            shutil.rmtree(folder)
-    print(json.dumps({
-        "what": chosen.what, "seed": chosen.seed, "real": chosen.real, "kills": tried, "wrong": wrong,
-        "minutes": round((time.monotonic() - begun) / 60, 1),
-    }))  # fmt: skip
+        place, forked = Path(temporary), chosen.what != ["files"] and not chosen.real
+        seconds = {
+            command: warm(place / f"undisturbed-{command}", command, forked) for command in chosen.commands.split(",")
+        }
+        print(f"undisturbed, in seconds: {seconds}", flush=True)
+        for what in chosen.what:
+            tried, found = Counter[str](), Counter[str]()
+            for command, kills, at_fault in chains(chosen, what, place, seconds):
+                tried[command] += kills
+                found.update(kind for kind, _ in at_fault)
+                wrong += at_fault
+                print(f"{what}, {command}: {kills} kills", *map(str, at_fault), sep="\n  ", flush=True)
+            counted = "; ".join(f"{kind}: {found[kind]}" for kind in FAULTS)
+            rows.append(f"| {what} (seed {chosen.seed}) | {dict(tried)} | {counted} |")
+    minutes = round((time.monotonic() - begun) / 60, 1)
+    print(*rows, json.dumps({**vars(chosen), "wrong": wrong, "minutes": minutes}), sep="\n")
     sys.exit(bool(wrong))
 
 

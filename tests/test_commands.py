@@ -1,14 +1,16 @@
 """What a user types: the commands, the README's lines, make's targets."""
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, configured
+from conftest import ROOT, configured, stored_mlflow_runs
 from hydra import initialize_config_dir
 
 from lungsound.checks import checked
@@ -66,6 +68,27 @@ def test_bad_lines_end_in_a_word(argument: str, named: str) -> None:
     assert told.returncode == 1
     assert named in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_stopped_command_says_so_and_is_killed_in_mlflow(tmp_path: Path, empty_mlflow: Path) -> None:
+    """A signal to all its processes, as Ctrl-C and schedulers send it: the workers do not break off the batch."""
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    words = ("experiment=tiny", "trainer.num_workers=2", "annealing.cycles=9")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+    )  # fmt: skip
+    assert process.stdout
+    assert any(line.startswith("epoch 1/9") for line in process.stdout)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate()
+    assert process.returncode == 143, told
+    assert re.search(r"^stopped: [1-8] epochs are finished and kept\. The same command goes on", told, re.MULTILINE), (
+        told
+    )
+    assert "Traceback" not in told
+    (run,) = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    assert run.info.status == "KILLED"
 
 
 def test_readme_lines_are_right() -> None:

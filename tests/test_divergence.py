@@ -14,8 +14,9 @@ import torch
 from conftest import mlflow_client, stored_mlflow_runs
 from mlflow.artifacts import download_artifacts
 
-from lungsound.errors import TrainingError
+from lungsound.errors import DataError, TrainingError
 from lungsound.files import is_whole
+from lungsound.training.datamodule import CyclesDataModule, EvaluationBatches
 from lungsound.training.module import SnapshotTraining
 
 TrainIn = Callable[..., Path]
@@ -153,3 +154,31 @@ def test_a_learning_rate_that_is_far_too_high(train_in: TrainIn, trained: Path, 
     assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["FAILED"]
     lower = train_in(tmp_path)
     assert (lower / "predictions.parquet").read_bytes() == (trained / "predictions.parquet").read_bytes()
+
+
+def test_a_test_cycle_that_overflows_is_named(
+    train_in: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of 1e30 are finite, and their squares are not: no score may come of the answer to them."""
+    original = EvaluationBatches._segment
+
+    def loud(batches: EvaluationBatches, row: int, segment: int) -> np.ndarray[Any, Any]:
+        waveform = original(batches, row, segment)
+        return waveform + np.float32(1e30) if (batches is tests.get("test") and row == 3) else waveform
+
+    tests: dict[str, EvaluationBatches] = {}
+    loader = CyclesDataModule.evaluation_loader
+
+    def noted(datamodule: CyclesDataModule, name: str) -> Any:
+        made = loader(datamodule, name)
+        tests[name] = made.dataset
+        return made
+
+    monkeypatch.setattr(CyclesDataModule, "evaluation_loader", noted)
+    monkeypatch.setattr(EvaluationBatches, "_segment", loud)
+    with pytest.raises(DataError, match="NaN for") as error:
+        train_in(further)
+    (split,) = further.glob("outputs/*/split.csv")
+    cycle = pd.read_csv(split).query("set == 'test'").iloc[3]
+    assert f": {cycle['recording']}/{cycle['cycle']}. Look" in str(error.value)
+    assert not split.with_name("predictions.parquet").exists()

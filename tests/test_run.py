@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -13,11 +14,12 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import stored_mlflow_runs
+from conftest import flipped, stored_mlflow_runs
 
 import lungsound.run
 from lungsound.errors import DamagedFileError, LungsoundError, Stopped
 from lungsound.files import read_file
+from lungsound.tracking.view import MlflowView
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.trajectory import Trajectory, load_tensors
@@ -217,8 +219,8 @@ def test_a_runs_split_can_be_used_again(train_in: TrainIn, trained: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "scores.json", "report.md", "history.jsonl", "split.csv"])
-def test_a_damaged_file_of_a_run_is_made_again(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], name: str
+def test_a_damaged_file_of_a_run_is_put_aside_and_made_again(
+    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
     path = tmp_path / trained.relative_to(trained.parents[1]) / name
@@ -228,20 +230,50 @@ def test_a_damaged_file_of_a_run_is_made_again(
         read_file(path)
     assert train_in(tmp_path) == path.parent
     assert path.read_bytes() == whole
+    assert path.with_name(f"{name}.damaged-1").read_bytes() == whole[:-20] + b"x"
+    assert f"{name} is damaged" in capsys.readouterr().out
     assert epochs == []
 
 
+def damage(path: Path) -> bytes:
+    """Cut a file short, or flip a bit of it, at a place that its name and folder choose; its content then."""
+    content, rng = path.read_bytes(), random.Random(f"{path.parent.name}/{path.name}")
+    place = rng.randrange(len(content))
+    path.write_bytes(content[:place] if rng.random() < 0.5 else flipped(content, place))
+    return path.read_bytes()
+
+
 @pytest.mark.parametrize("pattern", ["resume-*.ckpt", "history.jsonl", "epoch-0002.pt"])
-def test_a_damaged_trajectory_is_trained_again(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], pattern: str
+def test_a_damaged_trajectory_is_put_aside_and_trained_again(
+    train_in: TrainIn,
+    trained: Path,
+    tmp_path: Path,
+    epochs: list[int],
+    capsys: pytest.CaptureFixture[str],
+    pattern: str,
 ) -> None:
     shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
     (path,) = (tmp_path / "store" / "trajectories").glob(f"*/{pattern}")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    damaged = damage(path)
     assert_same(train_in(tmp_path), trained)
     assert epochs == [1, 2, 3, 4]
+    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
+    told = capsys.readouterr().out
+    assert f"{path.name} is damaged" in told
+    assert "Without it, the training begins again." in told
+
+
+def test_the_resume_point_before_a_damaged_one_is_used(
+    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(Trajectory, "tidy", 3):  # epoch 2 has its resume point, and epoch 1 has not lost its own
+        train_in(tmp_path)
+    (newest,) = (tmp_path / "store" / "trajectories").glob("*/resume-0002.ckpt")
+    damage(newest)
+    epochs.clear()
+    assert_same(train_in(tmp_path), trained)
+    assert epochs == [2, 3, 4]
+    assert "Without it, the training goes on after epoch 1." in capsys.readouterr().out
 
 
 def test_everything_is_made_again_from_the_folder_alone(
@@ -303,6 +335,41 @@ def test_a_signal_ends_after_the_batch(
     assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["KILLED"]
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert_same(train_in(tmp_path), trained)
+
+
+# Where a signal comes outside the training's batches, what begins then, and the epochs that this start begins.
+SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
+    (lungsound.build, "open_database", 1, "What is finished", []),  # before there is an MLflow run
+    (SnapshotTraining, "validation_step", 1, "0 epochs are finished", [1]),
+    (SnapshotTraining, "configure_optimizers", 1, "What is finished", []),
+    (Trajectory, "add_epoch", 2, "2 epochs are finished", [1, 2]),
+    (Trajectory, "add_epoch", 2, "4 epochs are finished", [3, 4]),  # the last one: there is no batch after it
+    (SnapshotTraining, "predict_step", 1, "What is finished", []),
+    (lungsound.run, "report", 1, "What is finished", []),
+    (MlflowView, "send_all", 1, "What is finished", []),
+]
+
+
+def test_a_signal_anywhere_stops_the_run(
+    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, (owner, name, call, told, expected) in enumerate(SIGNALLED):
+        epochs.clear()
+        number, original, calls = (signal.SIGTERM, signal.SIGINT)[place % 2], getattr(owner, name), iter(range(1, 100))
+
+        def signalled(*args: Any, calls=calls, call=call, number=number, original=original, **kwargs: Any) -> Any:
+            if next(calls) == call:
+                signal.raise_signal(number)
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch, pytest.raises(Stopped, match=told) as stop:
+            patch.setattr(owner, name, signalled)
+            train_in(tmp_path)
+        assert (stop.value.signal_number, epochs) == (number, expected), name
+        statuses = [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] if place else []
+        assert statuses == ["KILLED"] * bool(place), name
+    assert_same(train_in(tmp_path), trained)
+    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["FINISHED"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(train_in: TrainIn, tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def test_the_fingerprint_does_not_depend_on_the_place_or_the_order(root: Path, t
 
 
 @pytest.mark.parametrize("damage", ["flip a bit", "cut", "delete waveforms", "delete index", "garble index"])
-def test_a_damaged_store_is_made_again(root: Path, decoded: list[str], damage: str) -> None:
+def test_a_damaged_store_is_put_aside_and_made_again(
+    root: Path, decoded: list[str], capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
     store = opened(root).store
     expected = np.array(store.samples)
     path = store.folder / ("index.json" if "index" in damage else "waveforms.f32")
@@ -121,9 +123,13 @@ def test_a_damaged_store_is_made_again(root: Path, decoded: list[str], damage: s
     if not damage.startswith("delete"):
         content[100] ^= 1
         path.write_bytes(content[:-4] if damage == "cut" else content)
+    damaged = path.read_bytes() if path.exists() else None
     again = opened(root).store
     assert len(decoded) == 6
     np.testing.assert_array_equal(again.samples, expected)
+    asides = {aside.name: aside.read_bytes() for aside in store.folder.glob("*.damaged-*")}
+    assert asides == ({} if damaged is None else {f"{path.name}.damaged-1": damaged})
+    assert (f"{path} is damaged" in capsys.readouterr().out) == (damaged is not None)
 
 
 def test_what_a_killed_build_left_is_cleared_away(
@@ -139,6 +145,7 @@ def test_what_a_killed_build_left_is_cleared_away(
     store = opened(root).store
     assert len(decoded) == 6
     assert {path.name for path in store.folder.parent.iterdir()} == {store.folder.name, store.folder.name + ".lock"}
+    assert {path.name.removesuffix(".sha256") for path in store.folder.iterdir()} == {"waveforms.f32", "index.json"}
 
 
 def _open_and_report(root: Path, results: "multiprocessing.Queue[tuple[float, int]]") -> None:

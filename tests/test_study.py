@@ -1,10 +1,12 @@
 """Studies on a small demo database: one trajectory for all ensembles, their tables, failures, MLflow's tree."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +18,13 @@ from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
 from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
+from test_storage import refused
 
 import lungsound.build
 import lungsound.run
+import lungsound.study
 import lungsound.tracking.sender
-from lungsound.errors import ConfigError, LungsoundError
+from lungsound.errors import ConfigError, LungsoundError, StorageError, told
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
 from lungsound.tracking.__main__ import send
@@ -166,6 +170,19 @@ def test_store_is_listed_and_cleared(typed: Path, tmp_path: Path, capsys: pytest
     assert all(run.name in line for run in runs_of(typed).values())
     main([*places, "du"])
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
+    asides = [trajectory / "epoch-0001.pt.damaged-1", next(tmp_path.glob("outputs/*/")) / "split.csv.damaged-2"]
+    asides.append(tmp_path / "store" / "demo" / "0123.damaged-1" / "1.wav.damaged-1")
+    for aside in asides:
+        aside.parent.mkdir(exist_ok=True)
+        aside.write_bytes(bytes(300_000))
+    main([*places, "du"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "rm damaged removes what was put aside as damaged"
+    assert [line.split()[:2] for line in told[-4:-1]] == [["0.3", "MB"]] * 3
+    main([*places, "rm", "damaged"])
+    assert capsys.readouterr().out.count("removed ") == 3
+    assert not list(tmp_path.rglob("*damaged*"))
+    assert trajectory.exists()
     main([*places, "rm", trajectory.name])
     assert not trajectory.exists()
 
@@ -211,6 +228,43 @@ def test_a_failed_job_is_a_failed_run_and_the_others_go_on(
     sweep("annealing.cycles=1,2,3")
     assert "missing" not in (only_study(tmp_path) / "table3.md").read_text()
     assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_study_that_goes_on_later(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    words = "annealing.cycles=1,2"
+    with refused(errno.ENOSPC, r"study\.json"), pytest.raises(StorageError, match=r"study\.json.*Make room"):
+        sweep(words)
+    full = r"facts\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
+    with refused(errno.ENOSPC, full), pytest.raises(SystemExit, match=r"2 of 2 jobs failed"):
+        sweep(words)
+    sweep(words)
+    assert pd.read_csv(only_study(tmp_path) / "all.csv")["annealing.cycles"].tolist() == [1, 2]
+    assert {run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")} == {"FINISHED"}
+
+
+@pytest.mark.parametrize(("where", "begun"), [("run", [1]), ("finish", [1, 2])])
+def test_a_signal_between_jobs_or_after_them_stops_the_study(
+    sweep: Callable[..., Path], tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch,
+    where: str, begun: list[int],
+) -> None:  # fmt: skip
+    owner, name = {"run": (lungsound.study, "run"), "finish": (lungsound.study, "write_report")}[where]
+    original = getattr(owner, name)
+
+    def signalled(*arguments: object) -> object:
+        result = original(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(owner, name, signalled)
+        told(sweep)("annealing.cycles=1,2")
+    assert end.value.code == 143
+    assert epochs == begun  # with "run", the second job was not begun
+    runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in runs if run is not parent} == {"FINISHED"}
 
 
 def test_splits_and_paddings_are_compared(sweep: Callable[..., Path], epochs: list[int]) -> None:
