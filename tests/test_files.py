@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import flipped
 
-from lungsound.errors import SIGNALS, DamagedFileError, Stopped, stoppable, told
+from lungsound.errors import SIGNALS, DamagedFileError, Stopped, StorageError, stoppable, told
 from lungsound.files import (
     checksum_path,
     is_whole,
@@ -95,7 +95,7 @@ def test_a_failed_writing_leaves_the_old_file_alone(tmp_path: Path, monkeypatch:
         raise OSError("no space")
 
     monkeypatch.setattr("lungsound.files.os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StorageError, match="no space"):
         write_file(tmp_path / "file", b"new", sealed=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert read_file(tmp_path / "file", sealed=True) == b"old"

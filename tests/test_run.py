@@ -19,7 +19,6 @@ from conftest import flipped, stored_mlflow_runs
 import lungsound.run
 from lungsound.errors import DamagedFileError, LungsoundError, Stopped
 from lungsound.files import read_file
-from lungsound.tracking.view import MlflowView
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.trajectory import Trajectory, load_tensors
@@ -346,7 +345,6 @@ SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
     (Trajectory, "add_epoch", 2, "4 epochs are finished", [3, 4]),  # the last one: there is no batch after it
     (SnapshotTraining, "predict_step", 1, "What is finished", []),
     (lungsound.run, "report", 1, "What is finished", []),
-    (MlflowView, "send_all", 1, "What is finished", []),
 ]
 
 

@@ -25,9 +25,11 @@ from test_tracking import only_run, points
 import lungsound.run
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
+from lungsound.files import locked
 from lungsound.tracking import client, sender
 from lungsound.tracking.__main__ import main, send
 from lungsound.tracking.client import check_address, open_client
+from lungsound.tracking.record import lock_path
 from lungsound.tracking.view import RunView
 from lungsound.training.module import SnapshotTraining
 
@@ -337,7 +339,7 @@ def test_a_killed_run_is_right_once_a_command_was_typed(
 
 
 def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
-    with lungsound.run.locked(lungsound.run.lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
+    with locked(lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
         send(trained)
 
 
