@@ -173,7 +173,7 @@ def test_a_limit_that_the_recordings_do_not_fit(
     assert free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     left = {Path(path).name for path in everything(tmp_path) - before}
     assert not [name for name in left if name.startswith(".") or name in (largest.name, "SHA256SUMS", "index.json")]
-    monkeypatch.setattr("lungsound.run.open_view", lambda *_: pytest.fail("it goes on"))
+    monkeypatch.setattr("lungsound.run.sending", lambda *_: pytest.fail("it goes on"))
     with pytest.raises(pytest.fail.Exception, match="it goes on"):  # room was made
         train_in(tmp_path)
     (made,) = tmp_path.glob(f"store/{what}/*/")

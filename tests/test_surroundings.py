@@ -35,7 +35,7 @@ def members(trained: Path) -> tuple[Config, Parts, list[int], pd.DataFrame]:
     with configured(*SMALL, f"store_dir={trained.parents[1] / 'store'}") as (cfg, _):
         settings = checked(cfg)
     parts, folder = build(settings), RunFolder(trained)
-    return settings, parts, kept_epochs(parts, folder), folder.read_predictions()
+    return settings, parts, kept_epochs(parts.annealing, folder), folder.read_predictions()
 
 
 @pytest.fixture
