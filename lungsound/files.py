@@ -207,8 +207,8 @@ def _replace(path: Path, pieces: Iterable[bytes], checksum_beside: bool = False,
             _replace(checksum_path(path), [f"{digest.hexdigest()}  {path.name}\n".encode()])
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        if temporary and os.path.exists(temporary):
+            _finish(Path(temporary), path)
         if isinstance(error, OSError):
             raise storage_error(path, max(written, size), error) from error
         raise
@@ -230,11 +230,16 @@ def _clear_unfinished(folder: Path) -> None:
     """Finish the writing of a file whose checksum is in place already, and remove what else a death left unfinished."""
     for unfinished in folder.rglob(f".*{UNFINISHED}"):
         path = unfinished.with_name(unfinished.name[1:].rsplit(".", 2)[0])
-        beside = checksum_path(path)
-        if beside.exists() and _digest(unfinished) == _expected(beside):
-            os.replace(unfinished, path)
-        else:
-            unfinished.unlink()
+        _finish(unfinished, path)
+
+
+def _finish(unfinished: Path, path: Path) -> None:
+    """Put it in its place where its checksum is there already: else the file there would look damaged. Or it goes."""
+    beside = checksum_path(path)
+    if beside.exists() and _digest(unfinished) == _expected(beside):
+        os.replace(unfinished, path)
+    else:
+        unfinished.unlink()
 
 
 def _digest(path: Path) -> str:

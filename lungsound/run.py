@@ -61,9 +61,10 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     print(*parts.notes, parts.leak, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     with folder.held():
-        folder.put_damaged_aside()
         if settings.redo:
             folder.clear()
+        else:
+            folder.put_damaged_aside()
         with sending(RunView(folder.path), tracking_record(settings, parts, folder), alone) as sender:
             if folder.finished:
                 print("This run is finished; its results are listed. redo=true trains it again.")

@@ -61,20 +61,23 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
 
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]) -> list[str]:
     """Fill the study's folder; the names of the jobs that failed."""
-    for old in folder.glob("failed-*.json"):
+    for old in folder.glob("failed-*.json*"):  # and their checksums
         old.unlink()
     remember(folder, words, jobs, plan)
     clear(jobs)
     tracking = jobs[0].settings.tracking
     record = begin(folder, tracking.uri, tracking.experiment, {"data": headings(jobs)})
     sender = Sender(StudyView(folder), record)
-    sender.start()
     status, failed = "KILLED", []
     try:
+        sender.start()
         sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
         launch()
         failed = failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
     finally:
         finish(folder, sender, status, jobs, failed)
     return [name for name, _ in failed]
@@ -83,9 +86,10 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, lau
 def clear(jobs: Sequence[Job]) -> None:
     """Remove what redo=true trains again, once for all jobs: each by itself would empty the path that they share."""
     for job in (job for job in jobs if job.settings.redo):
-        with job.known.trajectory.held():
-            job.known.trajectory.tidy(0)
-        job.folder.clear()
+        with job.folder.held():
+            with job.known.trajectory.held():
+                job.known.trajectory.tidy(0)
+            job.folder.clear()
 
 
 def run_job(cfg: DictConfig) -> None:
@@ -159,10 +163,11 @@ def failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
 
 def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], failed: Sequence[tuple[str, str]]) -> None:
     """The report of what is finished, also where a signal ended the study."""
-    finished = [job for job in jobs if job.folder.finished]
-    trained = sum(job.folder.read_json("facts.json")["epochs_trained"] for job in finished)
-    counts = {"jobs": len(jobs), "jobs_finished": len(finished), "jobs_failed": len(failed), "epochs_trained": trained}
+    counts: dict[str, int] = {}
     try:
+        done = [job for job in jobs if job.folder.finished]
+        trained = sum(job.folder.read_json("facts.json")["epochs_trained"] for job in done)
+        counts = {"jobs": len(jobs), "jobs_finished": len(done), "jobs_failed": len(failed), "epochs_trained": trained}
         print(write_report(folder), flush=True)
     except LungsoundError as error:
         if status == "FINISHED":

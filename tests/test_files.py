@@ -101,6 +101,21 @@ def test_a_failed_writing_leaves_the_old_file_alone(tmp_path: Path, monkeypatch:
     assert read_file(tmp_path / "file", sealed=True) == b"old"
 
 
+def test_a_signal_between_a_checksum_and_its_file_damages_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "file", b"old")
+
+    def stopped(_: Path) -> None:  # the checksum is in its place, the file is not
+        raise Stopped(2, "now")
+
+    monkeypatch.setattr("lungsound.files._sync_folder", stopped)
+    with pytest.raises(Stopped):
+        write_file(tmp_path / "file", b"new")
+    assert read_file(tmp_path / "file") == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.sha256"]
+
+
 # --- signals ---
 
 

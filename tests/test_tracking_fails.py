@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from lungsound.files import locked
 from lungsound.tracking import client, sender
 from lungsound.tracking.__main__ import main, send
 from lungsound.tracking.client import check_address, open_client
-from lungsound.tracking.record import lock_path
+from lungsound.tracking.record import lock_path, read_record, write_record
 from lungsound.tracking.view import RunView
 from lungsound.training.module import SnapshotTraining
 
@@ -347,6 +348,26 @@ def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=f"{tmp_path}: expected the folder of a run") as stop:
         main(["send", str(tmp_path), str(tmp_path / "none")])
     assert len(str(stop.value).splitlines()) == 2
+
+
+def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    folder, secret = tmp_path / trained.relative_to(trained.parents[1]), tmp_path / "secret"
+    secret.write_text("not for anybody")
+    (folder / "link").symlink_to(secret)
+    known = read_record(folder)
+    assert known
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    write_record(folder, replace(known, uri=address, id="another", weights=(str(secret),)))
+    with pytest.raises(LungsoundError, match="secret is damaged"):
+        send(folder)
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("secret", "link") and "artifacts" in path.parts]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"id": 1}', b"not JSON", b'{"weights": 3}'])
+def test_a_record_that_is_not_ours_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tracking.json").write_bytes(content)
+    assert read_record(tmp_path) is None
 
 
 @pytest.fixture

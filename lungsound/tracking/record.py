@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lungsound.errors import DamagedFileError
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import read_file, write_file
+from lungsound.files import read_file, understood, write_file
 from lungsound.tracking.client import check_address
 
 FILE = "tracking.json"
@@ -44,12 +44,15 @@ def begin(folder: Path, uri: str, experiment: str, tags: dict[str, str], study: 
 
 
 def read_record(folder: Path) -> Record | None:
-    """None where there is none, or it is damaged."""
+    """None where there is none, or it is damaged or not ours."""
+    path = folder / FILE
     try:
-        stored = json.loads(read_file(folder / FILE))
+        content = read_file(path)
+        with understood(path):
+            stored = json.loads(content)
+            return Record(**{**stored, "weights": tuple(stored["weights"])})
     except (FileNotFoundError, DamagedFileError):
         return None
-    return Record(**{**stored, "weights": tuple(stored["weights"])})
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -118,8 +118,8 @@ def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]
     if RunFolder(view.path).finished:  # and is only listed
         record = replace(record, status="FINISHED")
     sender = Sender(view, record, patient)
-    sender.start()
     try:
+        sender.start()
         yield sender
     except BaseException as error:
         ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",
@@ -130,4 +130,9 @@ def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]
             print(sender.unsent, flush=True)
         error.add_note(f"{KEPT}: {view.path}")
         raise
-    sender.end("FINISHED")
+    try:
+        sender.end("FINISHED")
+    except BaseException:  # a signal, while it waits for MLflow
+        if sender.unsent:
+            print(sender.unsent, flush=True)
+        raise

@@ -1,13 +1,12 @@
 """Shows a study in MLflow: a parent run with its tables, figures and plan; the study's runs lie under it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Run
 
-from lungsound.evaluation.study_report import STUDY_FILE
-from lungsound.files import key_of, read_file
+from lungsound.evaluation.study_report import read_study
+from lungsound.files import key_of
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG
 from lungsound.tracking.record import Record, held_if_free, read_record, settled
 from lungsound.tracking.view import FolderView, RunView
@@ -28,7 +27,7 @@ class StudyView(FolderView):
         self._drop({known.id for known in runs.values()}, record)
         if record.status == "RUNNING":
             return  # its runs send themselves
-        values = json.loads(read_file(self.path / STUDY_FILE))["jobs"]
+        values = read_study(self.path)["jobs"]
         for path, known in runs.items():
             self._send_run(path, known, {Path(name).name: swept for name, swept in values.items()}[path.name], record)
         shown = {run.data.tags.get(FAILED_TAG) for run in self._children()}
@@ -46,7 +45,7 @@ class StudyView(FolderView):
     def _runs(self, record: Record) -> Iterator[tuple[Path, Record]]:
         """The folders of the study's runs, as far as they have begun, and their records."""
         outputs = self.path.resolve().parents[1]
-        for name in json.loads(read_file(self.path / STUDY_FILE))["jobs"]:
+        for name in read_study(self.path)["jobs"]:
             known = read_record(outputs / Path(name).name)
             if known is not None and known.study == record.id:
                 yield outputs / Path(name).name, known

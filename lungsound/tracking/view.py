@@ -12,6 +12,7 @@ from mlflow.entities import Metric, Param
 
 from lungsound.evaluation.biocas import FIGURES
 from lungsound.evaluation.folder import RunFolder
+from lungsound.files import ASIDE, read_file
 from lungsound.scoring.scores import SCORES
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
 from lungsound.tracking.record import Record
@@ -101,9 +102,9 @@ class FolderView:
         return self.sent
 
     def send_files(self) -> None:
-        """Every file of the folder, but those that are still being written."""
+        """Every file of the folder, but those that are still being written, or were damaged."""
         for path in sorted(self.path.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file() and not path.is_symlink() and not path.name.startswith(".") and ASIDE not in path.name:
                 place = path.parent.relative_to(self.path).as_posix()
                 self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
                 self.beat()
@@ -156,6 +157,7 @@ class RunView(FolderView):
         there = {Path(file.path).name for file in self.client.list_artifacts(self.run_id, SNAPSHOTS)}
         for path in record.weights:
             if Path(path).name not in there:
+                read_file(Path(path), sealed=True)  # ours and whole: a stranger's record could name any file here
                 self.client.log_artifact(self.run_id, path, SNAPSHOTS)
                 self.beat()
 
