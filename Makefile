@@ -14,7 +14,7 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
 	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser"
 
-test-all: .venv/installed ## and the slow ones, 45 minutes at most
+test-all: .venv/installed ## and the slow ones, an hour at most
 	$(BIN)/pytest $(EACH_CORE) -m "not browser"
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED

@@ -26,6 +26,10 @@ from lungsound.training.trajectory import Trajectory, load_tensors
 TrainIn = Callable[..., Path]
 
 
+# kill -9 is tried with "last" in each `make test` (test_kills.py).
+LAST_AND_BEST = [pytest.param("last", marks=pytest.mark.slow), "best"]
+
+
 class Died(Exception):
     """What stands for the death of a run."""
 
@@ -108,7 +112,7 @@ STOPS: list[tuple[Any, str, int, list[int]]] = [
 ]
 
 
-@pytest.mark.parametrize("continue_from", ["last", "best"])
+@pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_stopped_anywhere_ends_the_same(
     train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +157,7 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
     assert_same(three_again, three)
 
 
-@pytest.mark.parametrize("continue_from", ["last", "best"])
+@pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_three_periods_through_a_path_of_two_that_died_within_one(
     train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str
 ) -> None:
