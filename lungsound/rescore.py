@@ -18,7 +18,8 @@ from lungsound.errors import ConfigError, DataError
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import SPRSOUND_COLUMNS
 from lungsound.files import understood
-from lungsound.run import kept_epochs, predictions, scores_text, write_scores
+from lungsound.members import kept_epochs, predictions
+from lungsound.run import scores_text, write_scores
 from lungsound.training.annealing import Annealing
 from lungsound.training.trajectory import Trajectory
 

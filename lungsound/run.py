@@ -3,16 +3,14 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from lungsound.build import Outline, Parts, build, build_trainer
 from lungsound.checks import checked
@@ -22,26 +20,22 @@ from lungsound.data.labels import LABELS, labels_of
 from lungsound.data.leaks import leak_rows
 from lungsound.data.splits import split_table
 from lungsound.describe import facts, heading, run_name
-from lungsound.errors import DataError, LungsoundError, StorageError, stop_if_asked, stoppable
+from lungsound.errors import LungsoundError, StorageError, stop_if_asked, stoppable
 from lungsound.evaluation.biocas import LEGEND, biocas_rows, biocas_table
 from lungsound.evaluation.examples import example_page
 from lungsound.evaluation.figures import annealing_curve, confusion_figure, members_curve
 from lungsound.evaluation.folder import RunFolder
-from lungsound.evaluation.predictions import predictions_table
 from lungsound.evaluation.report import report_markdown, scores_table
-from lungsound.files import is_whole, not_ours, understood
-from lungsound.scoring.probabilities import cycle_probabilities
+from lungsound.files import not_ours, understood
+from lungsound.members import kept_epochs, member_files, predictions
 from lungsound.tracking.client import SQLITE, check_address
-from lungsound.tracking.record import Record, begin
+from lungsound.tracking.record import Record, begin, begin_anew
 from lungsound.tracking.sender import Sender, sending
 from lungsound.tracking.view import RunView
-from lungsound.training.annealing import Annealing
-from lungsound.training.divergence import StopOnDivergence, names
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.divergence import StopOnDivergence
 from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
-from lungsound.training.trajectory import Trajectory
 
 
 @stoppable()
@@ -62,7 +56,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     with folder.held():
         if settings.redo:
-            folder.clear()
+            begin_anew(folder)
         else:
             folder.put_damaged_aside()
         with sending(RunView(folder.path), tracking_record(settings, parts, folder), alone) as sender:
@@ -163,59 +157,6 @@ def fit(trainer: pl.Trainer, parts: Parts, done: int) -> None:
 def predict(settings: Config, parts: Parts, folder: RunFolder) -> None:
     """Every member's probabilities for every validation and test cycle: predictions.parquet."""
     folder.write_predictions(predictions(settings, parts, kept_epochs(parts.annealing, folder), ("val", "test")))
-
-
-def predictions(settings: Config, parts: Parts, epochs: Sequence[int], sets: Sequence[str]) -> pd.DataFrame:
-    """The probabilities of the members from `epochs` for every cycle of `sets`."""
-    trainer = build_trainer(settings, epochs=0)
-    members = []
-    for epoch in epochs:
-        load_member(parts.module, parts.trajectory, epoch)
-        members.append(torch.cat([set_probabilities(trainer, parts, name) for name in sets]))
-    cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
-    return predictions_table(cycles, members, parts.database.synthetic)
-
-
-def load_member(module: SnapshotTraining, trajectory: Trajectory, epoch: int) -> None:
-    """Put the weights kept after `epoch` into the module. DamagedFileError where they are not this network's."""
-    snapshot = trajectory.snapshot(epoch)
-    with understood(trajectory.snapshot_path(epoch)):
-        module.load_snapshot(snapshot)
-
-
-def kept_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
-    """The epoch each member comes from."""
-    history = folder.read_history()
-    with understood(folder.path / "history.jsonl"):
-        return [annealing.kept_epoch(history, period) for period in range(1, annealing.periods + 1)]
-
-
-def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
-    """The members' weights. Raises LungsoundError where the store does not have them any more."""
-    paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts.annealing, folder)]
-    missing = [path for path in paths if not is_whole(path, sealed=True)]
-    if missing:
-        raise LungsoundError(
-            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there, "
-            "or is damaged. redo=true trains them again"
-        )
-    return paths
-
-
-def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
-    """Mean over the chunks of each cycle of one set: [cycles, K]. Raises DataError where one is not a number."""
-    batches = trainer.predict(parts.module, parts.datamodule.evaluation_loader(name))
-    assert batches is not None
-    probabilities, cycle = (torch.cat(column) for column in zip(*batches, strict=True))
-    cycles = parts.datamodule.cycles[name]
-    means = cycle_probabilities(probabilities, cycle, len(cycles))
-    wrong = ~means.isfinite().all(1).numpy()
-    if wrong.any():
-        raise DataError(
-            f"expected a network's answer for every cycle of the {name} set, but got NaN for (recording/cycle): "
-            f"{names(cycles[wrong])}. Look at their samples: a float WAV may hold numbers that overflow"
-        )
-    return means
 
 
 def report(settings: Config, parts: Parts, folder: RunFolder) -> None:

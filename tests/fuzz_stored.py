@@ -22,8 +22,9 @@ from lungsound.data.database import open_database
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.study_report import result, study_runs
 from lungsound.files import read_file, write_file
+from lungsound.members import kept_epochs, load_member
 from lungsound.rescore import stored_settings
-from lungsound.run import fit, kept_epochs, load_member, scores_text
+from lungsound.run import fit, scores_text
 from lungsound.stored import list_trajectories
 from lungsound.training.annealing import Annealing
 from lungsound.training.trajectory import Trajectory

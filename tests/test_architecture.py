@@ -12,8 +12,8 @@ CELLAR = ("errors", "files")  # below all rooms
 FILES = sorted((ROOT / "lungsound").rglob("*.py"))
 COMMANDS = sorted(ROOT.glob("*.py"))
 # config.py is the schema; cfg stops at these.
-MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "rescore", "cost", "study", "train",
-                   "sweep"}  # fmt: skip
+MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "members", "rescore", "cost", "study",
+                   "train", "sweep"}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

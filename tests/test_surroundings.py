@@ -20,7 +20,7 @@ from lungsound.build import Parts, build
 from lungsound.checks import checked
 from lungsound.config import Config
 from lungsound.evaluation.folder import RunFolder
-from lungsound.run import kept_epochs, predictions
+from lungsound.members import kept_epochs, predictions
 
 # Probabilities by float32 (24 bits: 6e-8) through eight layers of a trained network are 8e-7 away from float64's, as
 # measured here (two cores, AVX2). Threads and batches only sum in another order: they are no farther from float64 than
