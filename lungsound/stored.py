@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import ASIDE, locked
+from lungsound.files import ASIDE
+from lungsound.training.trajectory import held
 
 DAMAGED = "damaged"  # what was put aside, in the words of rm
 
@@ -52,7 +53,7 @@ def remove(store_dir: Path, output_dir: Path, keys: list[str]) -> str:
         else:
             path.unlink()
     for key in dict.fromkeys(key for key in keys if key != DAMAGED):
-        with locked(there[key].with_name(f"{key}.lock")):
+        with held(there[key]):
             lines.append(f"removed {key}, {size_words(there[key])}")
             shutil.rmtree(there[key])
     return "\n".join(lines)

@@ -20,13 +20,14 @@ from omegaconf import DictConfig
 from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, StorageError, told
+from lungsound.evaluation.folder import lock_path
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
 from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
 from lungsound.plan import CONF, Job, plan_jobs, plan_text
 from lungsound.run import make_folders, run
 from lungsound.stored import DAMAGED, disk_use, list_trajectories, remove
 from lungsound.tracking.client import check_address
-from lungsound.tracking.record import begin, lock_path
+from lungsound.tracking.record import begin, begin_anew
 from lungsound.tracking.sender import KEPT, Sender
 from lungsound.tracking.study_view import StudyView
 
@@ -89,7 +90,7 @@ def clear(jobs: Sequence[Job]) -> None:
         with job.folder.held():
             with job.known.trajectory.held():
                 job.known.trajectory.tidy(0)
-            job.folder.clear()
+            begin_anew(job.folder)
 
 
 def run_job(cfg: DictConfig) -> None:
@@ -196,7 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     removal.add_argument("keys", nargs="+", metavar="KEY", help=f"a trajectory's, or {DAMAGED}: what was put aside")
     chosen = parser.parse_args(arguments)
     if chosen.command == "report":
-        print(write_report(chosen.study))
+        folder = chosen.study.resolve()  # "." has no name for a lock
+        read_study(folder)  # no lock beside what is no study's folder
+        with locked(lock_path(folder), folder):
+            print(write_report(folder))
     elif chosen.command == "ls":
         print(list_trajectories(chosen.store, chosen.outputs))
     elif chosen.command == "du":

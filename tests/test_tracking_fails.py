@@ -25,12 +25,12 @@ from test_tracking import only_run, points
 
 import lungsound.run
 from lungsound.errors import LungsoundError
-from lungsound.evaluation.folder import RunFolder
+from lungsound.evaluation.folder import RunFolder, lock_path
 from lungsound.files import locked
 from lungsound.tracking import client, sender
 from lungsound.tracking.__main__ import main, send
 from lungsound.tracking.client import check_address, open_client
-from lungsound.tracking.record import lock_path, read_record, write_record
+from lungsound.tracking.record import read_record, write_record
 from lungsound.tracking.view import RunView
 from lungsound.training.module import SnapshotTraining
 
@@ -305,17 +305,16 @@ def test_a_server_that_fails_and_comes_back(
     assert (tmp_path / "files" / run.info.experiment_id / run.info.run_id / "artifacts" / "report.md").exists()
 
 
-def test_a_killed_run_is_right_once_a_command_was_typed(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As kill -9 leaves it: nothing of the end is written down or told."""
+@pytest.fixture
+def killed(train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run as kill -9 leaves it: nothing of the end is written down or told."""
     shown, original = threading.Event(), RunView._send
 
     def sent(view: RunView, record: Any) -> None:
         original(view, record)
         shown.set()
 
-    def killed(*_: object) -> None:
+    def die(*_: object) -> None:
         shown.wait()
         raise RuntimeError("killed")
 
@@ -326,17 +325,32 @@ def test_a_killed_run_is_right_once_a_command_was_typed(
     shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(RunView, "_send", sent)
-        patch.setattr(lungsound.run, "predict", killed)
+        patch.setattr(lungsound.run, "predict", die)
         patch.setattr(sender.Sender, "end", nothing)
         train_in(tmp_path)
     (folder,) = tmp_path.glob("outputs/*/")
-    before = only_run(folder)
-    assert before.info.status == "RUNNING"
-    main(["send", str(folder)])
-    assert only_run(folder).info.status == "KILLED"
-    assert train_in(tmp_path) == folder
-    assert only_run(folder).info.run_id == before.info.run_id
-    assert_sent(folder, trained)
+    assert only_run(folder).info.status == "RUNNING"
+    return folder
+
+
+def test_a_killed_run_is_right_once_a_command_was_typed(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    main(["send", str(killed)])
+    assert only_run(killed).info.status == "KILLED"
+    assert train_in(tmp_path) == killed
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
+
+
+def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    assert train_in(tmp_path, "redo=true") == killed
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
 
 
 def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:

@@ -31,6 +31,11 @@ REPORTED = ("scores.json", "report.md")
 KEY = re.compile("[0-9a-f]{16}")
 
 
+def lock_path(folder: Path) -> Path:
+    """Held by the command that works on the folder of a run or a study."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 class RunFolder:
     """What training leaves (TRAINED), and what is made of it (REPORTED, and the figures that the report shows)."""
 
@@ -39,7 +44,7 @@ class RunFolder:
 
     def held(self) -> contextlib.AbstractContextManager[None]:
         """Be the only process that writes here; wait for another one that does."""
-        return locked(self.path.with_name(f".{self.path.name}.lock"), self.path)
+        return locked(lock_path(self.path), self.path)
 
     @property
     def trained(self) -> bool:

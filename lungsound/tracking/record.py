@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lungsound.errors import DamagedFileError
-from lungsound.evaluation.folder import RunFolder
+from lungsound.evaluation.folder import RunFolder, lock_path
 from lungsound.files import read_file, understood, write_file
 from lungsound.tracking.client import check_address
 
@@ -59,16 +59,20 @@ def write_record(folder: Path, record: Record) -> None:
     write_file(folder / FILE, json.dumps(asdict(record), indent=2).encode())
 
 
+def begin_anew(folder: RunFolder) -> None:
+    """Empty a run's folder. What is made there next is another MLflow run, unless MLflow has one there that is RUNNING:
+    of a start that was killed, and that nobody else would end."""
+    known = read_record(folder.path)
+    folder.clear()
+    if known is not None and known.status == "RUNNING":
+        write_record(folder.path, known)
+
+
 def settled(folder: Path, record: Record) -> Record:
     """The record of a folder on which nobody works: what is still RUNNING there was killed."""
     if RunFolder(folder).finished:
         return replace(record, status="FINISHED", error="")
     return replace(record, status="KILLED") if record.status == "RUNNING" else record
-
-
-def lock_path(folder: Path) -> Path:
-    """Held by the command that works on the folder."""
-    return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager

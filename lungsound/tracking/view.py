@@ -2,6 +2,7 @@
 
 import functools
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ BATCH = 1000  # metrics MLflow takes in one call
 SNAPSHOTS = "snapshots"  # the weights' place among a run's files
 
 
-class FolderView:
+class FolderView(ABC):
     """One MLflow run that shows one folder."""
 
     def __init__(self, path: Path) -> None:
@@ -51,8 +52,9 @@ class FolderView:
         """All that the MLflow run carries; called with the client open."""
         return {**record.tags, RUN_TAG: record.id}
 
+    @abstractmethod
     def _send(self, record: Record) -> None:
-        raise NotImplementedError
+        """What MLflow lacks of the folder and the record."""
 
     def _find(self, record: Record) -> None:
         """The MLflow run with the folder's id, made where it is not there, and what it holds."""

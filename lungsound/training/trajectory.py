@@ -1,8 +1,7 @@
 """The stored training path: per epoch what was logged, per period its snapshots, and the point to go on from."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,11 @@ from lungsound.training.annealing import MONITORS, Annealing, records_in
 Record = dict[str, Any]
 
 
+def held(folder: Path) -> AbstractContextManager[None]:
+    """The lock of a trajectory's folder: for who trains there, or removes it."""
+    return locked(folder.with_name(f"{folder.name}.lock"), folder)
+
+
 class Trajectory:
     """A folder with one training path, as far as it has come. Runs of any number of periods share it.
 
@@ -27,11 +31,9 @@ class Trajectory:
     def __init__(self, folder: Path, annealing: Annealing) -> None:
         self.folder, self.annealing = folder, annealing
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Be the only process that trains on this path; wait for another one that does."""
-        with locked(self.folder.parent / f"{self.folder.name}.lock", self.folder):
-            yield
+        return held(self.folder)
 
     def put_damaged_aside(self) -> bool:
         """Rename every file that does not match its checksum; what needs it is trained again. Whether there was one."""
