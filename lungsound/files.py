@@ -112,7 +112,8 @@ def put_aside(path: Path) -> None:
     path.rename(aside)
     checksum_path(path).unlink(missing_ok=True)
     print(
-        f"{path} is damaged: it does not match its checksum. It was put aside as {aside.name} and is made again.",
+        f"{path} is damaged: it does not match its checksum. It was put aside as {aside.name}; what needs it is "
+        "made again.",
         flush=True,
     )
 
@@ -178,7 +179,8 @@ def locked(path: Path, folder: Path | None = None) -> Iterator[None]:
 def storage_error(path: Path, needed: int, error: OSError) -> StorageError:
     """What could not be stored there, the bytes `needed` and the bytes that are free, why, and what to do."""
     there = next(folder for folder in path.absolute().parents if folder.exists())
-    told = f"{path}: expected to store {needed:,} bytes there, but got: {error.strerror or error}"
+    what = f"{needed:,} bytes" if needed else "a file"
+    told = f"{path}: expected to store {what} there, but got: {error.strerror or error}"
     elsewhere = "name another place (output_dir=PATH, store_dir=PATH)"
     if error.errno not in FULL:
         return StorageError(f"{told} ({error.filename or there}). Let this user write there, or {elsewhere}")
