@@ -126,6 +126,13 @@ def test_the_scope_segment_by_hand() -> None:
     np.testing.assert_allclose(features()(waveforms), expected, atol=2e-3)
 
 
+def test_a_segments_spread_is_that_of_all_its_values() -> None:
+    """Divided by their number, as numpy and the baseline do; in a picture of two frames one less would be seen."""
+    picture = features()(noise(1, 2 * 512))
+    assert picture.shape == (1, 50, 2)
+    np.testing.assert_allclose(picture.numpy().std(), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize(("scope", "axes"), [("band", (0, 2)), ("global", (0, 1, 2))])
 def test_the_scopes_with_statistics_by_hand(scope: str, axes: tuple[int, ...]) -> None:
     level = torch.logspace(-3, 0, 7)[:, None]
