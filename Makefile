@@ -14,14 +14,15 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
 	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser"
 
-test-all: .venv/installed ## and the slow ones, an hour at most
-	$(BIN)/pytest $(EACH_CORE) -m "not browser"
+test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
+	$(BIN)/pytest $(EACH_CORE) -m "not browser" --junitxml=.venv/test-all.xml; code=$$?; \
+	$(BIN)/python tests/reliability.py .venv/test-all.xml && exit $$code
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
 
 kills: .venv/installed ## kill commands at N random moments (100 by default; -9), start them again, compare every bit
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100) --write
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

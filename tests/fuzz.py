@@ -24,6 +24,7 @@ from typing import Any
 
 from fuzz_data import DATA, Try
 from fuzz_stored import Stored
+from reliability import write_by_hand
 
 from lungsound import plan
 from lungsound.errors import LungsoundError
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one input again")
+    parser.add_argument("--write", action="store_true", help="the figures into docs/reliability.md")
     parser.add_argument("--run", type=Path, help="a small finished run, with its store two folders above it")
     options = parser.parse_args()
     plan.MOST_JOBS = JOBS
@@ -141,7 +143,10 @@ def main() -> None:
     for (kind, outcome), count in sorted(fuzzer.outcomes.items()):
         print(f"{kind:16} {outcome:20} {count:6}  {fuzzer.seconds[kind]:.1f} s")
     seconds = time.perf_counter() - start
-    print(f"{len(numbers)} inputs of seed {options.seed} in {seconds:.0f} s, failed: {failed}")
+    figures = f"{len(numbers)} inputs (seed {options.seed}) in {seconds / 60:.0f} minutes, failed: {failed}"
+    print(figures)
+    if options.write:
+        write_by_hand(f"make fuzz N={options.inputs}", figures)
     if not failed:
         shutil.rmtree(folder)
     sys.exit(bool(failed))

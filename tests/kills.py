@@ -7,7 +7,8 @@ python tests/kills.py signals --number 4   SIGTERM and SIGINT at such moments: e
 
 A start is the command's own script, in a child that is forked from this process, which has imported everything but has
 run nothing. The measurement for the first printed line is left out. (--real: a new interpreter, as a user has it.)
-The last line is what was tried and what went wrong, in JSON; the exit code is 1 where something did.
+The last line is what was tried and what went wrong, in JSON; the exit code is 1 where something did. With --write the
+figures go into docs/reliability.md.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from conftest import configured
+from reliability import write_by_hand
 
 from lungsound import files
 from lungsound.errors import told
@@ -369,8 +371,9 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=4, help="moments and signals: how many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="not files: a new interpreter for each start but the last")
+    parser.add_argument("--write", action="store_true", help="moments: the figures into docs/reliability.md")
     chosen = parser.parse_args()
-    begun, wrong, rows = time.monotonic(), [], []
+    begun, wrong, figures = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         place, forked = Path(temporary), chosen.what != ["files"] and not chosen.real
         seconds = {
@@ -384,10 +387,13 @@ def main() -> None:
                 found.update(kind for kind, _ in at_fault)
                 wrong += at_fault
                 print(f"{what}, {command}: {kills} kills", *map(str, at_fault), sep="\n  ", flush=True)
-            counted = "; ".join(f"{kind}: {found[kind]}" for kind in FAULTS)
-            rows.append(f"| {what} (seed {chosen.seed}) | {dict(tried)} | {counted} |")
+            faulty = ", ".join(f"{kind}: {count}" for kind, count in found.items()) or "nothing wrong"
+            killed = ", ".join(f"{count} of a {command}" for command, count in sorted(tried.items()))
+            figures.append(f"{what} {tried.total()} ({killed}; seed {chosen.seed}): {faulty}")
     minutes = round((time.monotonic() - begun) / 60, 1)
-    print(*rows, json.dumps({**vars(chosen), "wrong": wrong, "minutes": minutes}), sep="\n")
+    print(json.dumps({**vars(chosen), "figures": "; ".join(figures), "wrong": wrong, "minutes": minutes}))
+    if chosen.write:
+        write_by_hand(f"make kills N={chosen.number}", f"{'; '.join(figures)}; {minutes} minutes")
     sys.exit(bool(wrong))
 
 

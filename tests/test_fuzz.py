@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,8 +23,11 @@ def fuzzer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fu
     return Fuzzer(trained, 0, tmp_path)
 
 
-def test_bad_input_ends_in_success_or_in_an_error_that_names_it(fuzzer: Fuzzer) -> None:
+def test_bad_input_ends_in_success_or_in_an_error_that_names_it(
+    fuzzer: Fuzzer, record_property: Callable[..., None]
+) -> None:
     told = [failure for number in range(INPUTS) if (failure := fuzzer.failure(number))]
+    record_property("figures", f"{INPUTS} inputs, {len(told)} failed")
     assert not told, "\n\n".join(told)
     kinds = {kind for kind, _ in fuzzer.outcomes}
     assert kinds == {kind.__name__ for kind in fuzzer.kinds}  # every kind had its turn, and was not all success

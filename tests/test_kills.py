@@ -4,14 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
 
-def kills(*words: str) -> tuple[list[str], Any]:
-    """What `tests/kills.py` printed: its rows, and what it tried."""
+def kills(*words: str) -> Any:
+    """What `tests/kills.py` tried, and what went wrong."""
     told = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "kills.py"), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # it forks: a pool of threads would not come along
@@ -20,14 +21,14 @@ def kills(*words: str) -> tuple[list[str], Any]:
         check=False,
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    *lines, last = told.stdout.splitlines()
-    return [line for line in lines if line.startswith("|")], json.loads(last)
+    return json.loads(told.stdout.splitlines()[-1])
 
 
-def test_killed_at_some_steps_of_writing_and_at_four_moments() -> None:
-    rows, tried = kills("files", "moments", "--real", "--commands", "run", "--every", "60", "--number", "4")
-    assert len(rows) == 2
+def test_killed_at_some_steps_of_writing_and_at_four_moments(record_property: Callable[..., None]) -> None:
+    tried = kills("files", "moments", "--real", "--commands", "run", "--every", "60", "--number", "4")
+    record_property("figures", tried["figures"])
     assert tried["wrong"] == []
+    assert tried["figures"].count("nothing wrong") == 2
 
 
 @pytest.mark.slow
@@ -35,7 +36,15 @@ def test_killed_at_some_steps_of_writing_and_at_four_moments() -> None:
     ("files", "--commands", "run"),
     ("files", "--commands", "sweep", "--every", "5"),
     ("moments", "--real", "--number", "40"),
-    ("signals", "--real", "--number", "12"),
 ])  # fmt: skip
-def test_killed_at_more(words: tuple[str, ...]) -> None:
-    assert kills(*words)[1]["wrong"] == []
+def test_killed_at_more(words: tuple[str, ...], record_property: Callable[..., None]) -> None:
+    tried = kills(*words)
+    record_property("figures", tried["figures"])
+    assert tried["wrong"] == []
+
+
+@pytest.mark.slow
+def test_twelve_signals(record_property: Callable[..., None]) -> None:
+    tried = kills("signals", "--real", "--number", "12")
+    record_property("figures", tried["figures"])
+    assert tried["wrong"] == []

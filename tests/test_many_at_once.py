@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def begin(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_six_trainings_and_two_sweeps(tmp_path: Path) -> None:
+def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[..., None]) -> None:
     begun = [begin(words, tmp_path) for words in COMMANDS]
     told = [process.communicate()[0] for process in begun]
     for words, process, text in zip(COMMANDS, begun, told, strict=True):
@@ -49,7 +50,9 @@ def test_six_trainings_and_two_sweeps(tmp_path: Path) -> None:
             assert wrong not in text, (words, text)
     facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
     assert len(facts) == RUNS
-    assert sum(fact["epochs_trained"] for fact in facts) == EPOCHS
+    trained = sum(fact["epochs_trained"] for fact in facts)
+    record_property("figures", f"{len(begun)} commands at once, {trained} epochs trained where {EPOCHS} are needed")
+    assert trained == EPOCHS
     assert sum(text.count("epoch ") for text in told) == EPOCHS  # the line that each trained epoch leaves
     assert sum("Decoding" in text for text in told) == 1  # the waveforms, once
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
