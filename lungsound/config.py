@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -178,7 +179,7 @@ def parsed(words: Sequence[str]) -> list[Override]:
     overrides = []
     for word in words:
         with hydra_errors([word]):
-            overrides += OverridesParser.create().parse_overrides([word])
+            overrides += OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides([word])
         group, value = overrides[-1].key_or_group, overrides[-1].value()
         for option in value.list if isinstance(value, ChoiceSweep) else [value]:
             if group in groups() and isinstance(option, int | float | dict):

@@ -14,7 +14,7 @@ def heading(parts: Outline) -> str:
     """Names the data, and says SYNTHETIC where they are."""
     if parts.database.synthetic:
         return "SYNTHETIC demo database (no patient was recorded)"
-    return f"{parts.database.name}: {parts.database.recordings} recordings, {len(parts.cycles)} cycles"
+    return f"{parts.database.name}: {parts.cycles['recording'].nunique()} recordings, {len(parts.cycles)} cycles"
 
 
 def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, done: int) -> dict[str, Any]:
@@ -24,6 +24,8 @@ def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         earlier = min(folder.read_json("facts.json")["epochs_trained"], done)
     return {
         **{group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "data": settings.data.name,  # what is used: a key may have changed what the option says
+        "split": settings.split.protocol,
         "annealing.cycles": parts.annealing.periods,
         "model.parameters": sum(parameter.numel() for parameter in parts.module.network.parameters()),
         "data.recordings": parts.database.recordings,

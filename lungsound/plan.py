@@ -1,7 +1,7 @@
 """What a sweep will do, before it does it: its jobs, checked; which share a trajectory; what is there already."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from lungsound.config import CONF, Config, composed_config, hydra_errors, parsed
 from lungsound.cost import epoch_seconds, expected_items
 from lungsound.data.database import Database
 from lungsound.describe import run_name
-from lungsound.errors import ConfigError, LungsoundError
+from lungsound.errors import ConfigError, DataError, LungsoundError
 from lungsound.evaluation.folder import RunFolder
 from lungsound.signal.copies import plan_copies
 
@@ -69,13 +69,19 @@ def plan_jobs(words: Sequence[str]) -> list[Job]:
     Raises ConfigError with all jobs that cannot be run, each with what is wrong, before any of them begins.
     """
     databases: dict[str, Database] = {}  # each is opened once, however many jobs are on it
-    planned = []
-    for composed_job in composed_jobs(words):
-        settings = composed_job.settings
-        place = repr((settings.data, settings.features.sample_rate, settings.store_dir))
+    composed_ones = composed_jobs(words)
+    planned, wrong = [], []
+    for job in composed_ones:
+        place = repr((job.settings.data, job.settings.features.sample_rate, job.settings.store_dir))
         if place not in databases:
-            databases[place] = build_database(settings)
-        planned.append(Job(*composed_job, outline(settings, databases[place])))
+            databases[place] = build_database(job.settings)
+        try:
+            planned.append(Job(*job, outline(job.settings, databases[place])))
+        except DataError as error:
+            wrong.append((told(job.values, words), error))
+    if len(wrong) == len(composed_ones) and len({str(error) for _, error in wrong}) == 1:
+        raise wrong[0][1]  # it is not the jobs' own values
+    refuse(wrong, len(composed_ones))
     return planned
 
 
@@ -102,12 +108,25 @@ def composed_jobs(words: Sequence[str]) -> list[ComposedJob]:
                 numbers = {key: _number(value) for key, value in values.items()}
                 jobs.append(ComposedJob(numbers, shared, settings, choices))
             except LungsoundError as error:
-                told = " ".join(f"{key}={value}" for key, value in values.items()) or " ".join(words)
-                first, *more = (line.strip(" -") for line in str(error).splitlines())
-                wrong.append(f"  - {told}: {'; '.join(more) or first}")
-    if wrong:
-        raise ConfigError("\n".join([f"{len(wrong)} of {len(lines)} jobs cannot be run; none was begun:", *wrong]))
+                wrong.append((told(values, words), error))
+    refuse(wrong, len(lines))
     return jobs
+
+
+def refuse(wrong: Sequence[tuple[str, LungsoundError]], jobs: int) -> None:
+    """Raises ConfigError with the jobs that are `wrong`, each with its error, out of so many."""
+    lines = []
+    for job, error in wrong:
+        first, *more = (line.strip(" -") for line in str(error).splitlines())
+        what = more if more and isinstance(error, ConfigError) else [first, *more]  # its heading is the same for all
+        lines.append(f"  - {job}: {'; '.join(what)}")
+    if lines:
+        raise ConfigError("\n".join([f"{len(lines)} of {jobs} jobs cannot be run; none was begun:", *lines]))
+
+
+def told(values: Mapping[str, object], words: Sequence[str]) -> str:
+    """Which job: its own values, or all words where there is one job alone."""
+    return " ".join(f"{key}={value}" for key, value in values.items()) or " ".join(words)
 
 
 def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:

@@ -1,5 +1,6 @@
 """Dots on a sweep's command line: annealing.cycles=2,3,...,10 is written out before Hydra reads it."""
 
+import contextlib
 import re
 from decimal import Decimal
 
@@ -65,6 +66,8 @@ def _between(key: str, first: str, second: str, last: str) -> list[str]:
     """The values that the dots between `second` and `last` stand for."""
     prefix, suffix, (start, then, end) = _numbers(key, first, second, last)
     step = then - start
+    if end == then:
+        raise ConfigError(f"expected the last value to come after {second}. Right would be {key}={first},{second}")
     if not step or (end - then) / step < 1:
         raise ConfigError(
             f"expected the last value to come after {second}, but got {last}. "
@@ -73,7 +76,8 @@ def _between(key: str, first: str, second: str, last: str) -> list[str]:
     steps = int((end - then) / step)
     if steps > MOST:
         raise ConfigError(f"expected at most {MOST} values, but got {steps + 2}")
-    named = [f"{prefix}{_plain(then + place * step)}{suffix}" for place in range(1, steps + 2)]
+    width = _width(first, second, last)
+    named = [f"{prefix}{_plain(then + place * step).zfill(width)}{suffix}" for place in range(1, steps + 2)]
     if then + steps * step != end:
         raise ConfigError(
             f"expected steps of {_plain(abs(step))} to end at {last}, but they miss it. "
@@ -89,10 +93,31 @@ def _numbers(key: str, *values: str) -> tuple[str, str, list[Decimal]]:
     common = around.pop() if len(around) == 1 else None
     if common is None:
         raise ConfigError(
-            f"expected values that differ in one number alone, but got {', '.join(values)}. "
-            f"Name every value in place of the dots: {key}={','.join(values)}"
+            f"expected values that differ in one number alone, but got {', '.join(values)}. {_named(key, *values)}"
         )
     return *common, [Decimal(shape["number"]) for shape in shapes if shape]
+
+
+def _named(key: str, *values: str) -> str:
+    """The line with every value in place of the dots, where the values have one beginning: 2x2s,2x2.5s,...,2x3.5s."""
+    found = re.match(r".*?\d[^\d.-]+(?=-?\d)", values[0])
+    begin = found[0] if found else ""
+    every = list(values)
+    if begin and len(values) == 3 and all(value.startswith(begin) for value in values):
+        with contextlib.suppress(ConfigError):
+            every[2:2] = [begin + value for value in _between(key, *(value.removeprefix(begin) for value in values))]
+    return f"Name every value in place of the dots: {key}={','.join(every)}"
+
+
+def _width(*values: str) -> int:
+    """The digits of values like 08,09,...,12, which are kept; 0 where no value begins with a zero before a digit."""
+    numbers = [shape["number"] for shape in map(SHAPE.fullmatch, values) if shape]
+    if not any(re.match(r"-?0\d", number) for number in numbers):
+        return 0
+    widths = {len(number) for number in numbers}
+    if len(widths) > 1 or not all(number.isdigit() for number in numbers):
+        raise ConfigError(f"expected whole numbers of as many digits after a leading 0, but got {', '.join(values)}")
+    return widths.pop()
 
 
 def _plain(number: Decimal) -> str:

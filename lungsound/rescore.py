@@ -26,9 +26,12 @@ from lungsound.training.trajectory import Trajectory
 TEST_PARTS = ("inter", "intra")
 
 
-def rescore(run: Path, name: str, root: Path, part: str | None, store_dir: Path | None = None) -> Path:
+def rescore(
+    run: Path, name: str, root: Path, part: str | None, store_dir: Path | None = None, skip_bad: bool = False
+) -> Path:
     """Score the members of `run` on the database `name` at `root`; the folder with its predictions and scores.
 
+    `skip_bad` leaves out recordings that cannot be used, and says so.
     Everything is done in the run's own signal settings. The single member stays the one that is best on the run's own
     validation cycles, whose predictions are in the written file, too. Raises LungsoundError where the run is not
     finished, its members are not stored any more, or the database lacks what is asked for.
@@ -36,7 +39,7 @@ def rescore(run: Path, name: str, root: Path, part: str | None, store_dir: Path 
     trained = RunFolder(run.resolve())
     settings = stored_settings(trained, store_dir)
     classes = labels_of(settings.task.classes)
-    database = open_database(name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad=False)
+    database = open_database(name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad)
     cycles = _part(database, part)
     if class_column(classes) == "event_type" and (cycles["event_type"] == "").any():
         raise DataError(f"{run}: its classes are SPRSound's event types, which {name} does not have")

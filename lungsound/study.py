@@ -15,8 +15,10 @@ from pathlib import Path
 import torch
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
+from lungsound.build import source_hash
 from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, StorageError, told
@@ -57,7 +59,7 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     with locked(lock_path(folder), folder):
         failed = run_jobs(folder, words, jobs, plan, launch)
     if failed:
-        sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The tables say what is missing.")
+        sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The same command tries them again.")
 
 
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]) -> list[str]:
@@ -72,7 +74,8 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, lau
     status, failed = "KILLED", []
     try:
         sender.start()
-        sys.argv[1:] = ["--multirun", *words, f"tracking.study={folder}", "redo=false"]  # `clear` has done it
+        place = QuotedString(str(folder), Quote.single).with_quotes()
+        sys.argv[1:] = ["--multirun", *words, f"tracking.study={place}", "redo=false"]  # `clear` has done it
         launch()
         failed = failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
@@ -101,7 +104,7 @@ def run_job(cfg: DictConfig) -> None:
     torch.set_num_threads(known["threads"])
     try:
         made = run(cfg, dict(hydra.runtime.choices))
-        if str(made) not in known["jobs"]:
+        if str(made) not in {job["run"] for job in known["jobs"]}:
             raise LungsoundError(
                 f"expected this job's run in one of the study's folders, but it is {made}: the data or the source of "
                 "lungsound changed while the study ran. The same command runs what is missing"
@@ -121,7 +124,7 @@ def headings(jobs: Sequence[Job]) -> str:
 
 
 def study_folder(jobs: Sequence[Job]) -> Path:
-    """Named after what is swept; its key holds what the jobs share and what shapes their results.
+    """Named after what is swept; its key holds what the jobs share and what shapes their results: words, data, source.
 
     One more value, and it is still this study.
     """
@@ -129,21 +132,25 @@ def study_folder(jobs: Sequence[Job]) -> Path:
     swept = sorted(first.values)
     mark = ["SYNTHETIC"] if any(job.known.database.synthetic for job in jobs) else []
     shared = [word for word in first.shared if not word.lstrip("+").startswith(HOW)]
-    name = "-".join([first.choices["experiment"], *mark, *swept, key_of([shared, swept])[:8]])
+    data = {job.known.database.fingerprint for job in jobs}
+    common = [shared, swept, sorted(data) if len(data) == 1 else "swept", source_hash()]
+    name = "-".join([first.choices["experiment"], *mark, *swept, key_of(common)[:8]])
     return Path(first.settings.output_dir) / "studies" / name
 
 
 def remember(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path = folder / STUDY_FILE
-    now = [job.values for job in jobs]  # a run with the same values and another folder is of an earlier source
-    earlier = read_study(folder)["jobs"] if whole_or_aside(path) else {}
-    earlier = {name: values for name, values in earlier.items() if values not in now}
+    now = [job.values for job in jobs]
+    earlier = read_study(folder)["jobs"] if whole_or_aside(path) else []
     study = {
         "words": list(words),
         "swept": sorted(jobs[0].values),
         "threads": torch.get_num_threads(),
-        "jobs": {**earlier, **{str(job.folder.path): job.values for job in jobs}},
+        "jobs": [
+            *(job for job in earlier if job["values"] not in now),
+            *({"run": str(job.folder.path), "values": job.values} for job in jobs),
+        ],
     }
     write_file(path, json.dumps(study, indent=2).encode())
     write_file(folder / "plan.txt", plan.encode())
@@ -167,7 +174,8 @@ def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], faile
     counts: dict[str, int] = {}
     try:
         done = [job for job in jobs if job.folder.finished]
-        trained = sum(job.folder.read_json("facts.json")["epochs_trained"] for job in done)
+        runs = {job.folder.path: job.folder for job in done}  # jobs may come to one run
+        trained = sum(run.read_json("facts.json")["epochs_trained"] for run in runs.values())
         counts = {"jobs": len(jobs), "jobs_finished": len(done), "jobs_failed": len(failed), "epochs_trained": trained}
         print(write_report(folder), flush=True)
     except LungsoundError as error:
@@ -186,14 +194,15 @@ def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], faile
 def main(arguments: Sequence[str] | None = None) -> None:
     """The side commands; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m lungsound.study", description="Studies, and what is stored.")
-    parser.add_argument("--store", type=Path, default=Path("store"), help="store_dir of the runs")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="output_dir of the runs")
     commands = parser.add_subparsers(dest="command", required=True)
+    places = argparse.ArgumentParser(add_help=False)
+    places.add_argument("--store", type=Path, default=Path("store"), help="store_dir of the runs")
+    places.add_argument("--outputs", type=Path, default=Path("outputs"), help="output_dir of the runs")
     report = commands.add_parser("report", help="make a study's tables and figures again, without training")
     report.add_argument("study", type=Path, help="the study's folder, below outputs/studies")
-    commands.add_parser("ls", help="list the stored trajectories, with sizes and ages")
-    commands.add_parser("du", help="how much the store holds of what")
-    removal = commands.add_parser("rm", help="remove trajectories: runs that need them train again")
+    commands.add_parser("ls", parents=[places], help="list the stored trajectories, with sizes and ages")
+    commands.add_parser("du", parents=[places], help="how much the store holds of what")
+    removal = commands.add_parser("rm", parents=[places], help="remove trajectories: runs that need them train again")
     removal.add_argument("keys", nargs="+", metavar="KEY", help=f"a trajectory's, or {DAMAGED}: what was put aside")
     chosen = parser.parse_args(arguments)
     if chosen.command == "report":

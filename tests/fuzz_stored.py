@@ -201,7 +201,8 @@ class Stored:
         linked(self.run, outputs / self.run.name)
         study = outputs / "studies" / "mine"
         content = {"words": ["a=1,2"], "swept": ["a"], "threads": 1,
-                   "jobs": {f"outputs/{self.run.name}": {"a": 1}, "outputs/other": {"a": 2}}}  # fmt: skip
+                   "jobs": [{"run": f"outputs/{self.run.name}", "values": {"a": 1}},
+                            {"run": "outputs/other", "values": {"a": 2}}]}  # fmt: skip
         write_file(study / "study.json", json.dumps(content).encode())
         odd_file(rng, study / "study.json")
         return Try(lambda: study_runs(study), (str(study),))

@@ -298,6 +298,11 @@ def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(words: 
         composed_jobs(words)
 
 
+def test_a_pattern_stands_for_the_options_it_fits() -> None:
+    jobs = composed_jobs(["segment=glob(2x*)"])
+    assert [job.choices["segment"] for job in jobs] == [name for name in options("segment") if name.startswith("2x")]
+
+
 @pytest.mark.parametrize(
     "word",
     ["features.n_mels=1000000", "segment.seconds=1e9", "model.width=1000", "data.demo_cycles=1000000000",

@@ -262,7 +262,8 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
         with nothing_touched(outside):
             with pytest.raises(DamagedFileError, match=r"facts\.json: expected a trajectory's key"):
                 run.trajectory()
-            jobs = {f"{name}/{outside.name}": {"seed": 1}, f"../../{outside.name}": {"seed": 2}}
+            places = (f"{name}/{outside.name}", f"../../{outside.name}")
+            jobs = [{"run": place, "values": {"seed": seed}} for seed, place in enumerate(places)]
             write_file(study / "study.json", json.dumps({"swept": ["seed"], "jobs": jobs}).encode())
             with pytest.raises(LungsoundError, match="none of the study's"):
                 write_report(study)

@@ -14,6 +14,7 @@ import soundfile
 from conftest import ROOT
 
 from lungsound.errors import ConfigError, DataError
+from lungsound.evaluation.__main__ import main as evaluation
 from lungsound.rescore import rescore
 
 CYCLE = ["recording", "cycle", "member"]
@@ -49,6 +50,23 @@ def sprsound(folder: Path) -> Path:
             content = {"record_annotation": "CAS", "event_annotation": events}
             (folder / "test_json" / f"{part}_test_json" / f"{name}.json").write_text(json.dumps(content))
     return folder
+
+
+def test_a_recording_that_cannot_be_used_is_named_or_left_out(run: Path, tmp_path: Path) -> None:
+    root = sprsound(tmp_path)
+    broken = root / "test_wav" / "2_6.0_1_p2_2.wav"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"--skip-bad(?s:.)*2_6\.0_1_p2_2"):
+        scored(run, "sprsound", root)
+    with contextlib.chdir(run.parents[1]):
+        evaluation(["score", str(run), "sprsound", str(root), "--skip-bad"])
+    scores = json.loads((run / "scored-sprsound" / "scores.json").read_text())
+    assert scores["data"] == "sprsound: 3 recordings, 6 cycles"
+
+
+def test_the_recordings_counted_are_those_of_the_part(run: Path, tmp_path: Path) -> None:
+    folder = scored(run, "sprsound", sprsound(tmp_path), "inter")
+    assert json.loads((folder / "scores.json").read_text())["data"] == "sprsound: 2 recordings, 4 cycles"
 
 
 def test_the_same_sounds_get_the_same_probabilities(run: Path) -> None:

@@ -24,7 +24,7 @@ import lungsound.build
 import lungsound.run
 import lungsound.study
 import lungsound.tracking.sender
-from lungsound.errors import ConfigError, LungsoundError, StorageError, told
+from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError, told
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
 from lungsound.tracking.__main__ import send
@@ -163,27 +163,27 @@ def test_store_is_listed_and_cleared(typed: Path, tmp_path: Path, capsys: pytest
     places = ["--store", str(tmp_path / "store"), "--outputs", str(tmp_path / "outputs")]
     (trajectory,) = (tmp_path / "store" / "trajectories").glob("*/")
     size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
-    main([*places, "ls"])
+    main(["ls", *places])
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[:2] == [trajectory.name, "10"]
     assert f"{size / 1e6:.1f} MB" in line
     assert all(run.name in line for run in runs_of(typed).values())
-    main([*places, "du"])
+    main(["du", *places])
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
     asides = [trajectory / "epoch-0001.pt.damaged-1", next(tmp_path.glob("outputs/*/")) / "split.csv.damaged-2"]
     asides.append(tmp_path / "store" / "demo" / "0123.damaged-1" / "1.wav.damaged-1")
     for aside in asides:
         aside.parent.mkdir(exist_ok=True)
         aside.write_bytes(bytes(300_000))
-    main([*places, "du"])
+    main(["du", *places])
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == "rm damaged removes what was put aside as damaged"
     assert [line.split()[:2] for line in told[-4:-1]] == [["0.3", "MB"]] * 3
-    main([*places, "rm", "damaged"])
+    main(["rm", *places, "damaged"])
     assert capsys.readouterr().out.count("removed ") == 3
     assert not list(tmp_path.rglob("*damaged*"))
     assert trajectory.exists()
-    main([*places, "rm", trajectory.name])
+    main(["rm", trajectory.name, *places])
     assert not trajectory.exists()
 
 
@@ -286,6 +286,64 @@ def test_all_jobs_are_checked_before_the_first(sweep: Callable[..., Path], tmp_p
     assert sum("17s" in line for line in told) == 3
     assert not (tmp_path / "outputs").exists()
     assert not epochs
+
+
+def test_jobs_that_their_data_refuse_are_all_named(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        sweep("split=patient", "split.folds=3,50,60", "plan=true")
+    first, *told = str(error.value).splitlines()
+    assert first == "2 of 3 jobs cannot be run; none was begun:"
+    assert [line.split(": ")[0] for line in told] == ["  - split.folds=50", "  - split.folds=60"]
+    assert "at least 60 patients" in told[1]
+    with pytest.raises(DataError, match="^No ICBHI recordings at"):  # what is wrong for all is told once
+        sweep("data=icbhi", f"data.root={tmp_path / 'nothing'}", "seed=1,2")
+
+
+def test_jobs_that_come_to_one_run_are_each_in_the_tables(sweep: Callable[..., Path], epochs: list[int]) -> None:
+    """With a number of epochs in all, a period's own number is of no use."""
+    folder = sweep("annealing.epochs_per_cycle=1,2", "annealing.total_epochs=2", "annealing.cycles=1,2")
+    assert len(list(folder.glob("outputs/*/facts.json"))) == 2
+    table = pd.read_csv(only_study(folder) / "all.csv")
+    assert table.groupby("annealing.epochs_per_cycle")["annealing.cycles"].apply(list).to_dict() == {
+        1: [1, 2],
+        2: [1, 2],
+    }
+    parent = next(run for run in stored_mlflow_runs(folder / "outputs" / "run") if "lungsound.study" in run.data.tags)
+    assert parent.data.metrics["jobs"] == 4 and parent.data.metrics["epochs_trained"] == len(epochs)
+
+
+def test_other_data_or_another_source_are_another_study(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their runs must not come to stand in one row."""
+    (demo,) = (path for path in (trained.parents[1] / "store" / "demo").iterdir() if not path.name.startswith("."))
+    root = shutil.copytree(demo, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+
+    def name(*words: str) -> str:
+        return study_folder(plan_jobs(["experiment=tiny", "data=icbhi", f"data.root={root}", *words])).name
+
+    one = name("split.seed=0,1")
+    assert name("split.seed=2,3") == one
+    with monkeypatch.context() as patch:
+        patch.setattr(lungsound.study, "source_hash", lambda: "other")
+        assert name("split.seed=0,1") != one
+    annotations = max(root.rglob("*_*.txt"), key=lambda path: len(path.read_text().splitlines()))
+    annotations.write_text("".join(annotations.read_text().splitlines(keepends=True)[:-1]))
+    assert name("split.seed=0,1") != one
+
+
+def test_the_protocol_shown_is_the_one_that_is_used(sweep: Callable[..., Path]) -> None:
+    words = ("data.demo_patients=16", "data.demo_cycles=160", "annealing.cycles=1")
+    folder = sweep(*words, "split.protocol=patient", "split.folds=2", "split.fold=0,1")
+    table = pd.read_csv(only_study(folder) / "all.csv")
+    assert table[["protocol", "splits"]].to_numpy().tolist() == [["patient", 2]]
+    assert "No patient of the" in table["leak"][0]
+
+
+def test_an_output_folder_may_have_any_name(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    sweep("annealing.cycles=1", "output_dir='it\\'s (mine), 1'")
+    assert list(tmp_path.glob("it's (mine), 1/studies/*/report.md"))
 
 
 def test_the_plan_says_what_is_shared(

@@ -7,15 +7,31 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from lungsound.evaluation import study_report
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import write_predictions
 from lungsound.evaluation.study_report import leak_line, write_report
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
-WHOLE = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898, "synthetic": False, "split": "random"}
+PAPERS = {"experiment": "paper", "annealing": "cosine", "segment": "2x4.5s", "padding": "sample", "split": "random"}
+WHOLE = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898, "synthetic": False, **PAPERS}
 COUNTS = {"patients": 12, "test_patients": 12, "recordings": 20, "test_recordings": 22, "duplicates": 0}
 SENTENCE = "12 OF 12 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these scores say nothing about new patients."
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """The figures of the last report by their names, instead of their pictures."""
+    found: dict[str, Figure] = {}
+    make = study_report.figures
+    monkeypatch.setattr(study_report, "figures", lambda *words: found.update(make(*words)) or make(*words))
+    return found
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def predictions() -> pd.DataFrame:
@@ -44,12 +60,12 @@ def make_run(outputs: Path, name: str, heading: str, leaks: dict[str, int] | Non
 
 def make_study(folder: Path, runs: list[dict[str, Any]]) -> Path:
     """The study of `runs`: {values, heading, leaks, facts} each; what is swept are the first one's values."""
-    outputs, jobs = folder / "outputs", {}
+    outputs, jobs = folder / "outputs", []
     for number, run in enumerate(runs):
         name = f"run{number}"
         heading = run.get("heading", "icbhi: 920 recordings, 6898 cycles")
         make_run(outputs, name, heading, run.get("leaks", COUNTS), run.get("facts", {}))
-        jobs[f"outputs/{name}"] = run["values"]
+        jobs.append({"run": f"outputs/{name}", "values": run["values"]})
     study = outputs / "studies" / "trial"
     study.mkdir(parents=True, exist_ok=True)
     (study / "study.json").write_text(json.dumps({"swept": sorted(runs[0]["values"]), "jobs": jobs}))
@@ -90,7 +106,7 @@ def test_one_protocol_keeps_the_short_names_and_what_is_no_more_goes(tmp_path: P
     study = make_study(tmp_path, by_protocol())
     write_report(study)
     known = json.loads((study / "study.json").read_text())
-    known["jobs"] = dict(list(known["jobs"].items())[:2])
+    known["jobs"] = known["jobs"][:2]
     (study / "study.json").write_text(json.dumps(known))
     write_report(study)
     assert {path.stem for path in study.glob("*.csv")} == {"table3", "all", "differences"}
@@ -132,7 +148,7 @@ def test_rows_of_the_paper_are_not_said_to_leak(tmp_path: Path) -> None:
     [
         ({}, "icbhi: 920 recordings, 6898 cycles", True),
         ({"data.recordings": 22, "data.cycles": 164}, "icbhi: 22 recordings, 164 cycles", False),
-        ({"data.cycles": 6778}, "icbhi: 920 recordings, 6778 cycles", False),
+        ({"data.cycles": 6778}, "icbhi: 908 recordings, 6778 cycles", False),
         ({"data": "sprsound"}, "sprsound", False),
         ({"synthetic": True}, "SYNTHETIC", False),
     ],
@@ -148,6 +164,55 @@ def test_the_papers_figures_stand_beside_its_own_data_alone(
     told = facts.get("data") != "sprsound" and not shown
     assert ("they are of all 920 recordings (6898 cycles)" in text) == told
     assert heading in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({}, True),
+        ({"experiment": "demo"}, True),
+        ({"annealing": "constant"}, False),
+        ({"segment": "3s"}, False),
+        ({"padding": "zero"}, False),
+        ({"split": "patient"}, False),
+    ],
+)
+def test_the_papers_figures_stand_beside_its_own_settings_alone(
+    facts: dict[str, Any], shown: bool, tmp_path: Path, drawn: dict[str, Figure]
+) -> None:
+    """Also where the setting is the same for all runs of the study, and in the figure as in the table."""
+    study = make_study(tmp_path, [{"values": {"annealing.cycles": m}, "facts": facts} for m in (2, 8)])
+    write_report(study)
+    text = (study / "table3.md").read_text()
+    assert ("0.784" in text) == shown
+    note = f"these runs are of experiment={facts.get('experiment', 'paper')}."
+    assert (note in text) == shown
+    assert ("they are of annealing=cosine segment=2x4.5s padding=sample split=random." in text) != shown
+    assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_members"]))) == shown
+
+
+def test_lengths_of_ensembles_are_not_the_papers(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    """Its Table II is of single networks."""
+    for annealing, shown in (("constant", True), ("cosine", False)):
+        runs = [{"values": {"segment": segment}, "facts": {"annealing": annealing, "segment": segment}}
+                for segment in ("3s", "9s")]  # fmt: skip
+        study = make_study(tmp_path / annealing, runs)
+        write_report(study)
+        assert ("they are of annealing=constant split=random." in (study / "table2.md").read_text()) != shown
+        assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_length"]))) == shown
+
+
+def test_every_figure_is_titled_by_its_data(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    demo = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
+    runs = [
+        {"values": {"annealing.cycles": m, "segment": segment}, "facts": demo, "heading": "SYNTHETIC demo"}
+        for m in (2, 3)
+        for segment in ("3s", "9s")
+    ]
+    write_report(make_study(tmp_path, runs))
+    assert len(drawn) == 4
+    assert all("SYNTHETIC demo" in figure.get_suptitle() for figure in drawn.values())
+    assert not any("Nguyen" in str(legend(figure)) for figure in drawn.values())
 
 
 def test_data_of_two_kinds_are_both_named_and_have_no_figures_of_the_paper(tmp_path: Path) -> None:

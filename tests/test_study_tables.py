@@ -95,6 +95,15 @@ def test_the_interval_counts_validation_as_training_and_takes_mean_sizes() -> No
     assert row["score_4_interval"] == pytest.approx(half_width(runs["score_4"].tolist(), 60 / 120), rel=1e-3)
 
 
+@pytest.mark.parametrize("protocol", ["official", "official_clean", "file"])
+def test_one_test_set_has_no_interval(protocol: str) -> None:
+    """Other seeds draw another validation part there, and are scored on the same test cycles."""
+    runs = runs_of(annealing__cycles=[2], split__seed=[0, 1, 2]).assign(protocol=protocol)
+    row = aggregate(runs, [M, SEED]).iloc[0]
+    assert math.isnan(row["score_4_interval"]) and row["score_4_std"] > 0
+    assert paired_differences(runs, [M, SEED])["interval"].isna().all()
+
+
 def test_the_order_of_runs_shapes_only_what_is_text() -> None:
     runs = runs_of(features__f_max=[8000.0, 500.0], segment=["9s", "10s"], split__seed=[1, 0])
     keys = ["features.f_max", "segment", SEED]

@@ -83,7 +83,7 @@ def open_database(name: str, root: Path, sample_rate: int, store_dir: Path, skip
     if problems and not (skip_bad and used):
         raise DataError(_summary(problems, root, skip_bad), tuple(problems))
     if problems:
-        notes.append(f"data.skip_bad=true: {len(used)} recordings are used; left out for {len(problems)} problems:")
+        notes.append(f"skip_bad: {len(used)} recordings are used; left out for {len(problems)} problems:")
         notes += [f"left out: {problem}" for problem in problems]
     cycles = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     cycles = cycles.sort_values(["recording", "cycle"], ignore_index=True)
@@ -150,8 +150,8 @@ def _summary(problems: list[str], root: Path, skip_bad: bool) -> str:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     found = f"{count} in the recordings of {Path(root).absolute()}"
     if skip_bad:
-        return f"{found}, and no recording without one: data.skip_bad=true would leave nothing:"
-    return f"{found}. Mend the files, or leave these recordings out with data.skip_bad=true:"
+        return f"{found}, and no recording without one: to skip them would leave nothing:"
+    return f"{found}. Mend the files, or leave these recordings out with data.skip_bad=true (--skip-bad of score):"
 
 
 def _fingerprint(store: WaveformStore, cycles: pd.DataFrame) -> str:

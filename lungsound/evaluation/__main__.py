@@ -17,11 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     score.add_argument("path", type=Path, help="the database's folder")
     score.add_argument("--part", choices=["train", "test", "inter", "intra"], help="of SPRSound; test: inter and intra")
     score.add_argument("--store", type=Path, help="store_dir of the run, where it is not what the run says")
+    score.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be used")
     chosen = parser.parse_args(arguments)
 
     from lungsound.rescore import rescore  # here, as it loads torch: --help is instant
 
-    rescore(chosen.run, chosen.database, chosen.path, chosen.part, chosen.store)
+    rescore(chosen.run, chosen.database, chosen.path, chosen.part, chosen.store, chosen.skip_bad)
 
 
 if __name__ == "__main__":

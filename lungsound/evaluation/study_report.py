@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from lungsound.errors import LungsoundError
 from lungsound.evaluation import study_figures, study_tables
 from lungsound.evaluation.folder import RunFolder
+from lungsound.evaluation.study_tables import PAPER_TABLE2, PAPER_TABLE3, has_setting, quotes_paper
 from lungsound.files import canonical_json, checksum_path, read_file, understood, write_file
 
 STUDY_FILE = "study.json"
 LEAKS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
-PAPER_PROTOCOL = "random"
+PAPER_SETTINGS = {"table2": PAPER_TABLE2, "table3": PAPER_TABLE3}
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}  # facts of a run on what the paper has
 PAPER_IS_WHOLE = (
     "The paper's figures do not stand beside these: they are of all 920 recordings (6898 cycles) of ICBHI 2017."
@@ -48,13 +49,13 @@ def study_runs(folder: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], lis
     """The finished runs, a row each, and their histories; the swept keys; a line for each run that is missing."""
     study = read_study(folder)
     outputs = folder.resolve().parents[1]  # wherever the command is typed, and where the outputs were moved to
-    folders = {name: RunFolder(outputs / Path(name).name) for name in study["jobs"]}
-    finished = {name: run for name, run in folders.items() if run.finished}
-    missing = [f"missing: {words(values)}" for name, values in study["jobs"].items() if name not in finished]
+    jobs = [(job["values"], RunFolder(outputs / Path(job["run"]).name)) for job in study["jobs"]]
+    finished = [(values, run) for values, run in jobs if run.finished]
+    missing = [f"missing: {words(values)}" for values, run in jobs if not run.finished]
     if not finished:
-        raise LungsoundError(f"{folder}: none of the study's {len(study['jobs'])} runs is finished")
-    runs = pd.DataFrame([{**study["jobs"][name], **result(run)} for name, run in finished.items()])
-    histories = {words(study["jobs"][name]): pd.DataFrame(run.read_history()) for name, run in finished.items()}
+        raise LungsoundError(f"{folder}: none of the study's {len(jobs)} runs is finished")
+    runs = pd.DataFrame([{**result(run), **values} for values, run in finished])
+    histories = {words(values): pd.DataFrame(run.read_history()) for values, run in finished}
     keys = [key for key in sorted(study["swept"]) if key != "split"]  # a protocol each
     return runs, histories, keys, missing
 
@@ -68,10 +69,11 @@ def read_study(folder: Path) -> dict[str, Any]:
     with understood(path):
         study: dict[str, Any] = json.loads(content)
         swept, jobs = study["swept"], study["jobs"]
-        canonical_json([swept, *jobs.values()])  # raises for half characters, which no table can hold
+        canonical_json([swept, jobs])  # raises for half characters, which no table can hold
         if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
             raise ValueError("swept: expected keys")
-        for name, values in jobs.items():
+        for job in jobs:
+            name, values = Path(job["run"]).name, job["values"]
             if sorted(values) != sorted(swept) or not all(
                 isinstance(value, str | int | float) for value in values.values()
             ):
@@ -89,15 +91,16 @@ def protocol_files(
         notes = [*notes, PAPER_IS_WHOLE]
     leak = leak_line(runs["leaks"].tolist(), runs["leak"].tolist())
     files: dict[str, bytes] = {}
-    for name, table in study_table_set(runs, keys, paper).items():
+    tables = study_table_set(runs, keys, paper)
+    for name, table in tables.items():
         known = table["protocol"].notna()  # not so in rows of the paper's own
         told = table.assign(**{column: pd.Series(text, table.index).where(known) for column, text in
                                {"heading": heading, "leak": leak}.items()})  # fmt: skip
-        text = study_tables.markdown(table, f"{name}{suffix}: {heading}. {leak}", notes)
+        beside = [paper_note(runs, table, PAPER_SETTINGS[name])] if paper and name in PAPER_SETTINGS else []
+        text = study_tables.markdown(table, f"{name}{suffix}: {heading}. {leak}", [*beside, *notes])
         files |= {f"{name}{suffix}.csv": told.to_csv(index=False).encode(), f"{name}{suffix}.md": text.encode()}
     title = f"{heading}; split={protocol}" if suffix else heading
-    every = study_tables.aggregate(runs, keys)
-    for name, figure in figures(every, keys, histories, title, paper and protocol == PAPER_PROTOCOL).items():
+    for name, figure in figures(tables, keys, histories, title).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120)
         files[f"figures/{name}{suffix}.png"] = buffer.getvalue()
@@ -160,6 +163,7 @@ def _result(summary: Any, facts: Any, scores: Any, split: pd.Series) -> dict[str
         "members": len(summary["members"]),
         "parameters": int(facts["model.parameters"]),
         "protocol": str(facts["split"]),
+        **{group: str(facts[group]) for group in ("experiment", "annealing", "segment", "padding")},
         "database": str(facts["data"]),
         "paper_data": not facts["synthetic"] and all(facts[name] == value for name, value in PAPER_DATA.items()),
         "heading": str(scores["data"]),
@@ -173,25 +177,37 @@ def study_table_set(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dic
     """The tables a study's keys call for, the one that answers its question first; `all` has every number."""
     every = study_tables.aggregate(runs, keys)
     tables = {}
+    fits = {name: paper and has_setting(runs, keys, setting) for name, setting in PAPER_SETTINGS.items()}
     if "annealing.cycles" in keys:
-        tables["table3"] = study_tables.table3(every, paper)
+        tables["table3"] = study_tables.table3(every, fits["table3"])
     if "segment" in keys:
-        tables["table2"] = study_tables.table2(every, paper)
+        tables["table2"] = study_tables.table2(every, fits["table2"])
     if "annealing" in keys:
         tables["table4"] = study_tables.table4(every, runs, paper)
     return {**tables, "all": every, "differences": study_tables.paired_differences(runs, keys)}
 
 
+def paper_note(runs: pd.DataFrame, table: pd.DataFrame, setting: Mapping[str, str]) -> str:
+    """What the paper's figures beside a table are of, or why there are none."""
+    if quotes_paper(table):
+        ours = ", ".join(f"experiment={name}" for name in runs["experiment"].unique())
+        return f"The paper's figures are of its contract, experiment=paper with no other key; these runs are of {ours}."
+    words = " ".join(f"{name}={value}" for name, value in setting.items())
+    return f"The paper's figures do not stand beside these: they are of {words.replace('protocol', 'split')}."
+
+
 def figures(
-    every: pd.DataFrame, keys: Sequence[str], histories: Mapping[str, pd.DataFrame], title: str, paper: bool
+    tables: Mapping[str, pd.DataFrame], keys: Sequence[str], histories: Mapping[str, pd.DataFrame], title: str
 ) -> dict[str, Figure]:
+    """A study's figures, with the paper's line where the table of the same name quotes it."""
+    every = tables["all"]
     drawn = {"learning_curves": study_figures.learning_curves(histories, title)}
     lines = [key for key in keys if key not in ("annealing.cycles", *study_tables.SPLITS)]
     if "annealing.cycles" in keys:
-        beside = study_tables.paper_table(3) if paper else None
+        beside = study_tables.paper_table(3) if quotes_paper(tables["table3"]) else None
         drawn["score_against_members"] = study_figures.score_against_members(every, lines, title, beside)
     if "segment" in keys:
-        beside = study_tables.paper_table(2) if paper else None
+        beside = study_tables.paper_table(2) if quotes_paper(tables["table2"]) else None
         others = [key for key in keys if key not in ("segment", "padding", *study_tables.SPLITS)]
         for number, (values, rows) in enumerate(every.groupby(others) if others else [((), every)], start=1):
             what = " ".join(f"{key}={value}" for key, value in zip(others, values, strict=True))

@@ -20,6 +20,7 @@ from lungsound.errors import DataError
 from lungsound.evaluation.report import markdown_table
 
 SPLITS = ("split.seed", "split.fold")  # keys that tell splits of one protocol apart
+FIXED_TEST = ("official", "official_clean", "file")  # protocols whose splits have one test set: no spread over such
 CLASSES = "247"  # of the tasks, each a block of columns or rows where the runs have it
 SCORES = ("specificity", *(f"{name}_{classes}" for name in ("sensitivity", "score") for classes in "742"))
 LEVEL = 0.95
@@ -96,6 +97,16 @@ def paper_table(number: int) -> pd.DataFrame:
         raise ValueError(f"Expected the number of a table of the paper, 2, 3 or 4, but got {number}.")
     with (files("lungsound.evaluation") / "paper_tables" / f"table{number}.csv").open() as file:
         return pd.read_csv(file)
+
+
+def has_setting(runs: pd.DataFrame, keys: Sequence[str], setting: Mapping[str, str]) -> bool:
+    """Whether `runs` have what a table of the paper was measured with, as far as it is not among the swept `keys`."""
+    return all((runs[name] == value).all() for name, value in setting.items() if name not in keys)
+
+
+def quotes_paper(table: pd.DataFrame) -> bool:
+    """Whether a row of `table2` or `table3` has a figure of the paper beside it."""
+    return bool(table.filter(regex="^paper_").notna().any(axis=None))
 
 
 def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
@@ -227,7 +238,8 @@ def _spread(values: pd.Series, group: pd.DataFrame) -> dict[str, Any]:
     """Over the splits whose value is defined; the sizes of the group's splits may differ a little: their means."""
     values = values.astype(float).dropna()
     train, test = (group["train_cycles"] + group["val_cycles"]).mean(), group["test_cycles"].mean()
-    interval = corrected_interval(values.tolist(), train, test)
+    fixed = group["protocol"].iloc[0] in FIXED_TEST  # the interval's correction is for test sets that are drawn
+    interval = nan if fixed else corrected_interval(values.tolist(), train, test)
     return {"mean": values.mean(), "std": values.std(ddof=1), "interval": interval, "splits": len(values)}
 
 

@@ -27,9 +27,9 @@ class StudyView(FolderView):
         self._drop({known.id for known in runs.values()}, record)
         if record.status == "RUNNING":
             return  # its runs send themselves
-        values = read_study(self.path)["jobs"]
+        values = {Path(job["run"]).name: job["values"] for job in read_study(self.path)["jobs"]}
         for path, known in runs.items():
-            self._send_run(path, known, {Path(name).name: swept for name, swept in values.items()}[path.name], record)
+            self._send_run(path, known, values[path.name], record)
         shown = {run.data.tags.get(FAILED_TAG) for run in self._children()}
         for name, error in record.failed.items():
             if failure_id(name, error) not in shown:
@@ -45,10 +45,10 @@ class StudyView(FolderView):
     def _runs(self, record: Record) -> Iterator[tuple[Path, Record]]:
         """The folders of the study's runs, as far as they have begun, and their records."""
         outputs = self.path.resolve().parents[1]
-        for name in read_study(self.path)["jobs"]:
-            known = read_record(outputs / Path(name).name)
+        for name in {Path(job["run"]).name for job in read_study(self.path)["jobs"]}:
+            known = read_record(outputs / name)
             if known is not None and known.study == record.id:
-                yield outputs / Path(name).name, known
+                yield outputs / name, known
 
     def _send_run(self, path: Path, known: Record, swept: dict[str, object], study: Record) -> None:
         """A run as it is now, under its study, with the swept keys as params: the page compares runs by any of them."""
