@@ -7,7 +7,7 @@ from lungsound.build import Outline, Parts
 from lungsound.config import Config, Split
 from lungsound.data.labels import labels_of
 from lungsound.evaluation.folder import RunFolder
-from lungsound.files import is_whole, key_of
+from lungsound.files import is_whole, key_of, understood
 
 
 def heading(parts: Outline) -> str:
@@ -19,9 +19,12 @@ def heading(parts: Outline) -> str:
 
 def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFolder, done: int) -> dict[str, Any]:
     """What a reader wants to know of a run at a glance; MLflow's params. `done` epochs of the trajectory are there."""
-    earlier = 0  # epochs that earlier starts of this run trained; one that was begun and not finished does not count
-    if is_whole(folder.path / "facts.json"):
-        earlier = min(folder.read_json("facts.json")["epochs_trained"], done)
+    earlier, last = 0, 0  # of the epochs that earlier starts of this run trained; what was lost does not count
+    if is_whole(path := folder.path / "facts.json"):
+        stored = folder.read_json(path.name)
+        with understood(path):
+            last = min(stored["last_epoch_trained"], done)
+            earlier = max(0, stored["epochs_trained"] - (stored["last_epoch_trained"] - last))
     return {
         **{group: option for group, option in choices.items() if not group.startswith("hydra/")},
         "data": settings.data.name,  # what is used: a key may have changed what the option says
@@ -36,6 +39,7 @@ def facts(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
         "synthetic": parts.database.synthetic,
         "label_order": " ".join(labels_of(settings.task.classes)),
         "epochs_trained": earlier,
+        "last_epoch_trained": last,
         "trajectory": parts.trajectory.folder.name,
     }
 

@@ -37,7 +37,10 @@ class Stopped(BaseException):
 
     def __init__(self, signal_number: int, message: str) -> None:
         self.signal_number = signal_number
-        super().__init__(message)
+        super().__init__(signal_number, message)  # both, as a launcher's process pickles it
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 class StorageError(LungsoundError):

@@ -66,7 +66,8 @@ def read_file(path: Path, sealed: bool = False) -> bytes:
     Raises DamagedFileError where it does not match its checksum. A file without one beside it (a user's own
     split, say) is taken as it is.
     """
-    content = path.read_bytes()
+    with readable(path):
+        content = path.read_bytes()
     if sealed:
         head, _, content = content.partition(b"\n")
         expected = head.removeprefix(SEAL).decode(errors="replace")
@@ -82,15 +83,28 @@ def read_file(path: Path, sealed: bool = False) -> bytes:
 
 
 def is_whole(path: Path, sealed: bool = False) -> bool:
-    """Whether the file is there and matches its checksum."""
+    """Whether the file is there with its checksum, and matches it."""
     try:
         if sealed:
             read_file(path, sealed)
             return True
-        beside = checksum_path(path)
-        return path.is_file() and (not beside.exists() or _digest(path) == _expected(beside))
+        with readable(path):
+            return path.is_file() and _digest(path) == _expected(checksum_path(path))
     except (FileNotFoundError, DamagedFileError):
         return False
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Inside, a file that is there and cannot be read becomes a StorageError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path}: expected a file that can be read, but got: {error.strerror}. Let this user read it"
+        ) from error
 
 
 def whole_or_aside(path: Path, sealed: bool = False) -> bool:

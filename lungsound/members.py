@@ -41,9 +41,19 @@ def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
 
 
 def load_member(module: SnapshotTraining, trajectory: Trajectory, epoch: int) -> None:
-    """Put the weights kept after `epoch` into the module. DamagedFileError where they are not this network's."""
-    snapshot = trajectory.snapshot(epoch)
-    with understood(trajectory.snapshot_path(epoch)):
+    """Put the weights kept after `epoch` into the module.
+
+    Raises DataError where they are gone, DamagedFileError where they are not this network's.
+    """
+    path = trajectory.snapshot_path(epoch)
+    try:
+        snapshot = trajectory.snapshot(epoch)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: expected a member's weights, but another command removed them (study rm, or redo=true). The same "
+            "command trains them again"
+        ) from error
+    with understood(path):
         module.load_snapshot(snapshot)
 
 

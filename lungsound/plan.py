@@ -1,7 +1,7 @@
 """What a sweep will do, before it does it: its jobs, checked; which share a trajectory; what is there already."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -63,13 +63,18 @@ class Job:
         return " ".join(f"{key}={value}" for key, value in self.values.items()) or "(one run)"
 
 
-def plan_jobs(words: Sequence[str]) -> list[Job]:
+def plan_jobs(words: Sequence[str], before_data: Callable[[Config], None] = lambda _: None) -> list[Job]:
     """The jobs that Hydra makes of a command line, in its order.
 
-    Raises ConfigError with all jobs that cannot be run, each with what is wrong, before any of them begins.
+    `before_data` sees the settings before a database is opened, which may take long. Raises ConfigError with all jobs
+    that cannot be run, each with what is wrong, before any of them begins.
     """
     databases: dict[str, Database] = {}  # each is opened once, however many jobs are on it
     composed_ones = composed_jobs(words)
+    places = {repr((job.settings.output_dir, job.settings.store_dir, job.settings.tracking)): job.settings
+              for job in composed_ones}  # fmt: skip
+    for settings in places.values():
+        before_data(settings)
     planned, wrong = [], []
     for job in composed_ones:
         place = repr((job.settings.data, job.settings.features.sample_rate, job.settings.store_dir))

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,8 @@ from lungsound.training.progress import RunProgress
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.stopping import StopOnSignal
 
+RESTORING = "checkpoint_connector"  # Lightning's module that puts a checkpoint's content in its places
+
 
 @stoppable()
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
@@ -66,6 +69,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
                 if not folder.trained:
                     train(settings, choices, parts, folder, sender)
                     predict(settings, parts, folder)
+                    stop_if_asked()  # one that came where Python drops exceptions: in a loader's end, say
                 report(settings, parts, folder)
             if settings.tracking.log_snapshots:
                 sender.weights = member_files(parts, folder)
@@ -111,6 +115,7 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
 
     def count(*_: Any) -> None:
         known["epochs_trained"] += 1
+        known["last_epoch_trained"] = trainer.current_epoch + 1
         folder.write_json("facts.json", known)
 
     with trajectory.held():
@@ -131,25 +136,23 @@ def train(settings: Config, choices: dict[str, str], parts: Parts, folder: RunFo
             trainer = build_trainer(settings, epochs, callbacks)
             fit(trainer, parts, done)
             stop_if_asked()  # a signal after the last epoch
-    keep_up()
+        keep_up()
 
 
 def fit(trainer: pl.Trainer, parts: Parts, done: int) -> None:
     """Train on after `done` epochs. A resume point that cannot be restored, whatever its checksum says, is named."""
     point = parts.trajectory.resume_point(done) if done else None
-    restored = False
 
     def check(*_: Any) -> None:
-        nonlocal restored
-        if trainer.current_epoch != done:
-            raise ValueError(f"expected {done} finished epochs, but got {trainer.current_epoch}")
-        restored = True
+        if point and trainer.current_epoch != done:
+            raise not_ours(point, ValueError(f"expected {done} finished epochs, but got {trainer.current_epoch}"))
 
     trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_start=check))  # type: ignore[attr-defined]
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=point)
     except Exception as error:
-        if restored or point is None or isinstance(error, LungsoundError):
+        restoring = any(Path(frame.filename).stem == RESTORING for frame in extract_tb(error.__traceback__))
+        if point is None or not restoring or isinstance(error, LungsoundError):
             raise
         raise not_ours(point, error) from error
 

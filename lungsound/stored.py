@@ -8,7 +8,7 @@ from pathlib import Path
 from lungsound.errors import LungsoundError
 from lungsound.evaluation.folder import RunFolder
 from lungsound.files import ASIDE
-from lungsound.training.trajectory import held
+from lungsound.training.trajectory import held, numbered
 
 DAMAGED = "damaged"  # what was put aside, in the words of rm
 
@@ -18,7 +18,7 @@ def list_trajectories(store_dir: Path, output_dir: Path) -> str:
     users = runs_by_trajectory(output_dir)
     lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
     for folder in trajectories(store_dir):
-        epochs = max((int(path.stem.rpartition("-")[2]) for path in folder.glob("resume-*.ckpt")), default=0)
+        epochs = max(numbered(folder, "resume-*.ckpt"), default=0)
         named = ", ".join(users.get(folder.name, ["none here"]))
         lines.append(f"{folder.name:18}{epochs:7d}{size_words(folder):>11}{age_words(folder):>12}  {named}")
     return "\n".join(lines)

@@ -8,8 +8,8 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from lungsound.build import source_hash
+from lungsound.config import Config
 from lungsound.cost import announcement
 from lungsound.describe import heading
 from lungsound.errors import LungsoundError, StorageError, told
@@ -46,20 +47,24 @@ def study(words: list[str], launch: Callable[[], None]) -> None:
     """
     only_plan = "plan=true" in map(str.lower, words)
     words = [word for word in words if word.lower() not in OWN_WORDS]
-    jobs = plan_jobs(words)
+    jobs = plan_jobs(words, before_data=(lambda _: None) if only_plan else check_paths)
     plan = plan_text(jobs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         print(announcement(jobs[0].settings, jobs[0].choices["experiment"]), flush=True)
     print(headings(jobs), plan, sep="\n", flush=True)
     if only_plan:
         return
-    make_folders(jobs[0].settings)
-    check_address(jobs[0].settings.tracking.uri)
     folder = study_folder(jobs)
     with locked(lock_path(folder), folder):
         failed = run_jobs(folder, words, jobs, plan, launch)
     if failed:
         sys.exit(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}. The same command tries them again.")
+
+
+def check_paths(settings: Config) -> None:
+    """Say it before any work where nothing could be written, or MLflow could never answer."""
+    make_folders(settings)
+    check_address(settings.tracking.uri)
 
 
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]) -> list[str]:
@@ -76,7 +81,8 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, lau
         sender.start()
         place = QuotedString(str(folder), Quote.single).with_quotes()
         sys.argv[1:] = ["--multirun", *words, f"tracking.study={place}", "redo=false"]  # `clear` has done it
-        launch()
+        with hydras_end():
+            launch()
         failed = failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
     except Exception:
@@ -85,6 +91,18 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, lau
     finally:
         finish(folder, sender, status, jobs, failed)
     return [name for name, _ in failed]
+
+
+@contextmanager
+def hydras_end() -> Iterator[None]:
+    """Inside, where Hydra itself fails it prints why and exits; that becomes an error of ours."""
+    try:
+        yield
+    except SystemExit as error:
+        raise LungsoundError(
+            "expected Hydra to launch the study's jobs, but it ended as it says above: a process of its launcher died, "
+            "say. The finished runs are kept, and the same command does what is missing"
+        ) from error
 
 
 def clear(jobs: Sequence[Job]) -> None:

@@ -1,6 +1,7 @@
 """The writing function: whole or not, damage noticed by a checksum; and the signals that stop a command."""
 
 import os
+import pickle
 import random
 import signal
 from collections.abc import Callable
@@ -135,6 +136,12 @@ def exit_code(do: Callable[[], object]) -> int:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_with_the_shells_code(number: int, code: int) -> None:
     assert exit_code(lambda: told(signal.raise_signal)(number)) == code
+
+
+def test_a_stop_reaches_another_process_whole() -> None:
+    """As a launcher's worker hands it over."""
+    stop = pickle.loads(pickle.dumps(Stopped(signal.SIGTERM, "What is finished is kept.")))
+    assert stop.signal_number == signal.SIGTERM and str(stop) == "What is finished is kept."
 
 
 @pytest.mark.parametrize("second", SIGNALS)

@@ -17,8 +17,10 @@ import torch
 from conftest import flipped, stored_mlflow_runs
 
 import lungsound.run
-from lungsound.errors import DamagedFileError, LungsoundError, Stopped
-from lungsound.files import read_file
+from lungsound.errors import DamagedFileError, DataError, LungsoundError, Stopped
+from lungsound.files import checksum_path, read_file
+from lungsound.stored import list_trajectories
+from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.module import SnapshotTraining
 from lungsound.training.snapshots import Snapshots
 from lungsound.training.trajectory import Trajectory, load_tensors
@@ -279,6 +281,64 @@ def test_the_resume_point_before_a_damaged_one_is_used(
     assert "Without it, the training goes on after epoch 1." in capsys.readouterr().out
 
 
+def test_a_file_whose_checksum_is_gone_is_not_trusted(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / trained.relative_to(trained.parents[1]) / "split.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    checksum_path(path).unlink()
+    train_in(tmp_path)
+    assert path.read_bytes() == whole
+
+
+def test_a_copy_beside_the_trajectory_is_no_part_of_it(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    (point,) = (tmp_path / "store" / "trajectories").glob("*/resume-0004.ckpt")
+    for name in ("resume-0004 (copy).ckpt", "resume-.ckpt", "resume-²³.ckpt"):
+        shutil.copy(point, point.with_name(name))
+    train_in(tmp_path, "annealing.cycles=3")
+    assert "6  " in list_trajectories(tmp_path / "store", tmp_path / "outputs")
+    assert point.with_name("resume-0004 (copy).ckpt").exists()
+
+
+def test_what_fails_after_the_resume_point_is_not_its_fault(
+    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who believed it would delete finished work."""
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+
+    def full(_: CyclesDataModule) -> None:
+        raise MemoryError("no room for the stretched copies")
+
+    monkeypatch.setattr(CyclesDataModule, "_stretch_once", full)
+    with pytest.raises(MemoryError, match="stretched"):
+        train_in(tmp_path, "annealing.cycles=3")
+
+
+def test_an_epoch_that_was_lost_is_counted_once(train_in: TrainIn, tmp_path: Path, epochs: list[int]) -> None:
+    one = train_in(tmp_path, "annealing.cycles=1")
+    for _ in range(2):
+        with stopped_at(pl.Trainer, "save_checkpoint", 1):  # it is counted, and has no resume point yet
+            train_in(tmp_path)
+    two = train_in(tmp_path)
+    assert epochs == [1, 2, 3, 3, 3, 4]
+    assert [facts(run)["epochs_trained"] for run in (one, two)] == [2, 2]
+
+
+def test_members_that_another_command_removed_are_named(
+    train_in: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = lungsound.run.predict
+
+    def too_late(settings: Any, parts: Any, folder: Any) -> None:
+        shutil.rmtree(parts.trajectory.folder)
+        predict(settings, parts, folder)
+
+    monkeypatch.setattr(lungsound.run, "predict", too_late)
+    with pytest.raises(DataError, match=r"epoch-\d+\.pt: .* but another command removed them"):
+        train_in(tmp_path)
+
+
 def test_everything_is_made_again_from_the_folder_alone(
     train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +375,26 @@ def test_a_redo_that_cannot_begin_destroys_nothing(train_in: TrainIn, trained: P
     with pytest.raises(LungsoundError, match=r"tracking\.uri"):
         train_in(tmp_path, "redo=true", "tracking.uri=nonsense://here")
     assert numbers(tmp_path / trained.relative_to(trained.parents[1])) == numbers(trained)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_where_python_drops_exceptions_stops_the_run(
+    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    predict = lungsound.run.predict
+
+    class Loader:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def with_loader(*words: Any) -> None:
+        predict(*words)
+        Loader()
+
+    monkeypatch.setattr(lungsound.run, "predict", with_loader)
+    with pytest.raises(Stopped):
+        train_in(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -213,6 +213,17 @@ def test_a_database_file_that_cannot_be_written_to(
         train_in(tmp_path)
 
 
+def test_a_file_that_cannot_be_read_is_named(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / trained.relative_to(trained.parents[1]) / "history.jsonl"
+    path.chmod(0)
+    with (
+        bits_bind(),
+        pytest.raises(StorageError, match=r"history\.jsonl: expected.* be read.*Permission"),
+    ):
+        train_in(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["icbhi", "sprsound"])
 def test_a_read_only_database(trained: Path, tmp_path: Path, name: str) -> None:
     root = tmp_path / "database"

@@ -295,7 +295,7 @@ def test_jobs_that_their_data_refuse_are_all_named(sweep: Callable[..., Path], t
     assert first == "2 of 3 jobs cannot be run; none was begun:"
     assert [line.split(": ")[0] for line in told] == ["  - split.folds=50", "  - split.folds=60"]
     assert "at least 60 patients" in told[1]
-    with pytest.raises(DataError, match="^No ICBHI recordings at"):  # what is wrong for all is told once
+    with pytest.raises(DataError, match=r"^No ICBHI recordings at"):  # what is wrong for all is told once
         sweep("data=icbhi", f"data.root={tmp_path / 'nothing'}", "seed=1,2")
 
 
@@ -344,6 +344,38 @@ def test_the_protocol_shown_is_the_one_that_is_used(sweep: Callable[..., Path]) 
 def test_an_output_folder_may_have_any_name(sweep: Callable[..., Path], tmp_path: Path) -> None:
     sweep("annealing.cycles=1", "output_dir='it\\'s (mine), 1'")
     assert list(tmp_path.glob("it's (mine), 1/studies/*/report.md"))
+
+
+def test_places_are_checked_before_any_data(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungsound.plan.build_database", lambda _: pytest.fail("work began"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="output_dir=file/out: expected a place"):
+        sweep("annealing.cycles=1,2", "output_dir=file/out")
+    with pytest.raises(LungsoundError, match="output_dir=file/out"):  # also where only some jobs write there
+        sweep("output_dir=outputs,file/out")
+    with pytest.raises(LungsoundError, match=r"tracking\.uri"):
+        sweep("tracking.uri=nonsense://here")
+
+
+def test_a_launcher_that_dies_is_a_failed_study(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra prints what went wrong in its launcher, and exits."""
+
+    def status() -> str:
+        runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+        (parent,) = (run for run in runs if "lungsound.study" in run.data.tags)
+        return str(parent.info.status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lungsound.study.run_job", lambda _: sys.exit(1))
+        with pytest.raises(LungsoundError, match="expected Hydra to launch the study's jobs"):
+            sweep("annealing.cycles=1,2")
+    assert status() == "FAILED"
+    sweep("annealing.cycles=1,2")
+    assert status() == "FINISHED"
 
 
 def test_the_plan_says_what_is_shared(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
-from lungsound.errors import DamagedFileError, DataError
+from lungsound.errors import DamagedFileError, DataError, StorageError
 from lungsound.files import checksum_path, read_file
 
 SETS = ("train", "val", "test")
@@ -105,6 +105,8 @@ def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
         text = read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"The split file {path.absolute()} cannot be read: {error.strerror} (split.file)") from error
+    except StorageError as error:
+        raise DataError(f"{error} (split.file)") from error
     except DamagedFileError as error:
         raise DamagedFileError(
             f"The split file {path} does not match its checksum, {checksum_path(path).name} beside it: it is damaged, "

@@ -140,7 +140,7 @@ class RunView(FolderView):
         folder, finished = RunFolder(self.path), record.status == "FINISHED"
         if not finished or self.status != "FINISHED":
             if (self.path / "facts.json").exists():
-                growing = set() if finished else {"epochs_trained"}
+                growing = set() if finished else {"epochs_trained", "last_epoch_trained"}
                 facts = folder.read_json("facts.json")
                 self.send_params({name: value for name, value in facts.items() if name not in growing})
             self.send_points(history_metrics(folder.read_history()))

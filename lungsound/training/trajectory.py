@@ -41,7 +41,7 @@ class Trajectory:
 
     def epochs_done(self) -> int:
         """The last epoch that a resume point, whole and with all that belongs to it, was written for; 0: none."""
-        points = sorted((self._epoch_of(path) for path in self.folder.glob("resume-*.ckpt")), reverse=True)
+        points = sorted(numbered(self.folder, "resume-*.ckpt"), reverse=True)
         return next((epoch for epoch in points if self._is_whole(epoch)), 0)
 
     def resume_point(self, epoch: int) -> Path:
@@ -81,11 +81,11 @@ class Trajectory:
                 path.unlink()
             return
         kept = self._kept(self.history(epoch))
-        for path in self.folder.glob("epoch-*.pt"):
-            if self._epoch_of(path) not in kept:
+        for number, path in numbered(self.folder, "epoch-*.pt").items():
+            if number not in kept:
                 path.unlink()
-        for path in self.folder.glob("resume-*.ckpt"):
-            if self._epoch_of(path) != epoch:
+        for number, path in numbered(self.folder, "resume-*.ckpt").items():
+            if number != epoch:
                 path.unlink()
 
     def _kept(self, history: list[Record]) -> set[int]:
@@ -98,7 +98,8 @@ class Trajectory:
 
     def _files(self) -> list[Path]:
         """Resume points first: where they go and a death follows, nothing is left that counts."""
-        return [path for name in ("resume-*.ckpt", "history.jsonl", "epoch-*.pt") for path in self.folder.glob(name)]
+        points, snapshots = (numbered(self.folder, name).values() for name in ("resume-*.ckpt", "epoch-*.pt"))
+        return [*points, *self.folder.glob("history.jsonl"), *snapshots]
 
     def _is_whole(self, epoch: int) -> bool:
         try:
@@ -111,9 +112,12 @@ class Trajectory:
             and all(is_whole(self.snapshot_path(kept), sealed=True) for kept in self._kept(history))
         )
 
-    @staticmethod
-    def _epoch_of(path: Path) -> int:
-        return int(path.stem.rpartition("-")[2])
+
+def numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """epoch -> file, of those that `pattern` fits with a number for its *; a copy that someone made there is none."""
+    before, after = pattern.split("*")
+    names = {path: path.name.removeprefix(before).removesuffix(after) for path in folder.glob(pattern)}
+    return {int(name): path for path, name in names.items() if name.isascii() and name.isdigit()}
 
 
 def save_tensors(content: Any, path: Path) -> None:
