@@ -58,13 +58,17 @@ def training_seconds(settings: Config) -> float:
 
 
 def epoch_seconds(settings: Config) -> float:
-    """Expected items × a measured training step of the chosen network, features not counted."""
+    """Expected items × a measured training step."""
+    return expected_items(settings) * item_seconds(settings)
+
+
+def item_seconds(settings: Config) -> float:
+    """A measured training step of the chosen network on one chunk, features not counted."""
     features, segment = settings.features, settings.segment
     samples = round(segment.seconds * features.sample_rate)
     frames = chunk_frames(frame_count(samples, features.n_fft, features.hop), segment.chunks)
     model = settings.model
-    step = step_seconds(model.width, model.table1, features.n_mels, frames, settings.trainer.accelerator)
-    return expected_items(settings) * step
+    return step_seconds(model.width, model.table1, features.n_mels, frames, settings.trainer.accelerator)
 
 
 def expected_items(settings: Config) -> float:

@@ -15,7 +15,7 @@ from omegaconf import open_dict
 from lungsound.build import Outline, build_database, build_network, outline
 from lungsound.checks import checked
 from lungsound.config import CONF, Config, composed_config, hydra_errors, parsed
-from lungsound.cost import epoch_seconds, expected_items
+from lungsound.cost import item_seconds
 from lungsound.data.database import Database
 from lungsound.describe import run_name
 from lungsound.errors import ConfigError, DataError, LungsoundError
@@ -23,6 +23,8 @@ from lungsound.evaluation.folder import RunFolder
 from lungsound.signal.copies import plan_copies
 
 MOST_JOBS = 10_000
+ANSWERING = 1 / 3  # of a training step: forward alone
+REPORT_SECONDS = 5  # a run's scores, figures and MLflow on two cores, of which only the network's part is measured
 SNAPSHOTS_A_PERIOD = 3  # best by the score, which is mostly also the best by accuracy; by the loss; the last
 
 
@@ -167,37 +169,45 @@ def plan_text(jobs: Sequence[Job]) -> str:
     for job in jobs:
         lines.append(f"{job!s:{width}} {job.epochs:6d} {names[job.trajectory]:>10}  {job.state}")
     alone = sum(job.epochs for job in jobs)
-    trained, seconds, size = 0, 0.0, 0
+    trained, seconds, size = 0, sum(scoring_seconds(job) for job in jobs if job.state != "finished"), 0
     for key in trajectories:
         to_do = [job for job in jobs if job.trajectory == key and job.trains]
         longest = max(to_do, key=lambda job: job.epochs, default=None)
         there = 0 if longest is None or longest.settings.redo else longest.known.trajectory.epochs_done()
         if longest is not None and longest.epochs > there:
             trained += longest.epochs - there
-            seconds += (longest.epochs - there) * seconds_an_epoch(longest)
-            size += _trajectory_bytes(longest)
+            seconds += (longest.epochs - there) * epoch_seconds(longest)
+            size += _snapshot_bytes(longest, there)
     return "\n".join([
         *lines,
         f"Jobs: {len(jobs)}. Trajectories: {len(trajectories)}.",
         f"{alone} epochs if each job trained alone; {trained} are to be trained, {alone - trained} are not.",
-        f"About {timedelta(seconds=round(seconds))} of training on this machine, as measured just now, and "
-        f"{size / 1e6:.0f} MB of snapshots.",
+        f"About {timedelta(seconds=round(seconds))} on this machine, as measured just now, and {size / 1e6:.0f} MB of "
+        "snapshots.",
     ])  # fmt: skip
 
 
-def seconds_an_epoch(job: Job) -> float:
-    """The measured seconds of an item, times the items that this job's own training cycles make."""
-    return epoch_seconds(job.settings) * training_items(job) / expected_items(job.settings)
+def epoch_seconds(job: Job) -> float:
+    """A measured training step × the items that this job's own cycles make, and the validation."""
+    return item_seconds(job.settings) * (items(job, "train") + ANSWERING * items(job, "val"))
 
 
-def training_items(job: Job) -> int:
-    """Chunks of all segments of all copies of the training cycles; a stretched copy counts as long as its original."""
+def scoring_seconds(job: Job) -> float:
+    """Every member's answers, and the run's report."""
+    answered = 0 if job.folder.trained and not job.settings.redo else items(job, "val") + items(job, "test")
+    return item_seconds(job.settings) * ANSWERING * job.known.annealing.periods * answered + REPORT_SECONDS
+
+
+def items(job: Job, name: str) -> int:
+    """Chunks of all segments of a set's cycles; in training of their copies, too, a stretched one as long as it was."""
     settings, cycles = job.settings, job.known.cycles
-    cycles = cycles[cycles["set"] == "train"]
+    cycles = cycles[cycles["set"] == name]
     samples = (cycles["end_sample"] - cycles["start_sample"]).to_numpy()
     segments = -(-samples // round(settings.segment.seconds * settings.features.sample_rate))
-    copies = plan_copies(cycles, settings.augment.stretch != "none", settings.augment.vtlp_copies)
-    return int(segments[copies["row"]].sum()) * settings.segment.chunks
+    if name == "train":
+        copies = plan_copies(cycles, settings.augment.stretch != "none", settings.augment.vtlp_copies)
+        segments = segments[copies["row"]]
+    return int(segments.sum()) * settings.segment.chunks
 
 
 def composed(words: list[str]) -> tuple[Config, dict[str, str]]:
@@ -222,7 +232,8 @@ def _number(value: str) -> str | int | float:
     return value
 
 
-def _trajectory_bytes(job: Job) -> int:
-    """Snapshots hold the weights in 4 bytes each; the resume point also Adam's two moments."""
+def _snapshot_bytes(job: Job, there: int) -> int:
+    """Snapshots hold the weights in 4 bytes each; the resume point also Adam's two moments. `there`: epochs stored."""
     parameters = sum(parameter.numel() for parameter in build_network(job.settings).parameters())
-    return 4 * parameters * (SNAPSHOTS_A_PERIOD * job.known.annealing.periods + 3)
+    periods = job.known.annealing.periods - there // job.known.annealing.period_epochs
+    return 4 * parameters * (SNAPSHOTS_A_PERIOD * periods + (0 if there else 3))

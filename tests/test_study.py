@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -21,11 +22,12 @@ from sklearn.metrics import confusion_matrix
 from test_storage import refused
 
 import lungsound.build
+import lungsound.cost
 import lungsound.run
 import lungsound.study
 import lungsound.tracking.sender
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError, told
-from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
+from lungsound.plan import CONF, REPORT_SECONDS, items, job_lines, plan_jobs, plan_text
 from lungsound.study import main, study, study_folder
 from lungsound.tracking.__main__ import send
 from lungsound.training.trajectory import load_tensors
@@ -558,8 +560,21 @@ def test_the_expected_time_is_of_the_jobs_own_cycles(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (job,) = plan_jobs([*SMALL, f"augment={augment}", "augment.stretch=none"])
-    batches = lungsound.build.build(job.settings).datamodule.training_batches(1)
-    assert training_items(job) == len(batches.items)
+    datamodule = lungsound.build.build(job.settings).datamodule
+    assert items(job, "train") == len(datamodule.training_batches(1).items)
+    for name in ("val", "test"):
+        segments = sum(len(batch["cycle"]) for batch in datamodule.evaluation_loader(name))
+        assert items(job, name) == segments * job.settings.segment.chunks
+
+
+def test_the_expected_time_is_that_of_all_that_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training each shared epoch once, with its validation; every member's answers of every job; its report."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lungsound.cost, "step_seconds", lambda *_: 3.0)
+    jobs = plan_jobs(["experiment=tiny", "annealing.cycles=1,2"])
+    train, val, test = (items(jobs[0], name) for name in ("train", "val", "test"))
+    expected = 2 * (3 * train + val) + (1 + 2) * (val + test) + 2 * REPORT_SECONDS
+    assert f"About {timedelta(seconds=expected)} on this machine" in plan_text(jobs)
 
 
 def tiny(*words: str, folder: Path) -> subprocess.Popen[str]:
