@@ -28,6 +28,8 @@ from lungsound.errors import ConfigError, DataError, LungsoundError, StorageErro
 from lungsound.plan import CONF, job_lines, plan_jobs, plan_text, training_items
 from lungsound.study import main, study, study_folder
 from lungsound.tracking.__main__ import send
+from lungsound.tracking.study_view import StudyView
+from lungsound.tracking.view import RunView
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -265,6 +267,46 @@ def test_a_signal_between_jobs_or_after_them_stops_the_study(
     (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in runs if run is not parent} == {"FINISHED"}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_signal_while_a_study_waits_for_mlflow(
+    sweep: Callable[..., Path], tmp_path: Path, signalled_end: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], broken: bool,
+) -> None:  # fmt: skip
+    """It is what it came to by then, and so are its jobs."""
+
+    def fail(*_: object) -> None:
+        raise LungsoundError("nothing can be predicted here")
+
+    if broken:
+        monkeypatch.setattr(lungsound.run, "predict", fail)
+    signalled_end(StudyView, signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        told(sweep)("annealing.cycles=1", "seed=0,1")
+    assert end.value.code == 143
+    statuses = [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")]
+    assert statuses == ["FAILED" if broken else "FINISHED"] * 3
+    assert ("error: nothing can be predicted here" in capsys.readouterr().err) == broken
+
+
+def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
+    sweep: Callable[..., Path], tmp_path: Path, signalled_end: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], epochs: list[int],
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise LungsoundError("nothing can be predicted here")
+
+    monkeypatch.setattr(lungsound.run, "predict", fail)
+    signalled_end(RunView, signal.SIGINT)
+    with pytest.raises(SystemExit) as end:
+        told(sweep)("annealing.cycles=1,2")
+    assert end.value.code == 130
+    assert epochs == [1]
+    assert "\nerror: nothing can be predicted here" in capsys.readouterr().err
+    runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    statuses = {"lungsound.study" in run.data.tags: run.info.status for run in runs}
+    assert statuses == {True: "KILLED", False: "FAILED"}
 
 
 def test_splits_and_paddings_are_compared(sweep: Callable[..., Path], epochs: list[int]) -> None:

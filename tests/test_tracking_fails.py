@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, mlflow_client
+from conftest import ROOT, let_go, mlflow_client
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from test_tracking import only_run, points
 
 import lungsound.run
-from lungsound.errors import LungsoundError
+from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.folder import RunFolder, lock_path
 from lungsound.files import locked
 from lungsound.tracking import client, sender
@@ -50,13 +50,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def waveforms_of(trained: Path, folder: Path) -> None:
     """Spare a run in `folder` what is not tested here: decoding."""
     shutil.copytree(trained.parents[1] / "store", folder / "store", ignore=shutil.ignore_patterns("trajectories"))
-
-
-def let_go() -> None:
-    """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
-    for thread in threading.enumerate():
-        if thread.name == "tracking":
-            thread.join()
 
 
 class Server(ThreadingHTTPServer):
@@ -351,6 +344,42 @@ def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
     assert train_in(tmp_path, "redo=true") == killed
     assert only_run(killed).info.run_id == before.info.run_id
     assert_sent(killed, trained)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_finished_run_waits_for_mlflow(
+    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None], number: int, code: int
+) -> None:
+    waveforms_of(trained, tmp_path)
+    signalled_end(RunView, number)
+    with pytest.raises(SystemExit) as end:
+        told(train_in)(tmp_path, *ONE_EPOCH)
+    (folder,) = tmp_path.glob("outputs/*/")
+    assert only_run(folder).info.status == "FINISHED"
+    assert end.value.code == code
+    known = read_record(folder)
+    assert known and known.status == "FINISHED"
+    assert RunFolder(folder).finished
+
+
+@pytest.mark.parametrize("error", [LungsoundError("the real reason"), RuntimeError("the real reason")])
+def test_a_signal_while_a_failed_run_waits_for_mlflow(
+    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception,
+) -> None:  # fmt: skip
+    def broken(*_: object) -> None:
+        raise error
+
+    waveforms_of(trained, tmp_path)
+    signalled_end(RunView, signal.SIGTERM)
+    monkeypatch.setattr(lungsound.run, "predict", broken)
+    with pytest.raises(SystemExit) as end:
+        told(train_in)(tmp_path, *ONE_EPOCH)
+    (folder,) = tmp_path.glob("outputs/*/")
+    assert only_run(folder).info.status == "FAILED"
+    assert end.value.code == 143
+    name = "error" if isinstance(error, LungsoundError) else "RuntimeError"
+    assert re.search(rf"^{name}: the real reason$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
