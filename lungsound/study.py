@@ -67,11 +67,11 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, lau
     """Fill the study's folder; the names of the jobs that failed."""
     for old in folder.glob("failed-*.json*"):  # and their checksums
         old.unlink()
+    tracking = jobs[0].settings.tracking
+    record = begin(folder, tracking.uri, tracking.experiment, {"data": headings(jobs)})
     remember(folder, words, jobs, plan)
     with signals_let_in():
         clear(jobs)
-    tracking = jobs[0].settings.tracking
-    record = begin(folder, tracking.uri, tracking.experiment, {"data": headings(jobs)})
     sender = Sender(StudyView(folder), record)
     status, failed = "KILLED", []
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
+from conftest import ROOT, SMALL, flipped, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
 from mlflow.entities import Run
 from sklearn.metrics import confusion_matrix
@@ -490,6 +490,18 @@ def test_redo_trains_the_shared_path_once(sweep: Callable[..., Path], epochs: li
     assert len(runs) == 5  # the earlier ones are there, outside the study
     (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
     assert parent.data.metrics == {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 2}
+
+
+def test_a_killed_study_without_a_record_goes_on_as_the_same_in_mlflow(sweep: Callable[..., Path]) -> None:
+    folder = sweep("annealing.cycles=1,2")
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)}
+    mlflow_client(folder / "outputs" / "run").update_run(parent, status="RUNNING")
+    record = only_study(folder) / "tracking.json"
+    record.write_bytes(flipped(record.read_bytes(), 30))
+    sweep("annealing.cycles=1,2")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)} == {parent}
+    runs = stored_mlflow_runs(folder / "outputs" / "run")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
 
 def test_how_runs_are_made_is_not_what_a_study_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, let_go, mlflow_client
+from conftest import ROOT, flipped, let_go, mlflow_client, stored_mlflow_runs
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from test_tracking import only_run, points
@@ -342,6 +342,70 @@ def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
 ) -> None:
     before = only_run(killed)
     assert train_in(tmp_path, "redo=true") == killed
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
+
+
+def damaged(record: Path) -> None:
+    record.write_bytes(flipped(record.read_bytes(), 30))
+
+
+@pytest.mark.parametrize("harm", [damaged, Path.unlink])
+def test_a_killed_run_without_a_record_goes_on_as_the_same_in_mlflow(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    before = only_run(killed)
+    harm(killed / "tracking.json")
+    train_in(tmp_path)
+    run = only_run(killed)
+    assert (run.info.run_id, run.info.status) == (before.info.run_id, "FINISHED")
+    assert points(killed, run) == points(trained, only_run(trained))
+
+
+def test_a_killed_run_without_a_record_that_is_made_anew_is_the_same_in_mlflow(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    damaged(killed / "tracking.json")
+    train_in(tmp_path, "redo=true")
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
+
+
+def test_what_was_killed_of_other_work_in_a_folder_without_a_record_is_ended(
+    killed: Path, train_in: TrainIn, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    mlflow_client(killed).set_tag(before.info.run_id, "trajectory", "of another source")
+    damaged(killed / "tracking.json")
+    train_in(tmp_path)
+    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    assert statuses == {True: "KILLED", False: "FINISHED"}
+
+
+def test_a_new_folder_takes_no_mlflow_run_of_another_machine(killed: Path, train_in: TrainIn, tmp_path: Path) -> None:
+    """Whose folder may have the same path."""
+    before = only_run(killed)
+    shutil.rmtree(killed)
+    train_in(tmp_path)
+    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    assert statuses == {True: "RUNNING", False: "FINISHED"}
+
+
+def test_a_kill_while_a_folder_is_emptied_loses_no_mlflow_run(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, clear = only_run(killed), RunFolder.clear
+
+    def die(*arguments: Any, **known: Any) -> None:
+        clear(*arguments, **known)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "clear", die)
+        train_in(tmp_path, "redo=true")
+    assert {path.name for path in killed.iterdir()} == {"tracking.json", "tracking.json.sha256"}
+    train_in(tmp_path, "redo=true")
     assert only_run(killed).info.run_id == before.info.run_id
     assert_sent(killed, trained)
 

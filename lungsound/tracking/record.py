@@ -30,17 +30,20 @@ class Record:
     weights: tuple[str, ...] = ()  # the members' files, where they are wanted in MLflow
     counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
     failed: dict[str, str] = field(default_factory=dict)  # a study's jobs that failed before they were runs: traceback
+    lost: bool = False  # whether nobody knows the id any more that the folder had before this one
 
 
 def begin(folder: Path, uri: str, experiment: str, tags: dict[str, str], study: Path | None = None) -> Record:
     """The record of a folder that is worked on from now; it keeps the id that it has. Not written yet.
 
+    A folder that holds something and no record had one: it is written first.
     Raises LungsoundError where nothing can ever answer at `uri`.
     """
     address, earlier, its_study = check_address(uri), read_record(folder), read_record(study) if study else None
     identity = earlier.id if earlier else uuid.uuid4().hex
     under = its_study.id if its_study else earlier.study if earlier else ""
-    return Record(address, experiment, identity, tags, under)
+    lost = earlier.lost if earlier else folder.is_dir() and any(folder.iterdir())
+    return Record(address, experiment, identity, tags, under, lost=lost)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -61,11 +64,10 @@ def write_record(folder: Path, record: Record) -> None:
 
 def begin_anew(folder: RunFolder) -> None:
     """Empty a run's folder. What is made there next is another MLflow run, unless MLflow has one there that is RUNNING:
-    of a start that was killed, and that nobody else would end."""
+    of a start that was killed, and that nobody else would end. Its record is there all the time, damaged or not."""
     known = read_record(folder.path)
-    folder.clear()
-    if known is not None and known.status == "RUNNING":
-        write_record(folder.path, known)
+    ended = known is not None and known.status != "RUNNING"
+    folder.clear(keep="" if ended else FILE)
 
 
 def settled(folder: Path, record: Record) -> Record:

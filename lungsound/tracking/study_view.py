@@ -19,8 +19,7 @@ MOST_RUNS = 10_000
 class StudyView(FolderView):
     """The one MLflow run of a study's folder, and what the folder says of the runs under it."""
 
-    def tags(self, record: Record) -> dict[str, str]:
-        return {**super().tags(record), STUDY_TAG: str(self.path.resolve())}
+    folder_tag = STUDY_TAG
 
     def _send(self, record: Record) -> None:
         runs = dict(self._runs(record))
