@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, SMALL, flipped, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from sklearn.metrics import confusion_matrix
 from test_storage import refused
 
@@ -536,6 +538,33 @@ def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
         assert "nothing can be built here" in error.read_text()
     sweep("annealing.cycles=1,2")
     assert [run.info.status for run in children_of(tmp_path)] == ["FINISHED"] * 2
+
+
+@pytest.mark.parametrize("name", ["log_text", "set_terminated"])
+def test_a_failed_job_that_mlflow_has_in_part_is_completed(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One request fails after the job's run was made."""
+    original, failed = getattr(MlflowClient, name), []
+
+    def broken(*_: object) -> None:
+        raise LungsoundError("nothing can be built here")
+
+    def fail_once(*arguments: object, **known: object) -> object:
+        if not failed:
+            failed.append(arguments)
+            raise MlflowException("out of order")
+        return original(*arguments, **known)
+
+    monkeypatch.setattr(lungsound.tracking.sender, "PAUSE_S", 0.01)
+    monkeypatch.setattr(lungsound.run, "build", broken)
+    monkeypatch.setattr(MlflowClient, name, fail_once)
+    with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
+        sweep("annealing.cycles=1,2")
+    children, client = children_of(tmp_path), mlflow_client(tmp_path / "outputs" / "run")
+    assert [run.info.status for run in children] == ["FAILED"] * 2
+    for run in children:
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["error.txt"]
 
 
 def test_a_study_whose_mlflow_is_down_is_sent_later(
