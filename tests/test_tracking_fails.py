@@ -2,6 +2,7 @@
 
 import functools
 import http.client
+import json
 import os
 import re
 import shutil
@@ -21,12 +22,13 @@ import pytest
 from conftest import ROOT, flipped, let_go, mlflow_client, stored_mlflow_runs
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from test_storage import read_only
 from test_tracking import only_run, points
 
 import lungsound.run
-from lungsound.errors import LungsoundError, told
+from lungsound.errors import LungsoundError, StorageError, told
 from lungsound.evaluation.folder import RunFolder, lock_path
-from lungsound.files import locked
+from lungsound.files import locked, write_file
 from lungsound.tracking import client, sender
 from lungsound.tracking.__main__ import main, send
 from lungsound.tracking.client import check_address, open_client
@@ -471,6 +473,25 @@ def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_pat
     assert not [path for path in tmp_path.rglob("*") if path.name in ("secret", "link") and "artifacts" in path.parts]
 
 
+def test_send_says_where_it_cannot_lock(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    with read_only(tmp_path), pytest.raises(StorageError, match=r"\.run\.lock: expected to store .*Permission denied"):
+        send(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"uri": 5}, {"id": None}, {"study": []}, {"tags": {"data": 1}}, {"tags": ["data"]}, {"failed": {"job": {}}},
+     {"status": "DONE"}, {"counts": {"jobs": "1"}}, {"weights": [1]}],
+)  # fmt: skip
+def test_a_record_with_other_types_is_none(wrong: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    stored = json.loads((trained / "tracking.json").read_text())
+    write_file(tmp_path / "tracking.json", json.dumps(stored).encode())
+    assert read_record(tmp_path)
+    write_file(tmp_path / "tracking.json", json.dumps({**stored, **wrong}).encode())
+    assert read_record(tmp_path) is None
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{}", b'{"id": 1}', b"not JSON", b'{"weights": 3}'])
 def test_a_record_that_is_not_ours_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tracking.json").write_bytes(content)
@@ -518,7 +539,8 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
 
 
 def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, left, original = tmp_path / "new.db", tmp_path / ".new.db.killed.half", os.replace
+    path, original = tmp_path / "new.db", os.replace
+    left = [tmp_path / ".new.db.killed.half", tmp_path / ".new.db.killed.half-journal"]
 
     def replace(half: Path, whole: Path) -> None:
         assert not path.exists()
@@ -527,10 +549,11 @@ def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytes
         original(half, whole)
 
     monkeypatch.setattr(client.os, "replace", replace)
-    left.write_bytes(b"of a process that was killed")
+    for file in left:
+        file.write_bytes(b"of a process that was killed")
     assert open_client(f"sqlite:///{path}").search_experiments()[0].name == "Default"
     assert path.exists()
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
 
 
 def test_addresses_that_can_never_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
