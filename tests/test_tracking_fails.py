@@ -30,7 +30,7 @@ from lungsound.errors import LungsoundError, StorageError, told
 from lungsound.evaluation.folder import RunFolder, lock_path
 from lungsound.files import locked, write_file
 from lungsound.tracking import client, sender
-from lungsound.tracking.__main__ import main, send
+from lungsound.tracking.__main__ import main, own_address, send
 from lungsound.tracking.client import check_address, open_client
 from lungsound.tracking.record import read_record, write_record
 from lungsound.tracking.view import RunView
@@ -115,13 +115,13 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def assert_told_in_one_line(told: str, errors: str, folder: Path, why: str) -> None:
+def assert_told_in_one_line(told: str, errors: str, folder: Path, why: str, named: str = "") -> None:
     lines = told.splitlines()
     assert lines[-1].startswith("run: ")
     (line,) = [line for line in lines if "did not take everything" in line]
     assert line == lines[-2]
     assert re.search(why, line), line
-    assert line.endswith(f"python -m lungsound.tracking send outputs/{folder.name}")
+    assert line.endswith(f"python -m lungsound.tracking send outputs/{folder.name}{named}")
     for depths in ("Traceback", "sqlalchemy", "sqlite3", "urllib3", "alembic"):
         assert depths not in told + errors
 
@@ -216,9 +216,9 @@ def test_a_server_that_is_down_from_the_start(
     folder = train_in(tmp_path, f"tracking.uri={uri}")
     told = capfd.readouterr()
     assert RunFolder(folder).finished
-    assert_told_in_one_line(told.out, told.err, folder, why)
+    assert_told_in_one_line(told.out, told.err, folder, why, f" --uri {uri}")
     with pytest.raises(SystemExit, match="could not be sent") as stop:
-        main(["send", str(folder)])
+        main(["send", str(folder), "--uri", uri])
     assert len(str(stop.value).splitlines()) == 1
     main(["send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
     run = only_run(folder)
@@ -471,6 +471,33 @@ def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_pat
     with pytest.raises(LungsoundError, match="secret is damaged"):
         send(folder)
     assert not [path for path in tmp_path.rglob("*") if path.name in ("secret", "link") and "artifacts" in path.parts]
+
+
+def test_a_strangers_server_is_asked_only_where_a_user_names_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be told the user's password."""
+    shutil.copytree(trained, tmp_path / "run")
+    known, server, asked = read_record(trained), "http://stranger.example", []
+    assert known
+    write_record(tmp_path / "run", replace(known, uri=server))
+
+    def ask(uri: str) -> None:
+        assert f"to {uri}" in capsys.readouterr().out
+        asked.append(uri)
+        raise MlflowException("no answer")
+
+    monkeypatch.setattr("lungsound.tracking.view.open_client", ask)
+    with pytest.raises(LungsoundError, match=f"tracking.json names {server}.* --uri {server}$"):
+        send(tmp_path / "run")
+    assert asked == []
+    assert own_address() == "sqlite:///mlflow.db"
+    with pytest.raises(LungsoundError, match="no answer"):
+        send(tmp_path / "run", server)
+    monkeypatch.setattr("lungsound.tracking.__main__.own_address", lambda: server)
+    with pytest.raises(LungsoundError, match="no answer"):
+        send(tmp_path / "run")
+    assert asked == [server] * 2
 
 
 def test_send_says_where_it_cannot_lock(trained: Path, tmp_path: Path) -> None:

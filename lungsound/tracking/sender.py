@@ -1,5 +1,6 @@
 """Sends a folder to MLflow beside the work that fills it. The work never waits for MLflow."""
 
+import shlex
 import threading
 import time
 import traceback
@@ -11,7 +12,7 @@ from typing import Any
 
 from lungsound.errors import LungsoundError, signals_let_in, signals_put_off
 from lungsound.evaluation.folder import RunFolder
-from lungsound.tracking.client import reason
+from lungsound.tracking.client import SQLITE, reason
 from lungsound.tracking.record import Record, read_record, settled, write_record
 from lungsound.tracking.view import FolderView
 
@@ -71,10 +72,11 @@ class Sender:
         """What a user should know where MLflow has not got everything."""
         if self.sent:
             return None
-        why = "no answer" if self.error is None else reason(self.error)
+        why, uri = "no answer" if self.error is None else reason(self.error), self.record.uri
+        named = "" if uri.startswith(SQLITE) else f" --uri {shlex.quote(uri)}"  # `send` wants a server named
         return (
-            f"tracking.uri={self.record.uri}: MLflow did not take everything ({why}). Nothing is lost: the folder has "
-            f"it all. Send the rest with: python -m lungsound.tracking send {self.view.path}"
+            f"tracking.uri={uri}: MLflow did not take everything ({why}). Nothing is lost: the folder has "
+            f"it all. Send the rest with: python -m lungsound.tracking send {self.view.path}{named}"
         )
 
     def _work(self) -> None:
