@@ -5,6 +5,7 @@ import functools
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -52,7 +53,9 @@ class DamagedFileError(LungsoundError):
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GOES_ON = "The same command goes on from there."
 _received: list[int] | None = None  # the signals that have come; None outside `stoppable`
+_put_off = False  # whether the first one waits, too
 
 
 @contextlib.contextmanager
@@ -73,6 +76,38 @@ def stoppable() -> Iterator[None]:
         _received = None
 
 
+@contextlib.contextmanager
+def signals_put_off() -> Iterator[None]:
+    """Inside, the first signal is only noted, and stops at the end. A second one still ends the process at once.
+
+    An error that comes out of it is told with the stop.
+    """
+    global _put_off
+    _put_off = True
+    try:
+        yield
+    except Exception as error:
+        if not _received:
+            raise
+        told = f"error: {error}" if isinstance(error, LungsoundError) else "".join(traceback.format_exception(error))
+        raise Stopped(_received[0], f"What is finished is kept. {GOES_ON}\n{told}") from error
+    finally:
+        _put_off = False
+    stop_if_asked()
+
+
+@contextlib.contextmanager
+def signals_let_in() -> Iterator[None]:
+    """Inside `signals_put_off`, for a while: the first signal stops at once, also one that has come before."""
+    global _put_off
+    _put_off = False
+    try:
+        stop_if_asked()
+        yield
+    finally:
+        _put_off = True
+
+
 def note_signal(number: int, _: Any = None) -> None:
     """A handler that remembers the first signal for `stop_if_asked`; the second one ends the process at once."""
     global _received
@@ -85,12 +120,13 @@ def note_signal(number: int, _: Any = None) -> None:
 def stop_if_asked(what: str = "What is finished is kept.") -> None:
     """Raises Stopped where a signal has come."""
     if _received:
-        raise Stopped(_received[0], f"{what} The same command goes on from there.")
+        raise Stopped(_received[0], f"{what} {GOES_ON}")
 
 
 def _stop(number: int, _: Any) -> None:
     note_signal(number)
-    stop_if_asked()
+    if not _put_off:
+        stop_if_asked()
 
 
 def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -22,7 +22,7 @@ from lungsound.build import source_hash
 from lungsound.config import Config
 from lungsound.cost import announcement
 from lungsound.describe import heading
-from lungsound.errors import LungsoundError, StorageError, told
+from lungsound.errors import LungsoundError, StorageError, signals_let_in, signals_put_off, stop_if_asked, told
 from lungsound.evaluation.folder import lock_path
 from lungsound.evaluation.study_report import STUDY_FILE, read_study, write_report
 from lungsound.files import key_of, locked, read_file, whole_or_aside, write_file
@@ -67,21 +67,23 @@ def check_paths(settings: Config) -> None:
     check_address(settings.tracking.uri)
 
 
+@signals_put_off()
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]) -> list[str]:
     """Fill the study's folder; the names of the jobs that failed."""
     for old in folder.glob("failed-*.json*"):  # and their checksums
         old.unlink()
-    remember(folder, words, jobs, plan)
-    clear(jobs)
     tracking = jobs[0].settings.tracking
     record = begin(folder, tracking.uri, tracking.experiment, {"data": headings(jobs)})
+    remember(folder, words, jobs, plan)
+    with signals_let_in():
+        clear(jobs)
     sender = Sender(StudyView(folder), record)
     status, failed = "KILLED", []
     try:
         sender.start()
         place = QuotedString(str(folder), Quote.single).with_quotes()
         sys.argv[1:] = ["--multirun", *words, f"tracking.study={place}", "redo=false"]  # `clear` has done it
-        with hydras_end():
+        with signals_let_in(), hydras_end():
             launch()
         failed = failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
@@ -196,6 +198,8 @@ def finish(folder: Path, sender: Sender, status: str, jobs: Sequence[Job], faile
         trained = sum(run.read_json("facts.json")["epochs_trained"] for run in runs.values())
         counts = {"jobs": len(jobs), "jobs_finished": len(done), "jobs_failed": len(failed), "epochs_trained": trained}
         print(write_report(folder), flush=True)
+        if status == "FINISHED":
+            stop_if_asked()  # one that came while the tables were made
     except LungsoundError as error:
         if status == "FINISHED":
             status = "FAILED"

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -115,6 +117,46 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
     return begun
+
+
+def let_go() -> None:
+    """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
+    for thread in threading.enumerate():
+        if thread.name == "tracking":
+            thread.join()
+
+
+@pytest.fixture
+def signalled_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, int], None]]:
+    """`signalled_end(view, number)`: MLflow hears how such a folder ended only while the command still waits for it
+    after a signal."""
+    ending, waits_on = threading.Event(), threading.Event()
+    signalled: list[int] = []
+
+    def signal_end(view: Any, number: int) -> None:
+        original, join = view.end, threading.Thread.join
+
+        def end(shown: Any, record: Any) -> None:
+            ending.set()
+            waits_on.wait()
+            original(shown, record)
+
+        def joined(thread: threading.Thread, timeout: float | None = None) -> None:
+            if thread.name == "tracking" and ending.is_set():
+                if signalled:
+                    waits_on.set()
+                else:
+                    signalled.append(number)
+                    signal.raise_signal(number)
+            join(thread, timeout)
+
+        monkeypatch.setattr(view, "end", end)
+        monkeypatch.setattr(threading.Thread, "join", joined)
+
+    yield signal_end
+    assert signalled
+    waits_on.set()
+    let_go()
 
 
 def flipped(content: bytes, place: int) -> bytes:

@@ -52,7 +52,7 @@ CHAIN = 5  # kills at random moments before a chain is let to its end, so that m
 FAULTS = ("other bits", "left over", "still locked", "not FINISHED", "another run", "steps doubled",
           "steps missing or new")  # fmt: skip
 COUNTS = ("jobs", "jobs_finished", "jobs_failed", "epochs_trained")  # a study's, which each of its commands adds to
-LEFTOVERS = (f".*{files.UNFINISHED}", f"*{files.ASIDE}*", "*.half")
+LEFTOVERS = (f".*{files.UNFINISHED}", f"*{files.ASIDE}*", "*.half*")
 TRUTH = (
     *("store/trajectories/*/epoch-*.pt", "store/trajectories/*/history.jsonl", "store/waveforms/*/*.f32"),
     *(f"outputs/*/{name}" for name in ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")),

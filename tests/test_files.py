@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from conftest import flipped
 
-from lungsound.errors import SIGNALS, DamagedFileError, Stopped, StorageError, stoppable, told
+from lungsound.errors import (
+    SIGNALS,
+    DamagedFileError,
+    Stopped,
+    StorageError,
+    signals_let_in,
+    signals_put_off,
+    stoppable,
+    told,
+)
 from lungsound.files import (
     checksum_path,
     is_whole,
@@ -153,6 +162,33 @@ def test_a_second_signal_ends_it_at_once(second: int) -> None:
             signal.raise_signal(second)
 
     assert exit_code(lambda: told(twice)()) == -second
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_ends_also_what_put_off_the_first(second: int) -> None:
+    def twice() -> None:
+        with signals_put_off():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(second)
+
+    assert exit_code(lambda: told(twice)()) == -second
+
+
+def test_a_signal_that_is_put_off_stops_at_the_end_or_where_it_is_let_in() -> None:
+    done = []
+    with stoppable():
+        with pytest.raises(Stopped), signals_put_off():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("the end")
+        with pytest.raises(Stopped), signals_put_off():
+            done.append("and before what lets it in")
+            with signals_let_in():
+                done.append("never")
+    assert done == ["the end", "and before what lets it in"]
+    with stoppable(), pytest.raises(Stopped), signals_put_off(), signals_let_in():
+        signal.raise_signal(signal.SIGTERM)
+        done.append("never")
+    assert len(done) == 2
 
 
 def test_the_outermost_is_asked_and_gives_the_handlers_back() -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, mlflow_client, stored_mlflow_runs, unpainted
+from conftest import ROOT, SMALL, flipped, mlflow_client, stored_mlflow_runs, unpainted
 from hydra import initialize_config_dir
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from sklearn.metrics import confusion_matrix
 from test_storage import refused
 
@@ -30,6 +32,8 @@ from lungsound.errors import ConfigError, DataError, LungsoundError, StorageErro
 from lungsound.plan import CONF, REPORT_SECONDS, items, job_lines, plan_jobs, plan_text
 from lungsound.study import main, study, study_folder
 from lungsound.tracking.__main__ import send
+from lungsound.tracking.study_view import StudyView
+from lungsound.tracking.view import RunView
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -269,6 +273,46 @@ def test_a_signal_between_jobs_or_after_them_stops_the_study(
     assert {run.info.status for run in runs if run is not parent} == {"FINISHED"}
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_signal_while_a_study_waits_for_mlflow(
+    sweep: Callable[..., Path], tmp_path: Path, signalled_end: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], broken: bool,
+) -> None:  # fmt: skip
+    """It is what it came to by then, and so are its jobs."""
+
+    def fail(*_: object) -> None:
+        raise LungsoundError("nothing can be predicted here")
+
+    if broken:
+        monkeypatch.setattr(lungsound.run, "predict", fail)
+    signalled_end(StudyView, signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        told(sweep)("annealing.cycles=1", "seed=0,1")
+    assert end.value.code == 143
+    statuses = [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")]
+    assert statuses == ["FAILED" if broken else "FINISHED"] * 3
+    assert ("error: nothing can be predicted here" in capsys.readouterr().err) == broken
+
+
+def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
+    sweep: Callable[..., Path], tmp_path: Path, signalled_end: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], epochs: list[int],
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise LungsoundError("nothing can be predicted here")
+
+    monkeypatch.setattr(lungsound.run, "predict", fail)
+    signalled_end(RunView, signal.SIGINT)
+    with pytest.raises(SystemExit) as end:
+        told(sweep)("annealing.cycles=1,2")
+    assert end.value.code == 130
+    assert epochs == [1]
+    assert "\nerror: nothing can be predicted here" in capsys.readouterr().err
+    runs = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    statuses = {"lungsound.study" in run.data.tags: run.info.status for run in runs}
+    assert statuses == {True: "KILLED", False: "FAILED"}
+
+
 def test_splits_and_paddings_are_compared(sweep: Callable[..., Path], epochs: list[int]) -> None:
     folder = sweep("padding=zero,sample", "split.seed=0,1", "annealing.cycles=1")
     assert len(epochs) == 4  # four trajectories of one epoch
@@ -484,6 +528,18 @@ def test_redo_trains_the_shared_path_once(sweep: Callable[..., Path], epochs: li
     assert parent.data.metrics == {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 2}
 
 
+def test_a_killed_study_without_a_record_goes_on_as_the_same_in_mlflow(sweep: Callable[..., Path]) -> None:
+    folder = sweep("annealing.cycles=1,2")
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)}
+    mlflow_client(folder / "outputs" / "run").update_run(parent, status="RUNNING")
+    record = only_study(folder) / "tracking.json"
+    record.write_bytes(flipped(record.read_bytes(), 30))
+    sweep("annealing.cycles=1,2")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)} == {parent}
+    runs = stored_mlflow_runs(folder / "outputs" / "run")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+
+
 def test_how_runs_are_made_is_not_what_a_study_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     usual = study_folder(plan_jobs([*SMALL, "padding=zero,sample"]))
@@ -516,6 +572,33 @@ def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
         assert "nothing can be built here" in error.read_text()
     sweep("annealing.cycles=1,2")
     assert [run.info.status for run in children_of(tmp_path)] == ["FINISHED"] * 2
+
+
+@pytest.mark.parametrize("name", ["log_text", "set_terminated"])
+def test_a_failed_job_that_mlflow_has_in_part_is_completed(
+    sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One request fails after the job's run was made."""
+    original, failed = getattr(MlflowClient, name), []
+
+    def broken(*_: object) -> None:
+        raise LungsoundError("nothing can be built here")
+
+    def fail_once(*arguments: object, **known: object) -> object:
+        if not failed:
+            failed.append(arguments)
+            raise MlflowException("out of order")
+        return original(*arguments, **known)
+
+    monkeypatch.setattr(lungsound.tracking.sender, "PAUSE_S", 0.01)
+    monkeypatch.setattr(lungsound.run, "build", broken)
+    monkeypatch.setattr(MlflowClient, name, fail_once)
+    with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
+        sweep("annealing.cycles=1,2")
+    children, client = children_of(tmp_path), mlflow_client(tmp_path / "outputs" / "run")
+    assert [run.info.status for run in children] == ["FAILED"] * 2
+    for run in children:
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["error.txt"]
 
 
 def test_a_study_whose_mlflow_is_down_is_sent_later(

@@ -2,6 +2,7 @@
 
 import functools
 import http.client
+import json
 import os
 import re
 import shutil
@@ -18,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, mlflow_client
+from conftest import ROOT, flipped, let_go, mlflow_client, stored_mlflow_runs
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from test_storage import read_only
 from test_tracking import only_run, points
 
 import lungsound.run
-from lungsound.errors import LungsoundError
+from lungsound.errors import LungsoundError, StorageError, told
 from lungsound.evaluation.folder import RunFolder, lock_path
-from lungsound.files import locked
+from lungsound.files import locked, write_file
 from lungsound.tracking import client, sender
-from lungsound.tracking.__main__ import main, send
+from lungsound.tracking.__main__ import main, own_address, send
 from lungsound.tracking.client import check_address, open_client
 from lungsound.tracking.record import read_record, write_record
 from lungsound.tracking.view import RunView
@@ -50,13 +52,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def waveforms_of(trained: Path, folder: Path) -> None:
     """Spare a run in `folder` what is not tested here: decoding."""
     shutil.copytree(trained.parents[1] / "store", folder / "store", ignore=shutil.ignore_patterns("trajectories"))
-
-
-def let_go() -> None:
-    """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
-    for thread in threading.enumerate():
-        if thread.name == "tracking":
-            thread.join()
 
 
 class Server(ThreadingHTTPServer):
@@ -353,6 +348,106 @@ def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
     assert_sent(killed, trained)
 
 
+def damaged(record: Path) -> None:
+    record.write_bytes(flipped(record.read_bytes(), 30))
+
+
+@pytest.mark.parametrize("harm", [damaged, Path.unlink])
+def test_a_killed_run_without_a_record_goes_on_as_the_same_in_mlflow(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    before = only_run(killed)
+    harm(killed / "tracking.json")
+    train_in(tmp_path)
+    run = only_run(killed)
+    assert (run.info.run_id, run.info.status) == (before.info.run_id, "FINISHED")
+    assert points(killed, run) == points(trained, only_run(trained))
+
+
+def test_a_killed_run_without_a_record_that_is_made_anew_is_the_same_in_mlflow(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    damaged(killed / "tracking.json")
+    train_in(tmp_path, "redo=true")
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
+
+
+def test_what_was_killed_of_other_work_in_a_folder_without_a_record_is_ended(
+    killed: Path, train_in: TrainIn, tmp_path: Path
+) -> None:
+    before = only_run(killed)
+    mlflow_client(killed).set_tag(before.info.run_id, "trajectory", "of another source")
+    damaged(killed / "tracking.json")
+    train_in(tmp_path)
+    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    assert statuses == {True: "KILLED", False: "FINISHED"}
+
+
+def test_a_new_folder_takes_no_mlflow_run_of_another_machine(killed: Path, train_in: TrainIn, tmp_path: Path) -> None:
+    """Whose folder may have the same path."""
+    before = only_run(killed)
+    shutil.rmtree(killed)
+    train_in(tmp_path)
+    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    assert statuses == {True: "RUNNING", False: "FINISHED"}
+
+
+def test_a_kill_while_a_folder_is_emptied_loses_no_mlflow_run(
+    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, clear = only_run(killed), RunFolder.clear
+
+    def die(*arguments: Any, **known: Any) -> None:
+        clear(*arguments, **known)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "clear", die)
+        train_in(tmp_path, "redo=true")
+    assert {path.name for path in killed.iterdir()} == {"tracking.json", "tracking.json.sha256"}
+    train_in(tmp_path, "redo=true")
+    assert only_run(killed).info.run_id == before.info.run_id
+    assert_sent(killed, trained)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_finished_run_waits_for_mlflow(
+    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None], number: int, code: int
+) -> None:
+    waveforms_of(trained, tmp_path)
+    signalled_end(RunView, number)
+    with pytest.raises(SystemExit) as end:
+        told(train_in)(tmp_path, *ONE_EPOCH)
+    (folder,) = tmp_path.glob("outputs/*/")
+    assert only_run(folder).info.status == "FINISHED"
+    assert end.value.code == code
+    known = read_record(folder)
+    assert known and known.status == "FINISHED"
+    assert RunFolder(folder).finished
+
+
+@pytest.mark.parametrize("error", [LungsoundError("the real reason"), RuntimeError("the real reason")])
+def test_a_signal_while_a_failed_run_waits_for_mlflow(
+    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception,
+) -> None:  # fmt: skip
+    def broken(*_: object) -> None:
+        raise error
+
+    waveforms_of(trained, tmp_path)
+    signalled_end(RunView, signal.SIGTERM)
+    monkeypatch.setattr(lungsound.run, "predict", broken)
+    with pytest.raises(SystemExit) as end:
+        told(train_in)(tmp_path, *ONE_EPOCH)
+    (folder,) = tmp_path.glob("outputs/*/")
+    assert only_run(folder).info.status == "FAILED"
+    assert end.value.code == 143
+    name = "error" if isinstance(error, LungsoundError) else "RuntimeError"
+    assert re.search(rf"^{name}: the real reason$", capsys.readouterr().err, re.MULTILINE)
+
+
 def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
     with locked(lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
         send(trained)
@@ -376,6 +471,55 @@ def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_pat
     with pytest.raises(LungsoundError, match="secret is damaged"):
         send(folder)
     assert not [path for path in tmp_path.rglob("*") if path.name in ("secret", "link") and "artifacts" in path.parts]
+
+
+def test_a_strangers_server_is_asked_only_where_a_user_names_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be told the user's password."""
+    shutil.copytree(trained, tmp_path / "run")
+    known, server, asked = read_record(trained), "http://stranger.example", []
+    assert known
+    write_record(tmp_path / "run", replace(known, uri=server))
+
+    def ask(uri: str) -> None:
+        assert f"to {uri}" in capsys.readouterr().out
+        asked.append(uri)
+        raise MlflowException("no answer")
+
+    monkeypatch.setattr("lungsound.tracking.view.open_client", ask)
+    with pytest.raises(LungsoundError, match="no answer"):  # there is nothing that it could be told
+        send(tmp_path / "run")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    with pytest.raises(LungsoundError, match=f"tracking.json names {server}.* --uri {server}$"):
+        send(tmp_path / "run")
+    assert asked == [server]
+    assert own_address() == "sqlite:///mlflow.db"
+    with pytest.raises(LungsoundError, match="no answer"):
+        send(tmp_path / "run", server)
+    monkeypatch.setattr("lungsound.tracking.__main__.own_address", lambda: server)
+    with pytest.raises(LungsoundError, match="no answer"):
+        send(tmp_path / "run")
+    assert asked == [server] * 3
+
+
+def test_send_says_where_it_cannot_lock(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    with read_only(tmp_path), pytest.raises(StorageError, match=r"\.run\.lock: expected to store .*Permission denied"):
+        send(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"uri": 5}, {"id": None}, {"study": []}, {"tags": {"data": 1}}, {"tags": ["data"]}, {"failed": {"job": {}}},
+     {"status": "DONE"}, {"counts": {"jobs": "1"}}, {"weights": [1]}],
+)  # fmt: skip
+def test_a_record_with_other_types_is_none(wrong: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    stored = json.loads((trained / "tracking.json").read_text())
+    write_file(tmp_path / "tracking.json", json.dumps(stored).encode())
+    assert read_record(tmp_path)
+    write_file(tmp_path / "tracking.json", json.dumps({**stored, **wrong}).encode())
+    assert read_record(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b'{"id": 1}', b"not JSON", b'{"weights": 3}'])
@@ -425,7 +569,8 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
 
 
 def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, left, original = tmp_path / "new.db", tmp_path / ".new.db.killed.half", os.replace
+    path, original = tmp_path / "new.db", os.replace
+    left = [tmp_path / ".new.db.killed.half", tmp_path / ".new.db.killed.half-journal"]
 
     def replace(half: Path, whole: Path) -> None:
         assert not path.exists()
@@ -434,10 +579,11 @@ def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytes
         original(half, whole)
 
     monkeypatch.setattr(client.os, "replace", replace)
-    left.write_bytes(b"of a process that was killed")
+    for file in left:
+        file.write_bytes(b"of a process that was killed")
     assert open_client(f"sqlite:///{path}").search_experiments()[0].name == "Default"
     assert path.exists()
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
 
 
 def test_addresses_that_can_never_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

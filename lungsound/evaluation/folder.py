@@ -64,8 +64,14 @@ class RunFolder:
         for beside in sorted(self.path.rglob(checksum_path(Path("*")).name)):
             whole_or_aside(beside.with_suffix(""))
 
-    def clear(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+    def clear(self, keep: str = "") -> None:
+        """Remove all but the file `keep` and its checksum."""
+        kept = {keep, checksum_path(Path(keep)).name} if keep else set()
+        for path in list(self.path.glob("*")):
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):  # of what was a folder
+                    path.unlink()
 
     def write_text(self, name: str, text: str) -> None:
         write_file(self.path / name, text.encode(errors="backslashreplace"))  # file names need not be UTF-8

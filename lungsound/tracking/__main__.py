@@ -2,11 +2,16 @@
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hydra import initialize_config_dir
+from mlflow.utils.credentials import get_default_host_creds
+
+from lungsound.config import CONF, composed_config, with_environment
 from lungsound.errors import LungsoundError, told
 from lungsound.evaluation.study_report import STUDY_FILE
 from lungsound.tracking.client import SQLITE, check_address, reason
@@ -28,6 +33,8 @@ def send(folder: Path, uri: str | None = None) -> str:
             "command that made the run writes it, also where the run is finished"
         )
     known = replace(known, uri=check_address(uri or known.uri))
+    if uri is None:
+        check_named(known.uri, folder)
     view = StudyView(folder) if (folder / STUDY_FILE).exists() else RunView(folder)
     with held_if_free(folder) as free:
         if not free:
@@ -35,6 +42,7 @@ def send(folder: Path, uri: str | None = None) -> str:
         known = settled(folder, known)
         # MLflow puts the files of a new sqlite database where it is called.
         beside = Path(known.uri.removeprefix(SQLITE)).parent if known.uri.startswith(SQLITE) else Path()
+        print(f"{folder}: to {known.uri}", flush=True)
         try:
             with contextlib.chdir(beside):
                 view.send(known)
@@ -46,12 +54,31 @@ def send(folder: Path, uri: str | None = None) -> str:
     return f"{folder}: {known.status} in MLflow, run {view.run_id}"
 
 
+def check_named(uri: str, folder: Path) -> None:
+    """Raises LungsoundError for a server that nobody here named, where MLflow would send it a password or token."""
+    known = get_default_host_creds(uri)
+    if (known.username or known.password or known.token) and not uri.startswith(SQLITE) and uri != own_address():
+        raise LungsoundError(
+            f"{folder}: expected MLflow in a file of this machine, or at your tracking.uri, but tracking.json names "
+            f"{uri}, which would get your password or token for MLflow. If you know it: --uri {shlex.quote(uri)}"
+        )
+
+
+def own_address() -> str:
+    """tracking.uri of a command that names none."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return str(composed_config(with_environment([])).tracking.uri)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lungsound.tracking", description="Runs and studies in MLflow.")
     commands = parser.add_subparsers(dest="command", required=True)
     sending = commands.add_parser("send", help="send what MLflow does not have; what it has is not sent again")
     sending.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a study's")
-    sending.add_argument("--uri", help="MLflow's database or server, where it is not the one of tracking.uri")
+    sending.add_argument(
+        "--uri",
+        help="MLflow's database or server, where the folder's is another one, or not yours",
+    )
     chosen = parser.parse_args(arguments)
     failed = []
     for folder in chosen.folders:

@@ -86,7 +86,7 @@ def _make_database(path: Path) -> None:
         return
     with ExclusiveFileLock(f"{path}.lock"):
         if not path.exists() or not path.stat().st_size:
-            for left in path.parent.glob(f".{path.name}.*.half"):
+            for left in path.parent.glob(f".{path.name}.*.half*"):  # and sqlite's journals
                 left.unlink()
             # A new name each time: a process's MLflow keeps what it has once opened under a name.
             half = path.with_name(f".{path.name}.{uuid.uuid4().hex}.half")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from lungsound.errors import DamagedFileError
 from lungsound.evaluation.folder import RunFolder, lock_path
-from lungsound.files import read_file, understood, write_file
+from lungsound.files import read_file, storage_error, understood, write_file
 from lungsound.tracking.client import check_address
 
 FILE = "tracking.json"
+STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,35 @@ class Record:
     id: str
     tags: dict[str, str]
     study: str = ""  # the id of the study that the run belongs to
-    status: str = "RUNNING"  # or what it ended as: FINISHED, FAILED, KILLED
+    status: str = "RUNNING"  # or what it ended as, see STATUSES
     error: str = ""  # the traceback of what ended it
     weights: tuple[str, ...] = ()  # the members' files, where they are wanted in MLflow
     counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
     failed: dict[str, str] = field(default_factory=dict)  # a study's jobs that failed before they were runs: traceback
+    lost: bool = False  # whether nobody knows the id any more that the folder had before this one
+
+    def __post_init__(self) -> None:
+        """A stranger's file may hold anything."""
+        texts = [self.uri, self.experiment, self.id, self.study, self.error, *self.weights]
+        for table in (self.tags, self.failed):
+            texts += [*table, *table.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("expected text in every place but the counts")
+        if self.status not in STATUSES or not all(isinstance(count, int) for count in self.counts.values()):
+            raise ValueError(f"expected one of {', '.join(STATUSES)}, and whole numbers")
 
 
 def begin(folder: Path, uri: str, experiment: str, tags: dict[str, str], study: Path | None = None) -> Record:
     """The record of a folder that is worked on from now; it keeps the id that it has. Not written yet.
 
+    A folder that holds something and no record had one: it is written first.
     Raises LungsoundError where nothing can ever answer at `uri`.
     """
     address, earlier, its_study = check_address(uri), read_record(folder), read_record(study) if study else None
     identity = earlier.id if earlier else uuid.uuid4().hex
     under = its_study.id if its_study else earlier.study if earlier else ""
-    return Record(address, experiment, identity, tags, under)
+    lost = earlier.lost if earlier else folder.is_dir() and any(folder.iterdir())
+    return Record(address, experiment, identity, tags, under, lost=lost)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -61,11 +75,10 @@ def write_record(folder: Path, record: Record) -> None:
 
 def begin_anew(folder: RunFolder) -> None:
     """Empty a run's folder. What is made there next is another MLflow run, unless MLflow has one there that is RUNNING:
-    of a start that was killed, and that nobody else would end."""
+    of a start that was killed, and that nobody else would end. Its record is there all the time, damaged or not."""
     known = read_record(folder.path)
-    folder.clear()
-    if known is not None and known.status == "RUNNING":
-        write_record(folder.path, known)
+    ended = known is not None and known.status != "RUNNING"
+    folder.clear(keep="" if ended else FILE)
 
 
 def settled(folder: Path, record: Record) -> Record:
@@ -77,8 +90,13 @@ def settled(folder: Path, record: Record) -> Record:
 
 @contextmanager
 def held_if_free(folder: Path) -> Iterator[bool]:
-    """Whether nobody works on the folder, and nobody will inside."""
-    with lock_path(folder).open("a") as lock:
+    """Whether nobody works on the folder, and nobody will inside. Raises StorageError where that cannot be known."""
+    path = lock_path(folder)
+    try:
+        lock = path.open("a")
+    except OSError as error:
+        raise storage_error(path, 0, error) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

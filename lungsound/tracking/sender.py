@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lungsound.errors import LungsoundError
+from lungsound.errors import LungsoundError, signals_let_in, signals_put_off
 from lungsound.evaluation.folder import RunFolder
 from lungsound.tracking.client import reason
 from lungsound.tracking.record import Record, read_record, settled, write_record
@@ -119,20 +119,20 @@ def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]
         record = replace(record, status="FINISHED")
     sender = Sender(view, record, patient)
     try:
-        sender.start()
-        yield sender
-    except BaseException as error:
-        ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",
-                        error="".join(traceback.format_exception(error)))  # fmt: skip
-        ended = settled(view.path, ended)  # a finished run is one, whatever failed afterwards
-        sender.end(ended.status, error=ended.error)
-        if sender.unsent:
-            print(sender.unsent, flush=True)
-        error.add_note(f"{KEPT}: {view.path}")
-        raise
-    try:
-        sender.end("FINISHED")
-    except BaseException:  # a signal, while it waits for MLflow
+        with signals_put_off():  # how it ended is written down and told, whatever comes meanwhile
+            try:
+                sender.start()
+                with signals_let_in():
+                    yield sender
+            except BaseException as error:
+                ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",
+                                error="".join(traceback.format_exception(error)))  # fmt: skip
+                ended = settled(view.path, ended)  # a finished run is one, whatever failed afterwards
+                sender.end(ended.status, error=ended.error)
+                error.add_note(f"{KEPT}: {view.path}")
+                raise
+            sender.end("FINISHED")
+    except BaseException:
         if sender.unsent:
             print(sender.unsent, flush=True)
         raise

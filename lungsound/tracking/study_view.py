@@ -19,8 +19,7 @@ MOST_RUNS = 10_000
 class StudyView(FolderView):
     """The one MLflow run of a study's folder, and what the folder says of the runs under it."""
 
-    def tags(self, record: Record) -> dict[str, str]:
-        return {**super().tags(record), STUDY_TAG: str(self.path.resolve())}
+    folder_tag = STUDY_TAG
 
     def _send(self, record: Record) -> None:
         runs = dict(self._runs(record))
@@ -30,10 +29,10 @@ class StudyView(FolderView):
         values = {Path(job["run"]).name: job["values"] for job in read_study(self.path)["jobs"]}
         for path, known in runs.items():
             self._send_run(path, known, values[path.name], record)
-        shown = {run.data.tags.get(FAILED_TAG) for run in self._children()}
+        children = self._children()
         for name, error in record.failed.items():
-            if failure_id(name, error) not in shown:
-                self._add_failed(name, error)
+            made = [run for run in children if run.data.tags.get(FAILED_TAG) == failure_id(name, error)]
+            self._show_failed(name, error, made)
         # A later command's counts are a step of their own; the same ones are there already.
         now = self.client.get_run(self.run_id).data.metrics
         changed = {name: count for name, count in record.counts.items() if now.get(name) != count}
@@ -77,12 +76,18 @@ class StudyView(FolderView):
         of_this = f"tags.`{PARENT_TAG}` = '{self.run_id}'"
         return list(self.client.search_runs([self.experiment], of_this, max_results=MOST_RUNS))
 
-    def _add_failed(self, name: str, error: str) -> None:
-        """A failed run under the study, for a job that failed before it had one, with its error as an artifact."""
+    def _show_failed(self, name: str, error: str, made: list[Run]) -> None:
+        """A failed run under the study, for a job that failed before it had one, with its error as an artifact.
+
+        `made`: what an earlier try has come to; twins are of requests that were done after we stopped waiting.
+        """
         tags = {PARENT_TAG: self.run_id, FAILED_TAG: failure_id(name, error)}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=name)
-        self.client.log_text(run.info.run_id, error, "error.txt")
-        self.client.set_terminated(run.info.run_id, "FAILED")
+        run, *twins = made or [self.client.create_run(self.experiment, tags=tags, run_name=name)]
+        if run.info.status != "FAILED":
+            self.client.log_text(run.info.run_id, error, "error.txt")
+            self.client.set_terminated(run.info.run_id, "FAILED")
+        for twin in twins:
+            self.client.delete_run(twin.info.run_id)
         self.beat()
 
 

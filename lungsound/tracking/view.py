@@ -1,6 +1,7 @@
 """Sends a folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
 
 import functools
+import re
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 
 from lungsound.evaluation.biocas import FIGURES
 from lungsound.evaluation.folder import RunFolder
@@ -25,6 +26,8 @@ SNAPSHOTS = "snapshots"  # the weights' place among a run's files
 
 class FolderView(ABC):
     """One MLflow run that shows one folder."""
+
+    folder_tag: str  # names the tag with the folder's place
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +53,7 @@ class FolderView(ABC):
 
     def tags(self, record: Record) -> dict[str, str]:
         """All that the MLflow run carries; called with the client open."""
-        return {**record.tags, RUN_TAG: record.id}
+        return {**record.tags, RUN_TAG: record.id, self.folder_tag: str(self.path.resolve())}
 
     @abstractmethod
     def _send(self, record: Record) -> None:
@@ -62,6 +65,8 @@ class FolderView(ABC):
         self.experiment = experiment_id(self.client, record.experiment)
         tags = self.tags(record)
         run = find_run(self.client, self.experiment, record.id)
+        if run is None and record.lost:
+            run = self._earlier_run(record)
         if run is None:
             run = self.client.create_run(self.experiment, tags=tags, run_name=self.path.absolute().name)
         self.beat()
@@ -71,6 +76,20 @@ class FolderView(ABC):
         self.status, self.params = run.info.status, set(run.data.params)
         self.metrics, self.sent = list(run.data.metrics), None
         self.run_id = run.info.run_id
+
+    def _earlier_run(self, record: Record) -> Run | None:
+        """The folder's newest MLflow run of the very same work. What else is RUNNING of the folder was killed."""
+        place = str(self.path.resolve())
+        alike = re.sub(r"[^\w/.-]", "_", place)  # which stands for any character: MLflow's filter knows no quoting
+        found = self.client.search_runs(
+            [self.experiment], f"tags.`{self.folder_tag}` LIKE '{alike}'", order_by=["attributes.start_time DESC"]
+        )
+        earlier = [run for run in found if run.data.tags[self.folder_tag] == place]
+        same = next((run for run in earlier if record.tags.items() <= run.data.tags.items()), None)
+        for run in earlier:
+            if run is not same and run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        return same
 
     def send_params(self, values: dict[str, Any]) -> None:
         """Those that are not there yet: a param is written once."""
@@ -131,8 +150,10 @@ def first_tried(run_id: str, step: int) -> int:
 class RunView(FolderView):
     """The MLflow run of one training: params, metrics by epoch, scores, files, and weights where they are wanted."""
 
+    folder_tag = FOLDER_TAG
+
     def tags(self, record: Record) -> dict[str, str]:
-        tags = {**super().tags(record), FOLDER_TAG: str(self.path.resolve())}
+        tags = super().tags(record)
         study = find_run(self.client, self.experiment, record.study) if record.study else None
         return tags if study is None else {**tags, PARENT_TAG: study.info.run_id}
 
