@@ -4,7 +4,6 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -17,7 +16,7 @@ from fuzz_bytes import NUMBERS, TEXTS, encoded, mutated, odd_json, odd_lines
 from hydra import initialize_config_dir
 
 from lungsound import plan
-from lungsound.config import CONF, Config, train_words
+from lungsound.config import CONF, train_words
 from lungsound.data.check import check
 from lungsound.data.database import open_database
 from lungsound.data.get import get
@@ -34,9 +33,10 @@ FORMATS = (
 STEMS = ("101_1b1_Al_sc_Meditron", "102_1b1_Tc_mc_AKGC417L", "103_2b2_Pr_mc_LittC2SE")
 NAMES = ("40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740")
 ANNOTATION = "0.036\t0.579\t0\t0\n0.579\t1.2\t1\t0\n1.2\t1.9\t0\t1\n"
+SPLIT = (*STEMS, *(f"{patient}_1b1_Al_sc_Meditron" for patient in range(104, 110)))  # validation needs five patients
 DEMOGRAPHICS = "101 3 F NA 19 99\n102 0.75 F NA 9.8 73\n103 70 M 33 NA NA\n"
 DIAGNOSES = "101,URTI\n102,Healthy\n103,Asthma\n"
-OFFICIAL = "".join(f"{stem}\t{where}\n" for stem, where in zip(STEMS, ("train", "test", "train"), strict=True))
+OFFICIAL = "".join(f"{stem}\t{'test' if stem == STEMS[1] else 'train'}\n" for stem in SPLIT)
 LINES = (
     "segment=9s", "seed=3", "split.seed=1", "model.width=0.25", "augment=light", "loss.gamma=0.5", "padding=zero",
     "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class", "augment.stretch_rate=[0.8,1.2]",
@@ -56,7 +56,7 @@ WORDS = (
 
 
 class Try(NamedTuple):
-    """What is done with an input, and the words of which an error's message must have one."""
+    """What is done with an input, and the names by which a user would know it: an error's message must have one."""
 
     run: Callable[[], Any]
     names: tuple[str, ...]
@@ -70,9 +70,9 @@ def audio(kind: str, subtype: str) -> bytes:
     return buffer.getvalue()
 
 
-def icbhi(folder: Path) -> Path:
-    """A valid database of three recordings."""
-    for stem in STEMS:
+def icbhi(folder: Path, stems: tuple[str, ...] = STEMS) -> Path:
+    """A valid database."""
+    for stem in stems:
         (folder / f"{stem}.wav").write_bytes(audio("WAV", "PCM_16"))
         (folder / f"{stem}.txt").write_text(ANNOTATION)
     return folder
@@ -93,24 +93,35 @@ def annotations(rng: Random, folder: Path, store: Path) -> Try:
     if rng.random() < 0.6:
         content = mutated(rng, content, DEMOGRAPHICS.encode())
     (icbhi(folder) / f"{STEMS[1]}.txt").write_bytes(content)
-    return Try(opened(rng, "icbhi", folder, store), (STEMS[1],))
+    return Try(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
+
+
+def known_as(stem: str) -> tuple[str, ...]:
+    """A recording, by its own name or that of one of its files."""
+    return tuple(stem + suffix for suffix in ("", ".txt", ".wav", ".json", ".flac"))
 
 
 def file_names(rng: Random, folder: Path, store: Path) -> Try:
     """Names as bytes: they need not be UTF-8."""
-    icbhi(folder)
-    for suffix in rng.sample((".txt", ".wav", ".TXT", ".flac", ""), rng.randint(1, 3)):
-        name = mutated(rng, (STEMS[1] + suffix).encode(), rng.choice(TEXTS).encode(errors="replace"))
-        name = name.replace(b"/", b"_").replace(b"\0", b"_")[: rng.choice((100, 255))] or b"_"
-        if name not in (b".", b".."):
-            Path(bytes(folder).decode() + "/" + name.decode(errors="surrogateescape")).write_bytes(ANNOTATION.encode())
-    return Try(opened(rng, rng.choice(("icbhi", "sprsound")), folder, store), (str(folder), "_"))
+    name = rng.choice(("icbhi", "sprsound"))
+    stem, places = (STEMS[1], ("",)) if name == "icbhi" else (NAMES[1], ("train_wav", "train_json"))
+    icbhi(folder) if name == "icbhi" else sprsound(folder)
+    made = []
+    for suffix in rng.sample((".txt", ".wav", ".TXT", ".flac", ".json", ""), rng.randint(1, 3)):
+        odd = mutated(rng, (stem + suffix).encode(), rng.choice(TEXTS).encode(errors="replace"))
+        odd = odd.replace(b"/", b"_").replace(b"\0", b"_")[: rng.choice((100, 255))] or b"_"
+        if odd not in (b".", b".."):
+            path = folder / rng.choice(places) / odd.decode(errors="surrogateescape")
+            path.write_bytes(ANNOTATION.encode())
+            made += [path.name, path.stem]
+    return Try(opened(rng, name, folder, store), tuple(made))
 
 
 def side_files(rng: Random, folder: Path, store: Path) -> Try:
-    icbhi(folder)
-    files = (("demographic_info.txt", DEMOGRAPHICS, " "), ("patient_diagnosis.csv", DIAGNOSES, ","))
-    for name, text, separator in (*files, (OFFICIAL_FILE, OFFICIAL, "\t")):
+    icbhi(folder, SPLIT)
+    files = {"demographic_info.txt": (DEMOGRAPHICS, " "), "patient_diagnosis.csv": (DIAGNOSES, ","),
+             OFFICIAL_FILE: (OFFICIAL, "\t")}  # fmt: skip
+    for name, (text, separator) in files.items():
         content = encoded(rng, odd_lines(rng, text, separator))
         (folder / name).write_bytes(mutated(rng, content) if rng.random() < 0.5 else content)
 
@@ -118,7 +129,7 @@ def side_files(rng: Random, folder: Path, store: Path) -> Try:
         database = open_database("icbhi", folder, RATE_HZ, store, False)
         official_icbhi(database.cycles, folder / OFFICIAL_FILE, 0, rng.random() < 0.5)
 
-    return Try(run, (OFFICIAL_FILE, "validation"))
+    return Try(run, tuple(files))
 
 
 def recordings(rng: Random, folder: Path, store: Path) -> Try:
@@ -137,9 +148,9 @@ def recordings(rng: Random, folder: Path, store: Path) -> Try:
     if kind == "FLAC":
         root = sprsound(folder, NAMES[:1], ".flac")
         (root / "train_wav" / f"{NAMES[0]}.flac").write_bytes(content)
-        return Try(opened(rng, "sprsound", root, store), (NAMES[0],))
+        return Try(opened(rng, "sprsound", root, store), known_as(NAMES[0]))
     (icbhi(folder) / f"{STEMS[1]}.wav").write_bytes(content)
-    return Try(opened(rng, "icbhi", folder, store), (STEMS[1],))
+    return Try(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
 
 
 def event_list() -> dict[str, Any]:
@@ -163,7 +174,7 @@ def events(rng: Random, folder: Path, store: Path) -> Try:
     if rng.random() < 0.4:
         content = mutated(rng, content)
     (sprsound(folder) / "train_json" / f"{NAMES[1]}.json").write_bytes(content)
-    return Try(opened(rng, "sprsound", folder, store), (NAMES[1],))
+    return Try(opened(rng, "sprsound", folder, store), known_as(NAMES[1]))
 
 
 def split_files(rng: Random, folder: Path, store: Path) -> Try:
@@ -223,21 +234,16 @@ def train_lines(rng: Random, folder: Path, store: Path) -> Try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             plan.composed(accepted)
 
-    return Try(run, shown(words))
+    return Try(run, typed(words))
 
 
 def sweep_lines(rng: Random, folder: Path, store: Path) -> Try:
     words = line(rng, rng.choice(SWEPT))
-    return Try(lambda: plan.composed_jobs(study_words(words)), shown(words))
+    return Try(lambda: plan.composed_jobs(study_words(words)), typed(words))
 
 
-def shown(words: list[str]) -> tuple[str, ...]:
-    """What names a word in a message: its key, the word itself, or a key of the group that it chooses from."""
-    keys = (f"{field.name}." for field in fields(Config))
-    return (*keys, *_own(words))
-
-
-def _own(words: list[str]) -> tuple[str, ...]:
+def typed(words: list[str]) -> tuple[str, ...]:
+    """What names a word in a message: its key, or the word itself."""
     return tuple(word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words)
 
 
