@@ -149,6 +149,8 @@ def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
         raise ConfigError(f"{' '.join(words)}: expected from 1 to {MOST_JOBS} jobs, but these words make {number}")
     with hydra_errors(words):
         (jobs,) = BasicSweeper.split_arguments(lines, None)
+    if not jobs:  # a pattern that fits nothing: only Hydra's sweeper counts those
+        raise ConfigError(f"{' '.join(words)}: expected at least one job, but no option has such a name")
     return [[(word.partition("=")[0], word.partition("=")[2]) for word in job] for job in jobs]
 
 

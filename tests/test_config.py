@@ -301,6 +301,8 @@ def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(words: 
 def test_a_pattern_stands_for_the_options_it_fits() -> None:
     jobs = composed_jobs(["segment=glob(2x*)"])
     assert [job.choices["segment"] for job in jobs] == [name for name in options("segment") if name.startswith("2x")]
+    with pytest.raises(ConfigError, match=r"segment=glob\(x\*\): expected at least one job, but no option"):
+        composed_jobs(["segment=glob(x*)"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def patient_split(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> pd.
     """
     sets = pd.Series("train", index=cycles.index, name="set", dtype="str")
     sets.iloc[_grouped_fold(cycles, folds, fold, seed)] = "test"
-    return _with_validation(cycles, sets, seed, barred=())
+    return _with_validation(cycles, sets, seed, (), "split=patient")
 
 
 def official_icbhi(cycles: pd.DataFrame, file: Path, seed: int, clean: bool) -> Split:
@@ -52,7 +52,7 @@ def official_icbhi(cycles: pd.DataFrame, file: Path, seed: int, clean: bool) -> 
         out = (sets == "test") & cycles["patient"].isin(shared)
         notes.append(_left_out(cycles[out], f"of patients who are also in training ({', '.join(shared)})"))
         sets[out] = ""
-    return _with_validation(cycles, sets, seed, barred=shared), tuple(notes)
+    return _with_validation(cycles, sets, seed, shared, f"split=official, {file.name}"), tuple(notes)
 
 
 def official_sprsound(cycles: pd.DataFrame, part: str | None, seed: int, clean: bool) -> Split:
@@ -75,16 +75,16 @@ def official_sprsound(cycles: pd.DataFrame, part: str | None, seed: int, clean: 
     if clean and copies.any():
         notes.append(_left_out(cycles[copies], "that lie in training under another name"))
         sets[copies] = ""
-    return _with_validation(cycles, sets.rename("set"), seed, barred=()), tuple(notes)
+    return _with_validation(cycles, sets.rename("set"), seed, (), "split=official, the part train"), tuple(notes)
 
 
-def _with_validation(cycles: pd.DataFrame, sets: pd.Series, seed: int, barred: Iterable[str]) -> pd.Series:
-    """`sets` with a fifth of the training patients in val, but for `barred` ones."""
+def _with_validation(cycles: pd.DataFrame, sets: pd.Series, seed: int, barred: Iterable[str], source: str) -> pd.Series:
+    """`sets` with a fifth of the training patients in val, but for `barred` ones; `source`: what made the sets."""
     candidates = np.flatnonzero((sets == "train") & ~cycles["patient"].isin(list(barred)))
     try:
         chosen = _grouped_fold(cycles.iloc[candidates], VALIDATION_FOLDS, 0, seed)
     except DataError as error:
-        raise DataError(f"No validation set can be cut from training by patient. {error}") from error
+        raise DataError(f"No validation set can be cut from training by patient. {error} ({source})") from error
     sets = sets.copy()
     sets.iloc[candidates[chosen]] = "val"
     return sets
