@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 TRAININGS = [
     (f"annealing.cycles={m}", f"split.seed={seed}") for m, seed in ((1, 0), (2, 0), (3, 0), (3, 0), (1, 1), (2, 1))
 ]
-SWEEPS = [("annealing.cycles=1,2", "split.seed=0,1")] * 2  # one study
+# Two studies that share runs with each other and with the trainings.
+SWEEPS = [("annealing.cycles=1,2", "split.seed=0,1"), ("annealing.cycles=2,3",)]
 COMMANDS = [("train.py", *words) for words in TRAININGS] + [("sweep.py", *words) for words in SWEEPS]
 RUNS, EPOCHS = 5, 3 + 2  # distinct ones: an epoch a period
 
@@ -58,7 +59,9 @@ def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("lungsound").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(runs) == RUNS + 1
+    assert len(runs) == RUNS + len(SWEEPS)
+    studies = {path.parent for path in tmp_path.glob("outputs/studies/*/study.json")}
+    assert {len(json.loads((study / "study.json").read_text())["jobs"]) for study in studies} == {4, 2}
     for run in runs:
         for name in run.data.metrics:
             steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
