@@ -22,7 +22,8 @@ fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hou
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
 
 kills: .venv/installed ## kill commands at N random moments (100 by default; -9), start them again, compare every bit
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100) --write
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100) --write \
+	    --commands run,sweep,redo-run,redo-sweep
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

@@ -1,25 +1,29 @@
 """Kills commands, starts them again until they end, and compares what they leave with what an undisturbed one leaves.
 
-python tests/kills.py files --every 1      kill -9 at the steps of the function that writes all files: one long chain of
-                                           starts, each killed at the next step that no start before it was killed at
+python tests/kills.py files --every 1      kill -9 at the steps of the function that writes all files, and where one is
+                                           removed: a long chain of starts, each killed at the next step that is new
 python tests/kills.py moments --number 4   kill -9 of the whole process group at seeded random moments
 python tests/kills.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, and what MLflow shows
 
-A start is the command's own script, in a child that is forked from this process, which has imported everything but has
-run nothing. The measurement for the first printed line is left out. (--real: a new interpreter, as a user has it.)
+A start is the command's own script, in a child that is forked from this process, which has imported everything, has the
+configurations that Hydra composes for the command, and has run nothing. The measurement for the first printed line is
+left out. (--real: a new interpreter, as a user has it.)
+A redo is begun where the command without redo=true has ended; after each kill either of the two goes on.
 The last line is what was tried and what went wrong, in JSON; the exit code is 1 where something did. With --write the
 figures go into docs/reliability.md.
 """
 
 import argparse
 import contextlib
-import fcntl
+import copy
 import functools
 import hashlib
 import importlib
 import json
 import os
+import pickle
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -35,11 +39,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from conftest import configured
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from reliability import write_by_hand
 
 from lungsound import files
-from lungsound.errors import told
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("experiment=tiny", "data.demo_patients=4", "data.demo_cycles=48", "annealing.cycles=2", "trainer=cpu")
@@ -47,12 +50,16 @@ COMMANDS = {
     "run": ("train.py", *SMALL),
     "sweep": ("sweep.py", *SMALL[:-2], "trainer=cpu", "annealing.cycles=1,2"),
 }
-IMPORTS_SECONDS = 7  # of a new interpreter
+REDO = "redo-"  # begins the name of a command that trains again what the one without it has made
+COMMANDS |= {f"{REDO}{name}": (*words, "redo=true") for name, words in COMMANDS.items()}
+COMPOSED: dict[str, Any] = {}  # what Hydra has composed: of what
+Ended = tuple[int, dict[str, str]]  # how often a command was killed until it ended; the MLflow runs seen, id -> name
 CHAIN = 5  # kills at random moments before a chain is let to its end, so that most of them hit a command that works
-FAULTS = ("other bits", "left over", "still locked", "not FINISHED", "another run", "steps doubled",
-          "steps missing or new")  # fmt: skip
+FAULTS = ("other bits", "left over", "had to wait", "not FINISHED", "another run", "steps doubled",
+          "steps missing or new", "epochs miscounted")  # fmt: skip
 COUNTS = ("jobs", "jobs_finished", "jobs_failed", "epochs_trained")  # a study's, which each of its commands adds to
 LEFTOVERS = (f".*{files.UNFINISHED}", f"*{files.ASIDE}*", "*.half*")
+RANDOM = re.compile(r"\.[^./]+(?=\.(part|half[^.]*)$)")  # in the name of a file that is being made
 TRUTH = (
     *("store/trajectories/*/epoch-*.pt", "store/trajectories/*/history.jsonl", "store/waveforms/*/*.f32"),
     *(f"outputs/*/{name}" for name in ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")),
@@ -63,17 +70,10 @@ TRUTH = (
 # --- one start of a command ---
 
 
-def start(
-    folder: Path,
-    command: str,
-    real: bool = False,
-    prepare: Callable[[], None] | None = None,
-    composed: tuple[Any, dict[str, str]] | None = None,
-) -> int:
+def start(folder: Path, command: str, real: bool = False, prepare: Callable[[], None] | None = None) -> int:
     """Begin a command in `folder`, in a process group of its own; its process id.
 
-    `prepare` is called in the new process before all else. `composed`: a run's configuration and choices, for a start
-    that spends no second on Hydra.
+    `prepare` is called in the new process before all else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script, *words = COMMANDS[command]
@@ -94,11 +94,8 @@ def start(
         os.dup2(handle, 2)
         if prepare:
             prepare()
-        if composed:
-            told(sys.modules["lungsound.run"].run)(*composed)
-        else:
-            sys.argv = [script, *words]
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+        sys.argv = [script, *words]
+        runpy.run_path(str(ROOT / script), run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -124,32 +121,49 @@ def ended(process: int, seconds: float | None = None) -> int | None:
         time.sleep(0.005)
 
 
-def warm(folder: Path, command: str, again: bool) -> float:
-    """Run a command undisturbed, and import here all that it has imported; its seconds, or those of a run `again`."""
+def undisturbed(folder: Path, command: str, keep: bool = False) -> float:
+    """Run a command to its end; its seconds. What it has imported and composed is kept for `warm`."""
 
-    def note_modules() -> None:
+    def note() -> None:
         leave = os._exit
 
         def noted(code: int) -> None:
-            (folder / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+            (folder / "warm.pickle").write_bytes(pickle.dumps((sorted(sys.modules), COMPOSED)))
             leave(code)
 
         os._exit = noted  # type: ignore[assignment]
 
     begun = time.monotonic()
-    if code := ended(start(folder, command, prepare=note_modules)):
+    if code := ended(start(folder, command, prepare=note if keep else None)):
         failed(folder, f"{command}, undisturbed: code {code}")
-    seconds = time.monotonic() - begun
-    for name in json.loads((folder / "modules.json").read_text()):
+    return time.monotonic() - begun
+
+
+def warm(folder: Path) -> None:
+    """Have here all that an undisturbed command has imported and composed. After all of these: Hydra loads its plugins
+    anew in each process, and what is made of the first ones cannot be kept."""
+    modules, composed = pickle.loads((folder / "warm.pickle").read_bytes())
+    COMPOSED.update(composed)
+    for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     sys.modules["lungsound.cost"].step_seconds = lambda *_: 0.001  # type: ignore[attr-defined]
     sys.modules["lungsound.run"].announcement = lambda *_: "(the first line is left out)"  # type: ignore[attr-defined]
-    if again:
-        begun = time.monotonic()
-        assert ended(start(folder.with_name(f"{folder.name}-again"), command)) == 0
-        seconds = time.monotonic() - begun
-    return seconds
+
+
+def compose_once() -> None:
+    """Have Hydra compose each configuration once: that is two thirds of the time of a start."""
+    compose = ConfigLoaderImpl.load_configuration
+
+    def load(loader: ConfigLoaderImpl, *what: Any, **options: Any) -> Any:
+        key = repr((what, options))
+        if key not in COMPOSED:
+            COMPOSED[key] = compose(loader, *what, **options)
+        found = copy.deepcopy(COMPOSED[key])
+        found.hydra.runtime.cwd = os.getcwd()
+        return found
+
+    ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
 
 
 # --- what a command left ---
@@ -171,11 +185,13 @@ def mlflow_runs(folder: Path) -> dict[str, tuple[str, str]]:
         folder, "select run_uuid, name, status from runs where lifecycle_stage = 'active'")}  # fmt: skip
 
 
-def mlflow_points(folder: Path) -> Counter[tuple[str, str, int]]:
-    """How often each (run's name, metric, step) is stored."""
-    return Counter(asked(
-        folder, "select runs.name, key, step from metrics join runs using (run_uuid) where lifecycle_stage = 'active'"
-    ))  # fmt: skip
+def mlflow_points(folder: Path) -> dict[str, Counter[tuple[str, int]]]:
+    """id of a run -> how often each (metric, step) is stored."""
+    points: dict[str, Counter[tuple[str, int]]] = {run: Counter() for run in mlflow_runs(folder)}
+    for run, *point in asked(folder, "select run_uuid, key, step from metrics"):
+        if run in points:
+            points[run][tuple(point)] += 1
+    return points
 
 
 def asked(folder: Path, query: str) -> list[Any]:
@@ -188,34 +204,45 @@ def asked(folder: Path, query: str) -> list[Any]:
             return []
 
 
-def held_locks(folder: Path) -> list[str]:
-    """The lock files that someone still holds."""
-    held = []
-    for path in folder.rglob("*.lock"):
-        with path.open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(path.name)
-    return held
+def miscounted(folder: Path) -> list[str]:
+    """Each epoch of a path is trained by one run, so all that they have trained are all that there are."""
+    trained = sum(json.loads(path.read_text())["epochs_trained"] for path in folder.glob("outputs/*/facts.json"))
+    there = sum(
+        len(files.read_file(path, sealed=True).splitlines())
+        for path in folder.glob("store/trajectories/*/history.jsonl")
+    )
+    return [] if trained == there else [f"{trained} trained, {there} there"]
 
 
-def faults(folder: Path, undisturbed: Path, known: dict[str, str]) -> list[tuple[str, str]]:
+def faults(folder: Path, undisturbed: Path, known: dict[str, str], redo: bool) -> list[tuple[str, str]]:
     """What a command that was killed and has ended left otherwise than the undisturbed one: (kind of FAULTS, what).
 
-    `known`: the MLflow runs that were there at a kill, id -> name.
+    `known`: the MLflow runs that were there at a kill, id -> name. A `redo` leaves the earlier MLflow runs beside its
+    own, and its epochs may be those of a start that another one has emptied the folder after.
     """
     mine, theirs = bits(folder), bits(undisturbed)
-    runs, points, expected = mlflow_runs(folder), mlflow_points(folder), mlflow_points(undisturbed)
+    runs, points = mlflow_runs(folder), mlflow_points(folder)
     shown = Counter(name for name, _ in runs.values())
+    names = {run: name for run, (name, _) in mlflow_runs(undisturbed).items()}
+    expected = {names[run]: stored.keys() for run, stored in mlflow_points(undisturbed).items()}
     found = {
         "other bits": [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)],
-        "left over": [path.name for pattern in LEFTOVERS for path in folder.rglob(pattern)],
-        "still locked": held_locks(folder),
+        "left over": {RANDOM.sub("", path.name) for pattern in LEFTOVERS for path in folder.rglob(pattern)},
+        # Nobody else works there: a lock that outlived a start that was killed.
+        "had to wait": re.findall("waiting for another process.*", (folder / "told.txt").read_text()),
         "not FINISHED": [f"{name} is {status}" for name, status in runs.values() if status != "FINISHED"],
-        "another run": [name for run, name in known.items() if run not in runs or shown[name] > 1],
-        "steps doubled": [str(point) for point, count in points.items() if count > 1],
-        "steps missing or new": [str(point) for point in expected.keys() ^ points.keys() if point[1] not in COUNTS],
+        "another run": [
+            *(name for run, name in known.items() if run not in runs or (shown[name] > 1 and not redo)),
+            *(f"no {name}" for name in expected if name not in shown),
+        ],
+        "steps doubled": [f"{runs[run]}: {at}" for run in points for at, count in points[run].items() if count > 1],
+        "steps missing or new": [
+            f"{name}: {at}"
+            for run, (name, _) in runs.items()
+            for at in points[run].keys() ^ expected.get(name, set())
+            if at[0] not in COUNTS
+        ],
+        "epochs miscounted": [] if redo else miscounted(folder),
     }
     return [(kind, what) for kind in FAULTS for what in found[kind]]
 
@@ -226,16 +253,20 @@ def faults(folder: Path, undisturbed: Path, known: dict[str, str]) -> list[tuple
 def die_at_a_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
     """Have this process kill itself at the `every`-th step that is not in `seen`; it writes what it passes to `passed`.
 
-    A step's name: the file, what is about to be done to it (or "done"), and how far the trainings in `folder` are.
+    A step's name: the file, what is about to be done to it (or "done"), how far the trainings in `folder` are, and
+    which of this start's steps of that name it is.
     """
     stack: list[str] = []
+    times = Counter[str]()
     counted = 0
 
     def moment(step: str, path: Any = None) -> None:
         nonlocal counted
-        where = stack[-1] if stack else str(path).removeprefix(f"{folder}/")
+        where = stack[-1] if stack else RANDOM.sub("", str(path).removeprefix(f"{folder}/"))
         epochs = sum(int(path.stem[-4:]) for path in folder.glob("store/trajectories/*/resume-*.ckpt"))
         name = f"{where} {step} {epochs}"
+        times[name] += 1
+        name += f" {times[name]}"
         if name in seen:
             return
         seen.add(name)
@@ -280,33 +311,36 @@ def die_at_a_step(folder: Path, seen: set[str], passed: int, every: int) -> None
     files.tempfile = SimpleNamespace(mkstemp=before("mkstemp", tempfile.mkstemp))  # type: ignore[assignment]
     traced = {name: before(name, getattr(os, name)) for name in ("fsync", "chmod", "replace")}
     files.os = SimpleNamespace(**{**vars(os), **traced, "fdopen": fdopen})  # type: ignore[assignment]
-    unlink = Path.unlink
-    Path.unlink = before("unlink", unlink)  # type: ignore[method-assign]
+    Path.unlink = before("unlink", Path.unlink)  # type: ignore[method-assign]
+    removals = {name: before(name, getattr(os, name)) for name in ("unlink", "rmdir")}
+    shutil.os = SimpleNamespace(**{**vars(os), **removals})  # type: ignore[attr-defined]  # rmtree's
 
 
-def at_steps(folder: Path, command: str, every: int, seed: int) -> tuple[int, dict[str, str]]:
-    """Kill a command again and again, about every `every`-th step; how often, and the MLflow runs that were there."""
-    rng = random.Random(seed)
+def at_steps(folder: Path, command: str, every: int, rng: random.Random) -> Iterator[Ended]:
+    """Kill a command again and again, about every `every`-th step, until it passes no new one.
+
+    Some of a redo's starts are without redo=true; where such a one ends, the redo begins again.
+    """
     seen: set[str] = set()
     known: dict[str, str] = {}
-    kills = 0
-    with configured(*COMMANDS["run"][1:]) as found:
-        composed = found if command == "run" else None
-    while True:
-        stride = rng.randint(1, 2 * every - 1)
+    kills, code, now = 0, 0, ""
+    begin_redo(folder, command)
+    while code or now != command:
         reader, writer = os.pipe()
-        prepare = functools.partial(die_at_a_step, folder, seen, writer, stride)
-        process = start(folder, command, prepare=prepare, composed=composed)
+        now = rng.choice((command, plain(command))) if code else command
+        prepare = functools.partial(die_at_a_step, folder, seen, writer, rng.randint(1, 2 * every - 1))
+        process = start(folder, now, prepare=prepare)
         os.close(writer)
         with os.fdopen(reader) as lines:
             seen |= set(lines.read().splitlines())
         code = ended(process)
-        if code != -signal.SIGKILL:
-            if code:
-                failed(folder, f"{command}, after {kills} kills: code {code}")
-            return kills, known
-        kills += 1
         known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
+        if code not in (0, -signal.SIGKILL):
+            failed(folder, f"{now}, after {kills} kills: code {code}")
+        kills += code != 0
+        if code == 0:
+            yield kills, known
+            kills = 0
 
 
 # --- at random moments ---
@@ -314,15 +348,15 @@ def at_steps(folder: Path, command: str, every: int, seed: int) -> tuple[int, di
 
 def at_moments(
     folder: Path, command: str, rng: random.Random, seconds: float, kills: int, numbers: tuple[int, ...], real: bool
-) -> tuple[int, dict[str, str]]:
-    """Send a command one of the signals `numbers` at up to `kills` moments of the `seconds` it takes, and let it end.
-
-    How often, and the MLflow runs that were there.
-    """
+) -> Ended:
+    """Send a command one of the signals `numbers` at up to `kills` moments of the `seconds` it takes; let it end."""
     known: dict[str, str] = {}
+    redo = begin_redo(folder, command)
+    now = command
     for tried in range(kills):
-        process, number = start(folder, command, real), rng.choice(numbers)
-        code = ended(process, rng.uniform(0, seconds / (1 + tried / 2)))  # what is done already is not done again
+        process, number = start(folder, now, real), rng.choice(numbers)
+        # What is done already is not done again, but by a redo.
+        code = ended(process, rng.uniform(0, seconds / (1 if redo else 1 + tried / 2)))
         if code is None:
             os.killpg(process, number)
             code = ended(process)
@@ -330,15 +364,29 @@ def at_moments(
             fits = {0, -number, 128 + number}  # 0: it was just ending
             running = [name for name, status in mlflow_runs(folder).values() if status == "RUNNING"]
             if code not in fits or (number != signal.SIGKILL and running):
-                failed(folder, f"{command} after signal {number}: code {code}, RUNNING: {running}")
+                failed(folder, f"{now} after signal {number}: code {code}, RUNNING: {running}")
         elif code:
-            failed(folder, f"{command}, started again after {tried} signals: code {code}")
+            failed(folder, f"{now}, started again after {tried} signals: code {code}")
         known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
         if code == 0:
             return tried, known
-    if code := ended(start(folder, command)):
-        failed(folder, f"{command}, started again after {kills} signals: code {code}")
+        now = rng.choice((command, plain(command)))
+    if code := ended(start(folder, now)):
+        failed(folder, f"{now}, started again after {kills} signals: code {code}")
     return kills, known
+
+
+def plain(command: str) -> str:
+    """The command without redo=true."""
+    return command.removeprefix(REDO)
+
+
+def begin_redo(folder: Path, command: str) -> bool:
+    """Whether it is one; then what it trains again is there."""
+    redo = command != plain(command)
+    if redo:
+        undisturbed(folder, plain(command))
+    return redo
 
 
 def failed(folder: Path, what: str) -> None:
@@ -348,37 +396,46 @@ def failed(folder: Path, what: str) -> None:
 def chains(chosen: argparse.Namespace, what: str, place: Path, seconds: dict[str, float]) -> Iterator[Any]:
     """Kill commands as `what` says: after each chain that was let to its end, its command, kills, and faults."""
     rng = random.Random(chosen.seed)
-    commands, left = list(seconds), chosen.number
+    commands, left = chosen.commands.split(","), chosen.number
     folder = place / "killed"
     while commands if what == "files" else left > 0:
         if what == "files":
             command = commands.pop(0)
-            kills, known = at_steps(folder, command, chosen.every, chosen.seed)
+            ends = at_steps(folder, command, chosen.every, rng)
         else:
             command = rng.choice(commands)
             numbers = (signal.SIGKILL,) if what == "moments" else (signal.SIGTERM, signal.SIGINT)
-            kills, known = at_moments(folder, command, rng, seconds[command], min(CHAIN, left), numbers, chosen.real)
+            most = min(CHAIN, left)
+            ends = iter([at_moments(folder, command, rng, seconds[command], most, numbers, chosen.real)])
+        for kills, known in ends:
             left -= kills
-        yield command, kills, faults(folder, place / f"undisturbed-{command}", known)
+            at_fault = faults(folder, place / f"undisturbed-{plain(command)}", known, command != plain(command))
+            yield command, kills, at_fault
         shutil.rmtree(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", choices=["files", "moments", "signals"])
-    parser.add_argument("--commands", default="run,sweep")
+    parser.add_argument("--commands", default="run,sweep", help=", ".join(COMMANDS))
     parser.add_argument("--every", type=int, default=1, help="files: on average, one step of so many")
     parser.add_argument("--number", type=int, default=4, help="moments and signals: how many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="not files: a new interpreter for each start but the last")
     parser.add_argument("--write", action="store_true", help="moments: the figures into docs/reliability.md")
     chosen = parser.parse_args()
+    compose_once()
     begun, wrong, figures = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         place, forked = Path(temporary), chosen.what != ["files"] and not chosen.real
-        seconds = {
-            command: warm(place / f"undisturbed-{command}", command, forked) for command in chosen.commands.split(",")
-        }
+        commands = chosen.commands.split(",")
+        needed = dict.fromkeys([*map(plain, commands), *commands])
+        folders = {command: place / f"undisturbed-{command}" for command in needed}
+        seconds = {command: undisturbed(folder, command, keep=True) for command, folder in folders.items()}
+        for folder in folders.values():
+            warm(folder)
+        if forked:
+            seconds = {command: undisturbed(place / f"again-{command}", command) for command in needed}
         print(f"undisturbed, in seconds: {seconds}", flush=True)
         for what in chosen.what:
             tried, found = Counter[str](), Counter[str]()

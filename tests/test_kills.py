@@ -34,8 +34,9 @@ def test_killed_at_some_steps_of_writing_and_at_four_moments(record_property: Ca
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [
     ("files", "--commands", "run"),
-    ("files", "--commands", "sweep", "--every", "5"),
-    ("moments", "--real", "--number", "40"),
+    ("files", "--commands", "sweep"),
+    ("files", "--commands", "redo-run"),
+    ("moments", "--real", "--number", "40", "--commands", "run,sweep,redo-run,redo-sweep"),
 ])  # fmt: skip
 def test_killed_at_more(words: tuple[str, ...], record_property: Callable[..., None]) -> None:
     tried = kills(*words)
