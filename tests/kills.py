@@ -8,7 +8,8 @@ python tests/kills.py signals --number 4   SIGTERM and SIGINT at such moments: e
 A start is the command's own script, in a child that is forked from this process, which has imported everything, has the
 configurations that Hydra composes for the command, and has run nothing. The measurement for the first printed line is
 left out. (--real: a new interpreter, as a user has it.)
-A redo is begun where the command without redo=true has ended; after each kill either of the two goes on.
+A redo is begun where the command without redo=true has ended; after a kill at a step it begins again, after one at a
+random moment either of the two goes on.
 The last line is what was tried and what went wrong, in JSON; the exit code is 1 where something did. With --write the
 figures go into docs/reliability.md.
 """
@@ -316,31 +317,25 @@ def die_at_a_step(folder: Path, seen: set[str], passed: int, every: int) -> None
     shutil.os = SimpleNamespace(**{**vars(os), **removals})  # type: ignore[attr-defined]  # rmtree's
 
 
-def at_steps(folder: Path, command: str, every: int, rng: random.Random) -> Iterator[Ended]:
-    """Kill a command again and again, about every `every`-th step, until it passes no new one.
-
-    Some of a redo's starts are without redo=true; where such a one ends, the redo begins again.
-    """
+def at_steps(folder: Path, command: str, every: int, rng: random.Random) -> Ended:
+    """Kill a command again and again, about every `every`-th step, until it passes no new one."""
     seen: set[str] = set()
     known: dict[str, str] = {}
-    kills, code, now = 0, 0, ""
+    kills, code = 0, -signal.SIGKILL
     begin_redo(folder, command)
-    while code or now != command:
+    while code == -signal.SIGKILL:
         reader, writer = os.pipe()
-        now = rng.choice((command, plain(command))) if code else command
         prepare = functools.partial(die_at_a_step, folder, seen, writer, rng.randint(1, 2 * every - 1))
-        process = start(folder, now, prepare=prepare)
+        process = start(folder, command, prepare=prepare)
         os.close(writer)
         with os.fdopen(reader) as lines:
             seen |= set(lines.read().splitlines())
         code = ended(process)
-        known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
-        if code not in (0, -signal.SIGKILL):
-            failed(folder, f"{now}, after {kills} kills: code {code}")
         kills += code != 0
-        if code == 0:
-            yield kills, known
-            kills = 0
+        known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
+    if code:
+        failed(folder, f"{command}, after {kills} kills: code {code}")
+    return kills, known
 
 
 # --- at random moments ---
@@ -401,16 +396,15 @@ def chains(chosen: argparse.Namespace, what: str, place: Path, seconds: dict[str
     while commands if what == "files" else left > 0:
         if what == "files":
             command = commands.pop(0)
-            ends = at_steps(folder, command, chosen.every, rng)
+            kills, known = at_steps(folder, command, chosen.every, rng)
         else:
             command = rng.choice(commands)
             numbers = (signal.SIGKILL,) if what == "moments" else (signal.SIGTERM, signal.SIGINT)
             most = min(CHAIN, left)
-            ends = iter([at_moments(folder, command, rng, seconds[command], most, numbers, chosen.real)])
-        for kills, known in ends:
+            kills, known = at_moments(folder, command, rng, seconds[command], most, numbers, chosen.real)
             left -= kills
-            at_fault = faults(folder, place / f"undisturbed-{plain(command)}", known, command != plain(command))
-            yield command, kills, at_fault
+        at_fault = faults(folder, place / f"undisturbed-{plain(command)}", known, command != plain(command))
+        yield command, kills, at_fault
         shutil.rmtree(folder)
 
 
