@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from lungsound.errors import DamagedFileError
 from lungsound.evaluation import study_report
 from lungsound.evaluation.folder import RunFolder
 from lungsound.evaluation.predictions import write_predictions
@@ -234,6 +235,14 @@ def test_a_study_is_reported_from_anywhere(tmp_path: Path) -> None:
     moved = tmp_path / "there" / study.relative_to(tmp_path / "here")
     with contextlib.chdir("/"):
         assert "| 2 | random | 1 |" in write_report(moved)
+
+
+def test_a_name_that_no_folder_can_have_is_the_studys_fault(tmp_path: Path) -> None:
+    study = make_study(tmp_path, [{"values": {"seed": 1}}])
+    jobs = [{"run": f"outputs/{'x' * 300}", "values": {"seed": 1}}]
+    (study / "study.json").write_text(json.dumps({"swept": ["seed"], "jobs": jobs}))
+    with pytest.raises(DamagedFileError, match=r"study\.json.*x\.\.\.: expected the name of a run's folder"):
+        write_report(study)
 
 
 def test_folds_are_splits_of_one_protocol(tmp_path: Path) -> None:

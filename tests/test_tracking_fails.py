@@ -448,6 +448,19 @@ def test_a_signal_while_a_failed_run_waits_for_mlflow(
     assert re.search(rf"^{name}: the real reason$", capsys.readouterr().err, re.MULTILINE)
 
 
+def test_a_redo_ends_the_run_whose_end_mlflow_was_not_told(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+    """The command was killed after it wrote down that it is FINISHED."""
+    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / trained.relative_to(trained.parents[1])
+    known, run = read_record(folder), only_run(folder)
+    assert known and known.status == "FINISHED" and known.told
+    write_record(folder, replace(known, told=False))
+    mlflow_client(folder).update_run(run.info.run_id, status="RUNNING")
+    train_in(tmp_path, "redo=true")
+    assert only_run(folder).info.run_id == run.info.run_id
+    assert_sent(folder, trained)
+
+
 def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
     with locked(lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
         send(trained)

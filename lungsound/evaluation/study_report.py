@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lungsound.evaluation.study_tables import PAPER_TABLE2, PAPER_TABLE3, has_se
 from lungsound.files import canonical_json, checksum_path, read_file, understood, write_file
 
 STUDY_FILE = "study.json"
+MOST_NAME = 255  # bytes: what a file system takes
 LEAKS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_SETTINGS = {"table2": PAPER_TABLE2, "table3": PAPER_TABLE3}
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}  # facts of a run on what the paper has
@@ -78,6 +80,8 @@ def read_study(folder: Path) -> dict[str, Any]:
                 isinstance(value, str | int | float) for value in values.values()
             ):
                 raise ValueError(f"{name[:60]}: expected a value of each swept key")
+            if len(os.fsencode(name)) > MOST_NAME:
+                raise ValueError(f"{name[:60]}...: expected the name of a run's folder")
     return study
 
 

@@ -31,6 +31,7 @@ class Record:
     weights: tuple[str, ...] = ()  # the members' files, where they are wanted in MLflow
     counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
     failed: dict[str, str] = field(default_factory=dict)  # a study's jobs that failed before they were runs: traceback
+    told: bool = False  # whether MLflow has all of it, its end too
     lost: bool = False  # whether nobody knows the id any more that the folder had before this one
 
     def __post_init__(self) -> None:
@@ -74,11 +75,11 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def begin_anew(folder: RunFolder) -> None:
-    """Empty a run's folder. What is made there next is another MLflow run, unless MLflow has one there that is RUNNING:
-    of a start that was killed, and that nobody else would end. Its record is there all the time, damaged or not."""
+    """Empty a run's folder. What is made there next is another MLflow run, unless MLflow may have one that is RUNNING:
+    of a start that was killed, and that nobody else would end. Its record is there all the time, damaged or not.
+    """
     known = read_record(folder.path)
-    ended = known is not None and known.status != "RUNNING"
-    folder.clear(keep="" if ended else FILE)
+    folder.clear(keep="" if known is not None and known.told else FILE)
 
 
 def settled(folder: Path, record: Record) -> Record:

@@ -65,6 +65,9 @@ class Sender:
             now = time.monotonic()
             failing = self.error is not None and (not self.patient or now - began > TRIES_S)
             self.given_up = failing or now - self.answered > WAIT_S
+        if self.sent:
+            with suppress(OSError, LungsoundError):
+                write_record(self.view.path, replace(record, told=True))
 
     @property
     def unsent(self) -> str | None:
