@@ -71,11 +71,10 @@ def when() -> str:
 
 def main() -> None:
     cases = list(ET.parse(sys.argv[1]).iter("testcase"))
-    page = with_figures(PAGE.read_text(), cases)
     seconds = sum(float(suite.get("time", 0)) for suite in ET.parse(sys.argv[1]).iter("testsuite"))
     told = ", ".join(f"{count} {what}" for what, count in Counter(map(outcome, cases)).items())
-    PAGE.write_text(page)
-    write_by_hand("make test-all", f"{told}; {seconds / 60:.0f} minutes")
+    write_by_hand("make test-all", f"{told}; {seconds / 60:.0f} minutes")  # before the page is changed, as seen by git
+    PAGE.write_text(with_figures(PAGE.read_text(), cases))
 
 
 if __name__ == "__main__":
