@@ -1,7 +1,7 @@
 """What a sweep will do, before it does it: its jobs, checked; which share a trajectory; what is there already."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from lungsound.data.database import Database
 from lungsound.describe import run_name
 from lungsound.errors import ConfigError, DataError, LungsoundError
 from lungsound.evaluation.folder import RunFolder
+from lungsound.evaluation.study_report import words as swept_words
 from lungsound.signal.copies import plan_copies
 
 MOST_JOBS = 10_000
@@ -62,7 +63,7 @@ class Job:
         return "finished" if self.folder.finished else "to do"
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.values.items()) or "(one run)"
+        return swept_words(self.values, "(one run)")
 
 
 def plan_jobs(words: Sequence[str], before_data: Callable[[Config], None] = lambda _: None) -> list[Job]:
@@ -85,7 +86,7 @@ def plan_jobs(words: Sequence[str], before_data: Callable[[Config], None] = lamb
         try:
             planned.append(Job(*job, outline(job.settings, databases[place])))
         except DataError as error:
-            wrong.append((told(job.values, words), error))
+            wrong.append((swept_words(job.values, " ".join(words)), error))
     if len(wrong) == len(composed_ones) and len({str(error) for _, error in wrong}) == 1:
         raise wrong[0][1]  # it is not the jobs' own values
     refuse(wrong, len(composed_ones))
@@ -115,7 +116,7 @@ def composed_jobs(words: Sequence[str]) -> list[ComposedJob]:
                 numbers = {key: _number(value) for key, value in values.items()}
                 jobs.append(ComposedJob(numbers, shared, settings, choices))
             except LungsoundError as error:
-                wrong.append((told(values, words), error))
+                wrong.append((swept_words(values, " ".join(words)), error))
     refuse(wrong, len(lines))
     return jobs
 
@@ -129,11 +130,6 @@ def refuse(wrong: Sequence[tuple[str, LungsoundError]], jobs: int) -> None:
         lines.append(f"  - {job}: {'; '.join(what)}")
     if lines:
         raise ConfigError("\n".join([f"{len(lines)} of {jobs} jobs cannot be run; none was begun:", *lines]))
-
-
-def told(values: Mapping[str, object], words: Sequence[str]) -> str:
-    """Which job: its own values, or all words where there is one job alone."""
-    return " ".join(f"{key}={value}" for key, value in values.items()) or " ".join(words)
 
 
 def job_lines(words: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -178,7 +174,7 @@ def plan_text(jobs: Sequence[Job]) -> str:
         there = 0 if longest is None or longest.settings.redo else longest.known.trajectory.epochs_done()
         if longest is not None and longest.epochs > there:
             trained += longest.epochs - there
-            seconds += (longest.epochs - there) * epoch_seconds(longest)
+            seconds += (longest.epochs - there) * own_epoch_seconds(longest)
             size += _snapshot_bytes(longest, there)
     return "\n".join([
         *lines,
@@ -189,7 +185,7 @@ def plan_text(jobs: Sequence[Job]) -> str:
     ])  # fmt: skip
 
 
-def epoch_seconds(job: Job) -> float:
+def own_epoch_seconds(job: Job) -> float:
     """A measured training step × the items that this job's own cycles make, and the validation."""
     return item_seconds(job.settings) * (items(job, "train") + ANSWERING * items(job, "val"))
 

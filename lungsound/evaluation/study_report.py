@@ -145,8 +145,9 @@ def leak_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) 
     return line
 
 
-def words(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in values.items()) or "the run"
+def words(values: Mapping[str, Any], alone: str = "the run") -> str:
+    """The values of the swept keys as they are typed; `alone`, where nothing is swept."""
+    return " ".join(f"{key}={value}" for key, value in values.items()) or alone
 
 
 def result(run: RunFolder) -> dict[str, Any]:
