@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lungsound.errors import DamagedFileError, LungsoundError, StorageError
 
@@ -174,12 +174,7 @@ def locked(path: Path, folder: Path | None = None) -> Iterator[None]:
 
     What such a death left half written in `folder`, which the lock is for, is cleared away.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
-    except OSError as error:
-        raise storage_error(path, 0, error) from error
-    with lock:
+    with open_lock(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -188,6 +183,15 @@ def locked(path: Path, folder: Path | None = None) -> Iterator[None]:
         if folder is not None:
             _clear_unfinished(folder)
         yield
+
+
+def open_lock(path: Path) -> TextIO:
+    """A lock file, for flock. Raises StorageError where it cannot be made or written to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise storage_error(path, 0, error) from error
 
 
 def storage_error(path: Path, needed: int, error: OSError) -> StorageError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lungsound.errors import DamagedFileError
 from lungsound.evaluation.folder import RunFolder, lock_path
-from lungsound.files import read_file, storage_error, understood, write_file
+from lungsound.files import open_lock, read_file, understood, write_file
 from lungsound.tracking.client import check_address
 
 FILE = "tracking.json"
@@ -92,12 +92,7 @@ def settled(folder: Path, record: Record) -> Record:
 @contextmanager
 def held_if_free(folder: Path) -> Iterator[bool]:
     """Whether nobody works on the folder, and nobody will inside. Raises StorageError where that cannot be known."""
-    path = lock_path(folder)
-    try:
-        lock = path.open("a")
-    except OSError as error:
-        raise storage_error(path, 0, error) from error
-    with lock:
+    with open_lock(lock_path(folder)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
