@@ -16,13 +16,13 @@ test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, w
 
 test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
 	$(BIN)/pytest $(EACH_CORE) -m "not browser" --junitxml=.venv/test-all.xml; code=$$?; \
-	$(BIN)/python tests/reliability.py .venv/test-all.xml && exit $$code
+	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
 
 kills: .venv/installed ## kill commands at N random moments (100 by default; -9), start them again, compare every bit
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py moments --number $(or $(N),100) --write \
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/kill_commands.py moments --number $(or $(N),100) --write \
 	    --commands run,sweep,redo-run,redo-sweep
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it

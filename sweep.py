@@ -5,13 +5,13 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from lungsound.errors import told
-from lungsound.progressions import study_words
+from lungsound.cli.command import told
+from lungsound.config.ellipsis import study_words
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> None:
-    from lungsound.study import run_job
+    from lungsound.studies.study import run_job
 
     run_job(cfg)
 
@@ -21,7 +21,7 @@ def main() -> None:
     if {"--help", "-h", "--cfg", "-c"} & set(sys.argv):
         sys.exit(job())
     words = study_words(sys.argv[1:])
-    from lungsound.study import study
+    from lungsound.studies.study import study
 
     study(words, job)
 

@@ -5,8 +5,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from lungsound.config import train_words  # which registers the schema, too
-from lungsound.errors import told
+from lungsound.cli.command import told
+from lungsound.config.overrides import train_words  # which registers the schema, too
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -14,7 +14,7 @@ from lungsound.errors import told
 def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from lungsound.run import run
+    from lungsound.runs.run import run
 
     run(cfg, dict(HydraConfig.get().runtime.choices))
 

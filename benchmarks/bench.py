@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from lungsound.build import build
-from lungsound.checks import checked
+from lungsound.models.cnn7 import CNN7
+from lungsound.runs.build import build
+from lungsound.runs.validation import checked
 from lungsound.signal.chunks import roll_and_chunk
-from lungsound.training.cnn import CNN7
 from lungsound.training.losses import focal_loss
 
 ROUNDS = 7

@@ -1,25 +1,32 @@
-"""The walls of the house (docs/architecture.md): who imports whom, read from the source."""
+"""The layers of docs/architecture.md: who imports whom, read from the source."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.runs import ROOT
 
-ROOMS = ("data", "signal", "scoring", "training", "evaluation", "tracking")
-CELLAR = ("errors", "files")  # below all rooms
+# Each layer may import itself and those before it.
+LAYERS = (
+    "errors", "storage", "config", "data", "signal", "models", "scoring", "training", "results", "tracking", "runs",
+    "studies", "cli",
+)  # fmt: skip
+FORMER_COMMANDS = ("data/__main__.py", "tracking/__main__.py", "evaluation/__main__.py", "study/__main__.py")
 FILES = sorted((ROOT / "lungsound").rglob("*.py"))
 COMMANDS = sorted(ROOT.glob("*.py"))
-# config.py is the schema; cfg stops at these.
-MAY_READ_CONFIG = {"progressions", "plan", "checks", "describe", "build", "run", "members", "rescore", "cost", "study",
-                   "train", "sweep", "tracking.__main__"}  # fmt: skip
+# Below these layers functions take plain arguments, not a configuration.
+READ_CONFIG = {"config", "runs", "studies", "cli", "train", "sweep"}
 
 
-def name_of(path: Path) -> str:
+def module_name(path: Path) -> str:
     """lungsound/data/store.py -> data.store; train.py -> train."""
     relative = path.relative_to(ROOT).with_suffix("")
     return ".".join(part for part in relative.parts if part not in ("lungsound", "__init__"))
+
+
+def layer_of(path: Path) -> str:
+    return module_name(path).partition(".")[0]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -33,57 +40,51 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def importers(package: str) -> set[str]:
-    """The files, as `name_of`, that import a package or something of it."""
+    """The layers that import a package or something of it."""
     return {
-        name_of(path)
+        layer_of(path)
         for path in (*FILES, *COMMANDS)
         if any(f"{name}.".startswith(f"{package}.") for name in imports(path))
     }
 
 
-def room_of(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def test_there_is_something_to_walk() -> None:
-    assert {room_of(name_of(path)) for path in FILES} >= {*ROOMS, *CELLAR, "config", "build", "run"}
-    assert importers("lungsound.config") >= {"build", "run", "train"}
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_from_its_left_and_itself(room: str) -> None:
-    allowed = {*ROOMS[: ROOMS.index(room) + 1], *CELLAR}
-    for path in FILES:
-        if room_of(name_of(path)) == room and path.name != "__main__.py":  # a room's own command may use every room
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_from_those_before_it(layer: str) -> None:
+    allowed = set(LAYERS[: LAYERS.index(layer) + 1])
+    files = [path for path in FILES if layer_of(path) == layer]
+    assert files
+    for path in files:
+        if not path.as_posix().endswith(FORMER_COMMANDS):
             ours = {name.split(".")[1] for name in imports(path) if name.startswith("lungsound.")}
             assert ours <= allowed, path
 
 
-def test_the_cellar_stands_on_nothing() -> None:
-    for name in CELLAR:
-        ours = {other for other in imports(ROOT / "lungsound" / f"{name}.py") if other.startswith("lungsound")}
-        assert {other.split(".")[1] for other in ours} <= set(CELLAR)
-
-
 @pytest.mark.parametrize("package", ["hydra", "omegaconf", "pytorch_lightning", "lightning", "mlflow"])
-def test_data_signal_and_scoring_know_no_framework(package: str) -> None:
-    assert not {"data", "signal", "scoring"} & {room_of(name) for name in importers(package)}
+@pytest.mark.parametrize("layer", ["data", "signal", "scoring", "models"])
+def test_the_method_imports_no_framework(package: str, layer: str) -> None:
+    assert layer not in importers(package)
 
 
 def test_mlflow_is_imported_in_tracking_alone() -> None:
-    assert {room_of(name) for name in importers("mlflow")} == {"tracking"}
+    assert importers("mlflow") <= {"tracking"}
 
 
 def test_torchaudio_is_imported_in_one_module_alone() -> None:
-    assert importers("torchaudio") == {"signal.mel"}
+    users = [path for path in FILES if any(name.startswith("torchaudio") for name in imports(path))]
+    assert [module_name(path) for path in users] == ["signal.mel"]
 
 
-def test_cfg_stops_above_the_rooms() -> None:
-    assert importers("lungsound.config") <= MAY_READ_CONFIG
+def test_the_configuration_stops_above_the_method() -> None:
+    assert importers("lungsound.config") <= READ_CONFIG
 
 
-def test_no_module_is_a_drawer_for_everything() -> None:
-    parts = {part for path in (*FILES, *COMMANDS) for part in name_of(path).split(".")}
+def test_the_root_has_no_module_but_errors() -> None:
+    names = {path.name for path in (ROOT / "lungsound").glob("*.py")}
+    assert names <= {"__init__.py", "__main__.py", "errors.py"}
+
+
+def test_no_utils_modules() -> None:
+    parts = {part for path in (*FILES, *COMMANDS) for part in module_name(path).split(".")}
     assert not parts & {"utils", "util", "helpers", "helper", "common", "misc"}
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsound.data.icbhi import read_icbhi
+from lungsound.data.readers.icbhi import read_icbhi
+from lungsound.data.readers.sprsound import read_sprsound
 from lungsound.data.recordings import Annotation, Recording
-from lungsound.data.sprsound import read_sprsound
 from lungsound.data.store import StoredRecording, WaveformStore, open_store
 from lungsound.errors import DataError
-from lungsound.files import key_of
+from lungsound.storage.keys import key_of
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # lies in or above a folder of recordings that were computed
 # An annotation may end this much after its audio: times are rounded. Microseconds absorb float subtraction.

@@ -17,12 +17,9 @@ from rich.progress import track
 from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import DamagedFileError, DataError
-from lungsound.files import (
-    canonical_json,
+from lungsound.storage.files import (
     checksum_path,
     is_whole,
-    key_of,
-    locked,
     read_file,
     storage_error,
     understood,
@@ -30,6 +27,8 @@ from lungsound.files import (
     write_file,
     write_pieces,
 )
+from lungsound.storage.keys import canonical_json, key_of
+from lungsound.storage.locks import locked
 
 LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"

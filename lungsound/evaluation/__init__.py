@@ -1,1 +1,1 @@
-"""From a run's predictions to scores, figures and reports; everything here can be made again without training."""
+"""`python -m lungsound.evaluation`: the former name of a command."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lungsound.signal.draws import generator
+from lungsound.signal.rng import generator
 
 STRETCHED_LABELS = ("wheeze", "both")
 

@@ -11,6 +11,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import ExclusiveFileLock
 
 from lungsound.errors import LungsoundError
@@ -69,6 +70,12 @@ def _wrong_scheme(uri: str) -> str | None:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         return reason(error)
     return None
+
+
+def has_credentials(uri: str) -> bool:
+    """Whether MLflow would send this server a password or a token."""
+    known = get_default_host_creds(uri)
+    return bool(known.username or known.password or known.token)
 
 
 def open_client(uri: str) -> MlflowClient:

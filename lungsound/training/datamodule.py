@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
-from lungsound.errors import SIGNALS
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
-from lungsound.signal.draws import generator
+from lungsound.signal.rng import generator
 from lungsound.signal.segments import cut_segment, segment_count
 from lungsound.signal.stretch import stretched_samples, time_stretch
+from lungsound.storage.signals import SIGNALS
 
 Batch = dict[str, Tensor]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from lungsound.errors import LungsoundError, TrainingError
-from lungsound.files import checksum_path, write_file
+from lungsound.storage.files import checksum_path, write_file
 from lungsound.training.datamodule import Batch
 from lungsound.training.module import SnapshotTraining
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from lungsound.data.labels import labels_of
+from lungsound.models.cnn7 import CNN7
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import all_chunks, roll_and_chunk
 from lungsound.signal.features import Features
-from lungsound.training.annealing import Annealing
-from lungsound.training.cnn import CNN7
 from lungsound.training.datamodule import Batch
 from lungsound.training.losses import focal_loss
+from lungsound.training.schedule import Annealing
 
 
 class SnapshotTraining(pl.LightningModule):

@@ -9,8 +9,11 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from lungsound.errors import DamagedFileError
-from lungsound.files import canonical_json, is_whole, locked, read_file, understood, whole_or_aside, write_file
-from lungsound.training.annealing import MONITORS, Annealing, records_in
+from lungsound.storage.files import is_whole, read_file, understood, whole_or_aside, write_file
+from lungsound.storage.keys import canonical_json
+from lungsound.storage.locks import locked
+from lungsound.training.history import records_in
+from lungsound.training.schedule import MONITORS, Annealing
 
 Record = dict[str, Any]
 

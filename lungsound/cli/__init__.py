@@ -1,0 +1,1 @@
+"""The commands beside train.py and sweep.py."""

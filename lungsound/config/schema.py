@@ -1,0 +1,140 @@
+"""The typed schema of the configuration. Light: no torch, no Lightning."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@dataclass
+class Data:
+    name: str = MISSING
+    root: str | None = MISSING
+    skip_bad: bool = MISSING
+    demo_seed: int = MISSING
+    demo_patients: int = MISSING
+    demo_cycles: int = MISSING
+
+
+@dataclass
+class Split:
+    protocol: str = MISSING
+    seed: int = MISSING
+    file: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+    part: str | None = None
+
+
+@dataclass
+class Segment:
+    seconds: float = MISSING
+    chunks: int = MISSING
+
+
+@dataclass
+class Padding:
+    mode: str = MISSING
+
+
+@dataclass
+class FeatureSettings:
+    sample_rate: int = MISSING
+    n_fft: int = MISSING
+    hop: int = MISSING
+    n_mels: int = MISSING
+    f_min: float = MISSING
+    f_max: float = MISSING
+    floor: float = MISSING
+    normalization: str = MISSING
+    roll: bool = MISSING
+
+
+@dataclass
+class Augment:
+    stretch: str = MISSING
+    stretch_rate: list[float] = MISSING
+    vtlp_copies: dict[str, int] = MISSING
+    vtlp_alpha: list[float] = MISSING
+    vtlp_f_hi: list[float] = MISSING
+    redraw: str = MISSING
+
+
+@dataclass
+class Model:
+    width: float = MISSING
+    table1: str = MISSING
+    l2: float = MISSING
+    bn_momentum: float = MISSING
+    bn_eps: float = MISSING
+    adam_eps: float = MISSING
+
+
+@dataclass
+class Loss:
+    gamma: float = MISSING
+
+
+@dataclass
+class AnnealingSettings:
+    schedule: str = MISSING
+    cycles: int = MISSING
+    epochs_per_cycle: int = MISSING
+    total_epochs: int | None = MISSING
+    max_lr: float = MISSING
+    select: str = MISSING
+    monitor: str = MISSING
+    continue_from: str = MISSING
+
+
+@dataclass
+class Task:
+    classes: int = MISSING
+
+
+@dataclass
+class TrainerSettings:
+    accelerator: str = MISSING
+    batch_size: int = MISSING
+    num_workers: int | None = MISSING
+    precision: str = MISSING
+
+
+@dataclass
+class Tracking:
+    uri: str = MISSING
+    experiment: str = MISSING
+    study: str | None = MISSING
+    log_snapshots: bool = MISSING
+
+
+@dataclass
+class Config:
+    data: Data = MISSING
+    split: Split = MISSING
+    segment: Segment = MISSING
+    padding: Padding = MISSING
+    features: FeatureSettings = MISSING
+    augment: Augment = MISSING
+    model: Model = MISSING
+    loss: Loss = MISSING
+    annealing: AnnealingSettings = MISSING
+    task: Task = MISSING
+    trainer: TrainerSettings = MISSING
+    tracking: Tracking = MISSING
+    seed: int = MISSING
+    output_dir: str = MISSING
+    store_dir: str = MISSING
+    redo: bool = MISSING
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def plain(settings: Any) -> Any:
+    """A settings object as plain dicts and lists, for keys and files."""
+    return OmegaConf.to_container(OmegaConf.structured(settings))

@@ -1,0 +1,1 @@
+"""Which cycles are train, val and test, and what the sets share."""

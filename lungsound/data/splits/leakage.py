@@ -1,0 +1,67 @@
+"""What leaks: patients, recordings and sounds that occur in more than one set of a split."""
+
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from lungsound.data.splits.table import SETS
+
+WORDS = {
+    "train+val": "training and validation",
+    "train+test": "training and test",
+    "val+test": "validation and test",
+}
+
+
+def leak_report(cycles: pd.DataFrame) -> dict[str, Any]:
+    """Counts from the columns set, patient, recording and content; cycles in no set do not count.
+
+    `patients` and `recordings`: how many of test are also in training or validation, of `test_patients` and
+    `test_recordings`. `duplicates`: sounds of test that training or validation holds under another recording's name.
+    `pairs`: the same three for each two sets, such as `train+val`.
+    """
+    parts = {name: cycles[cycles["set"] == name] for name in SETS}
+    seen = cycles[cycles["set"].isin(["train", "val"])]
+    report: dict[str, Any] = _shared(parts["test"], seen)
+    report |= {f"test_{kind}s": parts["test"][kind].nunique() for kind in ("patient", "recording")}
+    pairs = {f"{one}+{other}": _shared(parts[one], parts[other]) for one, other in combinations(SETS, 2)}
+    return {**report, "pairs": pairs}
+
+
+def leak_line(report: dict[str, Any]) -> str:
+    """The sentence that stands beside every score of a split."""
+    shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
+    if shared:
+        line = (
+            f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
+            "these scores say nothing about new patients."
+        )
+    else:
+        line = f"No patient of the {patients} in test is also in training or validation."
+    if duplicates:
+        sounds = "1 SOUND OF TEST IS" if duplicates == 1 else f"{duplicates} SOUNDS OF TEST ARE"
+        line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name."
+    return line
+
+
+def leak_rows(report: dict[str, Any]) -> list[list[str]]:
+    """The report as rows for a table: what, then patients, recordings, duplicates."""
+    rows = [
+        [f"in {WORDS[pair]}", *(str(counts[kind]) for kind in ("patients", "recordings", "duplicates"))]
+        for pair, counts in report["pairs"].items()
+    ]
+    of_test = [f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")]
+    return [*rows, ["of test, in training or validation", *of_test, str(report["duplicates"])]]
+
+
+def _shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
+    sounds = one[["content", "recording"]].drop_duplicates().merge(
+        other[["content", "recording"]].drop_duplicates(), on="content", suffixes=("", "_other")
+    )  # fmt: skip
+    renamed = sounds["content"][sounds["recording"] != sounds["recording_other"]]
+    return {
+        "patients": len(set(one["patient"]) & set(other["patient"])),
+        "recordings": len(set(one["recording"]) & set(other["recording"])),
+        "duplicates": renamed.nunique(),
+    }

@@ -1,0 +1,1 @@
+"""The SYNTHETIC demo database."""

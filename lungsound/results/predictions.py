@@ -1,0 +1,81 @@
+"""predictions.parquet: each member's probabilities for each validation and test cycle. Every score follows from it."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS, labels_of
+from lungsound.storage.files import read_file, understood, write_file
+
+CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
+SPRSOUND_COLUMNS = ["part", "event_type"]  # where the database has them
+WHOLE_NUMBERS = ["cycle", "member"]
+
+
+def predictions_table(cycles: pd.DataFrame, members: Sequence[Tensor], synthetic: bool) -> pd.DataFrame:
+    """One row per cycle and member.
+
+    `label` is the true class of the task. `cycles` has CYCLE_COLUMNS; `members` holds each member's probabilities
+    [cycles, K], in the cycles' order. Members count from 1. The label order, and whether the data are synthetic, travel
+    in the table's `attrs`.
+    """
+    labels = labels_of(members[0].shape[1])
+    more = [name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()]
+    tables = []
+    for member, probabilities in enumerate(members, start=1):
+        columns = {f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels)}
+        tables.append(cycles[[*CYCLE_COLUMNS, *more]].assign(member=member, **columns))
+    table = pd.concat(tables, ignore_index=True)
+    if labels == SPRSOUND_LABELS:
+        table["label"] = table["event_type"]
+    if labels == TWO_CLASS_LABELS:
+        table["label"] = table["label"].where(table["label"] == "normal", "abnormal")
+    table.attrs = {"label_order": list(labels), "data": "SYNTHETIC" if synthetic else "real"}
+    return table
+
+
+def write_predictions(table: pd.DataFrame, path: Path) -> None:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_file(path, buffer.getvalue())
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The table. Raises DamagedFileError for a file that `write_predictions` did not write, whatever its checksum says.
+
+    Arrow reads the columns we know, and what pandas or another program keeps beside them stays unread.
+    """
+    content = read_file(path)
+    with understood(path), pq.ParquetFile(pa.BufferReader(content)) as file:
+        columns = _known_columns(file.schema_arrow)
+        if file.metadata.num_rows > len(content):  # of a few bytes that repeat themselves
+            raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
+        table = file.read(columns=columns)
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a value is missing")
+        return table.replace_schema_metadata(None).to_pandas()
+
+
+def _known_columns(schema: pa.Schema) -> list[str]:
+    """Those of ours that are there. Raises ValueError where one is missing, there twice, or of another type."""
+    tasks = [[f"p_{label}" for label in labels] for labels in (SPRSOUND_LABELS, LABELS, TWO_CLASS_LABELS)]
+    probabilities = next((names for names in tasks if set(names) <= set(schema.names)), tasks[1])
+    columns = [*CYCLE_COLUMNS, *(name for name in SPRSOUND_COLUMNS if name in schema.names), "member", *probabilities]
+    for name in columns:
+        if schema.names.count(name) != 1:
+            raise ValueError(f"expected one column {name}, but got {schema.names.count(name)}")
+        kind = schema.field(name).type
+        if name in WHOLE_NUMBERS:
+            fits = pa.types.is_integer(kind)
+        elif name in probabilities or name.endswith("_seconds"):
+            fits = pa.types.is_floating(kind)
+        else:
+            fits = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not fits:
+            raise ValueError(f"the column {name} holds {kind}")
+    return columns

@@ -1,0 +1,37 @@
+"""study.json: what a study is, and the folder of each of its runs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lungsound.errors import LungsoundError
+from lungsound.storage.files import read_file, understood
+from lungsound.storage.keys import canonical_json
+
+STUDY_FILE = "study.json"
+
+MOST_NAME = 255  # bytes: what a file system takes
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the file is not ours."""
+    path = folder / STUDY_FILE
+    if not path.exists():
+        raise LungsoundError(f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none")
+    content = read_file(path)
+    with understood(path):
+        study: dict[str, Any] = json.loads(content)
+        swept, jobs = study["swept"], study["jobs"]
+        canonical_json([swept, jobs])  # raises for half characters, which no table can hold
+        if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
+            raise ValueError("swept: expected keys")
+        for job in jobs:
+            name, values = Path(job["run"]).name, job["values"]
+            if sorted(values) != sorted(swept) or not all(
+                isinstance(value, str | int | float) for value in values.values()
+            ):
+                raise ValueError(f"{name[:60]}: expected a value of each swept key")
+            if len(os.fsencode(name)) > MOST_NAME:
+                raise ValueError(f"{name[:60]}...: expected the name of a run's folder")
+    return study

@@ -1,0 +1,231 @@
+"""The configuration's ranges and cross conditions, checked before any work."""
+
+import math
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lungsound.config.schema import Config
+from lungsound.errors import ConfigError
+
+CHOICES = {
+    "data.name": ("demo", "icbhi", "sprsound"),
+    "split.protocol": ("random", "patient", "official", "official_clean", "file"),
+    "padding.mode": ("sample", "zero"),
+    "features.normalization": ("segment", "band", "global"),
+    "augment.stretch": ("phase_vocoder", "resample", "none"),
+    "augment.redraw": ("once", "epoch"),
+    "model.table1": ("inputs", "outputs"),
+    "annealing.schedule": ("cosine", "constant"),
+    "annealing.select": ("best", "last"),
+    "annealing.monitor": ("score", "accuracy", "loss"),
+    "annealing.continue_from": ("last", "best"),
+    "split.part": ("inter", "intra", "both", None),
+    "task.classes": (2, 4, 7),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
+}
+# key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use: what lies beyond them,
+# a zero too many or a stranger's file, would fill the memory before anything could be said.
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    "seed": (0, 2**32 - 1),
+    "split.seed": (0, 2**32 - 1),
+    "split.folds": (2, 10_000),
+    "split.fold": (0, None),
+    "data.demo_seed": (0, 2**32 - 1),
+    "data.demo_patients": (1, 699),
+    "data.demo_cycles": (1, 1_000_000),
+    "segment.chunks": (1, 10_000),
+    "features.sample_rate": (1, 1_000_000),
+    "features.n_fft": (2, 2**16),
+    "features.hop": (1, 2**16),
+    "features.n_mels": (1, 2**12),
+    "features.f_min": (0, None),
+    "annealing.cycles": (1, 10_000),
+    "annealing.epochs_per_cycle": (1, 1_000_000),
+    "annealing.total_epochs": (1, 1_000_000),
+    "model.l2": (0, None),
+    "model.bn_momentum": (0, 1),
+    "loss.gamma": (0, None),
+    "trainer.batch_size": (2, 2**16),
+    "trainer.num_workers": (0, 1000),
+}
+# As above, but 0 is not allowed.
+ABOVE_ZERO: dict[str, float | None] = {
+    "segment.seconds": 3600,
+    "features.f_max": None,
+    "features.floor": None,
+    "annealing.max_lr": None,
+    "model.width": 8,
+    "model.bn_eps": None,
+    "model.adam_eps": None,
+}
+MOST_COPIES = 1000  # of a cycle
+LIMITS = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
+
+
+def checked(cfg: DictConfig) -> Config:
+    """The composed configuration as typed objects, its ranges and cross conditions checked.
+
+    Raises ConfigError that lists everything wrong, each with its key, what was expected and what came.
+    """
+    try:
+        settings = OmegaConf.to_object(cfg)
+        value = {key: OmegaConf.select(cfg, key) for key in (*CHOICES, *RANGES, *ABOVE_ZERO)}
+    except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
+        raise ConfigError(f"The configuration cannot be run: {error}") from error
+    wrong = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
+             for key, known in CHOICES.items() if value[key] not in known]  # fmt: skip
+    wrong += [f"{key}: expected {_range_words(value[key], low, high)}, but got {value[key]!r}"
+              for key, (low, high) in RANGES.items() if not _within(value[key], low, high)]  # fmt: skip
+    wrong += [f"{key}: expected a number above 0, but got {value[key]!r}"
+              for key in ABOVE_ZERO if not 0 < value[key] < math.inf]  # fmt: skip
+    wrong += [f"{key}: expected at most {high}, but got {value[key]!r}"
+              for key, high in ABOVE_ZERO.items() if high is not None and high < value[key] < math.inf]  # fmt: skip
+    if not wrong:  # the cross checks take it that each value alone is right
+        wrong = [
+            message
+            for check in (_check_database, _check_split, _check_budget, _check_augment, _check_device, _check_pictures)
+            for message in check(cfg)
+        ]
+    if wrong:
+        raise ConfigError("\n".join(["The configuration cannot be run:", *(f"  - {line}" for line in wrong)]))
+    assert isinstance(settings, Config)
+    return settings
+
+
+def _check_database(cfg: DictConfig) -> list[str]:
+    wrong = []
+    if cfg.data.name != "demo" and cfg.data.root is None:
+        wrong.append(
+            f"data.root: expected the folder of the database {cfg.data.name}, but got none. Add data.root=PATH, "
+            "or set LUNGSOUND_DATA=PATH"
+        )
+    if cfg.data.name == "demo" and cfg.data.root is not None:
+        wrong.append(
+            f"data.root: expected none for data=demo, which is made on the spot, but got {cfg.data.root!r}. "
+            "Add data=icbhi"
+        )
+    if cfg.data.demo_cycles < cfg.data.demo_patients:
+        wrong.append(
+            f"data.demo_cycles: expected one or more for each of data.demo_patients={cfg.data.demo_patients}, "
+            f"but got {cfg.data.demo_cycles}"
+        )
+    if cfg.task.classes == 7 and cfg.data.name != "sprsound":
+        wrong.append(
+            f"task=sprsound_seven: expected data=sprsound, whose event types these are, but got {cfg.data.name}"
+        )
+    return wrong
+
+
+def _check_split(cfg: DictConfig) -> list[str]:
+    split, data = cfg.split, cfg.data.name
+    official = split.protocol.startswith("official")
+    wrong = []
+    if split.protocol == "file" and split.file is None:
+        wrong.append("split.file: expected the path of a split table, but got none. Add split.file=PATH")
+    if official and data == "demo":
+        wrong.append(f"split={split.protocol}: expected a database with a split of its own, but got data=demo")
+    users = {
+        "file": (split.protocol == "file" or (official and data == "icbhi"), "split=file, and split=official of icbhi"),
+        "part": (official and data == "sprsound", "split=official and official_clean of data=sprsound"),
+        "folds": (split.protocol == "patient", "split=patient"),
+        "fold": (split.protocol == "patient", "split=patient"),
+    }
+    for key, (used, users_words) in users.items():
+        if split[key] is not None and not used:
+            wrong.append(
+                f"split.{key}: expected none for split={split.protocol} data={data}, but got {split[key]!r}. "
+                f"It is for {users_words}"
+            )
+    if split.protocol == "patient" and (split.folds is None or split.fold is None):
+        wrong.append(f"split.folds, split.fold: expected two numbers, but got {split.folds} and {split.fold}")
+    elif split.protocol == "patient" and split.fold >= split.folds:
+        wrong.append(f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}")
+    return wrong
+
+
+def _check_budget(cfg: DictConfig) -> list[str]:
+    budget = cfg.annealing
+    if budget.total_epochs is not None and budget.total_epochs < budget.cycles:
+        return [
+            f"annealing.total_epochs: expected at least annealing.cycles={budget.cycles}, one epoch a cycle, "
+            f"but got {budget.total_epochs}"
+        ]
+    return []
+
+
+def _check_augment(cfg: DictConfig) -> list[str]:
+    wrong = []
+    for key, (low, high) in LIMITS.items():
+        limits = list(cfg.augment[key])
+        if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
+            wrong.append(f"augment.{key}: expected two rising numbers above 0, but got {limits}")
+        elif limits[0] < low or limits[1] > high:
+            wrong.append(f"augment.{key}: expected numbers from {low} to {high}, but got {limits}")
+    copies = dict(cfg.augment.vtlp_copies)
+    counted = set(copies) == {"normal", "crackle", "wheeze", "both"}
+    if not counted or not 0 <= min(copies.values()) <= max(copies.values()) <= MOST_COPIES:
+        wrong.append(
+            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0 to {MOST_COPIES}, "
+            f"but got {copies}"
+        )
+    if not wrong and max(copies.values()) and cfg.augment.vtlp_f_hi[1] >= cfg.features.sample_rate / 2:
+        wrong.append(
+            f"augment.vtlp_f_hi: expected less than half of features.sample_rate={cfg.features.sample_rate}, "
+            f"but got {list(cfg.augment.vtlp_f_hi)} Hz"
+        )
+    return wrong
+
+
+def _check_device(cfg: DictConfig) -> list[str]:
+    import torch  # here, as the schema above must load in an instant
+
+    if cfg.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        return ["trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. Use trainer=auto"]
+    if cfg.trainer.precision == "16-mixed" and (cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()):
+        return ["trainer.precision: expected another one on a CPU, but got '16-mixed'. Use trainer.precision=32-true"]
+    return []
+
+
+def _check_pictures(cfg: DictConfig) -> list[str]:
+    """From the segment to the last feature map: is there enough time for every step?"""
+    # Here, as these rooms load torch.
+    from lungsound.models.cnn7 import smallest_picture
+    from lungsound.signal.chunks import chunk_frames
+    from lungsound.signal.spectrum import frame_count
+
+    features, segment = cfg.features, cfg.segment
+    if features.f_max > features.sample_rate / 2 or features.f_min >= features.f_max:
+        return [
+            f"features.f_max: expected more than features.f_min={features.f_min} and at most half of "
+            f"features.sample_rate={features.sample_rate}, but got {features.f_max}"
+        ]
+    samples = round(segment.seconds * features.sample_rate)
+    name = f"segment.seconds={segment.seconds}"
+    if samples < features.n_fft:
+        return [f"{name}: expected at least one frame of {features.n_fft} samples, but got {samples} samples"]
+    frames = frame_count(samples, features.n_fft, features.hop)
+    chunk = chunk_frames(frames, segment.chunks)
+    if chunk < 1:
+        return [f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"]
+    smallest = smallest_picture(cfg.model.table1)
+    wrong = []
+    if chunk < smallest:
+        what = f"{name} in {segment.chunks} chunks"
+        wrong.append(f"{what}: expected at least {smallest} frames a chunk for the network, but got {chunk}")
+    if features.n_mels < smallest:
+        wrong.append(f"features.n_mels: expected at least {smallest} for the network, but got {features.n_mels}")
+    return wrong
+
+
+def _within(value: float | None, low: float | None, high: float | None) -> bool:
+    if value is None:  # a key that may be null; the schema's types refuse null elsewhere
+        return True
+    if not math.isfinite(value):
+        return False
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range_words(value: float, low: float | None, high: float | None) -> str:
+    return f"at least {low}" if high is None or (low is not None and value < low) else f"a value from {low} to {high}"

@@ -1,0 +1,14 @@
+"""Figures of one style, without a display."""
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DARK, LIGHT = "#0b3c5d", "#d1701c"
+
+
+def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
+    """An empty figure with its own canvas: no pyplot state, so that parallel runs cannot draw into each other's."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    return figure

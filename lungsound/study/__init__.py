@@ -1,0 +1,1 @@
+"""`python -m lungsound.study`: the former name of a command."""

@@ -1,0 +1,201 @@
+"""The figures: what is drawn is what was measured, nothing overlaps, and they can be read in grey."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from support.figures import drawn_texts
+
+from lungsound.results.examples import example_page
+from lungsound.results.figures import STYLES, annealing_curve, confusion_figure, members_curve
+from lungsound.signal.features import Features
+
+WARPS = ((0.9, 1.1), (3200.0, 3800.0))
+RATE, LABELS = 22000, ("normal", "crackle", "wheeze", "both")
+
+
+def history(periods: int, epochs: int) -> pd.DataFrame:
+    t = np.arange(1, periods * epochs + 1)
+    lr = 1e-4 / 2 * (np.cos(np.pi * ((t - 1) % epochs) / epochs) + 1)
+    return pd.DataFrame({"epoch": t, "period": (t - 1) // epochs + 1, "lr": lr, "train/loss": 1 / t, "val/loss": 2 / t})
+
+
+def summary(members: int, classes: int = 4) -> dict[str, Any]:
+    names = ("score_4", "score_2") if classes == 4 else ("score_2",)
+    draws = np.random.default_rng(members)
+
+    def scores() -> dict[str, dict[str, float]]:
+        return {part: {name: float(draws.uniform(0.5, 0.9)) for name in names} for part in ("val", "test")}
+
+    return {
+        "members": [{"member": m, **scores()} for m in range(1, members + 1)],
+        "ensemble": [{"members": m, **scores()} for m in range(1, members + 1)],
+        "single": {"member": 1, **scores()},
+    }
+
+
+def features() -> Features:
+    return Features(RATE, 512, 512, 50, 0.0, 7500.0, 1e-11, "segment")
+
+
+def tones() -> dict[str, np.ndarray]:
+    """A tone of 1000 Hz a class, from 0.7 s to longer than the segment of 3 s."""
+    lengths = (0.7, 1.5, 3.0, 4.2)
+    return {
+        label: np.sin(2 * np.pi * 1000 * np.arange(int(seconds * RATE)) / RATE).astype(np.float32)
+        for label, seconds in zip(LABELS, lengths, strict=True)
+    }
+
+
+def page(padding: str = "sample", chunks: int = 2) -> Figure:
+    return example_page(tones(), features(), 3 * RATE, padding, chunks, WARPS, True, 0, "SYNTHETIC demo")
+
+
+def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
+    """Rows of panels with their picture; the last axes are the colour bar's."""
+    found = [(panel, panel.images[0]) for panel in figure.axes[:-1]]
+    return [found[start : start + 5] for start in range(0, len(found), 5)]
+
+
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "annealing 1": lambda: annealing_curve(history(1, 30), 30, "SYNTHETIC demo", [12]),
+    "annealing 4": lambda: annealing_curve(history(4, 3), 3, "SYNTHETIC demo", [3, 5, 9, 12]),
+    "annealing 10": lambda: annealing_curve(history(10, 20), 20, "SYNTHETIC demo", range(20, 201, 20)),
+    "annealing 120": lambda: annealing_curve(history(120, 2), 2, "SYNTHETIC demo", range(2, 241, 2)),
+    "members 1": lambda: members_curve(summary(1), "SYNTHETIC demo"),
+    "members 10": lambda: members_curve(summary(10), "SYNTHETIC demo"),
+    "members two classes": lambda: members_curve(summary(4, 2), "SYNTHETIC demo"),
+    "confusion 4": lambda: confusion_figure([[3642, 9, 0, 1]] * 3 + [[0] * 4], LABELS, "SYNTHETIC demo"),
+    "confusion 2": lambda: confusion_figure([[728, 12], [3, 4]], ("normal", "abnormal"), "SYNTHETIC demo"),
+    "examples": page,
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_overlaps_or_leaves_the_figure(name: str) -> None:
+    assert len(drawn_texts(FIGURES[name]())) > 5
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_are_named_and_the_callers_title_stands_above(name: str) -> None:
+    figure = FIGURES[name]()
+    assert figure.get_suptitle() == "SYNTHETIC demo"
+    places = [(panel, panel.get_subplotspec()) for panel in figure.axes]
+    assert all(panel.get_xlabel() for panel, place in places if place and place.is_last_row())
+    assert all(panel.get_ylabel() for panel, place in places if place and place.is_first_col())
+    assert any(place for _, place in places)
+
+
+def test_annealing_curve_draws_the_history() -> None:
+    table = history(4, 3)
+    upper, lower = annealing_curve(table.sample(frac=1, random_state=0), 3, "", [2, 6, 9, 10]).axes
+    values, edges, _ = upper.patches[0].get_data()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(values, table["lr"] * 1e4)
+    assert upper.get_ylabel() == "learning rate ($10^{-4}$)"
+    np.testing.assert_allclose(edges, np.arange(13) + 0.5)
+    lines = {str(line.get_label()): line for line in lower.lines}
+    epochs = table["epoch"].tolist()
+    assert points(lines["training loss"]) == (epochs, table["train/loss"].tolist())
+    assert points(lines["validation loss"]) == (epochs, table["val/loss"].tolist())
+    assert points(lines["snapshot"]) == ([2, 6, 9, 10], [2 / 2, 2 / 6, 2 / 9, 2 / 10])
+    borders = [points(line)[0][0] for name, line in lines.items() if name.startswith("_")]
+    assert borders == [3.5, 6.5, 9.5]
+    assert [text.get_text() for text in upper.texts] == [f"period {number}" for number in range(1, 5)]
+
+
+@pytest.mark.parametrize(("classes", "scores"), [(4, ["score_4", "score_2"]), (2, ["score_2"])])
+def test_members_curve_draws_every_score(classes: int, scores: list[str]) -> None:
+    source = summary(5, classes)
+    panels = members_curve(source, "").axes
+    assert len(panels) == len(scores)
+    for panel, score in zip(panels, scores, strict=True):
+        lines = {str(line.get_label()): line for line in panel.lines}
+        for part, name in (("val", "validation"), ("test", "test")):
+            ensemble, alone = lines[f"first m members, {name}"], lines[f"member m alone, {name}"]
+            assert points(ensemble) == ([1, 2, 3, 4, 5], [entry[part][score] for entry in source["ensemble"]])
+            assert points(alone) == ([1, 2, 3, 4, 5], [entry[part][score] for entry in source["members"]])
+
+
+def test_an_undefined_score_is_a_gap() -> None:
+    source = summary(3)
+    source["ensemble"][1]["test"]["score_4"] = None
+    lines = {str(line.get_label()): line for line in members_curve(source, "").axes[0].lines}
+    assert np.isnan(points(lines["first m members, test"])[1]).tolist() == [False, True, False]
+
+
+def test_test_and_validation_differ_in_grey() -> None:
+    (color, line, marker), (other_color, other_line, other_marker) = STYLES["test"], STYLES["val"]
+    grey = [np.dot(to_rgb(value), (0.299, 0.587, 0.114)) for value in (color, other_color)]
+    assert abs(grey[0] - grey[1]) > 0.2
+    assert line != other_line
+    assert marker != other_marker
+
+
+def test_confusion_figure_shows_counts_and_row_shares() -> None:
+    figure = confusion_figure([[6, 2], [0, 0]], ("normal", "abnormal"), "")
+    panel = figure.axes[0]
+    assert [text.get_text() for text in panel.texts] == ["6\n75.0 %", "2\n25.0 %", "0\nno cycle", "0\nno cycle"]
+    assert np.asarray(panel.images[0].get_array()).tolist() == [[0.75, 0.25], [0, 0]]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["normal\n(n = 8)", "abnormal\n(n = 0)"]
+
+
+def test_a_tone_lies_at_its_tick() -> None:
+    for row in pictures(page()):
+        first = row[0][0]
+        ticks = dict(zip((label.get_text() for label in first.get_yticklabels()), first.get_yticks(), strict=True))
+        for _, image in row[:2]:
+            loudest = np.median(np.asarray(image.get_array()).argmax(axis=0))
+            assert abs(loudest - ticks["1000"]) <= 0.5
+
+
+def test_pictures_last_as_long_as_their_sound() -> None:
+    for waveform, row in zip(tones().values(), pictures(page()), strict=True):
+        seconds = min(len(waveform) / RATE, 3.0)
+        frame = 512 / RATE
+        assert seconds - frame < row[0][1].get_extent()[1] <= seconds
+        assert 3.0 - frame < row[1][1].get_extent()[1] <= 3.0
+        assert row[0][0].get_xlim() == (0.0, 3.0)
+
+
+def test_zero_padding_is_silent_after_the_cycle_and_sample_padding_is_not() -> None:
+    floor = -11
+    for padding, silent in (("zero", True), ("sample", False)):
+        _, padded = pictures(page(padding))[0][1]
+        tail = np.asarray(padded.get_array())[:, int(0.8 * RATE / 512) :]
+        assert np.allclose(tail, floor) == silent
+        assert (tail.max() < -10) == silent
+
+
+def test_rolled_is_a_roll_of_the_copy_and_chunks_are_its_parts() -> None:
+    for row in pictures(page(chunks=3)):
+        copy, rolled, chunks = (np.asarray(image.get_array()) for _, image in row[2:])
+        frames = round(float(row[3][0].get_title().split()[2]) * RATE / 512)
+        np.testing.assert_array_equal(rolled, np.roll(copy, frames, axis=1))
+        np.testing.assert_array_equal(chunks, rolled[:, : 128 // 3 * 3])
+        borders = [points(line)[0][0] for line in row[4][0].lines]
+        assert borders == pytest.approx([42 * 512 / RATE, 84 * 512 / RATE])
+        assert row[4][0].get_title() == "3 chunks of 42 frames"
+
+
+def test_all_pictures_share_one_colour_scale() -> None:
+    limits = {image.get_clim() for row in pictures(page()) for _, image in row}
+    assert len(limits) == 1
+    assert limits.pop()[0] == pytest.approx(-11)
+
+
+def test_a_cycle_shorter_than_a_frame_is_said_to_be_so() -> None:
+    click = {"crackle": np.ones(300, dtype=np.float32)}
+    figure = example_page(click, features(), 3 * RATE, "sample", 2, WARPS, True, 0, "")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["shorter than one frame"]
+    assert not figure.axes[0].images

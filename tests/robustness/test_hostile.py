@@ -1,0 +1,313 @@
+"""Files from a stranger, their checksums right: none runs code, reads the environment, or leaves its folder."""
+
+import ast
+import contextlib
+import io
+import json
+import os
+import pickle
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from robustness.fuzz_data import OFFICIAL, STEMS, icbhi
+from support.runs import ROOT
+
+from lungsound.data.database import open_database
+from lungsound.data.splits.protocols import OFFICIAL_FILE, official_icbhi
+from lungsound.data.splits.table import read_split
+from lungsound.data.tools.download import get
+from lungsound.errors import DamagedFileError, DataError, LungsoundError
+from lungsound.results.folder import RunFolder
+from lungsound.runs.build import build_trainer
+from lungsound.runs.rescore import rescore, stored_settings
+from lungsound.storage.files import read_file, write_file
+from lungsound.studies.report import write_report
+from lungsound.training.schedule import Annealing
+from lungsound.training.trajectory import Trajectory
+
+ANNEALING = Annealing("cosine", 2, 2, None, 1e-4, "best", "score", "last")  # conftest's SMALL
+
+
+class Attack:
+    """Unpickled, it makes the file `marker`."""
+
+    def __init__(self, marker: Path) -> None:
+        self.command = f"touch '{marker}'"
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[Path]:
+    """A file that an attack makes; it must not be there in the end."""
+    path = tmp_path / "it ran"
+    yield path
+    assert not path.exists()
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> RunFolder:
+    """A finished run that may be changed."""
+    return RunFolder(Path(shutil.copytree(trained, tmp_path / "outputs" / trained.name)))
+
+
+def torch_file(value: Any, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **how)
+    return buffer.getvalue()
+
+
+# --- weights ---
+
+
+def attacks(marker: Path) -> list[bytes]:
+    evil = Attack(marker)
+    forms = ({"network": evil}, {"network": {"weight": torch.zeros(1)}, "label_order": [evil]}, evil)
+    old = {"_use_new_zipfile_serialization": False}
+    return [*map(torch_file, forms), torch_file(forms[0], **old), pickle.dumps(evil), pickle.dumps(evil, protocol=0)]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_weights_run_no_code(number: int, marker: Path, tmp_path: Path) -> None:
+    content = attacks(marker)[number]
+    trajectory = Trajectory(tmp_path / "path", ANNEALING)
+    checkpoints = build_trainer_plugin()
+    for path, read in (
+        (trajectory.snapshot_path(1), lambda: trajectory.snapshot(1)),
+        (
+            trajectory.resume_point(1),
+            lambda: checkpoints.load_checkpoint(trajectory.resume_point(1), weights_only=False),
+        ),
+    ):
+        write_file(path, content, sealed=True)
+        with pytest.raises(DamagedFileError, match=path.name):
+            read()
+
+
+def build_trainer_plugin() -> Any:
+    """What Lightning reads a checkpoint with in our trainer."""
+    from support.runs import configured
+
+    from lungsound.runs.validation import checked
+
+    with configured() as (cfg, _):
+        return build_trainer(checked(cfg), epochs=1).strategy.checkpoint_io
+
+
+def test_the_attack_would_work(tmp_path: Path) -> None:
+    """Otherwise the tests above prove nothing."""
+    marker = tmp_path / "it ran"
+    for content in attacks(marker)[:4]:
+        torch.load(io.BytesIO(content), weights_only=False)
+        assert marker.exists()
+        marker.unlink()
+    for content in attacks(marker)[4:]:
+        pickle.loads(content)
+        assert marker.exists()
+        marker.unlink()
+
+
+# --- predictions ---
+
+
+def test_predictions_run_no_code(run: RunFolder, marker: Path) -> None:
+    """A pickle in a column's extension type, in what pandas keeps beside the table, and in the place of the file."""
+    path = run.path / "predictions.parquet"
+    table = pq.read_table(pa.BufferReader(read_file(path)))
+    evil = pickle.dumps(Attack(marker))
+    extension = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": evil}
+    storage = pa.array([b"x"] * table.num_rows, pa.binary())
+    more = table.append_column(pa.field("more", pa.binary(), metadata=extension), storage)
+    place = table.column_names.index("recording")
+    instead = table.set_column(place, pa.field("recording", pa.binary(), metadata=extension), storage)
+    call = f"__import__('os').system(\"touch '{marker}'\")"
+    known = json.dumps({"index_columns": [call], "columns": [{"name": "recording", "field_name": "recording",
+                        "pandas_type": call, "numpy_type": call, "metadata": {"call": call}}]})  # fmt: skip
+    beside = table.replace_schema_metadata({b"pandas": known.encode(), b"PANDAS_ATTRS": evil})
+
+    def read(content: bytes) -> pd.DataFrame:
+        write_file(path, content)
+        return run.read_predictions()
+
+    own = read(as_parquet(table))
+    assert list(own.columns) == table.column_names
+    for harmless in (more, beside):  # what we do not know stays unread
+        pd.testing.assert_frame_equal(read(as_parquet(harmless)), own)
+    for content in (as_parquet(instead), evil):
+        with pytest.raises(DamagedFileError, match=r"predictions\.parquet"):
+            read(content)
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def test_predictions_that_unpack_to_the_whole_memory_are_refused(run: RunFolder) -> None:
+    table = pq.read_table(pa.BufferReader(run.path.joinpath("predictions.parquet").read_bytes()))
+    bomb = as_parquet(table.take([0] * 3_000_000))
+    assert len(bomb) < 200_000
+    write_file(run.path / "predictions.parquet", bomb)
+    with pytest.raises(DamagedFileError, match="3000000 rows"):
+        run.read_predictions()
+
+
+# --- configurations ---
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "output_dir: !!python/object/apply:os.system [\"touch '{marker}'\"]",
+        "output_dir: !!python/name:os.system",
+        "output_dir: ${{oc.env:LUNGSOUND_SECRET}}",
+        "seed: ${{oc.decode:${{oc.env:LUNGSOUND_SECRET}}}}",
+        'output_dir: "\\x24{{oc.env:LUNGSOUND_SECRET}}"',
+        "seed: {{_target_: os.system, command: \"touch '{marker}'\"}}",
+        "_target_: os.system",
+        "seed: &a [1]\nother: [*a, *a]",
+        "seed: " + "[" * 2000,
+    ],
+)
+def test_a_configuration_runs_no_code_and_tells_no_secret(
+    line: str, run: RunFolder, marker: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGSOUND_SECRET", "7305")
+    line = line.format(marker=marker)
+    kept = [old for old in run.read_text("config.yaml").splitlines() if old.split(":")[0] != line.split(":")[0]]
+    run.write_text("config.yaml", "\n".join([*kept, line]))
+    with pytest.raises(LungsoundError, match=r"config\.yaml") as error:
+        rescore(run.path, "icbhi", ROOT, None)
+    written = "".join(path.read_text(errors="replace") for path in run.path.rglob("*") if path.is_file())
+    assert "7305" not in str(error.value) + str(capfd.readouterr()) + written
+
+
+def test_a_runs_own_configuration_is_read(run: RunFolder) -> None:
+    assert stored_settings(run, None).annealing.cycles == 2
+
+
+def test_a_configuration_that_would_fill_the_memory_is_refused(run: RunFolder) -> None:
+    run.write_text("config.yaml", run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000"))
+    with pytest.raises(LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"):
+        stored_settings(run, None)
+
+
+# --- names that lead elsewhere ---
+
+opened: list[str] | None = None
+
+
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("open", "os.rename", "os.remove", "os.mkdir") and opened is not None:
+        opened.append(os.path.realpath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else "")
+
+
+sys.addaudithook(watch)  # Python's own word on every file that is opened, made or removed
+
+
+@contextlib.contextmanager
+def nothing_touched(outside: Path) -> Iterator[None]:
+    """No file in `outside`, which lies beside the folder of what is read, is opened, made or removed."""
+    global opened
+    opened = []
+    try:
+        yield
+        assert not [path for path in opened if path.startswith(str(outside.resolve()))]
+    finally:
+        opened = None
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that a name would lead to."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    return icbhi(folder)
+
+
+def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -> None:
+    root = tmp_path / "database"
+    root.mkdir()
+    database = open_database("icbhi", icbhi(root), 4000, tmp_path / "store", False)
+    names = [f"{place}{STEMS[0]}" for place in ("../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/")]
+    (root / OFFICIAL_FILE).write_text("".join(f"{name}\ttrain\n" for name in names))
+    split = tmp_path / "split.csv"
+    split.write_text("recording,cycle,set\n" + "".join(f"{name},0,train\n" for name in names))
+    with nothing_touched(outside):
+        with pytest.raises(DataError):
+            official_icbhi(database.cycles, root / OFFICIAL_FILE, 0, False)
+        with pytest.raises(DataError, match="has no cycle") as error:
+            read_split(split, database.cycles)
+        assert len(error.value.problems) == len(names)
+        open_database("icbhi", root, 4000, tmp_path / "store", False)
+    assert OFFICIAL  # the published form is tests/test_protocols.py's
+
+
+def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) -> None:
+    facts = run.read_json("facts.json")
+    study = tmp_path / "outputs" / "studies" / "mine"
+    for name in ("../../outside", str(outside), "..", ".", "", "x\0", 7, None):
+        run.write_json("facts.json", {**facts, "trajectory": name})
+        with nothing_touched(outside):
+            with pytest.raises(DamagedFileError, match=r"facts\.json: expected a trajectory's key"):
+                run.trajectory()
+            places = (f"{name}/{outside.name}", f"../../{outside.name}")
+            jobs = [{"run": place, "values": {"seed": seed}} for seed, place in enumerate(places)]
+            write_file(study / "study.json", json.dumps({"swept": ["seed"], "jobs": jobs}).encode())
+            with pytest.raises(LungsoundError, match="none of the study's"):
+                write_report(study)
+
+
+@pytest.mark.parametrize("form", ["w:", "w:gz"])
+def test_another_kind_of_archive_is_not_opened(form: str, tmp_path: Path, outside: Path) -> None:
+    """A tar archive with a link out of the folder and a file through it: only zip is taken, whose links are refused."""
+    archive = tmp_path / "database.zip"
+    with tarfile.open(archive, form) as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        tar.addfile(link)
+        file = tarfile.TarInfo(f"link/{STEMS[0]}.wav")
+        tar.addfile(file, io.BytesIO(b""))
+    before = sorted(outside.iterdir())
+    with pytest.raises(DataError, match="expected a whole zip archive"):
+        get("icbhi", tmp_path / "to", str(archive))
+    assert sorted(outside.iterdir()) == before and not (tmp_path / "to").exists()
+
+
+# --- the source ---
+
+RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "code", "runpy"}
+CALLS = {"eval", "exec", "read_pickle", "unsafe_load", "full_load", "instantiate", "import_module", "__import__"}
+
+
+def test_nothing_that_the_project_reads_is_unpickled() -> None:
+    """By the source: every reader that could run code, but for those that are told not to."""
+    found = []
+    for path in sorted((ROOT / "lungsound").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                found += [f"{where} {name}" for name in names if name.split(".")[0] in RUNS_CODE]
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                safe = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                unsafe = (
+                    call.rpartition(".")[2] in CALLS
+                    or (call == "torch.load" and safe.get("weights_only") != "True")
+                    or call
+                    in ("np.load", "numpy.load", "yaml.load", "OmegaConf.load", "pd.read_parquet", "pd.read_hdf")
+                )
+                found += [f"{where} {call}"] if unsafe else []
+    assert not found

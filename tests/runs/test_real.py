@@ -1,0 +1,98 @@
+"""The real recordings of ICBHI 2017, end to end: what `python train.py experiment=paper data.root=PATH` does."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support.runs import configured
+
+from lungsound.runs.run import run
+from lungsound.training.trajectory import load_tensors
+
+TrainIn = Callable[..., Path]
+# Of the contract only the network's width, the copies' number and the epochs are smaller.
+NARROW = ("experiment=paper", "segment=2x4.5s", "augment=light", "model.bn_momentum=0.9", "annealing.max_lr=0.002")
+LABELS = ("normal", "crackle", "wheeze", "both")
+
+
+@pytest.fixture(scope="module")
+def annotated(real_data: Path) -> pd.DataFrame:
+    """Every annotated cycle, read by pandas alone."""
+    tables = []
+    for path in sorted((real_data / "icbhi" / "audio_and_txt_files").glob("*.txt")):
+        lines = pd.read_csv(path, sep="\t", names=["start", "end", "crackle", "wheeze"])
+        label = [
+            LABELS[crackle + 2 * wheeze] for crackle, wheeze in zip(lines["crackle"], lines["wheeze"], strict=True)
+        ]
+        tables.append(lines.assign(recording=path.stem, cycle=lines.index, label=label))
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def real_run(real_data: Path, train_in: TrainIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_in(tmp_path_factory.mktemp("real"), *NARROW, f"data.root={real_data / 'icbhi'}")
+
+
+def test_every_cycle_is_in_one_set(real_run: Path, annotated: pd.DataFrame) -> None:
+    split = pd.read_csv(real_run / "split.csv")
+    assert Counter(zip(split["recording"], split["cycle"], split["label"], strict=True)) == Counter(
+        zip(annotated["recording"], annotated["cycle"], annotated["label"], strict=True)
+    )
+    for label, cycles in split.groupby("label"):
+        test, val = (sum(cycles["set"] == name) for name in ("test", "val"))
+        assert test == round(0.2 * len(cycles)), label
+        assert val == round(0.2 * (len(cycles) - test)), label
+
+
+def test_predictions_name_the_annotations(real_run: Path, annotated: pd.DataFrame) -> None:
+    predictions = pd.read_parquet(real_run / "predictions.parquet")
+    assert predictions.attrs["data"] == "real"
+    joined = predictions.merge(annotated, on=["recording", "cycle"], suffixes=("", "_there"), validate="many_to_one")
+    assert len(joined) == len(predictions) > 0
+    assert (joined["label"] == joined["label_there"]).all()
+    np.testing.assert_array_equal(joined["start_seconds"], joined["start"])
+    np.testing.assert_array_equal(joined["end_seconds"], joined["end"])
+
+
+def test_nothing_real_is_called_synthetic(real_run: Path) -> None:
+    what = json.loads((real_run / "scores.json").read_text())
+    assert what["data"].startswith("icbhi: 22 recordings")
+    assert "TEST PATIENTS ARE ALSO IN TRAINING" in what["leak"]
+    assert "SYNTHETIC" not in (real_run / "report.md").read_text()
+
+
+def test_the_networks_are_trained_on_these_recordings(real_run: Path) -> None:
+    paths = sorted((real_run.parents[1] / "store" / "trajectories").glob("*/epoch-*.pt"))
+    tensors = [tensor for path in paths for tensor in load_tensors(path)["network"].values()]
+    assert all(torch.isfinite(tensor).all() for tensor in tensors)
+    losses = pd.read_json(real_run / "history.jsonl", lines=True)["train/loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_either_folder_will_do(real_run: Path, real_data: Path, train_in: TrainIn) -> None:
+    """The folder of recordings itself, in place of the one above it: the same run, which is finished."""
+    inner = real_data / "icbhi" / "audio_and_txt_files"
+    assert train_in(real_run.parents[1], *NARROW, f"data.root={inner}") == real_run
+
+
+@pytest.mark.slow
+def test_the_papers_network(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The contract as it stands, all 4 916 742 parameters and every copy, for an epoch a member."""
+    monkeypatch.chdir(tmp_path)
+    with configured(
+        "experiment=paper", f"data.root={real_data / 'icbhi'}", "annealing.cycles=2", "annealing.epochs_per_cycle=1"
+    ) as (cfg, choices):
+        folder = run(cfg, choices)
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["model.parameters"] == 4_916_742
+    assert capsys.readouterr().out.splitlines()[-1] == f"run: {folder}"
+    history = pd.read_json(folder / "history.jsonl", lines=True)
+    assert np.isfinite(history[["train/loss", "val/loss"]].to_numpy()).all()
+    assert len(pd.read_parquet(folder / "predictions.parquet")["member"].unique()) == 2

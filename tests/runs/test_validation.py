@@ -1,0 +1,316 @@
+"""Configurations that cannot be run stop at once, with their key and value; the paper's contract; every option."""
+
+import re
+from itertools import product
+
+import pytest
+import torch
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from support.runs import ROOT, configured
+
+from lungsound.config.overrides import train_words, with_environment
+from lungsound.config.schema import Config, plain
+from lungsound.errors import ConfigError
+from lungsound.runs.validation import checked
+from lungsound.studies.plan import composed_jobs
+
+# The paper's contract (docs/paper.md) in this project's keys.
+PAPER = {
+    "split": {"protocol": "random", "seed": 0, "file": None, "folds": None, "fold": None, "part": None},
+    "segment": {"seconds": 9.0, "chunks": 2},
+    "padding": {"mode": "sample"},
+    "features": {
+        "sample_rate": 22_000, "n_fft": 512, "hop": 512, "n_mels": 50, "f_min": 0.0, "f_max": 7500.0, "floor": 1e-11,
+        "normalization": "segment", "roll": True,
+    },
+    "augment": {
+        "stretch": "phase_vocoder", "stretch_rate": [0.9, 1.1],
+        "vtlp_copies": {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7},
+        "vtlp_alpha": [0.9, 1.1], "vtlp_f_hi": [3200.0, 3800.0], "redraw": "once",
+    },
+    "model": {
+        "width": 1.0, "table1": "inputs", "l2": 0.001, "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
+    },
+    "loss": {"gamma": 1.0},
+    "annealing": {
+        "schedule": "cosine", "cycles": 8, "epochs_per_cycle": 20, "total_epochs": None, "max_lr": 1e-4,
+        "select": "best", "monitor": "score", "continue_from": "last",
+    },
+    "task": {"classes": 4},
+}  # fmt: skip
+SEGMENTS = (
+    *("3s", "4s", "5s", "6s", "7s", "8s", "9s"),
+    *("2x2s", "2x2.5s", "2x3s", "3x2s", "2x3.5s", "2x4s", "4x2s", "2x4.5s", "3x3s"),
+)
+
+
+def settings(*overrides: str) -> Config:
+    with configured(*overrides) as (cfg, _):
+        return checked(cfg)
+
+
+def problems(*overrides: str) -> list[str]:
+    """The lines of the error that these overrides end in."""
+    with pytest.raises(ConfigError) as error:
+        settings(*overrides)
+    first, *lines = str(error.value).splitlines()
+    assert first == "The configuration cannot be run:"
+    return lines
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+# --- values that cannot be run ---
+
+
+@pytest.mark.parametrize(
+    ("overrides", "beginning", "end"),
+    [
+        ("annealing.cycles=0", "annealing.cycles: ", "at least 1, but got 0"),
+        ("annealing.cycles=8 annealing.total_epochs=7", "annealing.total_epochs: ", "cycles=8.* but got 7"),
+        ("segment.seconds=0.01", "segment.seconds=0.01: ", "of 512 samples, but got 220 samples"),
+        ("segment.seconds=0", "segment.seconds: ", "above 0, but got 0.0"),
+        ("segment=9s segment.chunks=387", "segment.chunks=387: ", "segment.seconds=9.0 has 386 frames"),
+        ("segment=9s segment.chunks=9", "segment.seconds=9.0 in 9 chunks: ", "at least 45 frames .* but got 42"),
+        ("features.n_mels=44", "features.n_mels: ", "at least 45 .* but got 44"),
+        ("features.f_max=11001", "features.f_max: ", "features.sample_rate=22000, but got 11001.0"),
+        ("features.f_min=7500", "features.f_max: ", "more than features.f_min=7500.0 .* but got 7500.0"),
+        ("data=icbhi", "data.root: ", "but got none.* data.root=PATH.* LUNGSOUND_DATA=PATH"),
+        ("split=file", "split.file: ", "but got none.* split.file=PATH"),
+        ("model.width=0", "model.width: ", "above 0, but got 0.0"),
+        ("model.table1=both", "model.table1: ", "one of inputs, outputs, but got 'both'"),
+        ("padding.mode=reflect", "padding.mode: ", "one of sample, zero, but got 'reflect'"),
+        ("task.classes=3", "task.classes: ", "one of 2, 4, 7, but got 3"),
+        ("trainer.batch_size=1", "trainer.batch_size: ", "at least 2, but got 1"),
+        ("model.bn_momentum=1.1", "model.bn_momentum: ", "from 0 to 1, but got 1.1"),
+        ("augment.stretch_rate=[1.1,0.9]", "augment.stretch_rate: ", r"but got \[1.1, 0.9\]"),
+        ("augment.stretch_rate=[0,1]", "augment.stretch_rate: ", r"above 0, but got \[0.0, 1.0\]"),
+        ("augment.vtlp_alpha=[1.1,0.9]", "augment.vtlp_alpha: ", r"rising numbers .*but got \[1.1, 0.9\]"),
+        ("augment.vtlp_f_hi=[3800,3200]", "augment.vtlp_f_hi: ", r"but got \[3800.0, 3200.0\]"),
+        ("augment.vtlp_f_hi=[3200]", "augment.vtlp_f_hi: ", r"two .*but got \[3200.0\]"),
+        ("augment.vtlp_f_hi=[3200,11000]", "augment.vtlp_f_hi: ", r"features.sample_rate=22000, .*\[3200.0, 11000.0\]"),
+        ("data.root=/icbhi", "data.root: ", "none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
+        ("split.file=mine.csv", "split.file: ", "none for split=random data=demo, but got 'mine.csv'. It is for"),
+        ("split.fold=1", "split.fold: ", "none for split=random data=demo, but got 1. It is for split=patient"),
+        ("split.part=inter", "split.part: ", "none for split=random data=demo, but got 'inter'. It is for"),
+        ("data.demo_patients=700", "data.demo_patients: ", "from 1 to 699, but got 700"),
+        ("data.demo_cycles=35", "data.demo_cycles: ", "data.demo_patients=36, but got 35"),
+        ("seed=99999999999999", "seed: ", "from 0 to 4294967295, but got 99999999999999"),
+        ("segment.seconds=inf", "segment.seconds: ", "but got inf"),
+        ("annealing.max_lr=inf", "annealing.max_lr: ", "but got inf"),
+        ("model.width=nan", "model.width: ", "but got nan"),
+        ("loss.gamma=inf", "loss.gamma: ", "but got inf"),
+        ("trainer=cpu trainer.precision=16-mixed", "trainer.precision: ", "on a CPU, but got '16-mixed'"),
+        ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: ", "but got .*'wheeze': -1"),
+    ],
+)
+def test_a_value_that_cannot_be_run_is_named_with_its_key(overrides: str, beginning: str, end: str) -> None:
+    (problem,) = problems(*overrides.split())
+    assert problem.startswith(f"  - {beginning}expected ")
+    assert re.search(end, problem)
+
+
+def test_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (problem,) = problems("trainer=gpu")
+    assert problem.startswith("  - trainer.accelerator: expected a GPU for trainer=gpu, ")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert settings("trainer=gpu").trainer.accelerator == "gpu"
+
+
+def test_all_problems_come_together() -> None:
+    ranges = problems("annealing.cycles=0", "model.width=-1", "padding.mode=reflect", "loss.gamma=-0.5")
+    assert {line.split(":")[0].strip(" -") for line in ranges} == {
+        "annealing.cycles", "model.width", "padding.mode", "loss.gamma",
+    }  # fmt: skip
+    across = problems("data=icbhi", "split=file", "annealing.total_epochs=1", "features.f_max=12000")
+    assert {line.split(":")[0].strip(" -") for line in across} == {
+        "data.root", "split.file", "annealing.total_epochs", "features.f_max",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "annealing.cycles=8 annealing.total_epochs=8",
+        "segment=9s segment.chunks=8",  # 48 frames each
+        "features.n_mels=45",
+        "features.f_max=11000",
+        "trainer.batch_size=2",
+        "augment.vtlp_f_hi=[9000,10500]",
+        "augment=none features.sample_rate=7000 features.f_max=3500",  # nothing is warped
+        "augment.stretch_rate=[1,1]",
+        "data=icbhi data.root=/icbhi split=file split.file=split.csv",
+    ],
+)
+def test_the_last_value_that_can_be_run(overrides: str) -> None:
+    with configured(*overrides.split()) as (cfg, _):
+        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)  # taken as it was given
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("annealing.cycle=8", "annealing.cycle"),
+        ("snapshots=8", "snapshots"),
+        ("segment=10s", "segment/10s.*Available options.*2x4.5s"),
+        ("experiment=papers", "experiment/papers.*Available options.*paper"),
+        ("annealing.cycles=abc", "abc.*Integer.*annealing.cycles"),
+        ("annealing.cycles=2.5", "2.5.*Integer.*annealing.cycles"),
+        ("annealing.cycles=null", "annealing.cycles"),
+        ("features.roll=maybe", "maybe.*bool.*features.roll"),
+        ("augment.vtlp_alpha=[0.9,high]", "high.*Float.*vtlp_alpha"),
+    ],
+)
+def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(override: str, said: str) -> None:
+    with pytest.raises(ConfigCompositionException) as error, configured(override):
+        pass
+    # Hydra says one half in its own message, omegaconf the other in the cause.
+    assert re.search(said, f"{error.value} {error.value.__cause__}", re.DOTALL)
+
+
+# --- the options ---
+
+
+def test_the_paper_is_what_its_contract_says() -> None:
+    with configured("experiment=paper", "data.root=/icbhi") as (cfg, choices):
+        checked(cfg)
+        resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert {group: resolved[group] for group in PAPER} == PAPER
+    assert (resolved["data"]["name"], resolved["data"]["root"]) == ("icbhi", "/icbhi")
+    assert (resolved["trainer"]["batch_size"], resolved["trainer"]["precision"]) == (32, "32-true")
+    assert (choices["segment"], choices["padding"]) == ("2x4.5s", "sample")
+
+
+def test_the_baseline_is_150_epochs_at_one_rate() -> None:
+    baseline = settings("experiment=paper", "data.root=/icbhi", "annealing=constant").annealing
+    expected = PAPER["annealing"] | {"schedule": "constant", "cycles": 1, "epochs_per_cycle": 150}
+    assert vars(baseline) == expected
+
+
+def test_segments_are_as_their_names_say() -> None:
+    assert options("segment") == sorted(SEGMENTS)
+    for name in SEGMENTS:
+        chunks, seconds = re.fullmatch(r"(?:(\d)x)?([\d.]+)s", name).groups(default="1")
+        expected = {"chunks": int(chunks), "seconds": int(chunks) * float(seconds)}
+        assert OmegaConf.load(ROOT / "conf" / "segment" / f"{name}.yaml") == expected
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment: str) -> None:
+    groups = {group: options(group) for group in ("segment", "padding", "model")}
+    blocks = {group: {} for group in groups}
+    # Composing takes a tenth of a second: every option once, and then their blocks, which know nothing of each other.
+    for number in range(max(map(len, groups.values()))):
+        chosen = {group: names[number % len(names)] for group, names in groups.items()}
+        overrides = (f"{group}={name}" for group, name in chosen.items())
+        with configured(f"experiment={experiment}", *overrides) as (cfg, choices):
+            assert chosen.items() <= choices.items()
+        for group, name in chosen.items():
+            blocks[group][name] = cfg[group]
+    assert {group: sorted(named) for group, named in blocks.items()} == groups
+    for combination in product(*(named.values() for named in blocks.values())):
+        cfg.update(dict(zip(blocks, combination, strict=True)))
+        cfg.data.root = None if cfg.data.name == "demo" else "/database"
+        checked(cfg)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"{group}={name}" for group in ("augment", "loss", "annealing", "task") for name in options(group)],
+)
+def test_every_other_option_can_be_run(override: str) -> None:
+    sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in override else ()
+    group, _, name = override.partition("=")
+    with configured(override, *sprsound) as (cfg, choices):
+        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)
+    assert choices[group] == name
+
+
+# --- the machine's defaults ---
+
+
+def test_the_environment_names_the_experiment_where_the_command_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_environment(["padding=zero"]) == ["padding=zero"]
+    monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "paper")
+    assert set(with_environment(["padding=zero"])) == {"padding=zero", "experiment=paper"}
+    for named in ("experiment=demo", "+experiment=demo"):
+        assert with_environment([named, "padding=zero"]) == [named, "padding=zero"]
+    assert "experiment=paper" in with_environment(["tracking.experiment=trial"])  # another key
+    monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "")
+    assert with_environment(["padding=zero"]) == ["padding=zero"]
+
+
+def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "paper")
+    monkeypatch.setenv("LUNGSOUND_DATA", "/from/the/environment")
+    with configured(*with_environment(["padding=zero"])) as (cfg, choices):
+        assert choices["experiment"] == "paper"
+        found = checked(cfg)
+    assert (found.data.name, found.data.root, found.padding.mode) == ("icbhi", "/from/the/environment", "zero")
+    assert settings("experiment=paper", "data.root=/typed").data.root == "/typed"
+    assert settings("experiment=demo").data.name == "demo"
+
+
+# --- command lines that Hydra cannot read ---
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no.such.key=1"], "no.such.key=1"),
+        (["data=none"], "data=none"),
+        (["seed"], "got seed: "),
+        ([""], "got '': "),
+        (["seed=[1"], "seed=[1"),
+        (["seed=" + "9" * 5000], "Exceeds the limit"),
+        (["seed=" + "[" * 2000], "seed=[[["),
+        (["data=" + "a" * 3000], "data=aaa"),
+        (["split=-1"], "expected the name of an option of split, but got -1"),
+        (["segment=[9]"], "segment=[9]"),
+        (["segment=true"], "expected the name of an option of segment, but got True"),
+    ],
+)
+def test_a_word_that_hydra_cannot_read_is_one_of_our_errors(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        train_words(words)
+    assert said in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_a_value_that_leads_nowhere_is_named() -> None:
+    for word in ("seed=${oc.env:LUNGSOUND_NO_SUCH_NAME}", "seed=???"):
+        with pytest.raises(ConfigError, match=r"(?s)cannot be run.*seed"):
+            settings(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "jobs"),
+    [
+        (["seed=range(0,1000000000)"], 10**9),
+        (["seed=range(0,101)", "split.seed=range(0,100)"], 10_100),
+        (["seed=range(5,1)"], 0),
+    ],
+)
+def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(words: list[str], jobs: int) -> None:
+    with pytest.raises(ConfigError, match=f"expected from 1 to 10000 jobs, but these words make {jobs}"):
+        composed_jobs(words)
+
+
+def test_a_pattern_stands_for_the_options_it_fits() -> None:
+    jobs = composed_jobs(["segment=glob(2x*)"])
+    assert [job.choices["segment"] for job in jobs] == [name for name in options("segment") if name.startswith("2x")]
+    with pytest.raises(ConfigError, match=r"segment=glob\(x\*\): expected at least one job, but no option"):
+        composed_jobs(["segment=glob(x*)"])
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["features.n_mels=1000000", "segment.seconds=1e9", "model.width=1000", "data.demo_cycles=1000000000",
+     "annealing.cycles=1000000000", "augment.vtlp_copies.both=1000000", "augment.stretch_rate=[1e-9,1]"],
+)  # fmt: skip
+def test_a_value_that_would_fill_the_memory_is_refused(word: str) -> None:
+    (problem,) = problems(word)
+    assert problem.startswith(f"  - {word.partition('=')[0].removesuffix('.both')}: expected ")

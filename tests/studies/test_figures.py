@@ -1,0 +1,340 @@
+"""The figures of a study: the given numbers are what is drawn, nothing overlaps, and they can be read in grey."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from support.figures import drawn_texts
+
+from lungsound.studies.figures import (
+    COLORS,
+    PAPER,
+    PAPER_COLOR,
+    SPREAD,
+    learning_curves,
+    score_against_length,
+    score_against_members,
+)
+
+WHOLE = [f"{seconds}s" for seconds in range(3, 10)]
+SPLIT = ["2x2s", "2x2.5s", "2x3s", "3x2s", "2x3.5s", "2x4s", "4x2s", "2x4.5s", "3x3s"]
+
+
+def scored(rows: list[dict[str, Any]], std: float = 0.01) -> pd.DataFrame:
+    """The rows with scores of their own; a standard deviation of NaN is what a single split has."""
+    draws = np.random.default_rng(len(rows))
+    table = pd.DataFrame(rows)
+    for score, base in (("score_4", 0.6), ("score_2", 0.7)):
+        table[score] = base + draws.uniform(0, 0.1, len(rows))
+        table[f"{score}_std"] = std * (1 + np.arange(len(rows)) / 10)
+    return table
+
+
+def by_members(*keys: dict[str, str], most: int = 10, std: float = 0.01) -> pd.DataFrame:
+    return scored([{**key, "annealing.cycles": m} for key in keys or ({},) for m in range(2, most + 1)], std)
+
+
+def by_length(std: float = 0.01) -> pd.DataFrame:
+    rows = [{"padding": padding, "segment": segment} for padding in ("zero", "sample") for segment in WHOLE]
+    return scored(rows + [{"padding": "sample", "segment": segment} for segment in SPLIT], std)
+
+
+def paper_members() -> pd.DataFrame:
+    m = np.arange(2, 11)
+    return pd.DataFrame({"cycles": m, "score_2": 0.83 + m / 1000, "score_4": 0.77 + m / 1000})
+
+
+def paper_length() -> pd.DataFrame:
+    table = by_length()[["segment", "padding", "score_2", "score_4"]]
+    split = np.where(table["segment"].str.contains("x"), "_split", "")
+    return table.assign(arrangement=table.pop("padding") + split)
+
+
+def history(epochs: int, seed: int = 0, score: str = "score_4", loss: float = 10.0) -> pd.DataFrame:
+    t = np.arange(1, epochs + 1)
+    values = np.random.default_rng(seed).uniform(0.5, 0.7, epochs)
+    return pd.DataFrame(
+        {"epoch": t, "train/loss": 1 / t, "val/loss": (1 + seed / 50) * loss / t, f"val/{score}": values}
+    )
+
+
+def histories(runs: int, epochs: int = 12) -> dict[str, pd.DataFrame]:
+    return {f"padding=sample, split.seed={seed}": history(epochs, seed) for seed in range(runs)}
+
+
+def lines(panel: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in panel.lines}
+
+
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()
+
+
+def shades(panel: Axes) -> list[PolyCollection]:
+    return [one for one in panel.collections if isinstance(one, PolyCollection)]
+
+
+def corners(shade: PolyCollection) -> set[tuple[float, float]]:
+    vertices = np.concatenate([np.asarray(path.vertices, float) for path in shade.get_paths()])
+    return {(round(x, 9), round(y, 9)) for x, y in vertices.tolist()}
+
+
+def bars(panel: Axes) -> list[tuple[float, float, float]]:
+    """(x, lower end, upper end) of every error bar."""
+    found = [one.get_segments() for one in panel.collections if isinstance(one, LineCollection)]
+    return [(segment[0][0], segment[0][1], segment[1][1]) for segments in found for segment in segments]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for one in figure.legends for text in one.get_texts()]
+
+
+KEYS = tuple({"padding": padding, "segment": segment} for padding in ("sample", "zero") for segment in WHOLE[:6])
+LONG = ({"name": "a key with a value of many words " * 4}, {"name": "another one"})
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "members": lambda: score_against_members(by_members(), [], "SYNTHETIC demo", paper_members()),
+    "members by padding": lambda: score_against_members(by_members(*KEYS[::6]), ["padding"], "SYNTHETIC demo"),
+    "members 12 lines": lambda: score_against_members(
+        by_members(*KEYS), ["padding", "segment"], "SYNTHETIC demo", paper_members()
+    ),
+    "members one point": lambda: score_against_members(by_members(most=2), [], "SYNTHETIC demo"),
+    "members 100": lambda: score_against_members(by_members(most=100, std=np.nan), [], "SYNTHETIC demo"),
+    "members two classes": lambda: score_against_members(
+        by_members().drop(columns=["score_4", "score_4_std"]), [], "SYNTHETIC demo", paper_members()
+    ),
+    "members long names": lambda: score_against_members(by_members(*LONG), ["name"], "SYNTHETIC demo"),
+    "length": lambda: score_against_length(by_length(), "SYNTHETIC demo", paper_length()),
+    "length one split": lambda: score_against_length(by_length(np.nan), "SYNTHETIC demo"),
+    "length two classes": lambda: score_against_length(
+        by_length().drop(columns=["score_4", "score_4_std"]), "SYNTHETIC demo", paper_length()
+    ),
+    "curves 1": lambda: learning_curves(histories(1, 1), "SYNTHETIC demo"),
+    "curves 12": lambda: learning_curves(histories(12, 200), "SYNTHETIC demo"),
+    "curves 13": lambda: learning_curves(histories(13), "SYNTHETIC demo"),
+    "curves 90": lambda: learning_curves(histories(90), "SYNTHETIC demo"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_overlaps_or_leaves_the_figure(name: str) -> None:
+    assert len(drawn_texts(FIGURES[name]())) > 5
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_axes_and_limits(name: str) -> None:
+    figure = FIGURES[name]()
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "SYNTHETIC demo"
+    panels = [panel for panel in figure.axes if panel.lines]
+    assert all(panel.get_ylabel() for panel in panels)
+    assert all(panel.get_xlabel() for panel in panels if panel.get_subplotspec().is_last_row())  # type: ignore[union-attr]
+    for panel in panels:
+        low, high = panel.get_ylim()
+        assert len([tick for tick in panel.get_yticks() if low <= tick <= high]) >= 2
+        ticks = [tick for tick in panel.get_xticks() if panel.get_xlim()[0] <= tick <= panel.get_xlim()[1]]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)
+        for line in panel.lines:  # everything drawn lies within the axes
+            x, y = points(line)
+            assert panel.get_xlim()[0] < min(x) <= max(x) < panel.get_xlim()[1]
+            assert low < min(y) <= max(y) < high
+        assert all(low < lower < upper < high for _, lower, upper in bars(panel))
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ("curves 13", "curves 90")])
+def test_every_series_reads_in_grey_by_its_marker_or_line(name: str) -> None:
+    for panel in FIGURES[name]().axes:
+        found = [line for label, line in lines(panel).items() if not label.startswith("_")]
+        looks = {(line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white") for line in found}
+        assert len(looks) == len(found)
+
+
+def test_neighbouring_lines_differ_in_lightness() -> None:
+    grey = [np.dot(to_rgb(color), (0.299, 0.587, 0.114)) for color in (*COLORS, COLORS[0])]
+    assert all(abs(one - other) > 0.14 for one, other in pairwise(grey))
+
+
+def test_members_are_the_tables_scores_with_their_spread() -> None:
+    table = by_members()
+    figure = score_against_members(table.sample(frac=1, random_state=0), [], "", paper_members())
+    assert legend(figure) == ["this study", SPREAD, PAPER]
+    for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
+        assert panel.get_ylabel().startswith(f"{score[-1]}-class")
+        assert points(lines(panel)["this study"]) == (table["annealing.cycles"].tolist(), table[score].tolist())
+        assert points(lines(panel)[PAPER]) == (list(range(2, 11)), paper_members()[score].tolist())
+        assert lines(panel)[PAPER].get_color() == PAPER_COLOR
+        (shade,) = shades(panel)
+        for sign in (-1, 1):
+            edge = (table[score] + sign * table[f"{score}_std"]).round(9)
+            assert set(zip(table["annealing.cycles"], edge, strict=True)) <= corners(shade)
+
+
+def test_one_line_for_each_combination_of_keys_in_the_tables_order() -> None:
+    table = by_members(*KEYS, most=4)
+    figure = score_against_members(table, ["padding", "segment"], "")
+    names = [f"padding={key['padding']}, segment={key['segment']}" for key in KEYS]
+    assert legend(figure) == [*names, SPREAD]
+    for key, name in zip(KEYS, names, strict=True):
+        rows = table[(table["padding"] == key["padding"]) & (table["segment"] == key["segment"])]
+        assert points(lines(figure.axes[1])[name]) == ([2, 3, 4], rows["score_2"].tolist())
+    assert len(shades(figure.axes[0])) == 12
+
+
+def test_a_single_split_has_no_spread_and_a_single_m_has_a_bar() -> None:
+    for table in (by_members(std=np.nan), by_members().drop(columns=["score_4_std", "score_2_std"])):
+        figure = score_against_members(table, [], "")
+        assert legend(figure) == ["this study"]
+        assert not any(panel.collections for panel in figure.axes)
+    table = by_members(most=2)
+    figure = score_against_members(table, [], "")
+    score, std = float(table["score_4"].iloc[0]), float(table["score_4_std"].iloc[0])
+    assert bars(figure.axes[0]) == [pytest.approx((2, score - std, score + std))]
+    assert legend(figure) == ["this study", SPREAD]
+
+
+def test_missing_scores_are_gaps_and_points_beside_them_have_bars() -> None:
+    table = by_members(most=7)  # M = 2 ... 7; 3 and 5 are missing: 2 and 4 are alone, 6 and 7 are neighbours
+    table.loc[[1, 3], ["score_4", "score_4_std"]] = np.nan
+    panel = score_against_members(table, [], "").axes[0]
+    assert np.isnan(points(lines(panel)["this study"])[1]).tolist() == [False, True, False, True, False, False]
+    assert [x for x, _, _ in bars(panel)] == [2, 4]
+    (shade,) = shades(panel)
+    assert {6, 7} <= {x for x, _ in corners(shade)}
+
+
+def test_two_class_studies_have_one_panel() -> None:
+    table = by_members()
+    for one in (table.drop(columns=["score_4", "score_4_std"]), table.assign(score_4=np.nan)):
+        (panel,) = score_against_members(one, [], "", paper_members()).axes
+        assert panel.get_ylabel() == "2-class ICBHI score"
+        assert points(lines(panel)["this study"])[1] == table["score_2"].tolist()
+    (panel,) = score_against_length(by_length().drop(columns="score_4"), "", paper_length()).axes
+    assert panel.get_ylabel() == "2-class ICBHI score"
+
+
+def test_two_rows_for_one_point_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"this study: several rows at one annealing\.cycles"):
+        score_against_members(by_members(*KEYS[:2]), [], "")
+
+
+def test_length_draws_paddings_as_lines_and_chunks_as_points() -> None:
+    table = by_length()
+    figure = score_against_length(table.sample(frac=1, random_state=0), "", paper_length())
+    expected = {
+        "sample padding": ("sample", WHOLE, [3, 4, 5, 6, 7, 8, 9]),
+        "zero padding": ("zero", WHOLE, [3, 4, 5, 6, 7, 8, 9]),
+        "sample, 2 chunks": ("sample", ["2x2s", "2x2.5s", "2x3s", "2x3.5s", "2x4s", "2x4.5s"], [4, 5, 6, 7, 8, 9]),
+        "sample, 3 chunks": ("sample", ["3x2s", "3x3s"], [6, 9]),
+        "sample, 4 chunks": ("sample", ["4x2s"], [8]),
+    }
+    assert legend(figure) == [*expected, SPREAD, *(f"{PAPER}: {name}" for name in expected)]
+    for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
+        for name, (padding, segments, seconds) in expected.items():
+            rows = table[table["padding"] == padding].set_index("segment")[score]
+            ours, theirs = lines(panel)[name], lines(panel)[f"{PAPER}: {name}"]
+            assert points(ours) == (seconds, rows[segments].tolist())
+            assert points(theirs) == (seconds, rows[segments].tolist())
+            assert (ours.get_linestyle() == "None") == ("chunks" in name)
+            assert (theirs.get_marker(), theirs.get_linestyle()) == (ours.get_marker(), ours.get_linestyle())
+            assert theirs.get_color() == PAPER_COLOR
+        assert len(shades(panel)) == 2
+        split = table[table["segment"].str.contains("x")]
+        ends = sorted(zip(split[score] - split[f"{score}_std"], split[score] + split[f"{score}_std"], strict=True))
+        drawn = sorted((lower, upper) for _, lower, upper in bars(panel))
+        np.testing.assert_allclose(drawn, ends)
+
+
+def test_bars_at_one_length_stand_beside_each_other() -> None:
+    figure = score_against_length(by_length(), "")
+    figure.draw_without_rendering()
+    panel = figure.axes[0]
+    places = [lines(panel)[f"sample, {chunks} chunks"].get_transform().transform((6, 0.7))[0] for chunks in (2, 3, 4)]
+    assert all(after - before > 5 for before, after in pairwise(places))
+    assert abs(places[-1] - panel.transData.transform((6, 0.7))[0]) < 0.4 * (
+        panel.transData.transform((7, 0.7))[0] - panel.transData.transform((6, 0.7))[0]
+    )
+
+
+def test_split_segments_of_both_paddings_can_be_told_apart() -> None:
+    rows = [{"padding": padding, "segment": segment} for padding in ("zero", "sample") for segment in (*WHOLE, *SPLIT)]
+    found = lines(score_against_length(scored(rows, np.nan), "").axes[0])
+    assert len(found) == 8
+    assert len({(line.get_linestyle(), line.get_marker()) for line in found.values()}) == 8
+
+
+def test_length_without_padding_and_a_name_that_tells_no_length() -> None:
+    table = by_length(np.nan)
+    figure = score_against_length(table[table["padding"] == "sample"].drop(columns="padding"), "")
+    assert legend(figure) == ["not split", "2 chunks", "3 chunks", "4 chunks"]
+    figure = score_against_length(table.replace({"segment": {"4x2s": "long", "5s": "5"}}), "")
+    assert "sample, 4 chunks" not in legend(figure)
+    assert points(lines(figure.axes[0])["sample padding"])[0] == [3, 4, 6, 7, 8, 9]
+    with pytest.raises(ValueError, match="sample padding: several rows at one seconds"):
+        score_against_length(pd.concat([table, table]), "")
+
+
+def test_curves_draw_every_history() -> None:
+    source = {f"annealing.cycles={m}": history(m * 3, m) for m in (2, 3, 4)}
+    figure = learning_curves({name: table[::-1] for name, table in source.items()}, "")
+    upper, lower = figure.axes
+    assert (upper.get_ylabel()[:19], lower.get_yscale()) == ("validation: 4-class", "log")
+    assert legend(figure) == list(source)
+    for name, table in source.items():
+        epochs = table["epoch"].tolist()
+        assert points(lines(upper)[name]) == (epochs, table["val/score_4"].tolist())
+        assert points(lines(lower)[name]) == (epochs, table["val/loss"].tolist())
+        assert lines(lower)[name].get_markevery() == [len(epochs) - 1]
+    heights = [lines(lower)[name].get_zorder() for name in source]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_curves_of_one_score_are_compared() -> None:
+    both = history(4)
+    both["val/score_2"] = pd.Series([0.7, None, 0.8, 0.9], dtype=object)  # as a history file has it
+    upper = learning_curves({"four": both, "two": history(4, 1, "score_2"), "none": pd.DataFrame()}, "").axes[0]
+    assert upper.get_ylabel() == "validation: 2-class ICBHI score"
+    assert list(lines(upper)) == ["four", "two"]
+    assert np.isnan(points(lines(upper)["four"])[1]).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("loss", [0.7, 10.0, 1000.0])
+def test_the_loss_axis_has_readable_ticks(loss: float) -> None:
+    figure = learning_curves({"one": history(3, loss=loss), "two": history(200, loss=loss)}, "")
+    alone = learning_curves({"one": history(3, loss=loss).assign(**{"val/loss": [loss, loss, loss * 1.01]})}, "")
+    for one in (figure, alone):
+        one.draw_without_rendering()
+        panel = one.axes[1]
+        low, high = panel.get_ylim()
+        ticks = [label.get_text() for label in panel.get_yticklabels() if low <= label.get_position()[1] <= high]
+        assert 2 <= len(ticks) <= 12
+        assert len(set(ticks)) == len(ticks)
+
+
+@pytest.mark.parametrize(("runs", "ticks"), [(13, 7), (20, 7), (90, 9)])
+def test_many_runs_have_numbers_in_place_of_names(runs: int, ticks: int) -> None:
+    figure = learning_curves(histories(runs), "")
+    upper, lower, bar = figure.axes
+    assert not figure.legends
+    assert len(upper.lines) == len(lower.lines) == runs
+    assert len({str(line.get_color()) for line in upper.lines}) == runs
+    assert bar.get_ylabel() == f"{runs} runs, in the study's order"
+    assert bar.get_yticks()[0] == 1
+    assert len(bar.get_yticks()) == ticks
+    grey = [np.dot(to_rgb(str(line.get_color())), (0.299, 0.587, 0.114)) for line in upper.lines]
+    assert grey == sorted(grey)
+
+
+def test_a_study_without_a_finished_run_draws_empty_axes() -> None:
+    empty = by_members().iloc[:0]
+    figures = (score_against_members(empty, [], "nothing"), learning_curves({}, "nothing"))
+    for figure in (*figures, score_against_length(by_length().iloc[:0], "nothing")):
+        figure.draw_without_rendering()
+        assert figure.get_suptitle() == "nothing"

@@ -1,0 +1,32 @@
+"""What a figure shows."""
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+
+def drawn_texts(figure: Figure) -> list[str]:
+    """Every text that the figure shows; fails where two overlap or one leaves the figure (by more than rounding)."""
+    drawn: list[tuple[str, Bbox]] = []
+    draw = Text.draw
+
+    def note(text: Text, renderer: Any) -> None:
+        if text.get_visible() and text.get_text().strip():
+            drawn.append((text.get_text(), text.get_window_extent(renderer)))
+        draw(text, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", note)
+        figure.draw_without_rendering()
+    for (one, box), (other, other_box) in combinations(drawn, 2):
+        width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
+        height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+        assert min(width, height) <= 0.5, f"{one!r} and {other!r} overlap"
+    for text, box in drawn:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert inside, f"{text!r} leaves the figure"
+    return [text for text, _ in drawn]

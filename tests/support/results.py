@@ -1,0 +1,32 @@
+"""Whether two runs came to the same bits."""
+
+from pathlib import Path
+
+import torch
+
+from lungsound.training.trajectory import load_tensors
+
+
+def numbers(folder: Path) -> dict[str, bytes]:
+    """The files of a run that hold what its training came to."""
+    names = ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor of every stored snapshot, by the snapshot's file name."""
+    paths = sorted((folder.parents[1] / "store" / "trajectories").glob("*/epoch-*.pt"))
+    assert paths
+    return {path.name: {f"{room}.{key}": tensor for room in ("network", "features")
+                        for key, tensor in load_tensors(path)[room].items()} for path in paths}  # fmt: skip
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """Bit for bit: weights, history, predictions, scores."""
+    mine, theirs = weights(folder), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, tensors in mine.items():
+        assert tensors.keys() == theirs[name].keys()
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(tensor, theirs[name][key], rtol=0, atol=0, equal_nan=True)
+    assert numbers(folder) == numbers(other)

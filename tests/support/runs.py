@@ -1,0 +1,47 @@
+"""Composed configurations and small runs."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, open_dict
+
+ROOT = Path(__file__).parents[2]
+
+
+# Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
+SMALL = (
+    "data.demo_patients=8",
+    "data.demo_cycles=60",
+    "segment=2x2s",
+    "model.width=0.0625",
+    "annealing.cycles=2",
+    "annealing.epochs_per_cycle=2",
+)
+
+
+@contextlib.contextmanager
+def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
+    """The configuration and the options chosen, as `python train.py *overrides` gets them."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        choices = dict(cfg.hydra.runtime.choices)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        yield cfg, choices
+
+
+@contextlib.contextmanager
+def unpainted() -> Iterator[None]:
+    """Inside, figures are made but not painted, which takes half of a small run's time."""
+
+    def save(figure: Figure, file: BinaryIO, **_: object) -> None:
+        file.write(b"a picture")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
