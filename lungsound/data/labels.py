@@ -3,7 +3,7 @@
 LABELS = ("normal", "crackle", "wheeze", "both")
 TWO_CLASS_LABELS = ("normal", "abnormal")
 # SPRSound's event types, as its annotations write them, and the label of each.
-SPRSOUND_TYPES = {
+SPRSOUND_TO_LABEL = {
     "Normal": "normal",
     "Fine Crackle": "crackle",
     "Coarse Crackle": "crackle",
@@ -12,11 +12,13 @@ SPRSOUND_TYPES = {
     "Stridor": "wheeze",
     "Wheeze+Crackle": "both",
 }
-SPRSOUND_LABELS = tuple(SPRSOUND_TYPES)
+SPRSOUND_LABELS = tuple(SPRSOUND_TO_LABEL)
 
 
-def labels_of(classes: int) -> tuple[str, ...]:
-    """The classes of a task with `classes` of them. Raises ValueError for any number but 7, 4 and 2."""
+def class_labels(classes: int) -> tuple[str, ...]:
+    """The classes of a task with `classes` of them. Raises ValueError for any number but 7, 4 and
+    2.
+    """
     for labels in (SPRSOUND_LABELS, LABELS, TWO_CLASS_LABELS):
         if len(labels) == classes:
             return labels

@@ -12,11 +12,13 @@ from lungsound.scoring.scores import confusion_matrix, icbhi_scores
 
 
 class CycleScores(Metric):
-    """ICBHI scores of cycles with the true classes `labels` [cycles], int64 from 0, of `classes` (4 or 2).
+    """ICBHI scores of cycles with the true classes `labels` [cycles], int64 from 0, of `classes` (4
+    or 2).
 
-    `update` takes the probabilities [n, classes] of any chunks, in any order, and the cycle [n] of each; `compute`
-    gives `icbhi_scores` of the answers, once every cycle has had a chunk (ValueError before). Where a probability is
-    not a number there is no answer, and every score is nan.
+    `update` takes the probabilities [n, classes] of any chunks, in any order, and the cycle [n] of
+    each; `compute` gives `icbhi_scores` of the answers, once every cycle has had a chunk
+    (ValueError before). Where a probability is not a number there is no answer, and every score is
+    nan.
     """
 
     is_differentiable = False
@@ -30,7 +32,9 @@ class CycleScores(Metric):
         super().__init__(**kwargs)
         self.classes = classes
         self.register_buffer("labels", labels, persistent=False)
-        self.add_state("sums", torch.zeros(len(labels), classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state(
+            "sums", torch.zeros(len(labels), classes, dtype=torch.float64), dist_reduce_fx="sum"
+        )
         self.add_state("chunks", torch.zeros(len(labels), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, cycle: Tensor) -> None:

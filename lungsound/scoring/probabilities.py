@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Tensor:
-    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of each cycle.
+    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of
+    each cycle.
 
     `cycle` [n] int64 says whose chunk each row is. Raises ValueError for a cycle without a chunk.
     """
@@ -13,13 +14,21 @@ def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Te
 
 
 def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tensor, Tensor]:
-    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up over batches."""
-    zeros = torch.zeros(cycles, probabilities.shape[-1], dtype=torch.float64, device=probabilities.device)
-    return zeros.index_add(0, cycle, probabilities.double()), torch.bincount(cycle, minlength=cycles)
+    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up
+    over batches.
+    """
+    zeros = torch.zeros(
+        cycles, probabilities.shape[-1], dtype=torch.float64, device=probabilities.device
+    )
+    return zeros.index_add(0, cycle, probabilities.double()), torch.bincount(
+        cycle, minlength=cycles
+    )
 
 
 def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
-    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle without a chunk."""
+    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle
+    without a chunk.
+    """
     missing = (chunks == 0).nonzero().flatten().tolist()
     if missing:
         raise ValueError(

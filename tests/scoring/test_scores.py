@@ -10,7 +10,13 @@ from sklearn.metrics import confusion_matrix as reference
 
 from lungsound.scoring.metric import CycleScores
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
-from lungsound.scoring.scores import confusion_matrix, four_classes, icbhi_scores, missing_classes, two_classes
+from lungsound.scoring.scores import (
+    confusion_matrix,
+    icbhi_scores,
+    merge_to_four_classes,
+    merge_to_two_classes,
+    missing_classes,
+)
 
 RNG = np.random.default_rng(0)
 COUNTS = torch.tensor([[60, 10, 20, 10], [8, 30, 1, 1], [5, 2, 12, 1], [1, 3, 2, 4]])
@@ -30,7 +36,8 @@ def test_confusion_is_scikit_learns(classes: int) -> None:
     # Classes that do not occur keep their row and column.
     truth, predicted = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 0])
     np.testing.assert_array_equal(
-        confusion_matrix(truth, predicted, classes), reference(truth, predicted, labels=range(classes))
+        confusion_matrix(truth, predicted, classes),
+        reference(truth, predicted, labels=range(classes)),
     )
 
 
@@ -61,8 +68,12 @@ def test_scores_by_hand() -> None:
 def test_scores_are_scikit_learns_recalls() -> None:
     truth, predicted = answers(4)
     scores = icbhi_scores(confusion_matrix(truth, predicted, 4))
-    assert scores["specificity"] == pytest.approx(recall_score(truth, predicted, labels=[0], average="micro"))
-    assert scores["sensitivity_4"] == pytest.approx(recall_score(truth, predicted, labels=[1, 2, 3], average="micro"))
+    assert scores["specificity"] == pytest.approx(
+        recall_score(truth, predicted, labels=[0], average="micro")
+    )
+    assert scores["sensitivity_4"] == pytest.approx(
+        recall_score(truth, predicted, labels=[1, 2, 3], average="micro")
+    )
     assert scores["sensitivity_2"] == pytest.approx(recall_score(truth > 0, predicted > 0))
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
 
@@ -75,7 +86,8 @@ def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
         assert four[name] == two[name]
 
 
-# Of SPRSound's seven types (normal; two crackles; wheeze, rhonchi, stridor; both), each one's place among four.
+# Of SPRSound's seven types (normal; two crackles; wheeze, rhonchi, stridor; both), each one's place
+# among four.
 FOURTH = np.array([0, 1, 1, 2, 2, 2, 3])
 
 
@@ -91,8 +103,17 @@ def test_seven_classes_fold_to_four_and_two_by_hand() -> None:
             [2, 1, 1, 1, 2, 0, 9],
         ]
     )
-    assert four_classes(counts).tolist() == [[50, 3, 12, 6], [8, 37, 2, 2], [3, 2, 54, 3], [2, 2, 3, 9]]
-    assert two_classes(counts).tolist() == two_classes(four_classes(counts)).tolist() == [[50, 21], [13, 114]]
+    assert merge_to_four_classes(counts).tolist() == [
+        [50, 3, 12, 6],
+        [8, 37, 2, 2],
+        [3, 2, 54, 3],
+        [2, 2, 3, 9],
+    ]
+    assert (
+        merge_to_two_classes(counts).tolist()
+        == merge_to_two_classes(merge_to_four_classes(counts)).tolist()
+        == [[50, 21], [13, 114]]
+    )
     assert icbhi_scores(counts) == pytest.approx(
         {
             "specificity": 50 / 71,
@@ -111,13 +132,17 @@ def test_folded_counts_are_those_of_the_folded_answers() -> None:
     truth, predicted = answers(7)
     confusion = confusion_matrix(truth, predicted, 7)
     folded = FOURTH[truth], FOURTH[predicted]
-    np.testing.assert_array_equal(four_classes(confusion), reference(*folded))
-    np.testing.assert_array_equal(two_classes(confusion), reference(truth > 0, predicted > 0))
-    seven, four = icbhi_scores(confusion), icbhi_scores(four_classes(confusion))
+    np.testing.assert_array_equal(merge_to_four_classes(confusion), reference(*folded))
+    np.testing.assert_array_equal(
+        merge_to_two_classes(confusion), reference(truth > 0, predicted > 0)
+    )
+    seven, four = icbhi_scores(confusion), icbhi_scores(merge_to_four_classes(confusion))
     assert {name: seven[name] for name in four if name != "accuracy"} == {
         name: value for name, value in four.items() if name != "accuracy"
     }
-    assert seven["sensitivity_7"] == recall_score(truth, predicted, labels=range(1, 7), average="micro")
+    assert seven["sensitivity_7"] == recall_score(
+        truth, predicted, labels=range(1, 7), average="micro"
+    )
     assert four["accuracy"] == accuracy_score(*folded)
 
 
@@ -157,7 +182,9 @@ def test_scores_of_another_number_of_classes_are_refused() -> None:
 
 def test_a_cycle_of_several_segments_is_the_mean_of_all_its_chunks() -> None:
     chunks = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75], [0.0, 1.0], [0.25, 0.75]])
-    owners = torch.tensor([1, 0, 1, 1, 1])  # cycle 1: two segments of two chunks, in any place of the batch
+    owners = torch.tensor(
+        [1, 0, 1, 1, 1]
+    )  # cycle 1: two segments of two chunks, in any place of the batch
     means = cycle_probabilities(chunks, owners, 2)
     assert means.dtype == torch.float64
     assert means.tolist() == [[1.0, 0.0], [0.25, 0.75]]
@@ -170,7 +197,9 @@ def test_a_cycle_without_a_chunk_is_refused() -> None:
 
 def test_an_ensemble_is_the_mean_over_its_members() -> None:
     members = torch.from_numpy(RNG.dirichlet(np.ones(4), size=(3, 10))).float()
-    expected = [[sum(float(member[n, k]) for member in members) / 3 for k in range(4)] for n in range(10)]
+    expected = [
+        [sum(float(member[n, k]) for member in members) / 3 for k in range(4)] for n in range(10)
+    ]
     np.testing.assert_allclose(ensemble_probabilities(members), expected, rtol=1e-14)
 
 

@@ -1,4 +1,6 @@
-"""A database's figures: what is drawn is what the annotations say, nothing overlaps, and they read in grey."""
+"""A database's figures: what is drawn is what the annotations say, nothing overlaps, and they read
+in grey.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +13,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
-from support.figures import drawn_texts
+from support.figures import check_text_layout
 
 from lungsound.cli.data import main
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, SPRSOUND_TYPES
+from lungsound.data.labels import LABELS, SPRSOUND_LABELS, SPRSOUND_TO_LABEL
 from lungsound.data.readers.icbhi import parse_name, read_annotations
 from lungsound.data.recordings import Recording
 from lungsound.data.tools.audit import cycle_table
@@ -24,17 +26,21 @@ from lungsound.errors import DataError
 SYNTHETIC = "SYNTHETIC data in the layout of SPRSound 2022"
 
 
-def drawn_cycles(cycles: int, patients: int, devices: int, parts: tuple[str, ...] = ()) -> pd.DataFrame:
+def drawn_cycles(
+    cycles: int, patients: int, devices: int, parts: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """A table of cycles in which normal is frequent and one event type of a part is missing."""
     draws = np.random.default_rng(cycles)
     types = draws.choice(SPRSOUND_LABELS, cycles, p=[0.6, 0.1, 0.05, 0.1, 0.05, 0.05, 0.05])
-    patient = np.sort(draws.integers(0, patients, cycles)) if patients > 1 else np.zeros(cycles, int)
+    patient = (
+        np.sort(draws.integers(0, patients, cycles)) if patients > 1 else np.zeros(cycles, int)
+    )
     return pd.DataFrame(
         {
             "patient": [f"{100 + number}" for number in patient],
             "device": [f"Device{number}" for number in patient % devices],
             "part": draws.choice(parts, cycles) if parts else "",
-            "label": [SPRSOUND_TYPES[kind] for kind in types],
+            "label": [SPRSOUND_TO_LABEL[kind] for kind in types],
             "event_type": types if parts else "",
             "seconds": draws.gamma(4, 0.6, cycles),
         }
@@ -62,7 +68,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_no_text_overlaps_or_leaves_a_figure(name: str) -> None:
     for figure in database_figures(TABLES[name](), SYNTHETIC).values():
-        assert any(text.startswith(SYNTHETIC) for text in drawn_texts(figure))
+        assert any(text.startswith(SYNTHETIC) for text in check_text_layout(figure))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -73,7 +79,9 @@ def test_every_axis_is_named(name: str) -> None:
 
 
 def widths(figure: Figure, panel: int) -> list[float]:
-    return [patch.get_width() for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)]
+    return [
+        patch.get_width() for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)
+    ]
 
 
 def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> None:
@@ -92,7 +100,8 @@ def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> Non
 def test_bars_by_patient_hold_every_cycle_the_most_first(icbhi: pd.DataFrame) -> None:
     figure = database_figures(icbhi, "ICBHI 2017")["classes-by-patient"]
     upper, lower = (
-        [patch.get_data() for patch in panel.patches if isinstance(patch, StepPatch)] for panel in figure.axes
+        [patch.get_data() for patch in panel.patches if isinstance(patch, StepPatch)]
+        for panel in figure.axes
     )
     heights = [np.asarray(step.values) - np.asarray(step.baseline) for step in upper]
     assert [int(height.sum()) for height in heights] == [3642, 1864, 886, 506]
@@ -108,7 +117,12 @@ def test_histograms_hold_every_cycle_and_patient(icbhi: pd.DataFrame) -> None:
     patients = figures["cycles-per-patient"].axes[0].patches
     assert sum(patch.get_height() for patch in patients) == 126
     durations = figures["durations-by-class"].axes
-    assert [sum(patch.get_height() for patch in panel.patches) for panel in durations] == [3642, 1864, 886, 506]
+    assert [sum(patch.get_height() for patch in panel.patches) for panel in durations] == [
+        3642,
+        1864,
+        886,
+        506,
+    ]
     for panel, label in zip(durations, LABELS, strict=True):
         median = icbhi.loc[icbhi["label"] == label, "seconds"].median()
         assert panel.lines[0].get_xdata()[0] == pytest.approx(median)
@@ -122,7 +136,9 @@ def test_parts_and_event_types_are_drawn_where_there_are_some() -> None:
     assert [panel.get_title().partition(":")[0] for panel in panels] == ["train", "intra"]
     for panel, part in zip(panels, ("train", "intra"), strict=True):
         chosen = cycles.loc[cycles["part"] == part, "event_type"]
-        assert [text.get_text() for text in panel.texts] == [str((chosen == kind).sum()) for kind in SPRSOUND_LABELS]
+        assert [text.get_text() for text in panel.texts] == [
+            str((chosen == kind).sum()) for kind in SPRSOUND_LABELS
+        ]
     assert len(figures["classes-by-part"].axes) == 2
     assert len(figures["durations-by-event-type"].axes) == len(SPRSOUND_LABELS)
 
@@ -159,7 +175,9 @@ def test_the_command_writes_png_into_the_folder(
     printed = capsys.readouterr().out.splitlines()
     assert sorted(map(Path, printed)) == sorted((tmp_path / "to").glob("*.png"))
     assert len(printed) == len(titles) == 4
-    assert all(title.startswith("SYNTHETIC") == synthetic and "ICBHI 2017" in title for title in titles)
+    assert all(
+        title.startswith("SYNTHETIC") == synthetic and "ICBHI 2017" in title for title in titles
+    )
     for path in printed:
         with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 5, path  # drawn, not blank
