@@ -45,5 +45,6 @@ def test_history_is_that_of_release_0_1(
     records = [json.loads(line) for line in lines]
     assert len(records) == len(expected["history"])
     for record, reference in zip(records, expected["history"], strict=True):
+        assert record["lr"] == pytest.approx(reference["lr"], rel=1e-12)
         for name, value in reference.items():
             assert record[name] == pytest.approx(value, abs=10 * TOLERANCE), name
