@@ -36,6 +36,6 @@ class SnapshotCallback(pl.Callback):
         place = {
             "epoch": epoch,
             "period": self.annealing.period_of(epoch),
-            "lr": self.annealing.learning_rate(epoch),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
         }
         return place | metrics
