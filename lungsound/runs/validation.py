@@ -11,7 +11,7 @@ from lungsound.errors import ConfigError
 CHOICES = {
     "data.name": ("demo", "icbhi", "sprsound"),
     "split.protocol": ("random", "patient", "official", "official_clean", "file"),
-    "padding.mode": ("sample", "zero"),
+    "padding.mode": ("sample", "zero", "tile"),
     "features.normalization": ("segment", "band", "global"),
     "augment.stretch": ("phase_vocoder", "resample", "none"),
     "augment.redraw": ("once", "epoch"),
