@@ -102,6 +102,8 @@ class TrainerSettings:
     batch_size: int = MISSING
     num_workers: int | None = MISSING
     precision: str = MISSING
+    matmul_precision: str = "highest"  # a run of release 0.1 has neither key, and can still be scored
+    deterministic: bool = True
 
 
 @dataclass

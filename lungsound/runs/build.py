@@ -178,8 +178,20 @@ def on_gpu(settings: Config) -> bool:
     return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
+def set_float32(settings: Config) -> None:
+    """How a GPU multiplies float32 numbers, in convolutions too, which torch allows TF32 by default.
+
+    These are settings of the whole process: a run before this one may have had others.
+    """
+    word = settings.trainer.matmul_precision if on_gpu(settings) else "highest"
+    # torch 2.9's new names, `fp32_precision`, must not be mixed with these, and Lightning reads these.
+    torch.set_float32_matmul_precision(word)
+    torch.backends.cudnn.allow_tf32 = word != "highest"
+
+
 def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    set_float32(settings)
     # What Lightning says of absent devices, of its own products and at its end is not for our users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
@@ -197,7 +209,8 @@ def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback
         enable_model_summary=False,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        deterministic="warn" if accelerator == "gpu" else None,  # on a CPU our operators are, as they stand
+        # On a CPU our operators are deterministic as they stand.
+        deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )
 
 
@@ -221,6 +234,7 @@ def trajectory_identity(
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
+        "matmul_precision": settings.trainer.matmul_precision,
         "device": torch.cuda.get_device_name() if on_gpu(settings) else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

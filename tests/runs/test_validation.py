@@ -103,6 +103,7 @@ def options(group: str) -> list[str]:
         ("annealing.max_lr=inf", "annealing.max_lr: ", "but got inf"),
         ("model.width=nan", "model.width: ", "but got nan"),
         ("loss.gamma=inf", "loss.gamma: ", "but got inf"),
+        ("trainer.matmul_precision=tf32", "trainer.matmul_precision: ", "high, medium, but got 'tf32'"),
         ("trainer=cpu trainer.precision=16-mixed", "trainer.precision: ", "on a CPU, but got '16-mixed'"),
         ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: ", "but got .*'wheeze': -1"),
     ],

@@ -446,10 +446,12 @@ OTHER_PATH = (
     *("augment=none", "augment.redraw=epoch", "model.l2=0", "model.table1=outputs", "loss=cross_entropy"),
     *("annealing.epochs_per_cycle=3", "annealing.max_lr=1e-3", "annealing.continue_from=best", "task=two_class"),
     *("trainer.precision=bf16-mixed", "trainer.batch_size=16", "data.demo_seed=1"),
+    "trainer.matmul_precision=high",
 )
 SAME_PATH = (
     *("annealing.cycles=3", "annealing.select=last", "annealing.monitor=loss", "trainer.num_workers=2"),
     *("tracking.experiment=other", "tracking.log_snapshots=true", "output_dir=elsewhere", "redo=true"),
+    "trainer.deterministic=false",
 )
 
 
