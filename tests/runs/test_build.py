@@ -34,9 +34,7 @@ def arithmetic() -> tuple[str, bool, bool]:
     return word, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize(
-    ("word", "tf32"), [(None, False), ("highest", False), ("high", True), ("medium", True)]
-)
+@pytest.mark.parametrize(("word", "tf32"), [(None, False), ("highest", False), ("high", True), ("medium", True)])
 @pytest.mark.parametrize("before", ["highest", "medium"])
 def test_a_gpu_multiplies_float32_as_the_key_says(
     monkeypatch: pytest.MonkeyPatch, word: str | None, tf32: bool, before: str
@@ -56,9 +54,7 @@ def test_on_a_cpu_the_key_changes_nothing(before: str) -> None:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_the_trainer_gets_deterministic_on_a_gpu_alone(
-    monkeypatch: pytest.MonkeyPatch, deterministic: bool
-) -> None:
+def test_the_trainer_gets_deterministic_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(pl, "Trainer", lambda **arguments: given.update(arguments))
     word = f"trainer.deterministic={str(deterministic).lower()}"
