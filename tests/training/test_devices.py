@@ -127,7 +127,7 @@ def test_backward_is_torchs_own() -> None:
 def test_what_these_tests_would_see(on_cuda: None) -> None:
     """A tensor left on the CPU, and two waits for the device."""
     here, there = torch.arange(3), torch.arange(3, device="cuda")
-    with pytest.raises(RuntimeError, match="two .*devices"):
+    with pytest.raises(RuntimeError, match=r"two .*devices"):
         here + there
     with pytest.raises(DataDependentOutputException):
         there.sum().item()
