@@ -39,6 +39,9 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import SealedCheckpoints, Trajectory
 
 WORKERS_FOR_A_GPU = 4
+# The same sums every time. torch reads it once, at a process's first product on a GPU; a study
+# measures a step before its first run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)

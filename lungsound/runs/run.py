@@ -49,7 +49,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     `choices` names the chosen option of each group. Raises LungsoundError where the user can mend something.
     """
     settings = checked(cfg)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before any work on a GPU: the same sums every time
     alone = settings.tracking.study is None
     if alone:  # a study has said it once for all
         print(announcement(settings, choices["experiment"]), flush=True)
