@@ -1,4 +1,4 @@
-"""What the data of a training cost beside a device: features on it, waveforms from workers, and whole epochs."""
+"""What the data cost: features on a device, waveforms from workers, whole epochs."""
 
 import statistics
 import time
@@ -124,7 +124,7 @@ class Clock(pl.Callback):
 
 
 def epochs(settings: Config, parts: Parts, folder: Path, number: int, guarded: bool) -> Clock:
-    """Some epochs through the project's own Trainer and callbacks, the stored trajectory included."""
+    """Some epochs through the project's Trainer and callbacks, the stored trajectory included."""
     folder.mkdir(parents=True, exist_ok=True)
     parts.trajectory.folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()

@@ -247,7 +247,7 @@ class Parts:
         )  # fmt: skip
 
     def training(self, seconds: float) -> None:
-        """`python train.py` on the demo with the paper's network, as many epochs as the time allows."""
+        """`python train.py` on the demo with the paper's network, for the time that is left."""
         set_arithmetic("float32")
         one = self.epoch_seconds.get("cnn7", 20.0)
         each = max(1, int((seconds - 40) / one / 4)) if not self.quick else 1

@@ -113,7 +113,7 @@ def watch(network: nn.Module, loss: Tensor, guard: str) -> None:
 
 
 def timed(work: Callable[[], object], device: torch.device, seconds: float, blocks: int = 5) -> Timing:
-    """`work` in blocks of calls, for about `seconds`, after a first call and as many as warm it up."""
+    """`work` in blocks of calls, for about `seconds`, after calls that warm it up."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()

@@ -187,7 +187,8 @@ def set_float32(settings: Config) -> None:
     These are settings of the whole process: a run before this one may have had others.
     """
     word = settings.trainer.matmul_precision if on_gpu(settings) else "highest"
-    # torch 2.9's new names, `fp32_precision`, must not be mixed with these, and Lightning reads these.
+    # torch must not be asked by these names where its newer `fp32_precision` was set, and
+    # Lightning asks by these.
     torch.set_float32_matmul_precision(word)
     torch.backends.cudnn.allow_tf32 = word != "highest"
 

@@ -1,6 +1,7 @@
-"""What only a GPU can show, in small runs: make gpu. LUNGSOUND_GPU_TESTS_DEVICE=cpu rehearses it without one.
+"""What only a GPU can show, in small runs: make gpu.
 
-The same bits again, also after a stop; other precisions near float32; the device's numbers near the CPU's.
+The same bits again, also after a stop; other precisions near float32; the device's numbers near
+the CPU's. LUNGSOUND_GPU_TESTS_DEVICE=cpu rehearses all of it without a GPU.
 """
 
 import os
@@ -105,7 +106,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert_same(run, resumed)
 
 
-# Largest difference of an epoch's training and validation loss to float32's; the losses are 0.2 to 1.2.
+# Largest difference of an epoch's training and validation loss to float32's, of about 0.2 to 1.2.
 # A run of four epochs on 40 cycles magnifies rounding: this says "it trains", not "it is equal".
 @pytest.mark.parametrize(
     ("key", "nearer_than"),

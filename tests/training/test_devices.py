@@ -1,4 +1,4 @@
-"""One step on CUDA tensors without a GPU: torch's fake tensors have shapes and devices and no numbers.
+"""One step on CUDA tensors without a GPU: fake ones, with shapes and devices and no numbers.
 
 A tensor on another device raises there, and so does every wait of the host for a number of the
 device (`.item()`).
