@@ -1,4 +1,4 @@
-"""Run a study: python sweep.py [-m] key=2,3,...,10 [group=a,b] [plan=true]. Each of its jobs is a run of train.py."""
+"""Run a study: python sweep.py [-m] key=2,3,...,10 [plan=true]; each job is a run of train.py."""
 
 import sys
 
@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lungsound.cli.command import told
-from lungsound.config.ellipsis import study_words
+from lungsound.config.ellipsis import parse_sweep_overrides
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -20,10 +20,10 @@ def job(cfg: DictConfig) -> None:
 def main() -> None:
     if {"--help", "-h", "--cfg", "-c"} & set(sys.argv):
         sys.exit(job())
-    words = study_words(sys.argv[1:])
-    from lungsound.studies.study import study
+    words = parse_sweep_overrides(sys.argv[1:])
+    from lungsound.studies.study import run_study
 
-    study(words, job)
+    run_study(words, job)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train and score one snapshot ensemble: python train.py [group=option] [key=value]; --help names the groups."""
+"""Train and score one snapshot ensemble: python train.py [group=option] [key=value]."""
 
 import sys
 
@@ -6,12 +6,12 @@ import hydra
 from omegaconf import DictConfig
 
 from lungsound.cli.command import told
-from lungsound.config.overrides import train_words  # which registers the schema, too
+from lungsound.config.overrides import parse_train_overrides  # which registers the schema, too
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 @told  # inside Hydra, which would show an error of ours as its own
-def job(cfg: DictConfig) -> None:
+def hydra_main(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from lungsound.runs.run import run
@@ -21,8 +21,8 @@ def job(cfg: DictConfig) -> None:
 
 @told
 def main() -> None:
-    sys.argv[1:] = train_words(sys.argv[1:])
-    job()
+    sys.argv[1:] = parse_train_overrides(sys.argv[1:])
+    hydra_main()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What one batch of the paper's training costs here, part by part: python benchmarks/bench.py > benchmarks/results.md
+"""What one batch of the paper's training costs here, part by part: python benchmarks/bench.py >
+benchmarks/results.md
 
-Each part is timed in turn, several rounds, and the fastest is kept: other processes only ever slow one down. Between
-machines, and between runs on a shared one, only the ratios mean something. The data are the demo's, in the paper's
-segments, copies and pictures.
+Each part is timed in turn, several rounds, and the fastest is kept: other processes only ever slow
+one down. Between machines, and between runs on a shared one, only the ratios mean something. The
+data are the demo's, in the paper's segments, copies and log-mels.
 """
 
 import tempfile
@@ -14,8 +15,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lungsound.models.cnn7 import CNN7
-from lungsound.runs.build import build
-from lungsound.runs.validation import checked
+from lungsound.runs.build import build_components
+from lungsound.runs.validation import validate_config
 from lungsound.signal.chunks import roll_and_chunk
 from lungsound.training.losses import focal_loss
 
@@ -28,19 +29,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         overrides = ["augment=paper", "model=cnn7", f"store_dir={store}"]
         with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-            parts = build(checked(compose("config", overrides=overrides)))
+            parts = build_components(validate_config(compose("config", overrides=overrides)))
         batches = parts.datamodule.training_batches(1)
         batch = {name: tensor.to(device) for name, tensor in batches[0].items()}
         features, chunks = parts.module.features.to(device), parts.module.chunks
 
-        def pictures() -> torch.Tensor:
+        def log_mels() -> torch.Tensor:
             images = features(batch["waveforms"], batch["alpha"], batch["f_hi"])
             return roll_and_chunk(images, batch["roll"], batch["chunk"], chunks).unsqueeze(1)
 
-        images, target = pictures(), batch["target"]
+        images, target = log_mels(), batch["target"]
         work: dict[str, Callable[[], object]] = {
             "cutting the waveforms (in workers)": lambda: batches[1],
-            "log-mel, VTLP, z-score, roll, chunks": pictures,
+            "log-mel, VTLP, z-score, roll, chunks": log_mels,
         }
         for name, width in MODELS.items():
             for table1 in ("inputs", "outputs"):
@@ -54,7 +55,9 @@ def main() -> None:
 def training_step(
     width: float, table1: str, contiguous: bool, images: torch.Tensor, target: torch.Tensor
 ) -> Callable[[], object]:
-    """Forward, backward and Adam on one batch of pictures; `contiguous`: not in the network's own channels_last."""
+    """Forward, backward and Adam on one batch of log-mels; `contiguous`: not in the network's own
+    channels_last.
+    """
     network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(images.device)
     if contiguous:
         network.to(memory_format=torch.contiguous_format)
@@ -82,12 +85,16 @@ def measure(work: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def report(
-    seconds: dict[str, float], device: torch.device, waveforms: tuple[int, ...], images: tuple[int, ...]
+    seconds: dict[str, float],
+    device: torch.device,
+    waveforms: tuple[int, ...],
+    images: tuple[int, ...],
 ) -> None:
     step = seconds["cnn7, table1=inputs"]
-    print(f"# One batch: waveforms {waveforms}, pictures {images}\n")
+    print(f"# One batch: waveforms {waveforms}, log-mels {images}\n")
     print(
-        f"Made by `make bench`: {device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}, ", end=""
+        f"Made by `make bench`: {device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}, ",
+        end="",
     )
     print(f"the fastest of {ROUNDS} rounds.\n")
     print("| part | ms | share of the full network's step |\n|---|---:|---:|")

@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --device cpu --quick            # the same on a CPU, in two minutes
 
 The report is written anew after every part: what is measured is not lost if the time runs out. All
-data are the SYNTHETIC demo's, in the paper's segments, copies and pictures.
+data are the SYNTHETIC demo's, in the paper's segments, copies and log-mels.
 """
 
 import argparse
@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("torch", "triton", "pytorch-lightning", "torchaudio", "torchmetrics", "numpy", "mlflow")
+LIBRARIES = (
+    "torch",
+    "triton",
+    "pytorch-lightning",
+    "torchaudio",
+    "torchmetrics",
+    "numpy",
+    "mlflow",
+)
 TRAINING_SECONDS = 60.0  # the least that is worth a start
 RESERVE_SECONDS = 20.0  # for what cannot be stopped when the time is over
 
@@ -79,7 +87,9 @@ def main() -> None:
         report.part("tests", lambda: tests(report, arguments.device, limit), 0.0)
         for name, work, seconds in parts.all():
             report.part(name, work, 0.0 if arguments.quick else seconds)
-        report.part("training", lambda: parts.training(report.left() - RESERVE_SECONDS), TRAINING_SECONDS)
+        report.part(
+            "training", lambda: parts.training(report.left() - RESERVE_SECONDS), TRAINING_SECONDS
+        )
     report.add(f"The whole took {time.monotonic() - report.start:.0f} s.", brief=True)
     print("\n".join(report.brief))
 
@@ -100,7 +110,9 @@ def install(wheels: Path) -> None:
     site = Path(tempfile.mkdtemp(prefix="lungsound-site-"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     files = sorted(str(path) for path in wheels.glob("*.whl"))
-    subprocess.run([*pip, "--no-compile", "--no-cache-dir", "--target", str(site), *files], check=True)
+    subprocess.run(
+        [*pip, "--no-compile", "--no-cache-dir", "--target", str(site), *files], check=True
+    )
     sys.path.insert(0, str(site))
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([before] if before else [])])
@@ -114,7 +126,9 @@ def heading(report: Report, arguments: argparse.Namespace) -> None:
     commit = arguments.commit or git("rev-parse", "--short", "HEAD")
     words = " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]])
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    driver = f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_gpu else ""
+    driver = (
+        f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_gpu else ""
+    )
     report.add(
         f"# One {device}",
         "",
@@ -150,7 +164,9 @@ def tests(report: Report, device: str, seconds: float) -> None:
         command = [sys.executable, "-m", "pytest", *chosen]
         last = f"Stopped after {seconds:.0f} s."
         try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, timeout=seconds, capture_output=True)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, timeout=seconds, capture_output=True
+            )
             text = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
             last = text.strip().splitlines()[-1].strip("= ")
         except subprocess.TimeoutExpired as error:

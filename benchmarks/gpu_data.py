@@ -15,24 +15,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lungsound.config.schema import Config
-from lungsound.runs.build import Parts, build, build_trainer
-from lungsound.runs.validation import checked
+from lungsound.runs.build import RunComponents, build_components, build_trainer
+from lungsound.runs.validation import validate_config
 from lungsound.signal.chunks import roll_and_chunk
 from lungsound.training.datamodule import Batch
-from lungsound.training.divergence import StopOnDivergence
+from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.losses import focal_loss
-from lungsound.training.progress import RunProgress
-from lungsound.training.snapshots import Snapshots
+from lungsound.training.progress import ProgressCallback
+from lungsound.training.snapshots import SnapshotCallback
 
 CONF = str(Path(__file__).parents[1] / "conf")
 
 
 def configuration(*overrides: str) -> Config:
     with initialize_config_dir(CONF, version_base="1.3"):
-        return checked(compose("config", overrides=list(overrides)))
+        return validate_config(compose("config", overrides=list(overrides)))
 
 
-def batch_on(parts: Parts, device: torch.device, items: int, number: int = 0) -> Batch:
+def batch_on(parts: RunComponents, device: torch.device, items: int, number: int = 0) -> Batch:
     """The items of several batches of the first epoch, on the device."""
     batches = parts.datamodule.training_batches(1)
     first, count = number % len(batches), -(-items // parts.datamodule.batch_size)
@@ -41,7 +41,9 @@ def batch_on(parts: Parts, device: torch.device, items: int, number: int = 0) ->
     return {name: values.to(device) for name, values in joined.items()}
 
 
-def front_end(parts: Parts, device: torch.device, items: int, seconds: float) -> dict[str, Timing]:
+def front_end(
+    parts: RunComponents, device: torch.device, items: int, seconds: float
+) -> dict[str, Timing]:
     """From waveforms on the device to what the network sees, and the part of it that an epoch
     needs if the log-mels of all copies are kept on the device."""
     set_arithmetic("float32")
@@ -51,14 +53,14 @@ def front_end(parts: Parts, device: torch.device, items: int, seconds: float) ->
     row = torch.arange(items, device=device).flip(0)
 
     def from_waveforms() -> Tensor:
-        pictures = features(batch["waveforms"], batch["alpha"], batch["f_hi"])
-        return roll_and_chunk(pictures, batch["roll"], batch["chunk"], chunks)
+        log_mels = features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+        return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], chunks)
 
     def from_log_mels() -> Tensor:
-        pictures = kept[row]
-        variance, mean = torch.var_mean(pictures, (1, 2), correction=0, keepdim=True)
-        pictures = (pictures - mean) / variance.sqrt()
-        return roll_and_chunk(pictures, batch["roll"], batch["chunk"], chunks)
+        log_mels = kept[row]
+        variance, mean = torch.var_mean(log_mels, (1, 2), correction=0, keepdim=True)
+        log_mels = (log_mels - mean) / variance.sqrt()
+        return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], chunks)
 
     work = {
         "log-mel with VTLP, z-score, roll, chunk": from_waveforms,
@@ -75,11 +77,13 @@ class Loading:
     items_per_second: float  # after it, to the device
 
 
-def loading(parts: Parts, device: torch.device, workers: int, batches: int) -> Loading:
+def loading(parts: RunComponents, device: torch.device, workers: int, batches: int) -> Loading:
     """Waveforms cut in `workers` processes, pinned, and moved to the device: nothing else."""
     dataset = parts.datamodule.training_batches(1)
     some: Subset[Batch] = Subset(dataset, range(min(batches, len(dataset))))
-    loader = DataLoader(some, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda")
+    loader = DataLoader(
+        some, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"
+    )
     start, items, first = time.perf_counter(), 0, 0.0
     for batch in loader:
         moved = [values.to(device, non_blocking=True) for values in batch.values()]
@@ -123,19 +127,23 @@ class Clock(pl.Callback):
         self.whole.append(time.perf_counter() - self.begin)
 
 
-def epochs(settings: Config, parts: Parts, folder: Path, number: int, guarded: bool) -> Clock:
+def epochs(
+    settings: Config, parts: RunComponents, folder: Path, number: int, guarded: bool
+) -> Clock:
     """Some epochs through the project's Trainer and callbacks, the stored trajectory included."""
     folder.mkdir(parents=True, exist_ok=True)
     parts.trajectory.folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
-    guards = [StopOnDivergence(folder)] if guarded else []
-    callbacks = [Snapshots(parts.trajectory), RunProgress(number), *guards, clock]
+    guards = [DivergenceCallback(folder)] if guarded else []
+    callbacks = [SnapshotCallback(parts.trajectory), ProgressCallback(number), *guards, clock]
     build_trainer(settings, number, callbacks).fit(parts.module, parts.datamodule)
-    parts.trajectory.tidy(0)
+    parts.trajectory.prune(0)
     return clock
 
 
-def bare_loop(settings: Config, parts: Parts, device: torch.device, seconds: float) -> Timing:
+def bare_loop(
+    settings: Config, parts: RunComponents, device: torch.device, seconds: float
+) -> Timing:
     """The same step without Lightning, loaders and guards, on batches that are on the device."""
     set_arithmetic("TF32" if settings.trainer.matmul_precision == "high" else "float32")
     kind = AUTOCAST.get(settings.trainer.precision)
@@ -149,14 +157,14 @@ def bare_loop(settings: Config, parts: Parts, device: torch.device, seconds: flo
         batch, place = kept[place % len(kept)], place + 1
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
-            logits = module.network(module.training_pictures(batch).unsqueeze(1))
+            logits = module.network(module.train_inputs(batch).unsqueeze(1))
         focal_loss(logits.float(), batch["target"], module.gamma).backward()
         optimizer.step()
 
     return timed(step, device, seconds)
 
 
-def validation_seconds(clock: Clock, parts: Parts) -> float:
+def validation_seconds(clock: Clock, parts: RunComponents) -> float:
     """Per cycle: its segments' answers, and its share of storing an epoch."""
     whole, training = median_of_later(clock.whole), median_of_later(clock.training)
     return (whole - training) / len(parts.datamodule.cycles["val"])
@@ -167,6 +175,6 @@ def median_of_later(values: Sequence[float]) -> float:
     return statistics.median(values[1:] or values)
 
 
-def built(*overrides: str) -> tuple[Config, Parts]:
+def built(*overrides: str) -> tuple[Config, RunComponents]:
     settings = configuration(*overrides)
-    return settings, build(settings)
+    return settings, build_components(settings)

@@ -33,7 +33,7 @@ from gpu_step import (
     training_step,
 )
 
-from lungsound.runs.estimate import expected_items, training_seconds
+from lungsound.runs.estimate import estimate_training_seconds, items_per_epoch
 from lungsound.training.schedule import Annealing
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,12 @@ class Parts:
     """What is measured, in the order of its worth."""
 
     def __init__(self, report: Any, device: str, quick: bool, folder: Path) -> None:
-        self.report, self.device, self.quick, self.folder = report, torch.device(device), quick, folder
+        self.report, self.device, self.quick, self.folder = (
+            report,
+            torch.device(device),
+            quick,
+            folder,
+        )
         self.seconds = 0.2 if quick else 0.3  # of a measurement
         self.accelerator = "gpu" if device == "cuda" else "cpu"
         self.epoch_seconds: dict[str, float] = {}  # by the name of a network
@@ -67,10 +72,14 @@ class Parts:
         size, mebibytes = (8192, 2048) if self.device.type == "cuda" else (512, 64)
         rates = {p: product_rate(p, size, self.device, self.seconds) for p in self.precisions()}
         copied = copy_rate(mebibytes, self.device, self.seconds)
-        self.report.add(f"## Ceilings: products of two {size} × {size} matrices, and a copy", "", brief=True)
+        self.report.add(
+            f"## Ceilings: products of two {size} × {size} matrices, and a copy", "", brief=True
+        )
         rows = [(name, f"{rate / 1e12:.2f}") for name, rate in rates.items()]
         self.report.table("precision | TFLOP/s", rows, brief=True)
-        self.report.add(f"A copy on the device: {copied / 1e12:.2f} TB/s, read and written.", "", brief=True)
+        self.report.add(
+            f"A copy on the device: {copied / 1e12:.2f} TB/s, read and written.", "", brief=True
+        )
         self.rates = rates
 
     def precisions(self) -> tuple[str, ...]:
@@ -87,7 +96,9 @@ class Parts:
             "",
         )
         rows, brief = [], []
-        for table1, (name, width), batch in itertools.product(("inputs", "outputs"), widths.items(), batches):
+        for table1, (name, width), batch in itertools.product(
+            ("inputs", "outputs"), widths.items(), batches
+        ):
             flop = step_flop(Variant(width, table1, batch), self.device)
             base = 0.0
             for precision in self.precisions():
@@ -103,9 +114,16 @@ class Parts:
                 )  # fmt: skip
                 rows.append(row)
                 brief += [row] if batch == 32 else []
-        head = "network | batch | ms | items/s | times float32 | TFLOP/s | of the product's rate | peak MiB | spread"
+        head = (
+            "network | batch | ms | items/s | times float32 | TFLOP/s | of the product's rate |"
+            " peak MiB | spread"
+        )
         self.report.table(head, rows)
-        self.report.brief += ["One step, batch 32: " + head, *("; ".join(map(str, r)) for r in brief), ""]
+        self.report.brief += [
+            "One step, batch 32: " + head,
+            *("; ".join(map(str, r)) for r in brief),
+            "",
+        ]
 
     def choices(self) -> None:
         """One choice at a time against the step as it is."""
@@ -133,7 +151,11 @@ class Parts:
             speeds = [base[case] / t.milliseconds for case, t in zip(cases, times, strict=True)]
             rows.append((name, *(f"{speed:.2f}" for speed in speeds)))
         head = " | ".join(["change"] + [f"{t}, width {w:g}, {p}" for w, t, p in cases])
-        self.report.add("## One choice at a time: speed, as a multiple of the step as it is (batch 32)", "", brief=True)
+        self.report.add(
+            "## One choice at a time: speed, as a multiple of the step as it is (batch 32)",
+            "",
+            brief=True,
+        )
         self.report.table(head, rows, brief=True)
 
     @staticmethod
@@ -143,7 +165,12 @@ class Parts:
     def compiled(self) -> None:
         """torch.compile of the network, as far as the time goes."""
         narrow, wide = (0.125, "inputs", "float32"), (1.0, "inputs", "bf16-mixed")
-        cases = [(narrow, "default"), (wide, "default"), (narrow, "reduce-overhead"), (wide, "reduce-overhead")]
+        cases = [
+            (narrow, "default"),
+            (wide, "default"),
+            (narrow, "reduce-overhead"),
+            (wide, "reduce-overhead"),
+        ]
         if self.quick:
             cases = [((0.0625, "inputs", "float32"), "default")]
         rows: list[tuple[object, ...]] = []
@@ -159,7 +186,15 @@ class Parts:
                 rows.append((name, f"{plain:.2f}", f"{type(error).__name__}: {said}", "", ""))
                 continue
             speed = f"{plain / timing.milliseconds:.2f}"
-            rows.append((name, f"{plain:.2f}", f"{timing.milliseconds:.2f}", speed, f"{timing.first_seconds:.1f}"))
+            rows.append(
+                (
+                    name,
+                    f"{plain:.2f}",
+                    f"{timing.milliseconds:.2f}",
+                    speed,
+                    f"{timing.first_seconds:.1f}",
+                )
+            )
         self.report.add("## torch.compile of the network (batch 32, deterministic)", "", brief=True)
         head = "network, mode | ms without | ms with | times as fast | s of the first step"
         self.report.table(head, rows, brief=True)
@@ -178,13 +213,17 @@ class Parts:
         for items in (8,) if self.quick else (32, 128, 512):
             for name, timing in front_end(parts, self.device, items, self.seconds).items():
                 rate = f"{items / timing.milliseconds * 1000:.0f}"
-                rows.append((name, items, f"{timing.milliseconds:.2f}", rate, f"{timing.peak_mib:.0f}"))
+                rows.append(
+                    (name, items, f"{timing.milliseconds:.2f}", rate, f"{timing.peak_mib:.0f}")
+                )
         self.report.table("work | items | ms | items/s | peak MiB", rows, brief=True)
 
     def cutting(self) -> None:
         _, parts = self.demo()
         parts.datamodule.training_batches(1)  # which stretches what is stretched once
-        self.report.add("## Waveforms from the workers to the device, and nothing else", "", brief=True)
+        self.report.add(
+            "## Waveforms from the workers to the device, and nothing else", "", brief=True
+        )
         rows = []
         for workers in (0, 2) if self.quick else (0, 4, 8, 16):
             found = loading(parts, self.device, workers, 6 if self.quick else 150)
@@ -197,11 +236,17 @@ class Parts:
             ("float32, as `trainer=gpu` is", (), True),
             ("the same, without the guard's waiting", (), False),
             ("bf16-mixed", ("trainer.precision=bf16-mixed",), True),
-            ("bf16-mixed, 12 workers", ("trainer.precision=bf16-mixed", "trainer.num_workers=12"), True),
+            (
+                "bf16-mixed, 12 workers",
+                ("trainer.precision=bf16-mixed", "trainer.num_workers=12"),
+                True,
+            ),
             ("TF32", ("trainer.matmul_precision=high",), True),
             ("width 1/8, float32", ("model=cnn7_eighth",), True),
         ]
-        copies = "augment.vtlp_copies={normal:7,crackle:15,wheeze:19,both:31}"  # four times the paper's
+        copies = (
+            "augment.vtlp_copies={normal:7,crackle:15,wheeze:19,both:31}"  # four times the paper's
+        )
         if self.quick:
             cases = [("width 1/16", ("segment=2x2s", "model.width=0.0625"), True)]
         rows, stretched = [], None
@@ -229,17 +274,21 @@ class Parts:
         )
         self.report.table(head, rows, brief=True)
 
-    def epoch_row(self, name: str, settings: Any, parts: Any, clock: Any, bare: Timing) -> tuple[object, ...]:
+    def epoch_row(
+        self, name: str, settings: Any, parts: Any, clock: Any, bare: Timing
+    ) -> tuple[object, ...]:
         training, whole = median_of_later(clock.training), median_of_later(clock.whole)
         waiting = median_of_later(clock.waiting)
         rate = clock.items / training
         bare_rate = parts.datamodule.batch_size / bare.milliseconds * 1000
         if "width" not in name:
             self.epoch_seconds.setdefault("cnn7", whole / 3)  # with a quarter of the items
-        paper = configuration(*PAPER, f"trainer={self.accelerator}", f"model.width={settings.model.width}")
-        epoch = expected_items(paper) / rate + 0.16 * 6898 * validation_seconds(clock, parts)
+        paper = configuration(
+            *PAPER, f"trainer={self.accelerator}", f"model.width={settings.model.width}"
+        )
+        epoch = items_per_epoch(paper) / rate + 0.16 * 6898 * validation_seconds(clock, parts)
         hours = Annealing(**vars(paper.annealing)).epochs * epoch / 3600
-        printed = training_seconds(paper) / 3600
+        printed = estimate_training_seconds(paper) / 3600
         return (
             name, clock.items, f"{whole:.1f}", f"{rate:.0f}", f"{bare_rate:.0f}",
             f"{100 * rate / bare_rate:.0f} %", f"{100 * waiting / training:.0f} %",
@@ -251,7 +300,12 @@ class Parts:
         set_arithmetic("float32")
         one = self.epoch_seconds.get("cnn7", 20.0)
         each = max(1, int((seconds - 40) / one / 4)) if not self.quick else 1
-        words = ["model=cnn7", "augment=paper", "annealing.cycles=4", f"annealing.epochs_per_cycle={each}"]
+        words = [
+            "model=cnn7",
+            "augment=paper",
+            "annealing.cycles=4",
+            f"annealing.epochs_per_cycle={each}",
+        ]
         words += ["annealing.max_lr=1e-3", "model.bn_momentum=0.9"]
         if self.quick:
             words = ["experiment=tiny", "annealing.epochs_per_cycle=1"]
@@ -269,6 +323,15 @@ class Parts:
         text = (self.folder / "training.txt").read_text(errors="replace")
         text = re.sub(r"\x1b\[[0-9;]*m", "", text)
         lines = [line for line in text.splitlines() if line.strip()]
-        told = [f"## `python train.py {' '.join(words)}`", "", "```", *lines[:3], "...", *lines[-40:], "```", ""]
+        told = [
+            f"## `python train.py {' '.join(words)}`",
+            "",
+            "```",
+            *lines[:3],
+            "...",
+            *lines[-40:],
+            "```",
+            "",
+        ]
         self.report.add(*told)
         self.report.brief += [told[0], *lines[:1], *lines[-24:], ""]

@@ -64,8 +64,8 @@ def fill_new_tensors(fill: bool) -> None:
 
 
 def optimizer_of(network: CNN7, fused: bool) -> torch.optim.Optimizer:
-    """As `SnapshotTraining.configure_optimizers` makes it."""
-    kernels = network.kernels()
+    """As `SnapshotModule.configure_optimizers` makes it."""
+    kernels = network.conv_weights()
     decayed = {id(kernel) for kernel in kernels}
     others = [parameter for parameter in network.parameters() if id(parameter) not in decayed]
     groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": 0.002}, {"params": others}]
@@ -73,7 +73,7 @@ def optimizer_of(network: CNN7, fused: bool) -> torch.optim.Optimizer:
 
 
 def training_step(variant: Variant, device: torch.device) -> Callable[[], None]:
-    """Forward, backward and Adam on random pictures, as Lightning does it in that precision."""
+    """Forward, backward and Adam on random log-mels, as Lightning does it in that precision."""
     set_arithmetic(variant.precision, variant.deterministic)
     torch.backends.cudnn.benchmark = variant.benchmark
     fill_new_tensors(variant.fill)
@@ -88,13 +88,13 @@ def training_step(variant: Variant, device: torch.device) -> Callable[[], None]:
     optimizer = optimizer_of(network, variant.fused)
     scaler = torch.amp.GradScaler(device.type, enabled=variant.precision == "16-mixed")
     kind = AUTOCAST.get(variant.precision)
-    pictures = torch.randn(variant.batch, 1, BANDS, FRAMES, device=device)
+    log_mels = torch.randn(variant.batch, 1, BANDS, FRAMES, device=device)
     target = torch.randint(4, (variant.batch,), device=device)
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
-            logits = model(pictures)
+            logits = model(log_mels)
         loss = focal_loss(logits.float(), target, 1.0)
         scaler.scale(loss).backward()
         if variant.guard != "none":
@@ -112,7 +112,9 @@ def watch(network: nn.Module, loss: Tensor, guard: str) -> None:
         raise AssertionError("diverged")
 
 
-def timed(work: Callable[[], object], device: torch.device, seconds: float, blocks: int = 5) -> Timing:
+def timed(
+    work: Callable[[], object], device: torch.device, seconds: float, blocks: int = 5
+) -> Timing:
     """`work` in blocks of calls, for about `seconds`, after calls that warm it up."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -1,8 +1,10 @@
-"""What preparing a real database costs: python benchmarks/preparation.py [SPRSOUND] >> benchmarks/results.md
+"""What preparing a real database costs: python benchmarks/preparation.py [SPRSOUND] >>
+benchmarks/results.md
 
-Reads SPRSound's annotations, decodes and resamples every recording with events to 22 000 Hz into a new store, and makes
-the table of cycles: all that happens once before a first training. SPRSOUND is the folder; without it, the one
-in LUNGSOUND_REAL_DATA. Memory is the process's highest, above what it had after its imports.
+Reads SPRSound's annotations, decodes and resamples every recording with events to 22 000 Hz into a
+new store, and makes the table of cycles: all that happens once before a first training. SPRSOUND is
+the folder; without it, the one in LUNGSOUND_REAL_DATA. Memory is the process's highest, above what
+it had after its imports.
 """
 
 import os
@@ -29,8 +31,12 @@ def main() -> None:
     seconds, more = time.perf_counter() - start, highest_mib() - before
     minutes = sum(stored["seconds"] for stored in database.store.recordings.values()) / 60
     print("\n# Preparing SPRSound once\n")
-    print(f"{database.recordings} recordings with {len(database.cycles)} events, {minutes:.0f} minutes, to 22 kHz:")
-    print(f"{seconds:.1f} s on {os.cpu_count()} cores, {more:.0f} MiB above the {before:.0f} MiB of the imports.")
+    print(
+        f"{database.recordings} recordings with {len(database.cycles)} events, {minutes:.0f} minutes, to 22 kHz:"
+    )
+    print(
+        f"{seconds:.1f} s on {os.cpu_count()} cores, {more:.0f} MiB above the {before:.0f} MiB of the imports."
+    )
 
 
 if __name__ == "__main__":

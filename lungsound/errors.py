@@ -1,4 +1,6 @@
-"""The errors a user can mend. Their messages say what was expected, what came, where, and what to do."""
+"""The errors a user can mend. Their messages say what was expected, what came, where, and what to
+do.
+"""
 
 
 class LungsoundError(Exception):
@@ -21,7 +23,7 @@ class TrainingError(LungsoundError):
     """The training cannot go on."""
 
 
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """A signal asked the command to end: what is finished is kept."""
 
     def __init__(self, signal_number: int, message: str) -> None:
@@ -36,5 +38,5 @@ class StorageError(LungsoundError):
     """A file cannot be stored: its disk is full, or its folder cannot be written to."""
 
 
-class DamagedFileError(LungsoundError):
+class CorruptFileError(LungsoundError):
     """A stored file does not match its checksum."""

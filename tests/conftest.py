@@ -1,4 +1,6 @@
-"""What tests share: the real recordings, composed configurations, and small runs on the demo database."""
+"""What tests share: the real recordings, composed configurations, and small runs on the demo
+database.
+"""
 
 import contextlib
 import os
@@ -11,17 +13,24 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from support.mlflow import let_go
-from support.runs import ROOT, SMALL, configured, unpainted
+from support.mlflow import join_tracking_threads
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run in a process a core, see the Makefile
-for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not what is tested
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: the tests run in a process a core, see the Makefile
+for name in (
+    "LUNGSOUND_EXPERIMENT",
+    "LUNGSOUND_DATA",
+):  # a machine's defaults are not what is tested
     os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real recordings: LUNGSOUND_REAL_DATA, or ../shared/data. They are not part of the project."""
+    """The folder of real recordings: LUNGSOUND_REAL_DATA, or ../shared/data. They are not part of
+    the project.
+    """
     folder = Path(os.environ.get("LUNGSOUND_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder} (LUNGSOUND_REAL_DATA)")
@@ -30,15 +39,18 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them: 4000 writes that a test need not repeat."""
+    """An MLflow database with its tables and nothing in them: 4000 writes that a test need not
+    repeat.
+    """
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 
 @pytest.fixture(scope="session")
-def train_in(empty_mlflow: Path) -> Callable[..., Path]:
-    """`train_in(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`; its own folder.
+def run_training(empty_mlflow: Path) -> Callable[..., Path]:
+    """`run_training(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`;
+    its own folder.
 
     Its figures are unpainted unless `painted`.
     """
@@ -49,41 +61,53 @@ def train_in(empty_mlflow: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "mlflow.db").exists():
             shutil.copy(empty_mlflow, folder / "mlflow.db")
-        # MLflow keeps what it opened under an address: a relative one would lead every test to the first one's file.
+        # MLflow keeps what it opened under an address: a relative one would lead every test to the
+        # first one's file.
         tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-        figures = contextlib.nullcontext() if painted else unpainted()
-        with figures, contextlib.chdir(folder), configured(*SMALL, tracking, *overrides) as (cfg, choices):
+        figures = contextlib.nullcontext() if painted else skip_rendering()
+        with (
+            figures,
+            contextlib.chdir(folder),
+            compose_config(*SMALL_RUN_OVERRIDES, tracking, *overrides) as (cfg, choices),
+        ):
             return run(cfg, choices).resolve()
 
     return train
 
 
 @pytest.fixture(scope="session")
-def trained(train_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One small finished run, for tests that only read: its folder, below `outputs`, beside `store` and `mlflow.db`."""
-    return train_in(tmp_path_factory.mktemp("trained"), painted=True)
+def finished_run(
+    run_training: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One small finished run, for tests that only read: its folder, below `outputs`, beside `store`
+    and `mlflow.db`.
+    """
+    return run_training(tmp_path_factory.mktemp("trained"), painted=True)
 
 
 @pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs whose training has begun, as it goes on."""
-    from lungsound.training.module import SnapshotTraining
+    from lungsound.training.module import SnapshotModule
 
     begun: list[int] = []
-    original = SnapshotTraining.on_train_epoch_start
+    original = SnapshotModule.on_train_epoch_start
 
-    def noted(module: SnapshotTraining) -> None:
+    def noted(module: SnapshotModule) -> None:
         begun.append(module.current_epoch + 1)
         original(module)
 
-    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", noted)
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", noted)
     return begun
 
 
 @pytest.fixture
-def signalled_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, int], None]]:
-    """`signalled_end(view, number)`: MLflow hears how such a folder ended only while the command still waits for it
-    after a signal."""
+def signal_during_final_sync(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[Any, int], None]]:
+    """`signal_during_final_sync(view, number)`: MLflow hears how such a folder ended only while the
+    command still waits for it after a signal.
+    """
     ending, waits_on = threading.Event(), threading.Event()
     signalled: list[int] = []
 
@@ -110,4 +134,4 @@ def signalled_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, in
     yield signal_end
     assert signalled
     waits_on.set()
-    let_go()
+    join_tracking_threads()

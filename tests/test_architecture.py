@@ -12,7 +12,12 @@ LAYERS = (
     "errors", "storage", "config", "data", "signal", "models", "scoring", "training", "results", "tracking", "runs",
     "studies", "cli",
 )  # fmt: skip
-FORMER_COMMANDS = ("data/__main__.py", "tracking/__main__.py", "evaluation/__main__.py", "study/__main__.py")
+FORMER_COMMANDS = (
+    "data/__main__.py",
+    "tracking/__main__.py",
+    "evaluation/__main__.py",
+    "study/__main__.py",
+)
 FILES = sorted((ROOT / "lungsound").rglob("*.py"))
 COMMANDS = sorted(ROOT.glob("*.py"))
 # Below these layers functions take plain arguments, not a configuration.
@@ -30,7 +35,9 @@ def layer_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, at its top or inside a function; `from a import b` gives a.b."""
+    """Every module that a file imports, at its top or inside a function; `from a import b` gives
+    a.b.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -59,7 +66,9 @@ def test_a_layer_imports_only_from_those_before_it(layer: str) -> None:
             assert ours <= allowed, path
 
 
-@pytest.mark.parametrize("package", ["hydra", "omegaconf", "pytorch_lightning", "lightning", "mlflow"])
+@pytest.mark.parametrize(
+    "package", ["hydra", "omegaconf", "pytorch_lightning", "lightning", "mlflow"]
+)
 @pytest.mark.parametrize("layer", ["data", "signal", "scoring", "models"])
 def test_the_method_imports_no_framework(package: str, layer: str) -> None:
     assert layer not in importers(package)

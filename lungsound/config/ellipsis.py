@@ -4,37 +4,41 @@ import contextlib
 import re
 from decimal import Decimal
 
-from lungsound.config.overrides import refuse_numbers, with_environment
+from lungsound.config.overrides import add_experiment_from_env, reject_numeric_options
 from lungsound.errors import ConfigError
 
-DOTS = "..."
-MOST = 1000  # values that one progression may stand for
+ELLIPSIS = "..."
+MAX_VALUES = 1000  # values that one progression may stand for
 # One number between a prefix and a suffix without digits: 9s, 0.25, -3, split4.
 # Of no more digits than a Decimal is exact to, and an exponent that can be written out.
-SHAPE = re.compile(
-    r"(?P<prefix>[^\d.-]*)(?P<number>-?\d{1,25}(?:\.\d{1,25})?(?:[eE]-?\d{1,3})?)(?P<suffix>[^\d.]*)", re.ASCII
+AFFIXED_NUMBER = re.compile(
+    r"(?P<prefix>[^\d.-]*)(?P<number>-?\d{1,25}(?:\.\d{1,25})?(?:[eE]-?\d{1,3})?)(?P<suffix>[^\d.]*)",
+    re.ASCII,
 )
 
 
-def study_words(arguments: list[str]) -> list[str]:
+def parse_sweep_overrides(arguments: list[str]) -> list[str]:
     """A sweep's command line as Hydra can read it. Raises ConfigError where it cannot be one."""
-    words = write_out_dots(with_environment(arguments))
-    refuse_numbers(words)
+    words = expand_ellipses(add_experiment_from_env(arguments))
+    reject_numeric_options(words)
     return words
 
 
-def write_out_dots(arguments: list[str]) -> list[str]:
-    """The arguments with every `key=a,b,...,z` written out: the dots stand for the arithmetic progression of the two
-    values before them, up to the value after them.
+def expand_ellipses(arguments: list[str]) -> list[str]:
+    """The arguments with every `key=a,b,...,z` written out: the dots stand for the arithmetic
+    progression of the two values before them, up to the value after them.
 
-    Raises ConfigError where dots cannot be read: every such argument, each with the line that would be right.
+    Raises ConfigError where dots cannot be read: every such argument, each with the line that would
+    be right.
     """
     written, wrong = [], []
     for argument in arguments:
-        key, _, listed = argument.partition("=")
-        values = [value.strip() for value in listed.split(",")]
+        key, _, value_list = argument.partition("=")
+        values = [value.strip() for value in value_list.split(",")]
         try:
-            written.append(f"{key}={','.join(_written_out(key, values))}" if DOTS in values else argument)
+            written.append(
+                f"{key}={','.join(_expand_values(key, values))}" if ELLIPSIS in values else argument
+            )
         except ConfigError as error:
             wrong.append(f"  - {argument}: {error}")
     if wrong:
@@ -42,84 +46,100 @@ def write_out_dots(arguments: list[str]) -> list[str]:
     return written
 
 
-def _written_out(key: str, values: list[str]) -> list[str]:
-    out: list[str] = []
-    for value, following in zip(values, [*values[1:], DOTS], strict=True):
-        if value != DOTS:
-            out.append(value)
-        elif len(out) < 2:
+def _expand_values(key: str, values: list[str]) -> list[str]:
+    expanded: list[str] = []
+    for value, next_value in zip(values, [*values[1:], ELLIPSIS], strict=True):
+        if value != ELLIPSIS:
+            expanded.append(value)
+        elif len(expanded) < 2:
             raise ConfigError(
-                f"expected two values before the dots, but got {len(out)}. Right would be {key}=2,3,...,10"
+                f"expected two values before the dots, but got {len(expanded)}. Right would be {key}=2,3,...,10"
             )
-        elif following in (DOTS, ""):
-            _numbers(key, *out[-2:])
+        elif next_value in (ELLIPSIS, ""):
+            _parse_numbers(key, *expanded[-2:])
             raise ConfigError(
                 "expected a last value after the dots, but got none. "
-                f"Right would be {key}={out[-2]},{out[-1]},{DOTS},LAST with that value for LAST"
+                f"Right would be {key}={expanded[-2]},{expanded[-1]},{ELLIPSIS},LAST with that value for LAST"
             )
         else:
-            out += _between(key, out[-2], out[-1], following)
-    return out
+            expanded += _fill_progression(key, expanded[-2], expanded[-1], next_value)
+    return expanded
 
 
-def _between(key: str, first: str, second: str, last: str) -> list[str]:
+def _fill_progression(key: str, first: str, second: str, last: str) -> list[str]:
     """The values that the dots between `second` and `last` stand for."""
-    prefix, suffix, (start, then, end) = _numbers(key, first, second, last)
-    step = then - start
-    if end == then:
-        raise ConfigError(f"expected the last value to come after {second}. Right would be {key}={first},{second}")
-    if not step or (end - then) / step < 1:
+    prefix, suffix, (start, second_value, end) = _parse_numbers(key, first, second, last)
+    step = second_value - start
+    if end == second_value:
+        raise ConfigError(
+            f"expected the last value to come after {second}. Right would be {key}={first},{second}"
+        )
+    if not step or (end - second_value) / step < 1:
         raise ConfigError(
             f"expected the last value to come after {second}, but got {last}. "
             f"Name every value: {key}={first},{second},{last}"
         )
-    steps = int((end - then) / step)
-    if steps > MOST:
-        raise ConfigError(f"expected at most {MOST} values, but got {steps + 2}")
-    width = _width(first, second, last)
-    named = [f"{prefix}{_plain(then + place * step).zfill(width)}{suffix}" for place in range(1, steps + 2)]
-    if then + steps * step != end:
+    steps = int((end - second_value) / step)
+    if steps > MAX_VALUES:
+        raise ConfigError(f"expected at most {MAX_VALUES} values, but got {steps + 2}")
+    width = _zero_pad_width(first, second, last)
+    named = [
+        f"{prefix}{_format_decimal(second_value + place * step).zfill(width)}{suffix}"
+        for place in range(1, steps + 2)
+    ]
+    if second_value + steps * step != end:
         raise ConfigError(
-            f"expected steps of {_plain(abs(step))} to end at {last}, but they miss it. "
-            f"Right would be {key}={first},{second},{DOTS},{named[-2]} or {key}={first},{second},{DOTS},{named[-1]}"
+            f"expected steps of {_format_decimal(abs(step))} to end at {last}, but they miss it. "
+            f"Right would be {key}={first},{second},{ELLIPSIS},{named[-2]} or {key}={first},{second},{ELLIPSIS},{named[-1]}"
         )
     return named[: steps - 1]
 
 
-def _numbers(key: str, *values: str) -> tuple[str, str, list[Decimal]]:
+def _parse_numbers(key: str, *values: str) -> tuple[str, str, list[Decimal]]:
     """The values' common prefix and suffix, and the number of each."""
-    shapes = [SHAPE.fullmatch(value) for value in values]
-    around = {(shape["prefix"], shape["suffix"]) if shape else None for shape in shapes}
-    common = around.pop() if len(around) == 1 else None
+    shapes = [AFFIXED_NUMBER.fullmatch(value) for value in values]
+    affixes = {(shape["prefix"], shape["suffix"]) if shape else None for shape in shapes}
+    common = affixes.pop() if len(affixes) == 1 else None
     if common is None:
         raise ConfigError(
-            f"expected values that differ in one number alone, but got {', '.join(values)}. {_named(key, *values)}"
+            f"expected values that differ in one number alone, but got {', '.join(values)}. {_suggest_explicit_list(key, *values)}"
         )
     return *common, [Decimal(shape["number"]) for shape in shapes if shape]
 
 
-def _named(key: str, *values: str) -> str:
-    """The line with every value in place of the dots, where the values have one beginning: 2x2s,2x2.5s,...,2x3.5s."""
+def _suggest_explicit_list(key: str, *values: str) -> str:
+    """The line with every value in place of the dots, where the values have one beginning:
+    2x2s,2x2.5s,...,2x3.5s.
+    """
     found = re.match(r".*?\d[^\d.-]+(?=-?\d)", values[0])
-    begin = found[0] if found else ""
-    every = list(values)
-    if begin and len(values) == 3 and all(value.startswith(begin) for value in values):
+    prefix = found[0] if found else ""
+    explicit = list(values)
+    if prefix and len(values) == 3 and all(value.startswith(prefix) for value in values):
         with contextlib.suppress(ConfigError):
-            every[2:2] = [begin + value for value in _between(key, *(value.removeprefix(begin) for value in values))]
-    return f"Name every value in place of the dots: {key}={','.join(every)}"
+            explicit[2:2] = [
+                prefix + value
+                for value in _fill_progression(
+                    key, *(value.removeprefix(prefix) for value in values)
+                )
+            ]
+    return f"Name every value in place of the dots: {key}={','.join(explicit)}"
 
 
-def _width(*values: str) -> int:
-    """The digits of values like 08,09,...,12, which are kept; 0 where no value begins with a zero before a digit."""
-    numbers = [shape["number"] for shape in map(SHAPE.fullmatch, values) if shape]
+def _zero_pad_width(*values: str) -> int:
+    """The digits of values like 08,09,...,12, which are kept; 0 where no value begins with a zero
+    before a digit.
+    """
+    numbers = [shape["number"] for shape in map(AFFIXED_NUMBER.fullmatch, values) if shape]
     if not any(re.match(r"-?0\d", number) for number in numbers):
         return 0
     widths = {len(number) for number in numbers}
     if len(widths) > 1 or not all(number.isdigit() for number in numbers):
-        raise ConfigError(f"expected whole numbers of as many digits after a leading 0, but got {', '.join(values)}")
+        raise ConfigError(
+            f"expected whole numbers of as many digits after a leading 0, but got {', '.join(values)}"
+        )
     return widths.pop()
 
 
-def _plain(number: Decimal) -> str:
+def _format_decimal(number: Decimal) -> str:
     """As a person writes it: 3, not 3.0; 0.5; 0.0001."""
     return f"{number.normalize():f}"

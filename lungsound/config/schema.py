@@ -7,11 +7,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-CONF = Path(__file__).parents[2] / "conf"
+CONFIG_DIR = Path(__file__).parents[2] / "conf"
 
 
 @dataclass
-class Data:
+class DataConfig:
     name: str = MISSING
     root: str | None = MISSING
     skip_bad: bool = MISSING
@@ -21,7 +21,7 @@ class Data:
 
 
 @dataclass
-class Split:
+class SplitConfig:
     protocol: str = MISSING
     seed: int = MISSING
     file: str | None = None
@@ -31,18 +31,18 @@ class Split:
 
 
 @dataclass
-class Segment:
+class SegmentConfig:
     seconds: float = MISSING
     chunks: int = MISSING
 
 
 @dataclass
-class Padding:
+class PaddingConfig:
     mode: str = MISSING
 
 
 @dataclass
-class FeatureSettings:
+class FeatureConfig:
     sample_rate: int = MISSING
     n_fft: int = MISSING
     hop: int = MISSING
@@ -55,7 +55,7 @@ class FeatureSettings:
 
 
 @dataclass
-class Augment:
+class AugmentConfig:
     stretch: str = MISSING
     stretch_rate: list[float] = MISSING
     vtlp_copies: dict[str, int] = MISSING
@@ -65,7 +65,7 @@ class Augment:
 
 
 @dataclass
-class Model:
+class ModelConfig:
     width: float = MISSING
     table1: str = MISSING
     l2: float = MISSING
@@ -75,12 +75,12 @@ class Model:
 
 
 @dataclass
-class Loss:
+class LossConfig:
     gamma: float = MISSING
 
 
 @dataclass
-class AnnealingSettings:
+class AnnealingConfig:
     schedule: str = MISSING
     cycles: int = MISSING
     epochs_per_cycle: int = MISSING
@@ -92,22 +92,23 @@ class AnnealingSettings:
 
 
 @dataclass
-class Task:
+class TaskConfig:
     classes: int = MISSING
 
 
 @dataclass
-class TrainerSettings:
+class TrainerConfig:
     accelerator: str = MISSING
     batch_size: int = MISSING
     num_workers: int | None = MISSING
     precision: str = MISSING
-    matmul_precision: str = "highest"  # a run of release 0.1 has neither key, and can still be scored
+    # A run of release 0.1 has neither of these keys, and can still be scored.
+    matmul_precision: str = "highest"
     deterministic: bool = True
 
 
 @dataclass
-class Tracking:
+class TrackingConfig:
     uri: str = MISSING
     experiment: str = MISSING
     study: str | None = MISSING
@@ -116,18 +117,18 @@ class Tracking:
 
 @dataclass
 class Config:
-    data: Data = MISSING
-    split: Split = MISSING
-    segment: Segment = MISSING
-    padding: Padding = MISSING
-    features: FeatureSettings = MISSING
-    augment: Augment = MISSING
-    model: Model = MISSING
-    loss: Loss = MISSING
-    annealing: AnnealingSettings = MISSING
-    task: Task = MISSING
-    trainer: TrainerSettings = MISSING
-    tracking: Tracking = MISSING
+    data: DataConfig = MISSING
+    split: SplitConfig = MISSING
+    segment: SegmentConfig = MISSING
+    padding: PaddingConfig = MISSING
+    features: FeatureConfig = MISSING
+    augment: AugmentConfig = MISSING
+    model: ModelConfig = MISSING
+    loss: LossConfig = MISSING
+    annealing: AnnealingConfig = MISSING
+    task: TaskConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    tracking: TrackingConfig = MISSING
     seed: int = MISSING
     output_dir: str = MISSING
     store_dir: str = MISSING
@@ -137,6 +138,6 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def plain(settings: Any) -> Any:
+def to_container(settings: Any) -> Any:
     """A settings object as plain dicts and lists, for keys and files."""
     return OmegaConf.to_container(OmegaConf.structured(settings))

@@ -1,7 +1,8 @@
 """WAV and FLAC files -> mono float32 samples, at the rate asked for.
 
-soundfile returns what it finds: a truncated file is silently short and a header-only one has 0 frames. So the chunks
-are walked here first, what the header promises is compared with what the file holds, and soundfile decodes the rest.
+soundfile returns what it finds: a truncated file is silently short and a header-only one has 0
+frames. So the chunks are walked here first, what the header promises is compared with what the file
+holds, and soundfile decodes the rest.
 """
 
 import io
@@ -17,21 +18,22 @@ from numpy.typing import NDArray
 from lungsound.errors import DataError
 
 FLAC = b"fLaC"
-LOWEST_HZ, HIGHEST_HZ = 1000, 1_000_000
-BLOCK = 2**18  # samples of each channel
-OPEN_LENGTH = 2**63 - 1  # libsndfile's word for a length that the header does not give
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
+BLOCK_FRAMES = 2**18  # samples of each channel
+UNKNOWN_FRAME_COUNT = 2**63 - 1  # libsndfile's word for a length that the header does not give
 # Written by programs that stream to a pipe and cannot go back to fill in the size.
-UNKNOWN_SIZES = (0, 0xFFFFFFFF)
+STREAMING_SIZES = (0, 0xFFFFFFFF)
 # Chunk names that may follow an odd chunk whose writer forgot the padding byte.
-USUAL_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST")
+KNOWN_RIFF_IDS = (b"fmt ", b"data", b"fact", b"LIST")
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
-    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note ("": nothing to say).
+    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note ("": nothing
+    to say).
 
-    16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises DataError, one line
-    that names the file and what is wrong, where it is empty, truncated, header only, of neither format, or holds NaN or
-    infinity.
+    16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises
+    DataError, one line that names the file and what is wrong, where it is empty, truncated, header
+    only, of neither format, or holds NaN or infinity.
     """
     path = Path(path)
     try:
@@ -47,23 +49,26 @@ def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
     """As `read_audio`, from a FLAC file's bytes. Raises ValueError with what is wrong."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            promised, rate_hz = file.frames, file.samplerate
-            # In blocks: soundfile makes room for what it is asked for, and a header promises anything.
+            declared, rate_hz = file.frames, file.samplerate
+            # In blocks: soundfile makes room for what it is asked for, and a header promises
+            # anything.
             samples = np.concatenate([np.zeros((0, file.channels), np.float32), *_blocks(file)])
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
-    if promised == OPEN_LENGTH:
+    if declared == UNKNOWN_FRAME_COUNT:
         raise ValueError("its header leaves the length open: encode the file again")
-    if len(samples) != promised or not promised:
-        raise ValueError(f"truncated: its header promises {promised} samples of audio, {len(samples)} are there")
+    if len(samples) != declared or not declared:
+        raise ValueError(
+            f"truncated: its header promises {declared} samples of audio, {len(samples)} are there"
+        )
     _check_rate(rate_hz)
-    mono, note = _mixed_down(samples)
+    mono, note = _to_mono(samples)
     return mono, rate_hz, note
 
 
 def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
     """As `read_audio`, from a WAV file's bytes. Raises ValueError with what is wrong."""
-    wav, notes = _checked(content)
+    wav, notes = _repair_wav(content)
     try:
         samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -77,45 +82,57 @@ def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
             f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first is sample {first} "
             f"({first / rate_hz:.3f} s): {samples[first].tolist()}"
         )
-    mono, note = _mixed_down(samples)
+    mono, note = _to_mono(samples)
     return mono, rate_hz, "; ".join([*notes, note] if note else notes)
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
-    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+    while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
         yield block
 
 
 def _check_rate(rate_hz: int) -> None:
     """A rate of a few Hz would make gigabytes of a small file."""
-    if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
-        raise ValueError(f"damaged header: expected a rate from {LOWEST_HZ} to {HIGHEST_HZ} Hz, but got {rate_hz}")
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise ValueError(
+            f"damaged header: expected a rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, but got {rate_hz}"
+        )
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe; unchanged at the same rate."""
+    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe; unchanged
+    at the same rate.
+    """
     if from_hz == to_hz:
         return samples
     resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
     return resampled
 
 
-def _mixed_down(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
+def _to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
     channels = samples.shape[1]
     if channels == 1:
         return samples[:, 0], ""
-    return samples.mean(axis=1, dtype=np.float32), f"{channels} channels mixed down to one (their mean)"
+    return samples.mean(
+        axis=1, dtype=np.float32
+    ), f"{channels} channels mixed down to one (their mean)"
 
 
-def _checked(content: bytes) -> tuple[bytes, list[str]]:
-    """A plain WAV of the same format and audio, and notes. Raises ValueError where the file is not whole."""
+def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
+    """A plain WAV of the same format and audio, and notes. Raises ValueError where the file is not
+    whole.
+    """
     if not content:
         raise ValueError("empty, 0 bytes, expected a WAV or FLAC file")
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise ValueError(f"not a WAV file: it begins with {content[:12]!r}, expected b'RIFF....WAVE'")
-    chunks = _chunks(content)
+        raise ValueError(
+            f"not a WAV file: it begins with {content[:12]!r}, expected b'RIFF....WAVE'"
+        )
+    chunks = _index_riff_chunks(content)
     if b"fmt " not in chunks or chunks[b"fmt "][1] < 16 or sum(chunks[b"fmt "]) > len(content):
-        raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in its {len(content)} bytes")
+        raise ValueError(
+            f"header only or damaged: no whole 'fmt ' chunk in its {len(content)} bytes"
+        )
     if b"data" not in chunks:
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     _, channels, rate_hz = struct.unpack_from("<HHI", content, chunks[b"fmt "][0])
@@ -123,38 +140,52 @@ def _checked(content: bytes) -> tuple[bytes, list[str]]:
         raise ValueError("damaged header: expected a channel, but got 0")
     _check_rate(rate_hz)
     start, promised = chunks[b"data"]
-    there = len(content) - start
+    available = len(content) - start
     notes = []
-    if promised in UNKNOWN_SIZES and there and not _ends_in_chunks(content, start + promised):
+    if (
+        promised in STREAMING_SIZES
+        and available
+        and not _has_trailing_riff_chunks(content, start + promised)
+    ):
         notes.append(
-            f"its header leaves the length open ({promised:#x}): all {there} bytes after it are taken as audio"
+            f"its header leaves the length open ({promised:#x}): all {available} bytes after it are taken as audio"
         )
-        promised = there
-    if not promised or not there:
-        raise ValueError(f"header only: it promises {promised} bytes of audio, {there} are there")
-    if promised > there:
-        raise ValueError(f"truncated: its header promises {promised} bytes of audio, {there} are there")
-    parts = [_chunk(name, content, *chunks[name]) for name in (b"fmt ", b"fact") if name in chunks]
-    body = b"WAVE" + b"".join(parts) + _chunk(b"data", content, start, promised)
+        promised = available
+    if not promised or not available:
+        raise ValueError(
+            f"header only: it promises {promised} bytes of audio, {available} are there"
+        )
+    if promised > available:
+        raise ValueError(
+            f"truncated: its header promises {promised} bytes of audio, {available} are there"
+        )
+    parts = [
+        _encode_riff_chunk(name, content, *chunks[name])
+        for name in (b"fmt ", b"fact")
+        if name in chunks
+    ]
+    body = b"WAVE" + b"".join(parts) + _encode_riff_chunk(b"data", content, start, promised)
     return b"RIFF" + struct.pack("<I", len(body)) + body, notes
 
 
-def _chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[int, int]]:
-    """The first chunk of each name from `offset` on: where its content starts, and the size its header gives."""
+def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[int, int]]:
+    """The first chunk of each name from `offset` on: where its content starts, and the size its
+    header gives.
+    """
     chunks: dict[bytes, tuple[int, int]] = {}
     while offset + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, offset)
         chunks.setdefault(name, (offset + 8, size))
         end = offset + 8 + size
-        offset = end if content[end : end + 4] in USUAL_CHUNKS else end + size % 2
+        offset = end if content[end : end + 4] in KNOWN_RIFF_IDS else end + size % 2
     return chunks
 
 
-def _ends_in_chunks(content: bytes, offset: int) -> bool:
+def _has_trailing_riff_chunks(content: bytes, offset: int) -> bool:
     """Whether what follows `offset` is a row of usual chunks up to the file's end, and so no audio."""
-    following = _chunks(content, offset)
-    return bool(following) and all(name in USUAL_CHUNKS for name in following)
+    following = _index_riff_chunks(content, offset)
+    return bool(following) and all(name in KNOWN_RIFF_IDS for name in following)
 
 
-def _chunk(name: bytes, content: bytes, start: int, size: int) -> bytes:
+def _encode_riff_chunk(name: bytes, content: bytes, start: int, size: int) -> bytes:
     return struct.pack("<4sI", name, size) + content[start : start + size] + b"\0" * (size % 2)

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Annotation:
-    """One cycle: its place in the annotation file (line or event, from 0), times in seconds, and one of LABELS.
+    """One cycle: its place in the annotation file (line or event, from 0), times in seconds, and
+    one of LABELS.
 
-    `event_type` is the class as annotated, one of SPRSOUND_LABELS; "" where the database has no finer classes.
+    `event_type` is the class as annotated, one of SPRSOUND_LABELS; "" where the database has no
+    finer classes.
     """
 
     line: int
@@ -24,8 +26,8 @@ class Annotation:
 class Recording:
     """One recording, its cycles in the file's order, and what is wrong with its annotation.
 
-    `part` is the database's own (train, intra, inter), "" where it has none. `age` is in years, `sex` M or F; NaN
-    and "" where they, or the diagnosis, are not known.
+    `part` is the database's own (train, intra, inter), "" where it has none. `age` is in years,
+    `sex` M or F; NaN and "" where they, or the diagnosis, are not known.
     """
 
     name: str
@@ -48,8 +50,10 @@ class Recording:
         return f"{self.annotation}, {'event' if self.annotation.endswith('.json') else 'line'} {cycle.line + 1}"
 
 
-class Listing(NamedTuple):
-    """A reader's result: recordings sorted by name, every problem (one line each), and what a user should know."""
+class ReadResult(NamedTuple):
+    """A reader's result: recordings sorted by name, every problem (one line each), and what a user
+    should know.
+    """
 
     recordings: list[Recording]
     problems: list[str]

@@ -1,4 +1,6 @@
-"""The waveform store: every recording decoded and resampled once, in one memory-mapped file that all runs share."""
+"""The waveform store: every recording decoded and resampled once, in one memory-mapped file that
+all runs share.
+"""
 
 import contextlib
 import hashlib
@@ -16,26 +18,28 @@ from rich.progress import track
 
 from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
-from lungsound.errors import DamagedFileError, DataError
+from lungsound.errors import CorruptFileError, DataError
 from lungsound.storage.files import (
     checksum_path,
-    is_whole,
+    corrupt_file_on_error,
+    is_intact,
     read_file,
     storage_error,
-    understood,
-    whole_or_aside,
+    verify_or_quarantine,
     write_file,
-    write_pieces,
+    write_stream,
 )
-from lungsound.storage.keys import canonical_json, key_of
-from lungsound.storage.locks import locked
+from lungsound.storage.keys import canonical_json, content_key
+from lungsound.storage.locks import file_lock
 
-LAYOUT = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
+FORMAT_VERSION = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
 
 
 class StoredRecording(TypedDict):
-    """Where a recording's samples lie in the store, its length and rate as recorded, and what there is to say."""
+    """Where a recording's samples lie in the store, its length and rate as recorded, and what there
+    is to say.
+    """
 
     offset: int  # first sample, in the store's samples
     samples: int  # at the store's rate
@@ -48,7 +52,9 @@ class StoredRecording(TypedDict):
 
 @dataclass(eq=False)
 class WaveformStore:
-    """Resampled mono waveforms of a set of recordings, one after the other; cheap to pickle for DataLoader workers."""
+    """Resampled mono waveforms of a set of recordings, one after the other; cheap to pickle for
+    DataLoader workers.
+    """
 
     folder: Path
     fingerprint: str
@@ -58,7 +64,9 @@ class WaveformStore:
 
     @property
     def samples(self) -> np.memmap:
-        """All samples, float32 [sum of the recordings' samples], read-only, mapped on first use in each process."""
+        """All samples, float32 [sum of the recordings' samples], read-only, mapped on first use in
+        each process.
+        """
         if self._samples is None:
             self._samples = np.memmap(self.folder / WAVEFORMS, dtype="<f4", mode="r")
         return self._samples
@@ -68,23 +76,30 @@ class WaveformStore:
         return {**self.__dict__, "_samples": None}
 
 
-def open_store(recordings: Sequence[Recording], sample_rate: int, store_dir: Path) -> WaveformStore:
+def open_waveform_store(
+    recordings: Sequence[Recording], sample_rate: int, store_dir: Path
+) -> WaveformStore:
     """The waveforms of `recordings` at `sample_rate` Hz, from `store_dir`, or decoded into it now.
 
-    Two processes that ask at once build it once. A recording that cannot be read stays in the index with its problem.
-    Raises StorageError where the store cannot be written.
+    Two processes that ask at once build it once. A recording that cannot be read stays in the index
+    with its problem. Raises StorageError where the store cannot be written.
     """
     recordings = sorted(recordings, key=lambda recording: recording.name)
-    fingerprint = key_of([LAYOUT, [[recording.name, _digest(recording.audio)] for recording in recordings]])
+    fingerprint = content_key(
+        [
+            FORMAT_VERSION,
+            [[recording.name, _file_sha256(recording.audio)] for recording in recordings],
+        ]
+    )
     folder = Path(store_dir).absolute() / "waveforms" / f"{fingerprint}-{sample_rate}"
     try:
-        index = _read_index(folder, recordings) or _build_once(recordings, sample_rate, folder)
+        index = _read_index(folder, recordings) or _build_locked(recordings, sample_rate, folder)
     except OSError as error:
-        raise storage_error(folder, _bytes_needed(recordings, sample_rate), error) from error
+        raise storage_error(folder, _estimate_bytes(recordings, sample_rate), error) from error
     return WaveformStore(folder, fingerprint, sample_rate, index)
 
 
-def _bytes_needed(recordings: Sequence[Recording], sample_rate: int) -> int:
+def _estimate_bytes(recordings: Sequence[Recording], sample_rate: int) -> int:
     """Of the whole store, by what the headers of the audio files promise."""
     seconds = 0.0
     for recording in recordings:
@@ -93,7 +108,7 @@ def _bytes_needed(recordings: Sequence[Recording], sample_rate: int) -> int:
     return 4 * round(seconds * sample_rate)
 
 
-def _digest(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -102,23 +117,32 @@ def _digest(path: Path) -> str:
 
 
 def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
-    """The index of a whole store, or None where there is none, or a file of it is not as `_build` leaves it."""
+    """The index of a whole store, or None where there is none, or a file of it is not as `_build`
+    leaves it.
+    """
     paths = (folder / INDEX, folder / WAVEFORMS)
-    if not all(checksum_path(path).exists() and is_whole(path) for path in paths):
+    if not all(checksum_path(path).exists() and is_intact(path) for path in paths):
         return None
     try:
         content = read_file(folder / INDEX)
-        with understood(folder / INDEX):
+        with corrupt_file_on_error(folder / INDEX):
             index: dict[str, StoredRecording] = json.loads(content)
             _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size)
-    except (FileNotFoundError, DamagedFileError):  # or put aside this instant, by a process that makes it again
+    except (
+        FileNotFoundError,
+        CorruptFileError,
+    ):  # or put aside this instant, by a process that makes it again
         return None
     return index
 
 
-def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int) -> None:
-    """Raises ValueError where it is not that of `recordings`, one after the other in a file of `size` bytes."""
-    kinds = {
+def _check_index(
+    index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int
+) -> None:
+    """Raises ValueError where it is not that of `recordings`, one after the other in a file of
+    `size` bytes.
+    """
+    field_types = {
         "offset": int,
         "samples": int,
         "seconds": float,
@@ -131,37 +155,49 @@ def _check_index(index: dict[str, StoredRecording], recordings: Sequence[Recordi
         raise ValueError("expected the database's recordings in their order")
     offset = 0
     for name, entry in index.items():
-        if {key: type(value) for key, value in entry.items()} != kinds or not 0 <= entry["seconds"] < math.inf:
-            raise ValueError(f"{name}: expected {', '.join(kinds)}")
-        if entry["offset"] != offset or entry["samples"] < 0 or (entry["problem"] and entry["samples"]):
+        if {key: type(value) for key, value in entry.items()} != field_types or not 0 <= entry[
+            "seconds"
+        ] < math.inf:
+            raise ValueError(f"{name}: expected {', '.join(field_types)}")
+        if (
+            entry["offset"] != offset
+            or entry["samples"] < 0
+            or (entry["problem"] and entry["samples"])
+        ):
             raise ValueError(f"{name}: expected its samples from {offset} on")
         offset += entry["samples"]
     if 4 * offset != size:
         raise ValueError(f"expected {4 * offset} bytes of samples, but got {size}")
 
 
-def _build_once(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
-    with locked(folder.with_name(folder.name + ".lock"), folder):
+def _build_locked(
+    recordings: Sequence[Recording], sample_rate: int, folder: Path
+) -> dict[str, StoredRecording]:
+    with file_lock(folder.with_name(folder.name + ".lock"), folder):
         if index := _read_index(folder, recordings):  # another process was faster
             return index
         for name in (WAVEFORMS, INDEX):
-            whole_or_aside(folder / name)
+            verify_or_quarantine(folder / name)
         return _build(recordings, sample_rate, folder)
 
 
-def _build(recordings: Sequence[Recording], sample_rate: int, folder: Path) -> dict[str, StoredRecording]:
+def _build(
+    recordings: Sequence[Recording], sample_rate: int, folder: Path
+) -> dict[str, StoredRecording]:
     """Decode everything; the index comes last."""
     index: dict[str, StoredRecording] = {}
 
     def waveforms() -> Iterator[bytes]:
         offset = 0
-        for recording in track(recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)):
+        for recording in track(
+            recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)
+        ):
             waveform, entry = _decode(recording.audio, sample_rate, offset)
             index[recording.name] = entry
             offset += entry["samples"]
             yield waveform.astype("<f4").tobytes()
 
-    write_pieces(folder / WAVEFORMS, waveforms(), _bytes_needed(recordings, sample_rate))
+    write_stream(folder / WAVEFORMS, waveforms(), _estimate_bytes(recordings, sample_rate))
     write_file(folder / INDEX, canonical_json(index))
     return index
 
@@ -186,4 +222,6 @@ def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, Sto
 
 def content_hash(samples: np.ndarray, rate_hz: int) -> str:
     """16 hex digits: equal for the same sound, whatever its file's name and format."""
-    return hashlib.sha256(str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()).hexdigest()[:16]
+    return hashlib.sha256(
+        str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()
+    ).hexdigest()[:16]

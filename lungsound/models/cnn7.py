@@ -9,39 +9,51 @@ from torch import Tensor, nn
 
 FILTERS = (64, 128, 128, 256, 256, 512, 512)
 DENSE = 512
-# Table I prints a height in each block's row. Read as the heights of the blocks' inputs, or of their outputs.
+# Table I prints a height in each block's row. Read as the heights of the blocks' inputs, or of
+# their outputs.
 STRIDES = {"inputs": (1, 2, 1, 2, 1, 2, 1), "outputs": (1, 1, 2, 1, 2, 1, 2)}
-PADDINGS = {"inputs": (0, 0, 0, 0, 0, 0, 0), "outputs": (1, 0, 0, 0, 0, 0, 0)}  # 1 is Keras' 'same' for a 3 × 3 kernel
+PADDINGS = {
+    "inputs": (0, 0, 0, 0, 0, 0, 0),
+    "outputs": (1, 0, 0, 0, 0, 0, 0),
+}  # 1 is Keras' 'same' for a 3 × 3 kernel
 
 
 def block_sizes(size: int, table1: str) -> list[int]:
-    """Height (or width) of the input and of each block's output, for an input of `size`; values below 1: too small."""
+    """Height (or width) of the input and of each block's output, for an input of `size`; values
+    below 1: too small.
+    """
     sizes = [size]
     for stride, padding in zip(STRIDES[table1], PADDINGS[table1], strict=True):
         sizes.append((sizes[-1] + 2 * padding - 3) // stride + 1)
     return sizes
 
 
-def smallest_picture(table1: str) -> int:
+def min_input_size(table1: str) -> int:
     """The least number of bands, or of frames, that leaves something after the last block."""
     return next(size for size in range(1, 100) if min(block_sizes(size, table1)) >= 1)
 
 
 class CNN7(nn.Module):
-    """Seven blocks of batch normalization, 3 × 3 convolution and ReLU, global average pooling, one dense layer.
+    """Seven blocks of batch normalization, 3 × 3 convolution and ReLU, global average pooling, one
+    dense layer.
 
-    Maps pictures [B, 1, F, N] to logits [B, classes]. Nguyen & Pernkopf (2020), Table I; `bn_momentum` is Keras'
-    share of the old value. The weights are drawn from `seed` alone (Glorot uniform, zero biases).
+    Maps log-mels [B, 1, F, N] to logits [B, classes]. Nguyen & Pernkopf (2020), Table I;
+    `bn_momentum` is Keras' share of the old value. The weights are drawn from `seed` alone (Glorot
+    uniform, zero biases).
     """
 
-    def __init__(self, classes: int, width: float, table1: str, bn_momentum: float, bn_eps: float, seed: int) -> None:
+    def __init__(
+        self, classes: int, width: float, table1: str, bn_momentum: float, bn_eps: float, seed: int
+    ) -> None:
         super().__init__()
         self.classes = classes
         filters = [1, *(max(1, round(width * number)) for number in FILTERS)]
         dense = max(1, round(width * DENSE))
         norm = functools.partial(nn.BatchNorm2d, momentum=1 - bn_momentum, eps=bn_eps)
         blocks: list[nn.Module] = []
-        for (before, after), stride, padding in zip(pairwise(filters), STRIDES[table1], PADDINGS[table1], strict=True):
+        for (before, after), stride, padding in zip(
+            pairwise(filters), STRIDES[table1], PADDINGS[table1], strict=True
+        ):
             convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=padding)
             blocks += [norm(before), convolution, nn.ReLU(inplace=True)]
         self.blocks = nn.Sequential(*blocks, norm(filters[-1]))
@@ -52,17 +64,23 @@ class CNN7(nn.Module):
             nn.Linear(dense, classes),
         )
         self._initialize(torch.Generator().manual_seed(seed))
-        self.to(memory_format=torch.channels_last)  # faster by a fifth to a third: benchmarks/results.md
+        self.to(
+            memory_format=torch.channels_last
+        )  # faster by a fifth to a third: benchmarks/results.md
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        maps: Tensor = self.blocks(pictures)
+    def forward(self, log_mels: Tensor) -> Tensor:
+        feature_maps: Tensor = self.blocks(log_mels)
         # A mean in place of AdaptiveAvgPool2d, whose backward pass is not deterministic on CUDA.
-        logits: Tensor = self.dense(maps.mean((-2, -1)))
+        logits: Tensor = self.dense(feature_maps.mean((-2, -1)))
         return logits
 
-    def kernels(self) -> list[nn.Parameter]:
+    def conv_weights(self) -> list[nn.Parameter]:
         """The convolution kernels: what the paper's weight decay acts on."""
-        return [cast(nn.Parameter, layer.weight) for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        return [
+            cast(nn.Parameter, layer.weight)
+            for layer in self.modules()
+            if isinstance(layer, nn.Conv2d)
+        ]
 
     def _initialize(self, generator: torch.Generator) -> None:
         for layer in self.modules():

@@ -6,72 +6,90 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.data.labels import TWO_CLASS_LABELS
+from lungsound.data.labels import LabelSet
 from lungsound.results.report import markdown_table
-from lungsound.results.summary import labels_in, members_in, summarize, votes_of
+from lungsound.results.summary import (
+    member_numbers,
+    member_probabilities,
+    predicted_labels,
+    summarize,
+)
 from lungsound.scoring.biocas import TASKS, biocas_scores
-from lungsound.scoring.scores import two_classes
+from lungsound.scoring.scores import fold_confusion
 
-FIGURES = ("SE", "SP", "AS", "HS", "Score")
+BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
     "BioCAS 2022, events. Task 1-1: normal or adventitious; 1-2: seven types. SE: of the adventitious events those\n"
     "given their class, pooled. SP: of the normal ones. AS: (SE + SP) / 2. HS: harmonic mean. Score: (AS + HS) / 2."
 )
 
 
-def biocas_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row for each test part, each task, and the ensemble and the single member that is best on validation.
+def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row for each test part, each task, and the ensemble and the single member that is best on
+    validation.
 
-    Keys: part, task, who, events, FIGURES, and `recall`: of each class the model has. A figure that is undefined is
-    None. No row for test cycles of a database without event types.
+    Keys: part, task, who, events, BIOCAS_METRICS, and `recall`: of each class the model has. A
+    figure that is undefined is None. No row for test cycles of a database without event types.
     """
     if "event_type" not in predictions:
         return []
-    labels, members = labels_in(predictions), members_in(predictions)
+    labels, members = predicted_labels(predictions), member_numbers(predictions)
     single = int(summarize(predictions)["single"]["member"])
     place = members.index(single)
-    chosen = {f"ensemble of {len(members)}": slice(None), f"single: member {single}": slice(place, place + 1)}
-    tested = predictions[(predictions["set"] == "test") & (predictions["event_type"].fillna("") != "")]
-    parts = {str(part): rows for part, rows in tested.groupby("part")}
+    chosen = {
+        f"ensemble of {len(members)}": slice(None),
+        f"single: member {single}": slice(place, place + 1),
+    }
+    test_rows = predictions[
+        (predictions["set"] == "test") & (predictions["event_type"].fillna("") != "")
+    ]
+    parts = {str(part): rows for part, rows in test_rows.groupby("part")}
     if len(parts) > 1:
-        parts["all"] = tested
+        parts["all"] = test_rows
     return [
-        {"part": part, "who": who, **row}
+        {"part": part, "who": system, **row}
         for part, rows in parts.items()
-        for who, some in chosen.items()
-        for row in _rows(votes_of(rows, labels, members).confusion(some), labels)
+        for system, member_slice in chosen.items()
+        for row in _rows(
+            member_probabilities(rows, labels, members).confusion(member_slice), labels
+        )
     ]
 
 
 def biocas_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, every figure with three decimals."""
     classes = list(rows[0]["recall"])
-    head = ["part", "task", "", "events", *FIGURES, *(f"recall {name}" for name in classes)]
+    head = ["part", "task", "", "events", *BIOCAS_METRICS, *(f"recall {name}" for name in classes)]
     lines = [
-        [row["part"], row["task"], row["who"], str(row["events"]), *(_cell(row[name]) for name in FIGURES)]
+        [
+            row["part"],
+            row["task"],
+            row["who"],
+            str(row["events"]),
+            *(_cell(row[name]) for name in BIOCAS_METRICS),
+        ]
         + [_cell(row["recall"][name]) for name in classes]
         for row in rows
     ]
     return markdown_table(head, lines)
 
 
-def _rows(confusion: torch.Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:
     counts = confusion.tolist()
     recall = {
         label: row[number] / sum(row) if sum(row) else None
-        for number, (label, row) in enumerate(zip(labels, counts, strict=True))
+        for number, (label, row) in enumerate(zip(labels.labels, counts, strict=True))
     }
-    matrices = [confusion] if labels == TWO_CLASS_LABELS else [two_classes(confusion), confusion]
-    return [
-        {
-            "task": TASKS[len(matrix)],
-            "events": int(matrix.sum()),
-            **{name: None if isnan(value) else value for name, value in biocas_scores(matrix).items()},
-            "recall": recall,
-        }
-        for matrix in matrices
-        if len(matrix) in TASKS
-    ]
+    rows = []
+    for coarser in reversed(labels.chain):
+        if coarser.name in TASKS:
+            scores = biocas_scores(fold_confusion(confusion, labels, coarser))
+            figures = {name: None if isnan(score) else score for name, score in scores.items()}
+            events = int(confusion.sum())
+            rows.append(
+                {"task": TASKS[coarser.name], "events": events, **figures, "recall": recall}
+            )
+    return rows
 
 
 def _cell(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""One page of log-mel pictures: what happens to a cycle of each class on its way to the network."""
+"""One page of log-mels: what happens to a cycle of each class on its way to the network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lungsound.signal.chunks import all_chunks
+from lungsound.signal.chunks import split_into_chunks
 from lungsound.signal.copies import draw_roll, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.segments import cut_segment, segment_count
@@ -21,11 +21,11 @@ from lungsound.signal.spectrum import frame_count
 from lungsound.storage.figures import new_figure
 
 Limits = tuple[float, float]
-COLOURS = "magma"  # lightness rises with the value, also when printed in grey
+COLORMAP = "magma"  # lightness rises with the value, also when printed in grey
 TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 7000)
 
 
-def example_page(
+def plot_preprocessing_examples(
     cycles: Mapping[str, NDArray[np.float32]],
     features: Features,
     segment_samples: int,
@@ -36,24 +36,35 @@ def example_page(
     seed: int,
     title: str,
 ) -> Figure:
-    """A row of pictures for each class: segment, padded, VTLP copy of it, that rolled, and that in chunks.
+    """A row of log-mels for each class: segment, padded, VTLP copy of it, that rolled, and that in
+    chunks.
 
-    `warp_limits` are those of alpha and F_hi (Hz); without them, or without `roll`, that picture is left out.
+    `warp_limits` are those of alpha and F_hi (Hz); without them, or without `roll`, that log-mel is
+    left out.
 
-    `cycles` has a waveform [n] at `features.sample_rate` for each label. Shown is its first segment, in log10
-    density before the z-score, over seconds and hertz (mel-spaced), with one colour scale for all. Warp and roll are
-    drawn from `seed`.
+    `cycles` has a waveform [n] at `features.sample_rate` for each label. Shown is its first
+    segment, in log10 density before the z-score, over seconds and hertz (mel-spaced), with one
+    colour scale for all. Warp and roll are drawn from `seed`.
     """
     rows = [
-        stages(waveform, place, features, segment_samples, padding, chunks, warp_limits, roll, seed)
+        preprocessing_stages(
+            waveform, place, features, segment_samples, padding, chunks, warp_limits, roll, seed
+        )
         for place, waveform in enumerate(cycles.values())
     ]
-    highest = max(float(picture.max()) for row in rows for _, picture in row if picture is not None)
+    highest = max(float(log_mel.max()) for row in rows for _, log_mel in row if log_mel is not None)
     scale = Normalize(float(np.log10(features.floor)), highest)
     width, height = 13.0, 1.3 + 1.9 * len(rows)
     figure = new_figure(width, height, title)
-    figure.set_layout_engine("none")  # for this many panels it takes as long as the drawing: margins in inches instead
-    sides = {"left": 0.85 / width, "right": 1 - 1.1 / width, "bottom": 0.55 / height, "top": 1 - 0.7 / height}
+    figure.set_layout_engine(
+        "none"
+    )  # for this many panels it takes as long as the drawing: margins in inches instead
+    sides = {
+        "left": 0.85 / width,
+        "right": 1 - 1.1 / width,
+        "bottom": 0.55 / height,
+        "top": 1 - 0.7 / height,
+    }
     panels = figure.subplots(
         len(rows),
         len(rows[0]),
@@ -63,19 +74,21 @@ def example_page(
         gridspec_kw={**sides, "wspace": 0.13, "hspace": 0.25},
     )
     for label, row, line in zip(cycles, rows, panels, strict=True):
-        for panel, (note, picture) in zip(line, row, strict=True):
+        for panel, (note, log_mel) in zip(line, row, strict=True):
             panel.set_title(note, fontsize=8)
-            _draw(panel, picture, features, scale)
+            _draw(panel, log_mel, features, scale)
         _mark_chunks(line[-1], row[-1][1], chunks, features)
         line[0].set_ylabel(f"{label}\nfrequency (Hz)")
     _label_axes(panels, segment_samples / features.sample_rate, features)
-    beside = figure.add_axes((1 - 0.95 / width, sides["bottom"], 0.18 / width, sides["top"] - sides["bottom"]))
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=beside)
+    colorbar_axes = figure.add_axes(
+        (1 - 0.95 / width, sides["bottom"], 0.18 / width, sides["top"] - sides["bottom"])
+    )
+    bar = figure.colorbar(ScalarMappable(scale, COLORMAP), cax=colorbar_axes)
     bar.set_label("log10 of the power density (full scale² / Hz)")
     return figure
 
 
-def stages(
+def preprocessing_stages(
     waveform: NDArray[np.float32],
     place: int,
     features: Features,
@@ -86,64 +99,82 @@ def stages(
     roll: bool,
     seed: int,
 ) -> list[tuple[str, Tensor | None]]:
-    """What is done and the picture [n_mels, N] after it, in the order of training, for a cycle's first segment.
+    """What is done and the log-mel [n_mels, N] after it, in the order of training, for a cycle's
+    first segment.
 
-    The first picture is None where the segment has not one whole frame before padding. `place` tells the draws of
-    several cycles apart.
+    The first log-mel is None where the segment has not one whole frame before padding. `place`
+    tells the draws of several cycles apart.
     """
     rate, own = features.sample_rate, waveform[:length]
     segments = segment_count(len(waveform), length)
     padded = cut_segment(waveform, 0, length, padding)
-    whole = frame_count(len(own), features.n_fft, features.hop) > 0
-    picture = _log_mel(features, padded)
-    shown: list[tuple[str, Tensor | None]] = [
-        (f"segment 1 of {segments}, {len(own) / rate:.2f} s", _log_mel(features, own) if whole else None),
-        (f"{padding} padding, {length / rate:g} s", picture),
+    has_full_frame = frame_count(len(own), features.n_fft, features.hop) > 0
+    log_mel = _log_mel(features, padded)
+    stages: list[tuple[str, Tensor | None]] = [
+        (
+            f"segment 1 of {segments}, {len(own) / rate:.2f} s",
+            _log_mel(features, own) if has_full_frame else None,
+        ),
+        (f"{padding} padding, {length / rate:g} s", log_mel),
     ]
     if warp_limits:
         alpha, f_hi = draw_warp(seed, place, 1, 0, *warp_limits)
-        picture = _log_mel(features, padded, (alpha, f_hi))
-        shown.append((f"VTLP copy, $\\alpha$ = {alpha:.2f}, $F_{{hi}}$ = {f_hi:.0f} Hz", picture))
+        log_mel = _log_mel(features, padded, (alpha, f_hi))
+        stages.append((f"VTLP copy, $\\alpha$ = {alpha:.2f}, $F_{{hi}}$ = {f_hi:.0f} Hz", log_mel))
     if roll:
-        frames = draw_roll(seed, place, 1, 0, 0, picture.shape[-1])
-        picture = picture.roll(frames, dims=-1)
-        shown.append((f"rolled by {frames * features.hop / rate:.2f} s", picture))
-    parts = all_chunks(picture[None], chunks)[0]  # [chunks, n_mels, n]
+        frames = draw_roll(seed, place, 1, 0, 0, log_mel.shape[-1])
+        log_mel = log_mel.roll(frames, dims=-1)
+        stages.append((f"rolled by {frames * features.hop / rate:.2f} s", log_mel))
+    parts = split_into_chunks(log_mel[None], chunks)[0]  # [chunks, n_mels, n]
     name = f"{chunks} chunk{'s' * (chunks > 1)} of {parts.shape[-1]} frames"
-    return [*shown, (name, torch.cat(list(parts), dim=-1))]
+    return [*stages, (name, torch.cat(list(parts), dim=-1))]
 
 
-def _log_mel(features: Features, waveform: NDArray[np.float32], warp: tuple[float, float] | None = None) -> Tensor:
-    """The picture [n_mels, N], on the CPU, of a waveform [n]; `warp` is a copy's alpha and F_hi in Hz."""
-    device = features.corners.device
+def _log_mel(
+    features: Features, waveform: NDArray[np.float32], warp: tuple[float, float] | None = None
+) -> Tensor:
+    """The log-mel [n_mels, N], on the CPU, of a waveform [n]; `warp` is a copy's alpha and F_hi in
+    Hz.
+    """
+    device = features.corner_hz.device
     batch = torch.from_numpy(np.array(waveform, dtype=np.float32))[None].to(device)
     alpha, f_hi = torch.tensor([warp], device=device).T if warp else (None, None)
     with torch.no_grad():
         return features.log_mel(batch, alpha, f_hi)[0].cpu()
 
 
-def _draw(panel: Axes, picture: Tensor | None, features: Features, scale: Normalize) -> None:
+def _draw(panel: Axes, log_mel: Tensor | None, features: Features, scale: Normalize) -> None:
     panel.set_facecolor("0.85")  # where there is no signal
-    if picture is None:
-        panel.text(0.5, 0.5, "shorter than one frame", ha="center", va="center", fontsize=8, transform=panel.transAxes)
+    if log_mel is None:
+        panel.text(
+            0.5,
+            0.5,
+            "shorter than one frame",
+            ha="center",
+            va="center",
+            fontsize=8,
+            transform=panel.transAxes,
+        )
         return
-    bands, frames = picture.shape
+    bands, frames = log_mel.shape
     extent = (0.0, frames * features.hop / features.sample_rate, -0.5, bands - 0.5)
-    panel.imshow(picture.numpy(), origin="lower", aspect="auto", extent=extent, cmap=COLOURS, norm=scale,
+    panel.imshow(log_mel.numpy(), origin="lower", aspect="auto", extent=extent, cmap=COLORMAP, norm=scale,
                  interpolation="nearest")  # fmt: skip
 
 
-def _mark_chunks(panel: Axes, picture: Tensor | None, chunks: int, features: Features) -> None:
-    if picture is None:
+def _mark_chunks(panel: Axes, log_mel: Tensor | None, chunks: int, features: Features) -> None:
+    if log_mel is None:
         return
-    size = picture.shape[-1] // chunks
+    size = log_mel.shape[-1] // chunks
     for chunk in range(1, chunks):
-        panel.axvline(chunk * size * features.hop / features.sample_rate, color="white", linewidth=1.2)
+        panel.axvline(
+            chunk * size * features.hop / features.sample_rate, color="white", linewidth=1.2
+        )
 
 
 def _label_axes(panels: NDArray[Any], seconds: float, features: Features) -> None:
     """Seconds below, round hertz on the left: a band's place on the mel scale is its number."""
-    corners = features.corners.cpu().numpy()
+    corners = features.corner_hz.cpu().numpy()
     inside = [tick for tick in TICKS_HZ if corners[1] <= tick <= corners[-2]]
     # Band i peaks at corner i + 1, and between two corners the mel scale is nearly straight.
     places = np.interp(inside, corners, np.arange(len(corners)) - 1.0)

@@ -1,4 +1,6 @@
-"""The run's figures, drawn from plain tables. Line styles, markers and lightness differ, so that they read in grey."""
+"""The run's figures, drawn from plain tables. Line styles, markers and lightness differ, so that
+they read in grey.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from lungsound.scoring.scores import SCORES
+from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure
 
 STYLES = {"test": (DARK, "-", "o"), "val": (LIGHT, "--", "s")}
-NAMES = {"test": "test", "val": "validation"}
+SET_TITLES = {"test": "test", "val": "validation"}
 
 
-def annealing_curve(history: pd.DataFrame, period_epochs: int, title: str, snapshots: Sequence[int]) -> Figure:
+def plot_annealing(
+    history: pd.DataFrame, period_epochs: int, title: str, snapshots: Sequence[int]
+) -> Figure:
     """Learning rate and losses over epochs, the curve in the paper's Fig. 1.
 
-    `history` has the columns epoch (t of Eq. 1, from 1), lr, train/loss and val/loss; `snapshots` are the epochs
-    whose weights became members.
+    `history` has the columns epoch (t of Eq. 1, from 1), lr, train/loss and val/loss; `snapshots`
+    are the epochs whose weights became members.
     """
     history = history.sort_values("epoch")
     epochs = history["epoch"].to_numpy()
@@ -34,8 +38,8 @@ def annealing_curve(history: pd.DataFrame, period_epochs: int, title: str, snaps
     upper.set_ylim(bottom=0)
     lower.plot(epochs, history["train/loss"], color=DARK, linestyle="-", label="training loss")
     lower.plot(epochs, history["val/loss"], color=LIGHT, linestyle="--", label="validation loss")
-    kept = history[history["epoch"].isin(list(snapshots))]
-    lower.plot(kept["epoch"], kept["val/loss"], linestyle="none", marker="D", color="black",
+    protected = history[history["epoch"].isin(list(snapshots))]
+    lower.plot(protected["epoch"], protected["val/loss"], linestyle="none", marker="D", color="black",
                label="snapshot", clip_on=False, zorder=3)  # fmt: skip
     lower.set_yscale("log")  # an early epoch's loss may be a hundred times the last one's
     lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -46,7 +50,13 @@ def annealing_curve(history: pd.DataFrame, period_epochs: int, title: str, snaps
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.set_xlim(0.5, epochs[-1] + 0.5)
     _mark_periods((upper, lower), period_epochs, int(epochs[-1]))
-    figure.legend(*lower.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(
+        *lower.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -67,28 +77,36 @@ def _mark_periods(axes: Sequence[Axes], period_epochs: int, last_epoch: int) -> 
                          ha="right", va="bottom", fontsize=8)  # fmt: skip
 
 
-def members_curve(summary: dict[str, Any], title: str) -> Figure:
-    """Score against the number of members m (lines) beside the single members (points), validation and test.
+def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
+    """Score against the number of members m (lines) beside the single members (points), validation
+    and test.
 
-    `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, 2-class alone, or 7-class too.
+    `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, 2-class alone, or
+    7-class too.
     """
-    scores = [name for name in SCORES if name in summary["ensemble"][0]["test"]]
+    scores = score_names(summary["ensemble"][0]["test"])
     figure = new_figure(4.6 * len(scores) + 0.4, 4.6, title)
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     for panel, score in zip(panels, scores, strict=True):
+        classes = score.rpartition("_")[2]
         for name, (color, line, marker) in STYLES.items():
             count, value = _series(summary["ensemble"], "members", name, score)
             panel.plot(
-                count, value, color=color, linestyle=line, marker=marker, label=f"first m members, {NAMES[name]}"
+                count,
+                value,
+                color=color,
+                linestyle=line,
+                marker=marker,
+                label=f"first m members, {SET_TITLES[name]}",
             )
             number, value = _series(summary["members"], "member", name, score)
             panel.plot(number, value, linestyle="none", marker=marker, markerfacecolor="none", color=color,
-                       markersize=9, label=f"member m alone, {NAMES[name]}")  # fmt: skip
+                       markersize=9, label=f"member m alone, {SET_TITLES[name]}")  # fmt: skip
         single = summary["single"]
         panel.axvline(single["member"], color="0.6", linewidth=0.8, linestyle=":", zorder=0,
                       label=f"best on validation: member {single['member']}")  # fmt: skip
         panel.set_xlabel("m: number of members, or a member's number")
-        panel.set_ylabel(f"{score[-1]}-class ICBHI score")
+        panel.set_ylabel(f"{classes}-class ICBHI score")
         panel.set_xlim(0.5, len(summary["members"]) + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.grid(axis="y", color="0.9")
@@ -97,12 +115,14 @@ def members_curve(summary: dict[str, Any], title: str) -> Figure:
     return figure
 
 
-def _series(entries: list[dict[str, Any]], place: str, name: str, score: str) -> tuple[list[int], list[float]]:
+def _series(
+    entries: list[dict[str, Any]], place: str, name: str, score: str
+) -> tuple[list[int], list[float]]:
     values = [np.nan if entry[name][score] is None else entry[name][score] for entry in entries]
     return [entry[place] for entry in entries], values
 
 
-def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
+def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
     """A confusion matrix, rows the truth, each field with its count and its share of the row."""
     counts = np.asarray(confusion)
     totals = counts.sum(axis=1, keepdims=True)
@@ -116,7 +136,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
                    color="white" if shares[row, column] > 0.5 else "black")  # fmt: skip
     panel.set_xticks(range(len(labels)), labels)
     panel.set_yticks(
-        range(len(labels)), [f"{label}\n(n = {total})" for label, total in zip(labels, totals[:, 0], strict=True)]
+        range(len(labels)),
+        [f"{label}\n(n = {total})" for label, total in zip(labels, totals[:, 0], strict=True)],
     )
     panel.set_xlabel("predicted")
     panel.set_ylabel("true")

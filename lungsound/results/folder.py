@@ -1,4 +1,6 @@
-"""A run's folder: everything a run leaves, enough to make every score, table and figure again without training."""
+"""A run's folder: everything a run leaves, enough to make every score, table and figure again
+without training.
+"""
 
 import contextlib
 import io
@@ -11,51 +13,64 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lungsound.errors import DamagedFileError, DataError
+from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
-from lungsound.storage.files import checksum_path, is_whole, read_file, understood, whole_or_aside, write_file
+from lungsound.storage.files import (
+    checksum_path,
+    corrupt_file_on_error,
+    is_intact,
+    read_file,
+    verify_or_quarantine,
+    write_file,
+)
 from lungsound.storage.keys import canonical_json
-from lungsound.storage.locks import locked
-from lungsound.training.history import records_in
+from lungsound.storage.locks import file_lock
+from lungsound.training.history import parse_history
 
-TRAINED = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
-REPORTED = ("scores.json", "report.md")
-KEY = re.compile("[0-9a-f]{16}")
+TRAINING_FILES = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
+REPORT_FILES = ("scores.json", "report.md")
+TRAJECTORY_KEY_PATTERN = re.compile("[0-9a-f]{16}")
 
 
-def lock_path(folder: Path) -> Path:
+def folder_lock_path(folder: Path) -> Path:
     """Held by the command that works on the folder of a run or a study."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 class RunFolder:
-    """What training leaves (TRAINED), and what is made of it (REPORTED, and the figures that the report shows)."""
+    """What training leaves (TRAINING_FILES), and what is made of it (REPORT_FILES, and the figures
+    that the report shows).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def held(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Be the only process that writes here; wait for another one that does."""
-        return locked(lock_path(self.path), self.path)
+        return file_lock(folder_lock_path(self.path), self.path)
 
     @property
-    def trained(self) -> bool:
+    def has_predictions(self) -> bool:
         """Whether every score, table and figure can be made without training."""
-        return all(is_whole(self.path / name) for name in TRAINED)
+        return all(is_intact(self.path / name) for name in TRAINING_FILES)
 
     @property
-    def finished(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every file is there and whole."""
-        if not self.trained or not all(is_whole(self.path / name) for name in REPORTED):
+        if not self.has_predictions or not all(
+            is_intact(self.path / name) for name in REPORT_FILES
+        ):
             return False
         figures = re.findall(r"\((figures/.+?)\)", self.read_text("report.md"))
-        return all(is_whole(self.path / name) for name in figures)
+        return all(is_intact(self.path / name) for name in figures)
 
-    def put_damaged_aside(self) -> None:
-        """Rename every file that does not match the checksum beside it, so that it is made again. Under the lock."""
+    def quarantine_corrupt(self) -> None:
+        """Rename every file that does not match the checksum beside it, so that it is made again.
+        Under the lock.
+        """
         for beside in sorted(self.path.rglob(checksum_path(Path("*")).name)):
-            whole_or_aside(beside.with_suffix(""))
+            verify_or_quarantine(beside.with_suffix(""))
 
     def clear(self, keep: str = "") -> None:
         """Remove all but the file `keep` and its checksum."""
@@ -67,11 +82,13 @@ class RunFolder:
                     path.unlink()
 
     def write_text(self, name: str, text: str) -> None:
-        write_file(self.path / name, text.encode(errors="backslashreplace"))  # file names need not be UTF-8
+        write_file(
+            self.path / name, text.encode(errors="backslashreplace")
+        )  # file names need not be UTF-8
 
     def read_text(self, name: str) -> str:
         content = read_file(self.path / name)
-        with understood(self.path / name):
+        with corrupt_file_on_error(self.path / name):
             return content.decode()
 
     def write_json(self, name: str, value: Any) -> None:
@@ -79,29 +96,37 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         text = self.read_text(name)
-        with understood(self.path / name):
+        with corrupt_file_on_error(self.path / name):
             return json.loads(text)
 
     def trajectory(self) -> str:
-        """The key of the trajectory its members come from. Raises DamagedFileError for what cannot be one."""
+        """The key of the trajectory its members come from. Raises CorruptFileError for what cannot
+        be one.
+        """
         path = self.path / "facts.json"
         known = self.read_json(path.name)
         key = known.get("trajectory") if isinstance(known, dict) else None
-        if not isinstance(key, str) or not KEY.fullmatch(key):  # it becomes a part of a path
-            raise DamagedFileError(f"{path}: expected a trajectory's key, 16 hex digits, but got {str(key)[:60]!r}")
+        if not isinstance(key, str) or not TRAJECTORY_KEY_PATTERN.fullmatch(
+            key
+        ):  # it becomes a part of a path
+            raise CorruptFileError(
+                f"{path}: expected a trajectory's key, 16 hex digits, but got {str(key)[:60]!r}"
+            )
         return key
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Every metric with its epoch, one line an epoch."""
-        self.write_text("history.jsonl", "".join(canonical_json(line).decode() + "\n" for line in history))
+        self.write_text(
+            "history.jsonl", "".join(canonical_json(line).decode() + "\n" for line in history)
+        )
 
     def read_history(self) -> list[dict[str, Any]]:
         path = self.path / "history.jsonl"
-        if not is_whole(path):
+        if not is_intact(path):
             return []
         content = read_file(path)
-        with understood(path):
-            return records_in(content)
+        with corrupt_file_on_error(path):
+            return parse_history(content)
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         write_predictions(table, self.path / "predictions.parquet")
@@ -110,7 +135,9 @@ class RunFolder:
         return read_predictions(self.path / "predictions.parquet")
 
     def summary(self) -> dict[str, Any]:
-        """Every score that follows from the predictions. Raises DataError where they do not fit together."""
+        """Every score that follows from the predictions. Raises DataError where they do not fit
+        together.
+        """
         table = self.read_predictions()
         try:
             return summarize(table)

@@ -1,7 +1,9 @@
-"""predictions.parquet: each member's probabilities for each validation and test cycle. Every score follows from it."""
+"""predictions.parquet: each member's probabilities for each validation and test cycle. Every score
+follows from it.
+"""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,34 +11,53 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS, labels_of
-from lungsound.storage.files import read_file, understood, write_file
+from lungsound.data.labels import FOUR_CLASS, LABEL_SETS, LabelSet
+from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
 SPRSOUND_COLUMNS = ["part", "event_type"]  # where the database has them
-WHOLE_NUMBERS = ["cycle", "member"]
+INTEGER_COLUMNS = ["cycle", "member"]
 
 
-def predictions_table(cycles: pd.DataFrame, members: Sequence[Tensor], synthetic: bool) -> pd.DataFrame:
+def predictions_table(
+    cycles: pd.DataFrame, members: Sequence[Tensor], labels: LabelSet, synthetic: bool
+) -> pd.DataFrame:
     """One row per cycle and member.
 
-    `label` is the true class of the task. `cycles` has CYCLE_COLUMNS; `members` holds each member's probabilities
-    [cycles, K], in the cycles' order. Members count from 1. The label order, and whether the data are synthetic, travel
-    in the table's `attrs`.
+    `label` is the true class, one of `labels`. `cycles` has CYCLE_COLUMNS and `target`, the number
+    of that class; `members` holds each member's probabilities [cycles, K] of the K `labels`, in the
+    cycles' order. Members count from 1. The label order, and
+    whether the data are synthetic, travel in the table's `attrs`.
     """
-    labels = labels_of(members[0].shape[1])
-    more = [name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()]
+    extra_sections = [
+        name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()
+    ]
+    label = [labels.labels[target] for target in cycles["target"]]
+    rows = cycles[[*CYCLE_COLUMNS, *extra_sections]].assign(
+        label=pd.Series(label, cycles.index, "str")
+    )
     tables = []
     for member, probabilities in enumerate(members, start=1):
-        columns = {f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels)}
-        tables.append(cycles[[*CYCLE_COLUMNS, *more]].assign(member=member, **columns))
+        columns = {
+            f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels.labels)
+        }
+        tables.append(rows.assign(member=member, **columns))
     table = pd.concat(tables, ignore_index=True)
-    if labels == SPRSOUND_LABELS:
-        table["label"] = table["event_type"]
-    if labels == TWO_CLASS_LABELS:
-        table["label"] = table["label"].where(table["label"] == "normal", "abnormal")
-    table.attrs = {"label_order": list(labels), "data": "SYNTHETIC" if synthetic else "real"}
+    table.attrs = {"label_order": list(labels.labels), "data": "SYNTHETIC" if synthetic else "real"}
     return table
+
+
+def probability_columns(labels: LabelSet) -> list[str]:
+    return [f"p_{label}" for label in labels.labels]
+
+
+def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
+    """The label set whose probabilities are among a table's columns; None if there is none."""
+    present = set(columns)
+    for labels in LABEL_SETS:
+        if present.issuperset(probability_columns(labels)):
+            return labels
+    return None
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
@@ -46,13 +67,15 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """The table. Raises DamagedFileError for a file that `write_predictions` did not write, whatever its checksum says.
+    """The table. Raises DamagedFileError for a file that `write_predictions` did not write,
+    whatever its checksum says.
 
-    Arrow reads the columns we know, and what pandas or another program keeps beside them stays unread.
+    Arrow reads the columns we know, and what pandas or another program keeps beside them stays
+    unread.
     """
     content = read_file(path)
-    with understood(path), pq.ParquetFile(pa.BufferReader(content)) as file:
-        columns = _known_columns(file.schema_arrow)
+    with corrupt_file_on_error(path), pq.ParquetFile(pa.BufferReader(content)) as file:
+        columns = _validated_columns(file.schema_arrow)
         if file.metadata.num_rows > len(content):  # of a few bytes that repeat themselves
             raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
         table = file.read(columns=columns)
@@ -61,21 +84,28 @@ def read_predictions(path: Path) -> pd.DataFrame:
         return table.replace_schema_metadata(None).to_pandas()
 
 
-def _known_columns(schema: pa.Schema) -> list[str]:
-    """Those of ours that are there. Raises ValueError where one is missing, there twice, or of another type."""
-    tasks = [[f"p_{label}" for label in labels] for labels in (SPRSOUND_LABELS, LABELS, TWO_CLASS_LABELS)]
-    probabilities = next((names for names in tasks if set(names) <= set(schema.names)), tasks[1])
-    columns = [*CYCLE_COLUMNS, *(name for name in SPRSOUND_COLUMNS if name in schema.names), "member", *probabilities]
+def _validated_columns(schema: pa.Schema) -> list[str]:
+    """Those of ours that are there. Raises ValueError where one is missing, there twice, or of
+    another type.
+    """
+    labels = predicted_label_set(schema.names) or FOUR_CLASS
+    probabilities = probability_columns(labels)
+    columns = [
+        *CYCLE_COLUMNS,
+        *(name for name in SPRSOUND_COLUMNS if name in schema.names),
+        "member",
+        *probabilities,
+    ]
     for name in columns:
         if schema.names.count(name) != 1:
             raise ValueError(f"expected one column {name}, but got {schema.names.count(name)}")
         kind = schema.field(name).type
-        if name in WHOLE_NUMBERS:
-            fits = pa.types.is_integer(kind)
+        if name in INTEGER_COLUMNS:
+            type_matches = pa.types.is_integer(kind)
         elif name in probabilities or name.endswith("_seconds"):
-            fits = pa.types.is_floating(kind)
+            type_matches = pa.types.is_floating(kind)
         else:
-            fits = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not fits:
+            type_matches = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not type_matches:
             raise ValueError(f"the column {name} holds {kind}")
     return columns

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-SET_NAMES = {"val": "validation", "test": "test"}
+SET_TITLES = {"val": "validation", "test": "test"}
 COLUMNS = {
     "sprsound_seven": {
         "specificity": "Sp",
@@ -21,30 +21,39 @@ COLUMNS = {
     },
     "two_class": {"specificity": "Sp", "sensitivity_2": "Se 2", "score_2": "2-class"},
 }
-LEGEND = "Sp: specificity. Se: sensitivity. 7-class, 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
+LEGEND = (
+    "Sp: specificity. Se: sensitivity. 7-class, 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
+)
 NAME_WIDTH, NUMBER_WIDTH = 18, 8
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
-    """The scores of `summarize` for the console, what leaks above them, at most 100 columns wide but for that line.
+    """The scores of `summarize` for the console, what leaks above them, at most 100 columns wide
+    but for that line.
 
-    One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the single member that
-    is best on validation; validation on the left, test on the right.
+    One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the
+    single member that is best on validation; validation on the left, test on the right.
     """
     columns = COLUMNS[summary["task"]]
     block = NUMBER_WIDTH * len(columns)
-    rule = "-" * (NAME_WIDTH + len(SET_NAMES) * block + 1)
+    rule = "-" * (NAME_WIDTH + len(SET_TITLES) * block + 1)
     lines = [
         heading,
         leak,
         "",
-        " " * NAME_WIDTH + " ".join(f"{name:^{block}}" for name in SET_NAMES.values()).rstrip(),
-        " " * NAME_WIDTH + " ".join("".join(f"{name:>{NUMBER_WIDTH}}" for name in columns.values()) for _ in SET_NAMES),
+        " " * NAME_WIDTH + " ".join(f"{name:^{block}}" for name in SET_TITLES.values()).rstrip(),
+        " " * NAME_WIDTH
+        + " ".join(
+            "".join(f"{name:>{NUMBER_WIDTH}}" for name in columns.values()) for _ in SET_TITLES
+        ),
     ]
     for group in _rows(summary):
         lines.append(rule)
         for name, entry in group:
-            numbers = ("".join(f"{cell:>{NUMBER_WIDTH}}" for cell in _cells(entry[key], columns)) for key in SET_NAMES)
+            numbers = (
+                "".join(f"{cell:>{NUMBER_WIDTH}}" for cell in _cells(entry[key], columns))
+                for key in SET_TITLES
+            )
             lines.append(f"{name:<{NAME_WIDTH}}" + " ".join(numbers))
     return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
 
@@ -58,12 +67,13 @@ def report_markdown(
     more: Sequence[str],
     figures: Sequence[str],
 ) -> str:
-    """The run's `report.md`: what leaks (a line, and rows of counts), the result, what was run (`facts`), all scores,
-    `more` sections, and the figures (paths from it)."""
+    """The run's `report.md`: what leaks (a line, and rows of counts), the result, what was run
+    (`facts`), all scores, `more` sections, and the figures (paths from it).
+    """
     columns = COLUMNS[summary["task"]]
-    names = [f"{SET_NAMES[key]} {name}" for key in SET_NAMES for name in columns.values()]
+    names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
     scores = [
-        [name, *(cell for key in SET_NAMES for cell in _cells(entry[key], columns))]
+        [name, *(cell for key in SET_TITLES for cell in _cells(entry[key], columns))]
         for group in _rows(summary)
         for name, entry in group
     ]
@@ -100,7 +110,9 @@ def _cells(scores: Mapping[str, float | None], columns: Mapping[str, str]) -> li
 
 def _result(summary: dict[str, Any]) -> str:
     ensemble, single = summary["ensemble"][-1], summary["single"]
-    scores = {name: label for name, label in COLUMNS[summary["task"]].items() if name.startswith("score")}
+    scores = {
+        name: label for name, label in COLUMNS[summary["task"]].items() if name.startswith("score")
+    }
     parts = (
         f"{label} score {_cells(ensemble['test'], {name: label})[0]} (single member "
         f"{single['member']}, chosen on validation: {_cells(single['test'], {name: label})[0]})"
@@ -111,7 +123,7 @@ def _result(summary: dict[str, Any]) -> str:
 
 def _notes(summary: dict[str, Any]) -> list[str]:
     return [
-        f"No cycle of the class {', '.join(classes)} in the {SET_NAMES[key]} set: its scores are over the others."
+        f"No cycle of the class {', '.join(classes)} in the {SET_TITLES[key]} set: its scores are over the others."
         for key, classes in summary["missing"].items()
         if classes
     ]
@@ -119,4 +131,6 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

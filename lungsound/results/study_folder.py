@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.errors import LungsoundError
-from lungsound.storage.files import read_file, understood
+from lungsound.storage.files import corrupt_file_on_error, read_file
 from lungsound.storage.keys import canonical_json
 
 STUDY_FILE = "study.json"
@@ -15,12 +15,16 @@ MOST_NAME = 255  # bytes: what a file system takes
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the file is not ours."""
+    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the
+    file is not ours.
+    """
     path = folder / STUDY_FILE
     if not path.exists():
-        raise LungsoundError(f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none")
+        raise LungsoundError(
+            f"{folder}: expected the folder of a study, with its {STUDY_FILE}, but there is none"
+        )
     content = read_file(path)
-    with understood(path):
+    with corrupt_file_on_error(path):
         study: dict[str, Any] = json.loads(content)
         swept, jobs = study["swept"], study["jobs"]
         canonical_json([swept, jobs])  # raises for half characters, which no table can hold

@@ -8,18 +8,26 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import LABEL_SETS, LabelSet
 from lungsound.errors import DataError
+from lungsound.results.predictions import predicted_label_set, probability_columns
 from lungsound.scoring.probabilities import ensemble_probabilities
-from lungsound.scoring.scores import SCORES, confusion_matrix, four_classes, icbhi_scores, missing_classes, two_classes
+from lungsound.scoring.scores import (
+    confusion_matrix,
+    fold_confusion,
+    icbhi_scores,
+    missing_classes,
+    score_names,
+)
 
 SETS = ("val", "test")
-TASKS = {SPRSOUND_LABELS: "sprsound_seven", LABELS: "four_class", TWO_CLASS_LABELS: "two_class"}
 
 
 @dataclass(frozen=True)
-class Votes:
-    """Some cycles' answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in their order."""
+class MemberProbabilities:
+    """Some cycles' answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in
+    their order.
+    """
 
     truth: torch.Tensor
     probabilities: torch.Tensor
@@ -31,55 +39,76 @@ class Votes:
 
 
 def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Scores of every member, of the ensembles of the first m members and of the best single member.
+    """Scores of every member, of the ensembles of the first m members and of the best single
+    member.
 
-    `predictions` has one row per cycle and member, in any order. The result holds plain numbers, lists and
-    strings; a score that is undefined (no cycle to count) is None:
+    `predictions` has one row per cycle and member, in any order. The result holds plain numbers,
+    lists and strings; a score that is undefined (no cycle to count) is None:
 
-    - `task`: sprsound_seven, four_class or two_class; `labels`: the classes in the order of rows and columns.
-    - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val` and `test` are the
+    - `task`: sprsound_seven, four_class or two_class; `labels`: the classes in the order of rows
+      and columns.
+    - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val`
+      and `test` are the
       scores of `icbhi_scores`.
-    - `single`: {member, val, test} of the member with the best score on validation, the earliest on a tie. The
+    - `single`: {member, val, test} of the member with the best score on validation, the earliest on
+      a tie. The
       score is the task's own: score_7, score_4 or score_2. The test set has no say in it.
-    - `confusion`: test, all members: ensemble_7, ensemble_4, ensemble_2, as far as the task has them; rows: the truth.
+    - `confusion`: test, all members: ensemble_7, ensemble_4, ensemble_2, as far as the task has
+      them; rows: the truth.
     - `missing`: {val, test}: the classes without a cycle in that set.
 
-    Raises DataError where a cycle lacks a member, has one twice, or where members disagree about its label.
+    Raises DataError where a cycle lacks a member, has one twice, or where members disagree about
+    its label.
     """
-    labels = labels_in(predictions)
-    votes = {name: votes_of(predictions[predictions["set"] == name], labels, members_in(predictions)) for name in SETS}
+    labels = predicted_labels(predictions)
+    votes = {
+        name: member_probabilities(
+            predictions[predictions["set"] == name], labels, member_numbers(predictions)
+        )
+        for name in SETS
+    }
     members = [
-        {"member": member, **{name: _scores(votes[name].confusion(slice(place, place + 1))) for name in SETS}}
-        for place, member in enumerate(members_in(predictions))
+        {
+            "member": member,
+            **{
+                name: _json_scores(votes[name].confusion(slice(place, place + 1)), labels)
+                for name in SETS
+            },
+        }
+        for place, member in enumerate(member_numbers(predictions))
     ]
     ensemble = [
-        {"members": m, **{name: _scores(votes[name].confusion(slice(0, m))) for name in SETS}}
+        {
+            "members": m,
+            **{name: _json_scores(votes[name].confusion(slice(0, m)), labels) for name in SETS},
+        }
         for m in range(1, len(members) + 1)
     ]
-    everyone = slice(None)
+    all_members = slice(None)
     return {
-        "task": TASKS[labels],
-        "labels": list(labels),
+        "task": labels.name,
+        "labels": list(labels.labels),
         "members": members,
         "ensemble": ensemble,
-        "single": _best_on_validation(members),
-        "confusion": _confusions(votes["test"].confusion(everyone)),
-        "missing": {name: list(missing_classes(votes[name].confusion(everyone))) for name in SETS},
+        "single": _best_single_member(members),
+        "confusion": _confusions(votes["test"].confusion(all_members), labels),
+        "missing": {
+            name: list(missing_classes(votes[name].confusion(all_members), labels)) for name in SETS
+        },
     }
 
 
-def labels_in(predictions: pd.DataFrame) -> tuple[str, ...]:
-    """The classes that the predictions are about, in the order of every matrix. DataError where they are not ours."""
-    for labels in TASKS:
-        if {f"p_{label}" for label in labels} <= set(predictions.columns):
-            return tuple(labels)
-    raise DataError(
-        f"Expected the predictions to have the columns {' or '.join('p_' + ' p_'.join(labels) for labels in TASKS)}, "
-        f"but got {' '.join(map(str, predictions.columns))}."
-    )
+def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
+    """The label set of the predictions. Raises DataError if they are of none that is registered."""
+    labels = predicted_label_set(predictions.columns)
+    if labels is None:
+        known = " or ".join(" ".join(probability_columns(labels)) for labels in LABEL_SETS)
+        columns = " ".join(map(str, predictions.columns))
+        raise DataError(f"Expected the predictions to have the columns {known}, but got {columns}.")
+    return labels
 
 
-def members_in(predictions: pd.DataFrame) -> list[int]:
+def member_numbers(predictions: pd.DataFrame) -> list[int]:
     """The numbers of the members. DataError where there is none."""
     members = sorted({int(member) for member in predictions["member"]})
     if not members:
@@ -87,48 +116,58 @@ def members_in(predictions: pd.DataFrame) -> list[int]:
     return members
 
 
-def votes_of(rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]) -> Votes:
-    """The rows as tensors, in an order that is the table's content's and not its rows'. DataError as `summarize`."""
+def member_probabilities(
+    rows: pd.DataFrame, labels: LabelSet, members: list[int]
+) -> MemberProbabilities:
+    """The rows as tensors, in an order that is the table's content's and not its rows'. DataError
+    as `summarize`.
+    """
     rows = rows.sort_values(["recording", "cycle", "member"], kind="stable")
     if len(rows) % len(members):
-        raise DataError(f"Expected every cycle to have the members {members}, but some lack one or have one twice.")
+        raise DataError(
+            f"Expected every cycle to have the members {members}, but some lack one or have one twice."
+        )
     shape = (-1, len(members))
     for column in ("recording", "cycle", "label"):
         values = rows[column].to_numpy(dtype=object).reshape(shape)
         if (values != values[:, :1]).any():
-            raise DataError(f"Expected every cycle to have one {column} for the members {members}, but some have more.")
+            raise DataError(
+                f"Expected every cycle to have one {column} for the members {members}, but some have more."
+            )
     if (rows["member"].to_numpy().reshape(shape) != np.array(members)).any():
-        raise DataError(f"Expected every cycle to have the members {members}, but some lack one or have one twice.")
-    unknown = sorted(set(rows["label"]) - set(labels))
+        raise DataError(
+            f"Expected every cycle to have the members {members}, but some lack one or have one twice."
+        )
+    unknown = sorted(set(rows["label"]) - set(labels.labels))
     if unknown:
         raise DataError(
-            f"Expected every label to be one of {', '.join(labels)}, but got {', '.join(map(str, unknown))}."
+            f"Expected every label to be one of {', '.join(labels.labels)}, but got {', '.join(map(str, unknown))}."
         )
-    number = {label: place for place, label in enumerate(labels)}
+    number = {label: place for place, label in enumerate(labels.labels)}
     truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
-    probabilities = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    probabilities = rows[probability_columns(labels)].to_numpy(dtype=np.float64)
     if not np.isfinite(probabilities).all():
-        raise DataError("Expected every probability to be a number, but got some that are not: the network diverged.")
+        raise DataError(
+            "Expected every probability to be a number, but got some that are not: the network diverged."
+        )
     stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
-    return Votes(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
+    return MemberProbabilities(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
 
 
-def _scores(confusion: torch.Tensor) -> dict[str, float | None]:
-    scores = {name: float(value) for name, value in icbhi_scores(confusion).items()}
+def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float | None]:
+    scores = icbhi_scores(confusion, labels)
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
-def _best_on_validation(members: list[dict[str, Any]]) -> dict[str, Any]:
-    name = next(score for score in SCORES if score in members[0]["val"])
+def _best_single_member(members: list[dict[str, Any]]) -> dict[str, Any]:
+    name = score_names(members[0]["val"])[0]
     scores = [entry["val"][name] for entry in members]
     defined = [-math.inf if score is None else score for score in scores]
     return dict(members[defined.index(max(defined))])  # index finds the first of equals
 
 
-def _confusions(confusion: torch.Tensor) -> dict[str, list[list[int]]]:
-    matrices = [confusion]
-    if len(confusion) == len(SPRSOUND_LABELS):
-        matrices.append(four_classes(confusion))
-    if len(confusion) > len(TWO_CLASS_LABELS):
-        matrices.append(two_classes(confusion))
-    return {f"ensemble_{len(matrix)}": matrix.tolist() for matrix in matrices}
+def _confusions(confusion: torch.Tensor, labels: LabelSet) -> dict[str, list[list[int]]]:
+    return {
+        f"ensemble_{len(coarser)}": fold_confusion(confusion, labels, coarser).tolist()
+        for coarser in labels.chain
+    }

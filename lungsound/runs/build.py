@@ -1,4 +1,6 @@
-"""The one place where the configuration becomes objects. Below, functions and classes take plain arguments."""
+"""The one place where the configuration becomes objects. Below, functions and classes take plain
+arguments.
+"""
 
 import functools
 import hashlib
@@ -18,103 +20,131 @@ import torch
 import lungsound.data
 import lungsound.signal
 import lungsound.training
-from lungsound.config.schema import Config, plain
+from lungsound.config.schema import Config, to_container
 from lungsound.data.database import Database, open_database
-from lungsound.data.labels import SPRSOUND_LABELS, labels_of
-from lungsound.data.readers.icbhi import find_icbhi
-from lungsound.data.readers.icbhi_metadata import find_beside
-from lungsound.data.splits.leakage import leak_line, leak_report
-from lungsound.data.splits.protocols import OFFICIAL_FILE, official_icbhi, official_sprsound, patient_split
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
+from lungsound.data.readers.icbhi import find_icbhi_folder
+from lungsound.data.readers.icbhi_metadata import find_metadata_file
+from lungsound.data.splits.leakage import count_leakage
+from lungsound.data.splits.leakage import leakage_sentence as leak_line
+from lungsound.data.splits.protocols import (
+    OFFICIAL_SPLIT_FILENAME,
+    official_icbhi,
+    official_sprsound,
+    patient_split,
+)
 from lungsound.data.splits.table import check_classes, random_split, read_split
 from lungsound.data.synthetic.database import demo_root
 from lungsound.errors import DataError
 from lungsound.models.cnn7 import CNN7
 from lungsound.signal.features import Features
-from lungsound.signal.rng import generator
+from lungsound.signal.rng import make_rng
 from lungsound.signal.spectrum import frame_count
-from lungsound.storage.keys import key_of
-from lungsound.training.datamodule import Augmentation, Cutting, CyclesDataModule
-from lungsound.training.module import SnapshotTraining
+from lungsound.storage.keys import content_key
+from lungsound.training.datamodule import Augmentation, CyclesDataModule, SegmentSpec
+from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
-from lungsound.training.trajectory import SealedCheckpoints, Trajectory
+from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
-WORKERS_FOR_A_GPU = 4
+GPU_NUM_WORKERS = 4
 # The same sums every time. torch reads it once, at a process's first product on a GPU; a study
 # measures a step before its first run.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
-class Outline:
+class RunInputs:
     """What a run works on: enough to name it, and to see what of it is stored."""
 
     database: Database
-    cycles: pd.DataFrame  # those in a set: the database's columns, `set`, and `target` (class number)
+    cycles: (
+        pd.DataFrame
+    )  # those in a set: the database's columns, `set`, and `target` (class number)
     notes: tuple[str, ...]  # what a user should know of the database and the split
-    leaks: dict[str, Any]  # `leak_report` of the split
+    leakage: dict[str, Any]  # `count_leakage` of the split
     annealing: Annealing
     trajectory: Trajectory
 
     @property
-    def leak(self) -> str:
+    def leakage_sentence(self) -> str:
         """The line that stands beside every score."""
-        return leak_line(self.leaks)
+        return leak_line(self.leakage)
 
 
 @dataclass(frozen=True)
-class Parts(Outline):
+class RunComponents(RunInputs):
     """What one run is built of."""
 
     datamodule: CyclesDataModule
-    module: SnapshotTraining
+    module: SnapshotModule
 
 
-def outline(settings: Config, database: Database | None = None) -> Outline:
-    """`database`: where it is open already. Raises DataError where the database or the split cannot be used."""
+def build_inputs(settings: Config, database: Database | None = None) -> RunInputs:
+    """`database`: where it is open already. Raises DataError where the database or the split cannot
+    be used.
+    """
     database = database or build_database(settings)
-    cycles, notes = split_cycles(database, settings)
+    cycles, notes = assign_split(database, settings)
     annealing = Annealing(**vars(settings.annealing))
-    key = key_of(trajectory_identity(settings, database, cycles, annealing))
+    key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return Outline(database, cycles, (*database.notes, *notes), leak_report(cycles), annealing, trajectory)
+    return RunInputs(
+        database, cycles, (*database.notes, *notes), count_leakage(cycles), annealing, trajectory
+    )
 
 
-def build(settings: Config) -> Parts:
+def build_components(settings: Config) -> RunComponents:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
-    known = outline(settings)
-    datamodule = build_datamodule(settings, known.database, known.cycles)
+    inputs = build_inputs(settings)
+    datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
     module = build_module(settings, datamodule.cycles["val"])
     if settings.features.normalization != "segment":
-        module.features.fit_statistics(datamodule.training_originals())
-    return Parts(**vars(known), datamodule=datamodule, module=module)
+        module.features.fit_statistics(datamodule.unaugmented_waveforms())
+    return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
 
 
-def build_datamodule(settings: Config, database: Database, cycles: pd.DataFrame) -> CyclesDataModule:
+def build_datamodule(
+    settings: Config, database: Database, cycles: pd.DataFrame
+) -> CyclesDataModule:
     """The batches of `cycles`, which have `set` and `target`."""
     features, segment = settings.features, settings.segment
     length = round(segment.seconds * features.sample_rate)
-    cutting = Cutting(length, settings.padding.mode, frame_count(length, features.n_fft, features.hop), segment.chunks)
+    cutting = SegmentSpec(
+        length,
+        settings.padding.mode,
+        frame_count(length, features.n_fft, features.hop),
+        segment.chunks,
+    )
     augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
-        workers = WORKERS_FOR_A_GPU if on_gpu(settings) else 0
+        workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
     batch_size, seed = settings.trainer.batch_size, settings.seed
-    return CyclesDataModule(cycles, database.store, cutting, augmentation, batch_size, workers, seed)
+    return CyclesDataModule(
+        cycles, database.store, cutting, augmentation, batch_size, workers, seed
+    )
 
 
-def build_module(settings: Config, validation: pd.DataFrame) -> SnapshotTraining:
-    """The untrained module, which watches the scores of the `validation` cycles."""
-    model, settings_of_features = settings.model, vars(settings.features)
-    pictures = Features(**{name: value for name, value in settings_of_features.items() if name != "roll"})
-    targets = torch.tensor(validation["target"].tolist())
+def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
+    """The untrained module, which watches the scores of the `val_cycles` cycles."""
+    model, feature_settings = settings.model, vars(settings.features)
+    features = Features(
+        **{name: value for name, value in feature_settings.items() if name != "roll"}
+    )
+    targets = torch.tensor(val_cycles["target"].tolist())
     annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
     network, gamma = build_network(settings), settings.loss.gamma
-    return SnapshotTraining(pictures, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets)
+    labels = label_set(settings.task.classes)
+    return SnapshotModule(
+        features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
+    )
 
 
 def build_network(settings: Config) -> CNN7:
-    model, seed = settings.model, int(generator(settings.seed, "weights").integers(2**31))
-    return CNN7(settings.task.classes, model.width, model.table1, model.bn_momentum, model.bn_eps, seed)
+    model, seed = settings.model, int(make_rng(settings.seed, "weights").integers(2**31))
+    return CNN7(
+        settings.task.classes, model.width, model.table1, model.bn_momentum, model.bn_eps, seed
+    )
 
 
 def build_database(settings: Config) -> Database:
@@ -127,26 +157,27 @@ def build_database(settings: Config) -> Database:
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def split_cycles(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def assign_split(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
-    cycles, classes = database.cycles, labels_of(settings.task.classes)
-    sets, notes = assigned_sets(cycles, settings)
-    notes = (*notes, *check_classes(cycles, sets, class_column(classes)))
-    used = cycles.assign(set=sets, target=class_numbers(cycles, classes))[sets != ""]
+    cycles, labels = database.cycles, label_set(settings.task.classes)
+    sets, notes = assign_sets(cycles, settings)
+    notes = (*notes, *check_classes(cycles, sets, label_column(labels)))
+    used = cycles.assign(set=sets, target=encode_targets(cycles, labels))[sets != ""]
     return used.reset_index(drop=True), notes
 
 
-def class_column(classes: tuple[str, ...]) -> str:
-    return "event_type" if classes == SPRSOUND_LABELS else "label"
+def label_column(labels: LabelSet) -> str:
+    return "event_type" if labels == SPRSOUND_SEVEN else "label"
 
 
-def class_numbers(cycles: pd.DataFrame, classes: tuple[str, ...]) -> pd.Series:
-    """The place in `classes` of each cycle's; with two of them every adventitious one is "abnormal", the second."""
-    numbers = {label: number for number, label in enumerate(classes)}
-    return cycles[class_column(classes)].map(numbers).fillna(1).astype("int64")
+def encode_targets(cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
+    """The index in `labels` of each cycle's class."""
+    annotated = SPRSOUND_SEVEN if labels == SPRSOUND_SEVEN else FOUR_CLASS
+    numbers = dict(zip(annotated.labels, annotated.fold_to(labels), strict=True))
+    return cycles[label_column(labels)].map(numbers).astype("int64")
 
 
-def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
+def assign_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
     """The set of every cycle, "" for none, by the chosen protocol; and notes."""
     split = settings.split
     clean = split.protocol == "official_clean"
@@ -160,53 +191,58 @@ def assigned_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tu
         return read_split(Path(os.path.expanduser(split.file)), cycles)
     if settings.data.name == "sprsound":
         return official_sprsound(cycles, split.part, split.seed, clean)
-    return official_icbhi(cycles, official_file(settings), split.seed, clean)
+    return official_icbhi(cycles, official_split_path(settings), split.seed, clean)
 
 
-def official_file(settings: Config) -> Path:
+def official_split_path(settings: Config) -> Path:
     """ICBHI's official split: `split.file`, or the published file beside the database."""
     if settings.split.file is not None:
         return Path(os.path.expanduser(settings.split.file))
     assert settings.data.root is not None
-    found = find_beside(find_icbhi(Path(os.path.expanduser(settings.data.root))), OFFICIAL_FILE)
+    found = find_metadata_file(
+        find_icbhi_folder(Path(os.path.expanduser(settings.data.root))), OFFICIAL_SPLIT_FILENAME
+    )
     if found is None:
         raise DataError(
-            f"split={settings.split.protocol}: expected {OFFICIAL_FILE} in the database's folder {settings.data.root}, "
+            f"split={settings.split.protocol}: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {settings.data.root}, "
             "or up to two above, but it is not there. Get it from the database's page, or name it: split.file=PATH"
         )
     return found
 
 
-def on_gpu(settings: Config) -> bool:
+def uses_gpu(settings: Config) -> bool:
     return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def set_float32(settings: Config) -> None:
-    """How a GPU multiplies float32 numbers, in convolutions too, which torch allows TF32 by default.
+    """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
 
     These are settings of the whole process: a run before this one may have had others.
     """
-    word = settings.trainer.matmul_precision if on_gpu(settings) else "highest"
+    word = settings.trainer.matmul_precision if uses_gpu(settings) else "highest"
     # torch must not be asked by these names where its newer `fp32_precision` was set, and
     # Lightning asks by these.
     torch.set_float32_matmul_precision(word)
     torch.backends.cudnn.allow_tf32 = word != "highest"
 
 
-def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+def build_trainer(
+    settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
     set_float32(settings)
-    # What Lightning says of absent devices, of its own products and at its end is not for our users.
+    # What Lightning says of absent devices, of its own products and at its end is not for our
+    # users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
-    accelerator = "gpu" if on_gpu(settings) else "cpu"
+    accelerator = "gpu" if uses_gpu(settings) else "cpu"
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=1,
         precision=settings.trainer.precision,  # type: ignore[arg-type]
         callbacks=list(callbacks),
-        plugins=[SealedCheckpoints()],
+        plugins=[ChecksummedCheckpointIO()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -218,28 +254,30 @@ def build_trainer(settings: Config, epochs: int, callbacks: Sequence[pl.Callback
     )
 
 
-def trajectory_identity(
+def trajectory_key_fields(
     settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
 ) -> dict[str, Any]:
-    """All that shapes a training path; what is not in it (M, select, names, tracking, workers) shares the path."""
+    """All that shapes a training path; what is not in it (M, select, names, tracking, workers)
+    shares the path.
+    """
     groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
-    continued = annealing.continue_from
+    continue_from = annealing.continue_from
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
-        **{group: plain(getattr(settings, group)) for group in groups},
+        **{group: to_container(getattr(settings, group)) for group in groups},
         "annealing": {
             "schedule": annealing.schedule,
-            "period_epochs": annealing.period_epochs,
+            "period_epochs": annealing.epochs_per_period,
             "max_lr": annealing.max_lr,
-            "continue_from": continued,
-            "monitor": annealing.monitor if continued == "best" else None,
+            "continue_from": continue_from,
+            "monitor": annealing.monitor if continue_from == "best" else None,
         },
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
         "matmul_precision": settings.trainer.matmul_precision,
-        "device": torch.cuda.get_device_name() if on_gpu(settings) else "cpu",
+        "device": torch.cuda.get_device_name() if uses_gpu(settings) else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "source": source_hash(),
@@ -250,8 +288,10 @@ def trajectory_identity(
 def source_hash() -> str:
     """A hash of the rooms whose code decides the weights: another code, another trajectory."""
     digest = hashlib.sha256()
-    for room in (lungsound.data, lungsound.signal, lungsound.training):
-        folder = Path(inspect.getfile(room)).parent
+    for package in (lungsound.data, lungsound.signal, lungsound.training):
+        folder = Path(inspect.getfile(package)).parent
         for path in sorted(folder.rglob("*.py")):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+            digest.update(
+                path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+            )
     return digest.hexdigest()

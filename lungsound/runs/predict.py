@@ -12,26 +12,31 @@ from lungsound.config.schema import Config
 from lungsound.errors import DataError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import predictions_table
-from lungsound.runs.build import Parts, build_trainer
+from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.storage.files import is_whole, understood
+from lungsound.storage.files import corrupt_file_on_error, is_intact
 from lungsound.training.divergence import names
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
 
 
-def kept_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
+def member_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
     """The epoch each member comes from."""
     history = folder.read_history()
-    with understood(folder.path / "history.jsonl"):
-        return [annealing.kept_epoch(history, period) for period in range(1, annealing.periods + 1)]
+    with corrupt_file_on_error(folder.path / "history.jsonl"):
+        return [
+            annealing.snapshot_epoch(history, period)
+            for period in range(1, annealing.num_periods + 1)
+        ]
 
 
-def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
+def member_weight_paths(parts: RunComponents, folder: RunFolder) -> list[Path]:
     """The members' weights. Raises LungsoundError where the store does not have them any more."""
-    paths = [parts.trajectory.snapshot_path(epoch) for epoch in kept_epochs(parts.annealing, folder)]
-    missing = [path for path in paths if not is_whole(path, sealed=True)]
+    paths = [
+        parts.trajectory.snapshot_path(epoch) for epoch in member_epochs(parts.annealing, folder)
+    ]
+    missing = [path for path in paths if not is_intact(path, sealed=True)]
     if missing:
         raise LungsoundError(
             f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there, "
@@ -40,7 +45,7 @@ def member_files(parts: Parts, folder: RunFolder) -> list[Path]:
     return paths
 
 
-def load_member(module: SnapshotTraining, trajectory: Trajectory, epoch: int) -> None:
+def load_member(module: SnapshotModule, trajectory: Trajectory, epoch: int) -> None:
     """Put the weights kept after `epoch` into the module.
 
     Raises DataError where they are gone, DamagedFileError where they are not this network's.
@@ -53,32 +58,37 @@ def load_member(module: SnapshotTraining, trajectory: Trajectory, epoch: int) ->
             f"{path}: expected a member's weights, but another command removed them (study rm, or redo=true). The same "
             "command trains them again"
         ) from error
-    with understood(path):
+    with corrupt_file_on_error(path):
         module.load_snapshot(snapshot)
 
 
-def predictions(settings: Config, parts: Parts, epochs: Sequence[int], sets: Sequence[str]) -> pd.DataFrame:
+def predict_members(
+    settings: Config, parts: RunComponents, epochs: Sequence[int], sets: Sequence[str]
+) -> pd.DataFrame:
     """The probabilities of the members from `epochs` for every cycle of `sets`."""
     trainer = build_trainer(settings, epochs=0)
     members = []
     for epoch in epochs:
         load_member(parts.module, parts.trajectory, epoch)
-        members.append(torch.cat([set_probabilities(trainer, parts, name) for name in sets]))
+        members.append(torch.cat([predict_set(trainer, parts, name) for name in sets]))
     cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
-    return predictions_table(cycles, members, parts.database.synthetic)
+    labels = parts.module.labels
+    return predictions_table(cycles, members, labels, parts.database.synthetic)
 
 
-def set_probabilities(trainer: pl.Trainer, parts: Parts, name: str) -> Tensor:
-    """Mean over the chunks of each cycle of one set: [cycles, K]. Raises DataError where one is not a number."""
-    batches = trainer.predict(parts.module, parts.datamodule.evaluation_loader(name))
+def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
+    """Mean over the chunks of each cycle of one set: [cycles, K]. Raises DataError where one is not
+    a number.
+    """
+    batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
     assert batches is not None
     probabilities, cycle = (torch.cat(column) for column in zip(*batches, strict=True))
     cycles = parts.datamodule.cycles[name]
     means = cycle_probabilities(probabilities, cycle, len(cycles))
-    wrong = ~means.isfinite().all(1).numpy()
-    if wrong.any():
+    non_finite = ~means.isfinite().all(1).numpy()
+    if non_finite.any():
         raise DataError(
             f"expected a network's answer for every cycle of the {name} set, but got NaN for (recording/cycle): "
-            f"{names(cycles[wrong])}. Look at their samples: a float WAV may hold numbers that overflow"
+            f"{names(cycles[non_finite])}. Look at their samples: a float WAV may hold numbers that overflow"
         )
     return means

@@ -26,8 +26,9 @@ CHOICES = {
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
 }
-# key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use: what lies beyond them,
-# a zero too many or a stranger's file, would fill the memory before anything could be said.
+# key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use:
+# what lies beyond them, a zero too many or a stranger's file, would fill the memory before anything
+# could be said.
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**32 - 1),
     "split.seed": (0, 2**32 - 1),
@@ -52,7 +53,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "trainer.num_workers": (0, 1000),
 }
 # As above, but 0 is not allowed.
-ABOVE_ZERO: dict[str, float | None] = {
+POSITIVE_UPPER_BOUNDS: dict[str, float | None] = {
     "segment.seconds": 3600,
     "features.f_max": None,
     "features.floor": None,
@@ -61,36 +62,48 @@ ABOVE_ZERO: dict[str, float | None] = {
     "model.bn_eps": None,
     "model.adam_eps": None,
 }
-MOST_COPIES = 1000  # of a cycle
-LIMITS = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
+MAX_VTLP_COPIES = 1000  # of a cycle
+AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
 
-def checked(cfg: DictConfig) -> Config:
+def validate_config(cfg: DictConfig) -> Config:
     """The composed configuration as typed objects, its ranges and cross conditions checked.
 
-    Raises ConfigError that lists everything wrong, each with its key, what was expected and what came.
+    Raises ConfigError that lists everything wrong, each with its key, what was expected and what
+    came.
     """
     try:
         settings = OmegaConf.to_object(cfg)
-        value = {key: OmegaConf.select(cfg, key) for key in (*CHOICES, *RANGES, *ABOVE_ZERO)}
+        value = {
+            key: OmegaConf.select(cfg, key) for key in (*CHOICES, *RANGES, *POSITIVE_UPPER_BOUNDS)
+        }
     except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
-    wrong = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
+    errors = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
              for key, known in CHOICES.items() if value[key] not in known]  # fmt: skip
-    wrong += [f"{key}: expected {_range_words(value[key], low, high)}, but got {value[key]!r}"
-              for key, (low, high) in RANGES.items() if not _within(value[key], low, high)]  # fmt: skip
-    wrong += [f"{key}: expected a number above 0, but got {value[key]!r}"
-              for key in ABOVE_ZERO if not 0 < value[key] < math.inf]  # fmt: skip
-    wrong += [f"{key}: expected at most {high}, but got {value[key]!r}"
-              for key, high in ABOVE_ZERO.items() if high is not None and high < value[key] < math.inf]  # fmt: skip
-    if not wrong:  # the cross checks take it that each value alone is right
-        wrong = [
+    errors += [f"{key}: expected {_describe_range(value[key], low, high)}, but got {value[key]!r}"
+              for key, (low, high) in RANGES.items() if not _in_range(value[key], low, high)]  # fmt: skip
+    errors += [f"{key}: expected a number above 0, but got {value[key]!r}"
+              for key in POSITIVE_UPPER_BOUNDS if not 0 < value[key] < math.inf]  # fmt: skip
+    errors += [f"{key}: expected at most {high}, but got {value[key]!r}"
+              for key, high in POSITIVE_UPPER_BOUNDS.items() if high is not None and high < value[key] < math.inf]  # fmt: skip
+    if not errors:  # the cross checks take it that each value alone is right
+        errors = [
             message
-            for check in (_check_database, _check_split, _check_budget, _check_augment, _check_device, _check_pictures)
+            for check in (
+                _check_database,
+                _check_split,
+                _check_epochs,
+                _check_augment,
+                _check_device,
+                _check_feature_sizes,
+            )
             for message in check(cfg)
         ]
-    if wrong:
-        raise ConfigError("\n".join(["The configuration cannot be run:", *(f"  - {line}" for line in wrong)]))
+    if errors:
+        raise ConfigError(
+            "\n".join(["The configuration cannot be run:", *(f"  - {line}" for line in errors)])
+        )
     assert isinstance(settings, Config)
     return settings
 
@@ -124,54 +137,75 @@ def _check_split(cfg: DictConfig) -> list[str]:
     official = split.protocol.startswith("official")
     wrong = []
     if split.protocol == "file" and split.file is None:
-        wrong.append("split.file: expected the path of a split table, but got none. Add split.file=PATH")
+        wrong.append(
+            "split.file: expected the path of a split table, but got none. Add split.file=PATH"
+        )
     if official and data == "demo":
-        wrong.append(f"split={split.protocol}: expected a database with a split of its own, but got data=demo")
-    users = {
-        "file": (split.protocol == "file" or (official and data == "icbhi"), "split=file, and split=official of icbhi"),
-        "part": (official and data == "sprsound", "split=official and official_clean of data=sprsound"),
+        wrong.append(
+            f"split={split.protocol}: expected a database with a split of its own, but got data=demo"
+        )
+    key_applies = {
+        "file": (
+            split.protocol == "file" or (official and data == "icbhi"),
+            "split=file, and split=official of icbhi",
+        ),
+        "part": (
+            official and data == "sprsound",
+            "split=official and official_clean of data=sprsound",
+        ),
         "folds": (split.protocol == "patient", "split=patient"),
         "fold": (split.protocol == "patient", "split=patient"),
     }
-    for key, (used, users_words) in users.items():
+    for key, (used, applies_to) in key_applies.items():
         if split[key] is not None and not used:
             wrong.append(
                 f"split.{key}: expected none for split={split.protocol} data={data}, but got {split[key]!r}. "
-                f"It is for {users_words}"
+                f"It is for {applies_to}"
             )
     if split.protocol == "patient" and (split.folds is None or split.fold is None):
-        wrong.append(f"split.folds, split.fold: expected two numbers, but got {split.folds} and {split.fold}")
+        wrong.append(
+            f"split.folds, split.fold: expected two numbers, but got {split.folds} and {split.fold}"
+        )
     elif split.protocol == "patient" and split.fold >= split.folds:
-        wrong.append(f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}")
+        wrong.append(
+            f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}"
+        )
     return wrong
 
 
-def _check_budget(cfg: DictConfig) -> list[str]:
-    budget = cfg.annealing
-    if budget.total_epochs is not None and budget.total_epochs < budget.cycles:
+def _check_epochs(cfg: DictConfig) -> list[str]:
+    annealing = cfg.annealing
+    if annealing.total_epochs is not None and annealing.total_epochs < annealing.cycles:
         return [
-            f"annealing.total_epochs: expected at least annealing.cycles={budget.cycles}, one epoch a cycle, "
-            f"but got {budget.total_epochs}"
+            f"annealing.total_epochs: expected at least annealing.cycles={annealing.cycles}, one epoch a cycle, "
+            f"but got {annealing.total_epochs}"
         ]
     return []
 
 
 def _check_augment(cfg: DictConfig) -> list[str]:
     wrong = []
-    for key, (low, high) in LIMITS.items():
+    for key, (low, high) in AUGMENT_RANGES.items():
         limits = list(cfg.augment[key])
         if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
             wrong.append(f"augment.{key}: expected two rising numbers above 0, but got {limits}")
         elif limits[0] < low or limits[1] > high:
             wrong.append(f"augment.{key}: expected numbers from {low} to {high}, but got {limits}")
     copies = dict(cfg.augment.vtlp_copies)
-    counted = set(copies) == {"normal", "crackle", "wheeze", "both"}
-    if not counted or not 0 <= min(copies.values()) <= max(copies.values()) <= MOST_COPIES:
+    has_all_labels = set(copies) == {"normal", "crackle", "wheeze", "both"}
+    if (
+        not has_all_labels
+        or not 0 <= min(copies.values()) <= max(copies.values()) <= MAX_VTLP_COPIES
+    ):
         wrong.append(
-            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0 to {MOST_COPIES}, "
+            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0 to {MAX_VTLP_COPIES}, "
             f"but got {copies}"
         )
-    if not wrong and max(copies.values()) and cfg.augment.vtlp_f_hi[1] >= cfg.features.sample_rate / 2:
+    if (
+        not wrong
+        and max(copies.values())
+        and cfg.augment.vtlp_f_hi[1] >= cfg.features.sample_rate / 2
+    ):
         wrong.append(
             f"augment.vtlp_f_hi: expected less than half of features.sample_rate={cfg.features.sample_rate}, "
             f"but got {list(cfg.augment.vtlp_f_hi)} Hz"
@@ -183,17 +217,23 @@ def _check_device(cfg: DictConfig) -> list[str]:
     import torch  # here, as the schema above must load in an instant
 
     if cfg.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        return ["trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. Use trainer=auto"]
-    if cfg.trainer.precision == "16-mixed" and (cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()):
-        return ["trainer.precision: expected another one on a CPU, but got '16-mixed'. Use trainer.precision=32-true"]
+        return [
+            "trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. Use trainer=auto"
+        ]
+    if cfg.trainer.precision == "16-mixed" and (
+        cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    ):
+        return [
+            "trainer.precision: expected another one on a CPU, but got '16-mixed'. Use trainer.precision=32-true"
+        ]
     return []
 
 
-def _check_pictures(cfg: DictConfig) -> list[str]:
+def _check_feature_sizes(cfg: DictConfig) -> list[str]:
     """From the segment to the last feature map: is there enough time for every step?"""
     # Here, as these rooms load torch.
-    from lungsound.models.cnn7 import smallest_picture
-    from lungsound.signal.chunks import chunk_frames
+    from lungsound.models.cnn7 import min_input_size
+    from lungsound.signal.chunks import frames_per_chunk
     from lungsound.signal.spectrum import frame_count
 
     features, segment = cfg.features, cfg.segment
@@ -205,22 +245,30 @@ def _check_pictures(cfg: DictConfig) -> list[str]:
     samples = round(segment.seconds * features.sample_rate)
     name = f"segment.seconds={segment.seconds}"
     if samples < features.n_fft:
-        return [f"{name}: expected at least one frame of {features.n_fft} samples, but got {samples} samples"]
+        return [
+            f"{name}: expected at least one frame of {features.n_fft} samples, but got {samples} samples"
+        ]
     frames = frame_count(samples, features.n_fft, features.hop)
-    chunk = chunk_frames(frames, segment.chunks)
+    chunk = frames_per_chunk(frames, segment.chunks)
     if chunk < 1:
-        return [f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"]
-    smallest = smallest_picture(cfg.model.table1)
+        return [
+            f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"
+        ]
+    min_size = min_input_size(cfg.model.table1)
     wrong = []
-    if chunk < smallest:
-        what = f"{name} in {segment.chunks} chunks"
-        wrong.append(f"{what}: expected at least {smallest} frames a chunk for the network, but got {chunk}")
-    if features.n_mels < smallest:
-        wrong.append(f"features.n_mels: expected at least {smallest} for the network, but got {features.n_mels}")
+    if chunk < min_size:
+        where = f"{name} in {segment.chunks} chunks"
+        wrong.append(
+            f"{where}: expected at least {min_size} frames a chunk for the network, but got {chunk}"
+        )
+    if features.n_mels < min_size:
+        wrong.append(
+            f"features.n_mels: expected at least {min_size} for the network, but got {features.n_mels}"
+        )
     return wrong
 
 
-def _within(value: float | None, low: float | None, high: float | None) -> bool:
+def _in_range(value: float | None, low: float | None, high: float | None) -> bool:
     if value is None:  # a key that may be null; the schema's types refuse null elsewhere
         return True
     if not math.isfinite(value):
@@ -228,5 +276,9 @@ def _within(value: float | None, low: float | None, high: float | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _range_words(value: float, low: float | None, high: float | None) -> str:
-    return f"at least {low}" if high is None or (low is not None and value < low) else f"a value from {low} to {high}"
+def _describe_range(value: float, low: float | None, high: float | None) -> str:
+    return (
+        f"at least {low}"
+        if high is None or (low is not None and value < low)
+        else f"a value from {low} to {high}"
+    )

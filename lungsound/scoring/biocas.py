@@ -1,27 +1,35 @@
 """The scores of the IEEE BioCAS 2022 challenge on SPRSound, event level.
 
-Source: https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound (evaluation of Tasks 1-1 and 1-2); Zhang et al., IEEE
-TBioCAS 2022.
+Source: https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound (evaluation of Tasks 1-1 and 1-2);
+Zhang et al., IEEE TBioCAS 2022.
 """
 
 from math import isnan, nan
 
 from torch import Tensor
 
-TASKS = {2: "1-1", 7: "1-2"}  # classes -> the challenge's task
+TASKS = {"two_class": "1-1", "sprsound_seven": "1-2"}  # label set -> the challenge's task
 
 
 def biocas_scores(confusion: Tensor) -> dict[str, float]:
-    """SE, SP, AS = (SE + SP) / 2, HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2 of a confusion matrix [K, K].
+    """SE, SP, AS = (SE + SP) / 2, HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2 of a confusion
+    matrix [K, K].
 
-    The first class is normal. SP: the share of normal events answered normal. SE: the events given their exact
-    adventitious type over all adventitious events, pooled: not a mean over classes. Task 1-1 has 2 classes, Task 1-2
-    has 7. nan where there is no normal or no adventitious event; HS is 0 where both SE and SP are.
+    The first class is normal. SP: the share of normal events answered normal. SE: the events given
+    their exact adventitious type over all adventitious events, pooled: not a mean over classes.
+    Task 1-1 has 2 classes, Task 1-2 has 7. nan where there is no normal or no adventitious event;
+    HS is 0 where both SE and SP are.
     """
-    own, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
-    specificity = own[0] / totals[0] if totals[0] else nan
-    sensitivity = sum(own[1:]) / sum(totals[1:]) if sum(totals[1:]) else nan
+    correct, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
+    specificity = correct[0] / totals[0] if totals[0] else nan
+    sensitivity = sum(correct[1:]) / sum(totals[1:]) if sum(totals[1:]) else nan
     total = sensitivity + specificity
     average = total / 2
     harmonic = total if not total or isnan(total) else 2 * sensitivity * specificity / total
-    return {"SE": sensitivity, "SP": specificity, "AS": average, "HS": harmonic, "Score": (average + harmonic) / 2}
+    return {
+        "SE": sensitivity,
+        "SP": specificity,
+        "AS": average,
+        "HS": harmonic,
+        "Score": (average + harmonic) / 2,
+    }

@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Tensor:
-    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of each cycle.
+    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of
+    each cycle.
 
     `cycle` [n] int64 says whose chunk each row is. Raises ValueError for a cycle without a chunk.
     """
@@ -13,7 +14,9 @@ def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Te
 
 
 def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tensor, Tensor]:
-    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up over batches."""
+    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up
+    over batches.
+    """
     values = probabilities.double()
     sums = values.new_zeros(cycles, values.shape[-1]).index_add(0, cycle, values)
     # Not torch.bincount, for which the host waits for a GPU.
@@ -22,7 +25,9 @@ def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tenso
 
 
 def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
-    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle without a chunk."""
+    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle
+    without a chunk.
+    """
     missing = (chunks == 0).nonzero().flatten().tolist()
     if missing:
         raise ValueError(

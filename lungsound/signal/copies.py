@@ -7,23 +7,30 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lungsound.signal.rng import generator
+from lungsound.signal.rng import make_rng
 
 STRETCHED_LABELS = ("wheeze", "both")
 
 
-def plan_copies(cycles: pd.DataFrame, stretch: bool, vtlp_copies: Mapping[str, int]) -> pd.DataFrame:
+def plan_copies(
+    cycles: pd.DataFrame, stretch: bool, vtlp_copies: Mapping[str, int]
+) -> pd.DataFrame:
     """Every copy of the training cycles `cycles` (column `label`), ordered by cycle and copy.
 
-    Columns: `row` (position in `cycles`), `copy` (from 0, the original, counted within its cycle), `stretched` and
-    `warped`. A wheeze or both cycle has one stretched copy where `stretch`; the original has `vtlp_copies[label]`
-    VTLP copies and the stretched copy as many again (Nguyen & Pernkopf 2020, section III.B).
-    Raises ValueError for a label without a number of VTLP copies.
+    Columns: `row` (position in `cycles`), `copy` (from 0, the original, counted within its cycle),
+    `stretched` and `warped`. A wheeze or both cycle has one stretched copy where `stretch`; the
+    original has `vtlp_copies[label]` VTLP copies and the stretched copy as many again (Nguyen &
+    Pernkopf 2020, section III.B). Raises ValueError for a label without a number of VTLP copies.
     """
     unknown = set(cycles["label"]) - set(vtlp_copies)
     if unknown:
-        raise ValueError(f"Expected `vtlp_copies` to name every label, but {sorted(unknown)} are missing")
-    kinds = {label: _copies_of_one(stretch and label in STRETCHED_LABELS, vtlp_copies[label]) for label in vtlp_copies}
+        raise ValueError(
+            f"Expected `vtlp_copies` to name every label, but {sorted(unknown)} are missing"
+        )
+    kinds = {
+        label: _copy_variants(stretch and label in STRETCHED_LABELS, vtlp_copies[label])
+        for label in vtlp_copies
+    }
     copies = [
         (row, copy, stretched, warped)
         for row, label in enumerate(cycles["label"])
@@ -35,24 +42,31 @@ def plan_copies(cycles: pd.DataFrame, stretch: bool, vtlp_copies: Mapping[str, i
 
 def draw_rate(seed: int, key: int, epoch: int, limits: tuple[float, float]) -> float:
     """The rate of the stretched waveform of the cycle `key`: one draw, which its VTLP copies share."""
-    return float(generator(seed, "stretch rate", key, epoch).uniform(*limits))
+    return float(make_rng(seed, "stretch rate", key, epoch).uniform(*limits))
 
 
 def draw_warp(
-    seed: int, key: int, copy: int, epoch: int, alpha_limits: tuple[float, float], f_hi_limits: tuple[float, float]
+    seed: int,
+    key: int,
+    copy: int,
+    epoch: int,
+    alpha_limits: tuple[float, float],
+    f_hi_limits: tuple[float, float],
 ) -> tuple[float, float]:
     """The warp factor alpha and F_hi in Hz of a VTLP copy, for all its segments."""
-    draws = generator(seed, "vtlp", key, copy, epoch)
+    draws = make_rng(seed, "vtlp", key, copy, epoch)
     return float(draws.uniform(*alpha_limits)), float(draws.uniform(*f_hi_limits))
 
 
 def draw_roll(seed: int, key: int, copy: int, segment: int, epoch: int, frames: int) -> int:
-    """The roll of a segment's picture, 0 to `frames` - 1 frames, for all its chunks."""
-    return int(generator(seed, "roll", key, copy, segment, epoch).integers(frames))
+    """The roll of a segment's log-mel, 0 to `frames` - 1 frames, for all its chunks."""
+    return int(make_rng(seed, "roll", key, copy, segment, epoch).integers(frames))
 
 
-def _copies_of_one(stretch: bool, warps: int) -> list[tuple[bool, bool]]:
+def _copy_variants(stretch: bool, warps: int) -> list[tuple[bool, bool]]:
     """(stretched, warped) of the copies of one cycle, the original first."""
     return [
-        (stretched, copy > 0) for stretched in ((False, True) if stretch else (False,)) for copy in range(warps + 1)
+        (stretched, copy > 0)
+        for stretched in ((False, True) if stretch else (False,))
+        for copy in range(warps + 1)
     ]

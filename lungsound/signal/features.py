@@ -1,4 +1,4 @@
-"""Waveforms to normalized log-mel pictures, batched, on the device of the module."""
+"""Waveforms to normalized log-mels, batched, on the device of the module."""
 
 from collections.abc import Iterable
 
@@ -6,27 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from lungsound.signal.mel import mel_bank, mel_corners
-from lungsound.signal.spectrum import power_density
+from lungsound.signal.spectrum import power_spectral_density
 from lungsound.signal.vtlp import warped_mel_banks
 
-# Axes of pictures [B, F, N] over which a scope takes its mean and standard deviation.
-SCOPES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
-# A spread under this, in decades of power, is rounding of a constant (silence, a band without a bin).
-CONSTANT = 1e-4
+# Axes of log-mels [B, F, N] over which a scope takes its mean and standard deviation.
+NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
+# A spread under this, in decades of power, is rounding of a constant (silence, a band without a
+# bin).
+MIN_STD = 1e-4
 
 
 class Features(nn.Module):
-    """Log-mel pictures of segments, z-scored.
+    """Log-mel log-mels of segments, z-scored.
 
-    log10(mel bank · power density + floor), frames of `n_fft` samples every `hop`, `n_mels` bands from `f_min` to
-    `f_max` in Hz (Nguyen & Pernkopf 2020, section III.A.3-4). `normalization` is the scope of mean and standard
-    deviation: `segment`, each picture's own, or `band` or `global`, those of `fit_statistics`, kept in the buffers
-    `mean` and `std`. Until they are fitted those pictures are NaN, so that a forgotten fit cannot pass for a result.
-    Computes in float32, also under autocast. Raises ValueError for an unknown scope.
+    log10(mel bank · power density + floor), frames of `n_fft` samples every `hop`, `n_mels` bands
+    from `f_min` to `f_max` in Hz (Nguyen & Pernkopf 2020, section III.A.3-4). `normalization` is
+    the scope of mean and standard deviation: `segment`, each log-mel's own, or `band` or `global`,
+    those of `fit_statistics`, kept in the buffers `mean` and `std`. Until they are fitted those
+    log-mels are NaN, so that a forgotten fit cannot pass for a result. Computes in float32, also
+    under autocast. Raises ValueError for an unknown scope.
     """
 
-    corners: Tensor  # [n_mels + 2] Hz
-    bank: Tensor  # [n_mels, bins]
+    corner_hz: Tensor  # [n_mels + 2] Hz
+    mel_fbank: Tensor  # [n_mels, bins]
     mean: Tensor  # [n_mels, 1] for `band`, [1, 1] for `global`
     std: Tensor
 
@@ -42,68 +44,92 @@ class Features(nn.Module):
         normalization: str,
     ) -> None:
         super().__init__()
-        if normalization not in SCOPES:
-            raise ValueError(f"Expected `normalization` to be one of {tuple(SCOPES)}, but got {normalization!r}")
+        if normalization not in NORMALIZATION_AXES:
+            raise ValueError(
+                f"Expected `normalization` to be one of {tuple(NORMALIZATION_AXES)}, but got {normalization!r}"
+            )
         self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
         self.floor, self.normalization = floor, normalization
-        self.register_buffer("corners", mel_corners(n_mels, f_min, f_max), persistent=False)
-        self.register_buffer("bank", mel_bank(n_mels, f_min, f_max, n_fft, sample_rate), persistent=False)
+        self.register_buffer("corner_hz", mel_corners(n_mels, f_min, f_max), persistent=False)
+        self.register_buffer(
+            "mel_fbank", mel_bank(n_mels, f_min, f_max, n_fft, sample_rate), persistent=False
+        )
         if normalization != "segment":
             shape = (n_mels if normalization == "band" else 1, 1)
             self.register_buffer("mean", torch.full(shape, torch.nan))
             self.register_buffer("std", torch.full(shape, torch.nan))
 
-    def forward(self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None) -> Tensor:
-        """Normalized pictures [B, n_mels, N] of waveforms [B, L]; `alpha` [B] and `f_hi` [B] as in `log_mel`."""
-        pictures = self.log_mel(waveforms, alpha, f_hi)
+    def forward(
+        self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
+    ) -> Tensor:
+        """Normalized log-mels [B, n_mels, N] of waveforms [B, L]; `alpha` [B] and `f_hi` [B] as in
+        `log_mel`.
+        """
+        log_mels = self.log_mel(waveforms, alpha, f_hi)
         if self.normalization == "segment":
-            variance, mean = torch.var_mean(pictures, SCOPES["segment"], correction=0, keepdim=True)
-            return pictures.sub_(mean).div_(_spread(variance))
-        return pictures.sub_(self.mean).div_(self.std)
+            variance, mean = torch.var_mean(
+                log_mels, NORMALIZATION_AXES["segment"], correction=0, keepdim=True
+            )
+            return log_mels.sub_(mean).div_(_safe_std(variance))
+        return log_mels.sub_(self.mean).div_(self.std)
 
-    def log_mel(self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None) -> Tensor:
-        """Pictures [B, n_mels, N] in log10 of power per hertz, not normalized.
+    def log_mel(
+        self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
+    ) -> Tensor:
+        """Log-mels [B, n_mels, N] in log10 of power per hertz, not normalized.
 
-        `alpha` [B] and `f_hi` [B] in Hz warp each item's mel bank (VTLP); an item whose `alpha` is 1 keeps the plain
-        bank, whatever its `f_hi`. Both or neither are given. Raises ValueError for waveforms under one frame.
+        `alpha` [B] and `f_hi` [B] in Hz warp each item's mel bank (VTLP); an item whose `alpha` is
+        1 keeps the plain bank, whatever its `f_hi`. Both or neither are given. Raises ValueError
+        for waveforms under one frame.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
-            density = power_density(waveforms.float(), self.sample_rate, self.n_fft, self.hop)
-            banks = self.bank
+            density = power_spectral_density(
+                waveforms.float(), self.sample_rate, self.n_fft, self.hop
+            )
+            banks = self.mel_fbank
             if alpha is not None and f_hi is not None:
-                warped = warped_mel_banks(self.corners, alpha, f_hi, self.n_fft, self.sample_rate)
-                banks = torch.where((alpha == 1)[:, None, None], self.bank, warped)
+                warped = warped_mel_banks(self.corner_hz, alpha, f_hi, self.n_fft, self.sample_rate)
+                banks = torch.where((alpha == 1)[:, None, None], self.mel_fbank, warped)
             return torch.matmul(banks, density).add_(self.floor).log10_()
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Mean and standard deviation of the unwarped pictures of all waveforms [B, L] of `batches`.
+        """Mean and standard deviation of the unwarped log-mels of all waveforms [B, L] of
+        `batches`.
 
-        They are the caller's training cycles, and nothing else. Raises ValueError for the scope `segment`, which
-        has no statistics to fit, and for no batches.
+        They are the caller's training cycles, and nothing else. Raises ValueError for the scope
+        `segment`, which has no statistics to fit, and for no batches.
         """
         if self.normalization == "segment":
-            raise ValueError("Expected normalization `band` or `global`: `segment` has no statistics to fit")
-        axes = SCOPES[self.normalization]
-        count = 0
-        mean = squares = torch.zeros_like(self.mean, dtype=torch.float64)
-        for waveforms in batches:
-            pictures = self.log_mel(waveforms)
-            variance, batch_mean = (
-                part[0].double() for part in torch.var_mean(pictures, axes, correction=0, keepdim=True)
+            raise ValueError(
+                "Expected normalization `band` or `global`: `segment` has no statistics to fit"
             )
-            # Two sets' means and sums of squared deviations merged (Chan, Golub & LeVeque 1979): no cancellation.
-            new = pictures.numel() // self.mean.numel()
-            gap = batch_mean - mean
-            squares = squares + variance * new + gap.square() * (count * new / (count + new))
-            mean = mean + gap * (new / (count + new))
+        axes = NORMALIZATION_AXES[self.normalization]
+        count = 0
+        mean = sum_of_squares = torch.zeros_like(self.mean, dtype=torch.float64)
+        for waveforms in batches:
+            log_mels = self.log_mel(waveforms)
+            variance, batch_mean = (
+                part[0].double()
+                for part in torch.var_mean(log_mels, axes, correction=0, keepdim=True)
+            )
+            # Two sets' means and sums of squared deviations merged (Chan, Golub & LeVeque 1979): no
+            # cancellation.
+            new = log_mels.numel() // self.mean.numel()
+            delta = batch_mean - mean
+            sum_of_squares = (
+                sum_of_squares + variance * new + delta.square() * (count * new / (count + new))
+            )
+            mean = mean + delta * (new / (count + new))
             count += new
         if not count:
-            raise ValueError("Expected waveforms to fit the statistics of normalization on, but got none")
+            raise ValueError(
+                "Expected waveforms to fit the statistics of normalization on, but got none"
+            )
         self.mean.copy_(mean)
-        self.std.copy_(_spread(squares / count))
+        self.std.copy_(_safe_std(sum_of_squares / count))
 
 
-def _spread(variance: Tensor) -> Tensor:
+def _safe_std(variance: Tensor) -> Tensor:
     """The standard deviation to divide by; 1 for what is constant, which then becomes 0."""
     std = variance.sqrt()
-    return torch.where(std > CONSTANT, std, 1.0)
+    return torch.where(std > MIN_STD, std, 1.0)

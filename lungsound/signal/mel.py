@@ -7,8 +7,12 @@ from torchaudio.functional import melscale_fbanks
 
 
 def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: int) -> Tensor:
-    """The bank [n_mels, n_fft // 2 + 1] of triangles between `f_min` and `f_max` in Hz: HTK mel scale, peak 1."""
-    bank: Tensor = melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk")
+    """The bank [n_mels, n_fft // 2 + 1] of triangles between `f_min` and `f_max` in Hz: HTK mel
+    scale, peak 1.
+    """
+    bank: Tensor = melscale_fbanks(
+        n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk"
+    )
     return bank.T.contiguous()
 
 
@@ -22,10 +26,16 @@ def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
     return torch.from_numpy(corners).float()
 
 
-def triangles(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """Banks [..., n_mels, n_fft // 2 + 1] with peak 1 from rising corner frequencies [..., n_mels + 2] in Hz."""
-    bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device) * (sample_rate / n_fft)
-    left, peak, right = (corners[..., start : start + corners.shape[-1] - 2, None] for start in range(3))
+def triangular_filters(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+    """Banks [..., n_mels, n_fft // 2 + 1] with peak 1 from rising corner frequencies [..., n_mels +
+    2] in Hz.
+    """
+    bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device) * (
+        sample_rate / n_fft
+    )
+    left, peak, right = (
+        corners[..., start : start + corners.shape[-1] - 2, None] for start in range(3)
+    )
     rise = (bins - left) / (peak - left)
     fall = (right - bins) / (right - peak)
     return torch.minimum(rise, fall).clamp_(min=0)

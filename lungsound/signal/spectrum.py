@@ -5,21 +5,27 @@ from torch import Tensor
 
 
 def frame_count(samples: int, n_fft: int, hop: int) -> int:
-    """The number of whole frames of `n_fft` samples, one every `hop` samples: no centring, no padding."""
+    """The number of whole frames of `n_fft` samples, one every `hop` samples: no centring, no
+    padding.
+    """
     return max(0, (samples - n_fft) // hop + 1)
 
 
-def power_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop: int) -> Tensor:
+def power_spectral_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop: int) -> Tensor:
     """One-sided power spectral density [B, n_fft // 2 + 1, N] of waveforms [B, L], per hertz.
 
-    |X|² · 2 / (sample_rate · Σw²) with a periodic Hann window w; the bins at 0 Hz and at half the sample rate, which
-    have no mirror image, are not doubled: `scipy.signal.spectrogram(..., scaling="density", detrend=False)`.
-    Raises ValueError for waveforms shorter than one frame.
+    |X|² · 2 / (sample_rate · Σw²) with a periodic Hann window w; the bins at 0 Hz and at half the
+    sample rate, which have no mirror image, are not doubled: `scipy.signal.spectrogram(...,
+    scaling="density", detrend=False)`. Raises ValueError for waveforms shorter than one frame.
     """
     if not frame_count(waveforms.shape[-1], n_fft, hop):
-        raise ValueError(f"Expected waveforms of at least {n_fft} samples, but got {waveforms.shape[-1]}")
+        raise ValueError(
+            f"Expected waveforms of at least {n_fft} samples, but got {waveforms.shape[-1]}"
+        )
     window = torch.hann_window(n_fft, dtype=waveforms.dtype, device=waveforms.device)
-    window *= (2 / (sample_rate * window.square().sum())).sqrt()  # the density's factor: cheaper here than on the power
+    window *= (
+        2 / (sample_rate * window.square().sum())
+    ).sqrt()  # the density's factor: cheaper here than on the power
     spectrum = torch.fft.rfft(waveforms.unfold(-1, n_fft, hop) * window)  # [B, N, bins]
     power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
     power[..., 0] /= 2

@@ -5,31 +5,37 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-METHODS = ("phase_vocoder", "resample")
-WINDOW = 2048  # samples of the phase vocoder's window: librosa's default
+STRETCH_METHODS = ("phase_vocoder", "resample")
+N_FFT = 2048  # samples of the phase vocoder's window: librosa's default
 
 
 def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDArray[np.float32]:
-    """A waveform [n] played `rate` times as fast: float32 [stretched_samples(n, rate)].
+    """A waveform [n] played `rate` times as fast: float32 [stretched_length(n, rate)].
 
-    `phase_vocoder` keeps the pitch (librosa.effects.time_stretch), `resample` multiplies it by `rate` (soxr HQ).
-    Raises ValueError for an empty waveform, a rate that is not above 0 and an unknown method.
+    `phase_vocoder` keeps the pitch (librosa.effects.time_stretch), `resample` multiplies it by
+    `rate` (soxr HQ). Raises ValueError for an empty waveform, a rate that is not above 0 and an
+    unknown method.
     """
     if not len(waveform) or not rate > 0:
-        raise ValueError(f"Expected samples and a rate above 0, but got {len(waveform)} samples and rate {rate}")
-    if method not in METHODS:
-        raise ValueError(f"Expected `method` to be one of {METHODS}, but got {method!r}")
-    length = stretched_samples(len(waveform), rate)
+        raise ValueError(
+            f"Expected samples and a rate above 0, but got {len(waveform)} samples and rate {rate}"
+        )
+    if method not in STRETCH_METHODS:
+        raise ValueError(f"Expected `method` to be one of {STRETCH_METHODS}, but got {method!r}")
+    length = stretched_length(len(waveform), rate)
     if method == "resample":
         stretched = soxr.resample(waveform, rate, 1.0, quality="HQ")
     else:
-        # librosa adds up phases in the waveform's precision: float32 leaves noise at -20 dB in a cycle of 16 s.
-        # It warns of a waveform shorter than its window; the silence added here is cut off again below.
-        whole_window = librosa.util.fix_length(waveform.astype(np.float64), size=max(len(waveform), WINDOW))
-        stretched = librosa.effects.time_stretch(whole_window, rate=rate, n_fft=WINDOW)
+        # librosa adds up phases in the waveform's precision: float32 leaves noise at -20 dB in a
+        # cycle of 16 s. It warns of a waveform shorter than its window; the silence added here is
+        # cut off again below.
+        padded = librosa.util.fix_length(
+            waveform.astype(np.float64), size=max(len(waveform), N_FFT)
+        )
+        stretched = librosa.effects.time_stretch(padded, rate=rate, n_fft=N_FFT)
     return librosa.util.fix_length(stretched, size=length).astype(np.float32, copy=False)
 
 
-def stretched_samples(samples: int, rate: float) -> int:
+def stretched_length(samples: int, rate: float) -> int:
     """The length of a stretched waveform, known before it is made: round(n / rate), at least 1."""
     return max(1, round(samples / rate))

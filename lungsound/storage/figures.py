@@ -7,7 +7,9 @@ DARK, LIGHT = "#0b3c5d", "#d1701c"
 
 
 def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
-    """An empty figure with its own canvas: no pyplot state, so that parallel runs cannot draw into each other's."""
+    """An empty figure with its own canvas: no pyplot state, so that parallel runs cannot draw into
+    each other's.
+    """
     figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)

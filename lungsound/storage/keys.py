@@ -10,6 +10,6 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def key_of(value: Any) -> str:
+def content_key(value: Any) -> str:
     """16 hex digits that name a value: equal values, equal keys."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:16]

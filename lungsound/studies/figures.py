@@ -1,4 +1,6 @@
-"""The figures of a study, drawn from its tables. Line styles, markers and lightness differ: they read in grey."""
+"""The figures of a study, drawn from its tables. Line styles, markers and lightness differ: they
+read in grey.
+"""
 
 import re
 import textwrap
@@ -17,10 +19,14 @@ from matplotlib.transforms import ScaledTranslation
 
 from lungsound.storage.figures import DARK, LIGHT, new_figure
 
-PAPER, PAPER_COLOR = "Nguyen & Pernkopf (2020)", "0.6"
-SPREAD = "± standard deviation over splits"
-COLORS, LINES, MARKERS = (DARK, LIGHT, "#7b3f8c", "#7fb8d4", "black"), ("-", "--", "-.", ":"), "os^Dv*X"
-MOST_NAMED = 12  # more learning curves than this have numbers in place of names
+PAPER_LABEL, PAPER_COLOR = "Nguyen & Pernkopf (2020)", "0.6"
+SPREAD_LABEL = "± standard deviation over splits"
+COLORS, LINES, MARKERS = (
+    (DARK, LIGHT, "#7b3f8c", "#7fb8d4", "black"),
+    ("-", "--", "-.", ":"),
+    "os^Dv*X",
+)
+MAX_LEGEND_ENTRIES = 12  # more learning curves than this have numbers in place of names
 SEGMENT = re.compile(r"^(?:(\d+)x)?(\d+(?:\.\d+)?)s$")
 
 
@@ -34,31 +40,37 @@ class Style(NamedTuple):
 def score_against_members(
     table: pd.DataFrame, lines: Sequence[str], title: str, paper: pd.DataFrame | None = None
 ) -> Figure:
-    """Score against the number of members M, one panel a task, one line for each combination of the keys in `lines`.
+    """Score against the number of members M, one panel a task, one line for each combination of the
+    keys in `lines`.
 
-    `table` has one row per point: annealing.cycles, the columns named in `lines`, score_2, score_4 unless all runs are
-    two-class, and their deviations score_2_std, score_4_std (absent or NaN: none is drawn). `paper` has the columns
-    cycles, score_2 and score_4.
+    `table` has one row per point: annealing.cycles, the columns named in `lines`, score_2, score_4
+    unless all runs are two-class, and their deviations score_2_std, score_4_std (absent or NaN:
+    none is drawn). `paper` has the columns cycles, score_2 and score_4.
     """
     groups = list(table.groupby(list(lines), sort=False, dropna=False)) if lines else [((), table)]
     figure, panels = _score_panels(table, title, "M: number of members")
     for score, panel in panels.items():
         for number, (values, rows) in enumerate(groups):
             name = ", ".join(f"{key}={value}" for key, value in zip(lines, values, strict=True))
-            _draw_series(panel, rows, "annealing.cycles", score, _style(number), name or "this study")
+            _draw_series(
+                panel, rows, "annealing.cycles", score, _style(number), name or "this study"
+            )
         if paper is not None:
-            _draw_series(panel, paper, "cycles", score, Style(PAPER_COLOR, ":", "o"), PAPER)
+            _draw_series(panel, paper, "cycles", score, Style(PAPER_COLOR, ":", "o"), PAPER_LABEL)
     _add_legend(figure, list(panels.values()))
     return figure
 
 
-def score_against_length(table: pd.DataFrame, title: str, paper: pd.DataFrame | None = None) -> Figure:
+def score_against_length(
+    table: pd.DataFrame, title: str, paper: pd.DataFrame | None = None
+) -> Figure:
     """Score against the length of a whole segment (Table II as a picture), one panel a task.
 
-    A line for each padding, unsplit; points for each number of chunks. `table` has one row per point: segment ("9s", or
-    "2x4.5s" for 2 chunks of 4.5 s; a name that tells no length is left out), padding (sample or zero) unless all runs
-    share it, and the scores as in `score_against_members`. `paper` has the columns arrangement (zero, sample or
-    sample_split), segment, score_2 and score_4.
+    A line for each padding, unsplit; points for each number of chunks. `table` has one row per
+    point: segment ("9s", or "2x4.5s" for 2 chunks of 4.5 s; a name that tells no length is left
+    out), padding (sample or zero) unless all runs share it, and the scores as in
+    `score_against_members`. `paper` has the columns arrangement (zero, sample or sample_split),
+    segment, score_2 and score_4.
     """
     figure, panels = _score_panels(table, title, "length of a whole segment (s)")
     for score, panel in panels.items():
@@ -68,7 +80,14 @@ def score_against_length(table: pd.DataFrame, title: str, paper: pd.DataFrame | 
             padded = paper.assign(padding=paper["arrangement"].str.removesuffix("_split"))
             for padding, chunks, rows in _arrangements(padded):
                 style, name = _arrangement_style(padding, chunks)
-                _draw_series(panel, rows, "seconds", score, style._replace(color=PAPER_COLOR), f"{PAPER}: {name}")
+                _draw_series(
+                    panel,
+                    rows,
+                    "seconds",
+                    score,
+                    style._replace(color=PAPER_COLOR),
+                    f"{PAPER_LABEL}: {name}",
+                )
     _add_legend(figure, list(panels.values()))
     return figure
 
@@ -76,29 +95,38 @@ def score_against_length(table: pd.DataFrame, title: str, paper: pd.DataFrame | 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """Validation score and loss over epochs, all runs of a study; a marker ends each run.
 
-    `histories`: a run's name -> its history (columns epoch, val/loss, val/score_2 and, for four classes, val/score_4).
-    The score is the 4-class one where every run has it. Shorter runs lie on top: runs of one trajectory coincide.
+    `histories`: a run's name -> its history (columns epoch, val/loss, val/score_2 and, for four
+    classes, val/score_4). The score is the 4-class one where every run has it. Shorter runs lie on
+    top: runs of one trajectory coincide.
     """
-    tables = [(name, history.sort_values("epoch")) for name, history in histories.items() if len(history)]
+    tables = [
+        (name, history.sort_values("epoch")) for name, history in histories.items() if len(history)
+    ]
     score = "score_4" if all("val/score_4" in rows for _, rows in tables) else "score_2"
     longest = max((int(rows["epoch"].max()) for _, rows in tables), default=1)
-    named = len(tables) <= MOST_NAMED
-    crowded = len({len(rows) for _, rows in tables}) < len(tables)  # some end together: a second marker on the way
+    named = len(tables) <= MAX_LEGEND_ENTRIES
+    ends_coincide = len({len(rows) for _, rows in tables}) < len(
+        tables
+    )  # some end together: a second marker on the way
     shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(tables)))]
     figure, panels = _curve_panels(title, score, longest)
     for number, (name, rows) in enumerate(tables):
         style = _style(number) if named else Style(shades[number], "-", "o")
-        on_the_way = [int((number + 0.5) / len(tables) * len(rows))] if named and crowded else []
+        midpoint_markers = (
+            [int((number + 0.5) / len(tables) * len(rows))] if named and ends_coincide else []
+        )
         for column, panel in panels.items():
-            values = rows.reindex(columns=[column])[column].astype(float)  # a gap where a run has no such score
+            values = rows.reindex(columns=[column])[column].astype(
+                float
+            )  # a gap where a run has no such score
             panel.plot(rows["epoch"], values, color=style.color, linestyle=style.line, marker=style.marker, label=name,
                        linewidth=1.3 if named else 0.8, markersize=6 if named else 3, clip_on=False,
-                       markevery=[*on_the_way, len(rows) - 1], zorder=3 - len(rows) / longest)  # fmt: skip
+                       markevery=[*midpoint_markers, len(rows) - 1], zorder=3 - len(rows) / longest)  # fmt: skip
     _use_log_scale(panels["val/loss"])
     if named:
         _add_legend(figure, [panels["val/loss"]])
     else:
-        _add_run_numbers(figure, list(panels.values()), shades)
+        _add_run_colorbar(figure, list(panels.values()), shades)
     return figure
 
 
@@ -115,7 +143,11 @@ def _curve_panels(title: str, score: str, last_epoch: int) -> tuple[Figure, dict
 
 def _score_panels(table: pd.DataFrame, title: str, x_label: str) -> tuple[Figure, dict[str, Axes]]:
     """A panel for each score that the table has: 4-class and 2-class, or 2-class alone."""
-    scores = ["score_2"] if "score_4" not in table or table["score_4"].isna().all() else ["score_4", "score_2"]
+    scores = (
+        ["score_2"]
+        if "score_4" not in table or table["score_4"].isna().all()
+        else ["score_4", "score_2"]
+    )
     figure = new_figure(5.0 * len(scores) + 0.4, 4.4, title)
     panels = dict(zip(scores, figure.subplots(1, len(scores), squeeze=False)[0], strict=True))
     for score, panel in panels.items():
@@ -127,15 +159,23 @@ def _score_panels(table: pd.DataFrame, title: str, x_label: str) -> tuple[Figure
 
 
 def _style(number: int) -> Style:
-    return Style(COLORS[number % len(COLORS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
+    return Style(
+        COLORS[number % len(COLORS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
+    )
 
 
-def _draw_series(panel: Axes, rows: pd.DataFrame, place: str, score: str, style: Style, label: str) -> None:
-    """One series and its standard deviation: shaded along a line, a bar at a point without neighbours."""
+def _draw_series(
+    panel: Axes, rows: pd.DataFrame, place: str, score: str, style: Style, label: str
+) -> None:
+    """One series and its standard deviation: shaded along a line, a bar at a point without
+    neighbours.
+    """
     rows = rows.sort_values(place)
     x, mean, std = rows.reindex(columns=[place, score, f"{score}_std"]).to_numpy(float).T
     if len(np.unique(x)) < len(x):
-        raise ValueError(f"{label}: several rows at one {place}; what sets them apart needs a line or figure each")
+        raise ValueError(
+            f"{label}: several rows at one {place}; what sets them apart needs a line or figure each"
+        )
     where = panel.transData + ScaledTranslation(style.shift / 72, 0, panel.figure.dpi_scale_trans)
     panel.plot(x, mean, color=style.color, linestyle=style.line, marker=style.marker, markersize=5, transform=where,
                linewidth=1.0 if style.color == PAPER_COLOR else 1.5, label=label, zorder=3,
@@ -143,14 +183,14 @@ def _draw_series(panel: Axes, rows: pd.DataFrame, place: str, score: str, style:
     known = np.isfinite(mean + std)
     spread = np.where(known, std, 0)
     panel.update_datalim(np.column_stack([np.tile(x, 2), np.append(mean - spread, mean + spread)]))
-    beside = np.pad(known, 1)
-    lonely = known & ((style.line == "none") | ~(beside[:-2] | beside[2:]))
-    if (known & ~lonely).any():
+    paper_reference = np.pad(known, 1)
+    isolated = known & ((style.line == "none") | ~(paper_reference[:-2] | paper_reference[2:]))
+    if (known & ~isolated).any():
         panel.fill_between(x, mean - std, mean + std, where=known.tolist(), color=style.color, alpha=0.15,
-                           linewidth=0, label=SPREAD, zorder=1)  # fmt: skip
-    if lonely.any():
-        panel.errorbar(x[lonely], mean[lonely], std[lonely], fmt="none", ecolor=style.color, elinewidth=0.8,
-                       capsize=2.5, label=SPREAD, transform=where, zorder=2)  # fmt: skip
+                           linewidth=0, label=SPREAD_LABEL, zorder=1)  # fmt: skip
+    if isolated.any():
+        panel.errorbar(x[isolated], mean[isolated], std[isolated], fmt="none", ecolor=style.color, elinewidth=0.8,
+                       capsize=2.5, label=SPREAD_LABEL, transform=where, zorder=2)  # fmt: skip
 
 
 def _arrangements(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
@@ -174,7 +214,9 @@ def _arrangement_style(padding: str, chunks: int) -> tuple[Style, str]:
 
 
 def _use_log_scale(panel: Axes) -> None:
-    """An early epoch's loss may be a hundred times the last one's; within a decade the ticks are even."""
+    """An early epoch's loss may be a hundred times the last one's; within a decade the ticks are
+    even.
+    """
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6))
@@ -183,24 +225,35 @@ def _use_log_scale(panel: Axes) -> None:
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One entry a label below the panels, the paper's last; the figure grows by the legend's height."""
-    found = [pair for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True)]
+    """One entry a label below the panels, the paper's last; the figure grows by the legend's
+    height.
+    """
+    found = [
+        pair for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True)
+    ]
     handles = {label: handle for handle, label in reversed(found)}
-    labels = sorted(reversed(handles), key=lambda label: (label.startswith(PAPER), label == SPREAD))
+    labels = sorted(
+        reversed(handles), key=lambda label: (label.startswith(PAPER_LABEL), label == SPREAD_LABEL)
+    )
     texts = [textwrap.fill(label, 80) for label in labels]
-    for rows in range(1, len(texts) + 1):  # the fewest that fit; matplotlib fills the columns as array_split does
+    for rows in range(
+        1, len(texts) + 1
+    ):  # the fewest that fit; matplotlib fills the columns as array_split does
         columns = -(-len(texts) // rows)
         parts = np.array_split(texts, columns)
-        inches = sum(0.65 + 0.075 * max(len(line) for text in part for line in text.split("\n")) for part in parts)
+        inches = sum(
+            0.65 + 0.075 * max(len(line) for text in part for line in text.split("\n"))
+            for part in parts
+        )
         if inches <= figure.get_figwidth() or columns == 1:
-            deep = rows * max(text.count("\n") + 1 for text in texts)
-            figure.set_figheight(figure.get_figheight() + 0.19 * deep)
+            legend_lines = rows * max(text.count("\n") + 1 for text in texts)
+            figure.set_figheight(figure.get_figheight() + 0.19 * legend_lines)
             figure.legend([handles[label] for label in labels], texts, loc="outside lower center", ncols=columns,
                           frameon=False, fontsize=9)  # fmt: skip
             return
 
 
-def _add_run_numbers(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
+def _add_run_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
     """A colour bar with the runs' numbers, where there are too many for names."""
     count = len(shades)
     colors = ScalarMappable(BoundaryNorm(np.arange(count + 1) + 0.5, count), ListedColormap(shades))

@@ -2,8 +2,8 @@
 
 import os
 
-# MLflow waits for minutes where a server does not answer; here what failed is tried again after a look at what is
-# there. It reads these when it is first imported, or used.
+# MLflow waits for minutes where a server does not answer; here what failed is tried again after a
+# look at what is there. It reads these when it is first imported, or used.
 for name, value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # its own would create a run twice where an answer was lost

@@ -11,7 +11,7 @@ from typing import Any
 
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
-from lungsound.storage.signals import signals_let_in, signals_put_off
+from lungsound.storage.signals import allow_signals, defer_signals
 from lungsound.tracking.client import reason
 from lungsound.tracking.state import Record, read_record, settled, write_record
 from lungsound.tracking.sync import FolderView
@@ -28,7 +28,9 @@ class GivenUp(BaseException):
 
 
 class Sender:
-    """A thread that sends what the folder holds and MLflow does not, when it is woken, and again where it failed."""
+    """A thread that sends what the folder holds and MLflow does not, when it is woken, and again
+    where it failed.
+    """
 
     def __init__(self, view: FolderView, record: Record, patient: bool = True) -> None:
         """`patient`: whether the end waits also where MLflow has failed before."""
@@ -51,11 +53,18 @@ class Sender:
         self.news.set()
 
     def end(self, status: str, **known: Any) -> None:
-        """Write down how the work ended, and wait while MLflow takes what is missing, but not for one that is down."""
+        """Write down how the work ended, and wait while MLflow takes what is missing, but not for
+        one that is down.
+        """
         record = replace(
-            self.record, status=status, weights=tuple(str(path.absolute()) for path in self.weights), **known
+            self.record,
+            status=status,
+            weights=tuple(str(path.absolute()) for path in self.weights),
+            **known,
         )
-        with suppress(OSError, LungsoundError):  # on a full disk, say, what ended the work is what a user must see
+        with suppress(
+            OSError, LungsoundError
+        ):  # on a full disk, say, what ended the work is what a user must see
             if record != self.record:
                 write_record(self.view.path, record)
         self.record, self.ended = record, True
@@ -98,7 +107,10 @@ class Sender:
             self._failed(error)
             return
         if self.failures > 1:
-            print(f"tracking.uri={record.uri}: MLflow answers again, and has what it missed", flush=True)
+            print(
+                f"tracking.uri={record.uri}: MLflow answers again, and has what it missed",
+                flush=True,
+            )
         self.failures, self.error, self.sent = 0, None, last
 
     def _failed(self, error: Exception) -> None:
@@ -119,19 +131,21 @@ class Sender:
 @contextmanager
 def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]:
     """A run's folder is shown as running inside, and as what it came to afterwards."""
-    if RunFolder(view.path).finished:  # and is only listed
+    if RunFolder(view.path).is_complete:  # and is only listed
         record = replace(record, status="FINISHED")
     sender = Sender(view, record, patient)
     try:
-        with signals_put_off():  # how it ended is written down and told, whatever comes meanwhile
+        with defer_signals():  # how it ended is written down and told, whatever comes meanwhile
             try:
                 sender.start()
-                with signals_let_in():
+                with allow_signals():
                     yield sender
             except BaseException as error:
                 ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",
                                 error="".join(traceback.format_exception(error)))  # fmt: skip
-                ended = settled(view.path, ended)  # a finished run is one, whatever failed afterwards
+                ended = settled(
+                    view.path, ended
+                )  # a finished run is one, whatever failed afterwards
                 sender.end(ended.status, error=ended.error)
                 error.add_note(f"{KEPT}: {view.path}")
                 raise

@@ -1,4 +1,6 @@
-"""How MLflow is reached: quietly, never with a half-made database, and its runs found by our own id."""
+"""How MLflow is reached: quietly, never with a half-made database, and its runs found by our own
+id.
+"""
 
 import logging
 import os
@@ -19,13 +21,16 @@ from lungsound.errors import LungsoundError
 SQLITE = "sqlite:///"
 RUN_TAG = "lungsound.run"  # the id in the folder's tracking.json
 PARENT_TAG = "mlflow.parentRunId"  # what the page makes a tree of
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on the list of runs
+TRAINING = {
+    "mlflow.experimentKind": "custom_model_development"
+}  # the page opens on the list of runs
 SERVERS = ("http", "https", "databricks")
 REASON_LENGTH = 200  # characters; MLflow's messages hold whole statements and pages
 
 
 def check_address(uri: str) -> str:
-    """The address, a sqlite file's with its full path. MLflow is not asked: it may be down now and answer later.
+    """The address, a sqlite file's with its full path. MLflow is not asked: it may be down now and
+    answer later.
 
     Raises LungsoundError where nothing can ever answer there.
     """
@@ -48,7 +53,8 @@ def _wrong_file(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        # By sqlite, not by open(): closing a plain handle would drop the locks that this process holds on the file.
+        # By sqlite, not by open(): closing a plain handle would drop the locks that this process
+        # holds on the file.
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)
         try:
             connection.execute("PRAGMA schema_version")
@@ -63,10 +69,14 @@ def _wrong_file(path: Path) -> str | None:
 
 def _wrong_scheme(uri: str) -> str | None:
     scheme = uri.partition(":")[0]
-    if scheme in SERVERS or scheme in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
+    if scheme in SERVERS or scheme in {
+        plugin.name for plugin in entry_points(group="mlflow.tracking_store")
+    }:
         return None
     try:
-        sqlalchemy.create_engine(uri)  # knows the kind of database and has its driver; connects to nothing
+        sqlalchemy.create_engine(
+            uri
+        )  # knows the kind of database and has its driver; connects to nothing
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         return reason(error)
     return None
@@ -88,7 +98,9 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def _make_database(path: Path) -> None:
-    """Make the tables aside, by one process alone: MLflow cannot go on with a database that was left half made."""
+    """Make the tables aside, by one process alone: MLflow cannot go on with a database that was
+    left half made.
+    """
     if path.exists() and path.stat().st_size:
         return
     with ExclusiveFileLock(f"{path}.lock"):
@@ -105,7 +117,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The id of the experiment, which is made where it is not there."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        # MLflow would put the files of a sqlite database's runs into the working folder, wherever the database is.
+        # MLflow would put the files of a sqlite database's runs into the working folder, wherever
+        # the database is.
         uri = client.tracking_uri
         database = Path(uri.removeprefix(SQLITE)).absolute()
         beside = (database.parent / "mlruns").as_uri() if uri.startswith(SQLITE) else None
@@ -119,8 +132,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 
 def find_run(client: MlflowClient, experiment: str, identity: str) -> Run | None:
-    """The MLflow run of a folder's id. Its twins go: they are of requests that were done after we stopped waiting."""
-    found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{identity}'", order_by=["attributes.start_time ASC"])
+    """The MLflow run of a folder's id. Its twins go: they are of requests that were done after we
+    stopped waiting.
+    """
+    found = client.search_runs(
+        [experiment], f"tags.`{RUN_TAG}` = '{identity}'", order_by=["attributes.start_time ASC"]
+    )
     for twin in found[1:]:
         client.delete_run(twin.info.run_id)
     return found[0] if found else None

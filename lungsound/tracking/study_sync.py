@@ -1,4 +1,6 @@
-"""Shows a study in MLflow: a parent run with its tables, figures and plan; the study's runs lie under it."""
+"""Shows a study in MLflow: a parent run with its tables, figures and plan; the study's runs lie
+under it.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from lungsound.results.study_folder import read_study
-from lungsound.storage.keys import key_of
+from lungsound.storage.keys import content_key
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG
 from lungsound.tracking.state import Record, held_if_free, read_record, settled
 from lungsound.tracking.sync import FolderView, RunView
@@ -31,7 +33,9 @@ class StudyView(FolderView):
             self._send_run(path, known, values[path.name], record)
         children = self._children()
         for name, error in record.failed.items():
-            made = [run for run in children if run.data.tags.get(FAILED_TAG) == failure_id(name, error)]
+            made = [
+                run for run in children if run.data.tags.get(FAILED_TAG) == failure_id(name, error)
+            ]
             self._show_failed(name, error, made)
         # A later command's counts are a step of their own; the same ones are there already.
         now = self.client.get_run(self.run_id).data.metrics
@@ -50,19 +54,24 @@ class StudyView(FolderView):
                 yield outputs / name, known
 
     def _send_run(self, path: Path, known: Record, swept: dict[str, object], study: Record) -> None:
-        """A run as it is now, under its study, with the swept keys as params: the page compares runs by any of them."""
+        """A run as it is now, under its study, with the swept keys as params: the page compares
+        runs by any of them.
+        """
         with held_if_free(path) as free:
             if not free:
                 return  # the command that works on it sends it
             view = RunView(path)
             view.beat = self.beat
-            known = Record(**{**vars(settled(path, known)), "uri": study.uri, "experiment": study.experiment})
+            known = Record(
+                **{**vars(settled(path, known)), "uri": study.uri, "experiment": study.experiment}
+            )
             view.send(known)
             view.send_params(swept)
 
     def _drop(self, current: set[str], record: Record) -> None:
-        """Take from the study what is no run of it any more: those trained anew leave their earlier MLflow run behind,
-        and failures that were not repeated are gone."""
+        """Take from the study what is no run of it any more: those trained anew leave their earlier
+        MLflow run behind, and failures that were not repeated are gone.
+        """
         failures = {failure_id(name, error) for name, error in record.failed.items()}
         for run in self._children():
             tags = run.data.tags
@@ -77,9 +86,11 @@ class StudyView(FolderView):
         return list(self.client.search_runs([self.experiment], of_this, max_results=MOST_RUNS))
 
     def _show_failed(self, name: str, error: str, made: list[Run]) -> None:
-        """A failed run under the study, for a job that failed before it had one, with its error as an artifact.
+        """A failed run under the study, for a job that failed before it had one, with its error as
+        an artifact.
 
-        `made`: what an earlier try has come to; twins are of requests that were done after we stopped waiting.
+        `made`: what an earlier try has come to; twins are of requests that were done after we
+        stopped waiting.
         """
         tags = {PARENT_TAG: self.run_id, FAILED_TAG: failure_id(name, error)}
         run, *twins = made or [self.client.create_run(self.experiment, tags=tags, run_name=name)]
@@ -92,4 +103,4 @@ class StudyView(FolderView):
 
 
 def failure_id(name: str, error: str) -> str:
-    return key_of([name, error])
+    return content_key([name, error])

@@ -1,4 +1,6 @@
-"""Sends a folder to MLflow: what is there already is not sent again, so a broken run goes on where it was."""
+"""Sends a folder to MLflow: what is there already is not sent again, so a broken run goes on where
+it was.
+"""
 
 import functools
 import re
@@ -12,10 +14,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
-from lungsound.results.biocas import FIGURES
+from lungsound.results.biocas import BIOCAS_METRICS
 from lungsound.results.folder import RunFolder
-from lungsound.scoring.scores import SCORES
-from lungsound.storage.files import ASIDE, read_file
+from lungsound.scoring.scores import score_names
+from lungsound.storage.files import QUARANTINE_INFIX, read_file
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
 from lungsound.tracking.state import Record
 
@@ -32,14 +34,20 @@ class FolderView(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.client: MlflowClient
-        self.run_id, self.status = "", ""  # no id: not looked for yet, or not since something failed
+        self.run_id, self.status = (
+            "",
+            "",
+        )  # no id: not looked for yet, or not since something failed
         self.metrics: list[str] = []
         self.sent: dict[str, set[int]] | None = None
-        self.beat: Callable[[], None] = lambda: None  # called after MLflow's answers; a sender puts its own here
+        self.beat: Callable[[], None] = lambda: (
+            None
+        )  # called after MLflow's answers; a sender puts its own here
 
     def send(self, record: Record) -> None:
-        """Bring MLflow to what the folder and its record hold. What goes wrong is raised as it comes, and the next
-        call looks anew at what is there."""
+        """Bring MLflow to what the folder and its record hold. What goes wrong is raised as it
+        comes, and the next call looks anew at what is there.
+        """
         try:
             if not self.run_id:
                 self._find(record)
@@ -68,7 +76,9 @@ class FolderView(ABC):
         if run is None and record.lost:
             run = self._earlier_run(record)
         if run is None:
-            run = self.client.create_run(self.experiment, tags=tags, run_name=self.path.absolute().name)
+            run = self.client.create_run(
+                self.experiment, tags=tags, run_name=self.path.absolute().name
+            )
         self.beat()
         for name, value in tags.items():
             if run.data.tags.get(name) != value:  # a run that was there before its study, say
@@ -78,11 +88,17 @@ class FolderView(ABC):
         self.run_id = run.info.run_id
 
     def _earlier_run(self, record: Record) -> Run | None:
-        """The folder's newest MLflow run of the very same work. What else is RUNNING of the folder was killed."""
+        """The folder's newest MLflow run of the very same work. What else is RUNNING of the folder
+        was killed.
+        """
         place = str(self.path.resolve())
-        alike = re.sub(r"[^\w/.-]", "_", place)  # which stands for any character: MLflow's filter knows no quoting
+        alike = re.sub(
+            r"[^\w/.-]", "_", place
+        )  # which stands for any character: MLflow's filter knows no quoting
         found = self.client.search_runs(
-            [self.experiment], f"tags.`{self.folder_tag}` LIKE '{alike}'", order_by=["attributes.start_time DESC"]
+            [self.experiment],
+            f"tags.`{self.folder_tag}` LIKE '{alike}'",
+            order_by=["attributes.start_time DESC"],
         )
         earlier = [run for run in found if run.data.tags[self.folder_tag] == place]
         same = next((run for run in earlier if record.tags.items() <= run.data.tags.items()), None)
@@ -118,14 +134,21 @@ class FolderView(ABC):
         if self.sent is None:
             self.sent = defaultdict(set)
             for name in self.metrics:
-                self.sent[name] = {point.step for point in self.client.get_metric_history(self.run_id, name)}
+                self.sent[name] = {
+                    point.step for point in self.client.get_metric_history(self.run_id, name)
+                }
                 self.beat()
         return self.sent
 
     def send_files(self) -> None:
         """Every file of the folder, but those that are still being written, or were damaged."""
         for path in sorted(self.path.rglob("*")):
-            if path.is_file() and not path.is_symlink() and not path.name.startswith(".") and ASIDE not in path.name:
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and not path.name.startswith(".")
+                and QUARANTINE_INFIX not in path.name
+            ):
                 place = path.parent.relative_to(self.path).as_posix()
                 self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
                 self.beat()
@@ -142,13 +165,17 @@ class FolderView(ABC):
 
 @functools.cache
 def first_tried(run_id: str, step: int) -> int:
-    """The time, in ms, that a step's metrics have: that of their first try. MLflow keeps a metric that comes twice once
-    if its time is the same, too; so one that it took without our knowing is not doubled by the next try."""
+    """The time, in ms, that a step's metrics have: that of their first try. MLflow keeps a metric
+    that comes twice once if its time is the same, too; so one that it took without our knowing is
+    not doubled by the next try.
+    """
     return int(time.time() * 1000)
 
 
 class RunView(FolderView):
-    """The MLflow run of one training: params, metrics by epoch, scores, files, and weights where they are wanted."""
+    """The MLflow run of one training: params, metrics by epoch, scores, files, and weights where
+    they are wanted.
+    """
 
     folder_tag = FOLDER_TAG
 
@@ -163,7 +190,9 @@ class RunView(FolderView):
             if (self.path / "facts.json").exists():
                 growing = set() if finished else {"epochs_trained", "last_epoch_trained"}
                 facts = folder.read_json("facts.json")
-                self.send_params({name: value for name, value in facts.items() if name not in growing})
+                self.send_params(
+                    {name: value for name, value in facts.items() if name not in growing}
+                )
             self.send_points(history_metrics(folder.read_history()))
             if finished:
                 self.send_points(score_metrics(folder.read_json("scores.json")))
@@ -177,10 +206,14 @@ class RunView(FolderView):
     def _send_weights(self, record: Record) -> None:
         if not record.weights:
             return
-        there = {Path(file.path).name for file in self.client.list_artifacts(self.run_id, SNAPSHOTS)}
+        there = {
+            Path(file.path).name for file in self.client.list_artifacts(self.run_id, SNAPSHOTS)
+        }
         for path in record.weights:
             if Path(path).name not in there:
-                read_file(Path(path), sealed=True)  # ours and whole: a stranger's record could name any file here
+                read_file(
+                    Path(path), sealed=True
+                )  # ours and whole: a stranger's record could name any file here
                 self.client.log_artifact(self.run_id, path, SNAPSHOTS)
                 self.beat()
 
@@ -199,16 +232,25 @@ def score_metrics(results: dict[str, Any]) -> list[tuple[str, float | None, int]
     """(name, value, step) of what scores.json holds, under the names that others rely on."""
     scores = results["scores"]
     points: list[tuple[str, float | None, int]] = []
-    kinds = [name for name in SCORES if name in scores["ensemble"][0]["test"]]
+    kinds = score_names(scores["ensemble"][0]["test"])
     for row in scores["members"]:
-        points += [(f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"]) for part in ("val", "test")]
+        points += [
+            (f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"])
+            for part in ("val", "test")
+        ]
     for row in scores["ensemble"]:
         points += [(f"ensemble/test_{kind}", row["test"][kind], row["members"]) for kind in kinds]
     final = scores["ensemble"][-1]["test"]
     points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
     points += [(f"test/single_{kind}", scores["single"]["test"][kind], 0) for kind in kinds]
-    points += [(f"leak/{kind}", results["leaks"][kind], 0) for kind in ("patients", "recordings", "duplicates")]
+    points += [
+        (f"leak/{kind}", results["leaks"][kind], 0)
+        for kind in ("patients", "recordings", "duplicates")
+    ]
     for row in results["biocas"]:
         if row["who"].startswith("ensemble"):
-            points += [(f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0) for name in FIGURES]
+            points += [
+                (f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0)
+                for name in BIOCAS_METRICS
+            ]
     return points

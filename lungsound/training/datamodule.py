@@ -1,4 +1,6 @@
-"""Cycles in, batches of waveforms out: what workers do, so that the device gets whole batches to make pictures of."""
+"""Cycles in, batches of waveforms out: what workers do, so that the device gets whole batches to
+make log-mels of.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -14,17 +16,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
-from lungsound.signal.rng import generator
+from lungsound.signal.rng import make_rng
 from lungsound.signal.segments import cut_segment, segment_count
-from lungsound.signal.stretch import stretched_samples, time_stretch
+from lungsound.signal.stretch import stretched_length, time_stretch
 from lungsound.storage.signals import SIGNALS
 
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """How a cycle becomes items: segments of `length` samples (`frames` frames), completed by `padding`, in chunks."""
+class SegmentSpec:
+    """How a cycle becomes items: segments of `length` samples (`frames` frames), completed by
+    `padding`, in chunks.
+    """
 
     length: int
     padding: str
@@ -34,7 +38,9 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The copies of the training cycles (the paper's II.B), and whether training pictures are rolled."""
+    """The copies of the training cycles (the paper's II.B), and whether training log-mels are
+    rolled.
+    """
 
     stretch: str
     stretch_rate: tuple[float, float]
@@ -44,24 +50,27 @@ class Augmentation:
     redraw: str
     roll: bool
 
-    def epoch_of_draws(self, epoch: int) -> int:
-        """The epoch that draws of copies depend on: every one's own, or one for all (`redraw="once"`)."""
+    def draw_epoch(self, epoch: int) -> int:
+        """The epoch that draws of copies depend on: every one's own, or one for all
+        (`redraw="once"`).
+        """
         return epoch if self.redraw == "epoch" else 0
 
 
-class TrainingBatches(Dataset[Batch]):
+class TrainBatchDataset(Dataset[Batch]):
     """The batches of one epoch, in their order. Item = one chunk of one segment of one copy.
 
-    Everything random is a function of (seed, purpose, cycle, copy, segment, epoch); see `signal.draws`. A batch has
-    waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll [B] (frames), chunk [B],
-    target [B], and what an item is of: cycle [B] (row of the given table), copy [B] and segment [B].
+    Everything random is a function of (seed, purpose, cycle, copy, segment, epoch); see
+    `signal.draws`. A batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1:
+    not warped), roll [B] (frames), chunk [B], target [B], and what an item is of: cycle [B] (row of
+    the given table), copy [B] and segment [B].
     """
 
     def __init__(
         self,
         cycles: pd.DataFrame,
         store: WaveformStore,
-        cutting: Cutting,
+        cutting: SegmentSpec,
         augmentation: Augmentation,
         stretched: dict[int, NDArray[np.float32]],
         batch_size: int,
@@ -77,8 +86,8 @@ class TrainingBatches(Dataset[Batch]):
         self.rows, self.copies = plan["row"].to_numpy(), plan["copy"].to_numpy()
         self.is_stretched, self.is_warped = plan["stretched"].to_numpy(), plan["warped"].to_numpy()
         self.items = self._items()
-        order = generator(seed, "order", epoch).permutation(len(self.items))
-        self.batches = split_batches(self.items[order], batch_size)
+        order = make_rng(seed, "order", epoch).permutation(len(self.items))
+        self.batches = make_batches(self.items[order], batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -88,7 +97,9 @@ class TrainingBatches(Dataset[Batch]):
         rows = self.rows[items[:, 0]]
         warps = np.array([self._warp(copy) for copy in items[:, 0]], dtype=np.float32)
         return {
-            "waveforms": torch.from_numpy(np.stack([self._segment(copy, segment) for copy, segment, _ in items])),
+            "waveforms": torch.from_numpy(
+                np.stack([self._segment(copy, segment) for copy, segment, _ in items])
+            ),
             "alpha": torch.from_numpy(warps[:, 0]),
             "f_hi": torch.from_numpy(warps[:, 1]),
             "roll": torch.tensor([self._roll(copy, segment) for copy, segment, _ in items]),
@@ -101,7 +112,9 @@ class TrainingBatches(Dataset[Batch]):
 
     def _items(self) -> NDArray[np.int64]:
         """All items of the epoch [n, 3]: row of the copies' plan, segment, chunk."""
-        counts = [segment_count(self._length(copy), self.cutting.length) for copy in range(len(self.rows))]
+        counts = [
+            segment_count(self._length(copy), self.cutting.length) for copy in range(len(self.rows))
+        ]
         return np.array(
             [
                 (copy, segment, chunk)
@@ -115,7 +128,7 @@ class TrainingBatches(Dataset[Batch]):
     def _length(self, copy: int) -> int:
         row = self.rows[copy]
         length = int(self.ends[row] - self.starts[row])
-        return stretched_samples(length, self._rate(row)) if self.is_stretched[copy] else length
+        return stretched_length(length, self._rate(row)) if self.is_stretched[copy] else length
 
     def _waveform(self, copy: int) -> NDArray[np.float32]:
         row = self.rows[copy]
@@ -130,7 +143,7 @@ class TrainingBatches(Dataset[Batch]):
         return cut_segment(self._waveform(copy), segment, self.cutting.length, self.cutting.padding)
 
     def _rate(self, row: int) -> float:
-        epoch = self.augmentation.epoch_of_draws(self.epoch)
+        epoch = self.augmentation.draw_epoch(self.epoch)
         return draw_rate(self.seed, self.keys[row], epoch, self.augmentation.stretch_rate)
 
     def _warp(self, copy: int) -> tuple[float, float]:
@@ -138,7 +151,7 @@ class TrainingBatches(Dataset[Batch]):
         if not self.is_warped[copy]:
             return 1.0, settings.vtlp_f_hi[0]
         key, number = self.keys[self.rows[copy]], int(self.copies[copy])
-        epoch = settings.epoch_of_draws(self.epoch)
+        epoch = settings.draw_epoch(self.epoch)
         return draw_warp(self.seed, key, number, epoch, settings.vtlp_alpha, settings.vtlp_f_hi)
 
     def _roll(self, copy: int, segment: int) -> int:
@@ -148,10 +161,14 @@ class TrainingBatches(Dataset[Batch]):
         return draw_roll(self.seed, key, number, int(segment), self.epoch, self.cutting.frames)
 
 
-class EvaluationBatches(Dataset[Batch]):
-    """All segments of the cycles, in order: waveforms [B, L], target [B], cycle [B] (row of the given table)."""
+class EvalBatchDataset(Dataset[Batch]):
+    """All segments of the cycles, in order: waveforms [B, L], target [B], cycle [B] (row of the
+    given table).
+    """
 
-    def __init__(self, cycles: pd.DataFrame, store: WaveformStore, cutting: Cutting, batch_size: int) -> None:
+    def __init__(
+        self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec, batch_size: int
+    ) -> None:
         self.store, self.cutting = store, cutting
         self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
         self.targets = cycles["target"].to_numpy()
@@ -178,13 +195,15 @@ class EvaluationBatches(Dataset[Batch]):
 
 
 class CyclesDataModule(pl.LightningDataModule):
-    """The three sets of one split. `cycles` needs the columns of `data.database`, `set` and `target` (class number)."""
+    """The three sets of one split. `cycles` needs the columns of `data.database`, `set` and
+    `target` (class number).
+    """
 
     def __init__(
         self,
         cycles: pd.DataFrame,
         store: WaveformStore,
-        cutting: Cutting,
+        cutting: SegmentSpec,
         augmentation: Augmentation,
         batch_size: int,
         num_workers: int,
@@ -197,38 +216,57 @@ class CyclesDataModule(pl.LightningDataModule):
         self.stretched: dict[int, NDArray[np.float32]] | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The coming epoch's batches: Lightning asks anew every epoch (`reload_dataloaders_every_n_epochs=1`)."""
+        """The coming epoch's batches: Lightning asks anew every epoch
+        (`reload_dataloaders_every_n_epochs=1`).
+        """
         assert self.trainer is not None
         return self._loader(self.training_batches(self.trainer.current_epoch + 1))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self.evaluation_loader("val")
+        return self.eval_dataloader("val")
 
-    def evaluation_loader(self, name: str) -> DataLoader[Batch]:
-        return self._loader(EvaluationBatches(self.cycles[name], self.store, self.cutting, self.batch_size))
-
-    def training_batches(self, epoch: int) -> TrainingBatches:
-        """Epochs count from 1."""
-        if self.stretched is None:
-            self.stretched = self._stretch_once()
-        cutting, augmentation = self.cutting, self.augmentation
-        return TrainingBatches(
-            self.cycles["train"], self.store, cutting, augmentation, self.stretched, self.batch_size, self.seed, epoch
+    def eval_dataloader(self, name: str) -> DataLoader[Batch]:
+        return self._loader(
+            EvalBatchDataset(self.cycles[name], self.store, self.cutting, self.batch_size)
         )
 
-    def training_originals(self) -> Iterator[Tensor]:
-        """The waveforms [B, L] of the training cycles' own segments, for statistics of the training set alone."""
-        batches = EvaluationBatches(self.cycles["train"], self.store, self.cutting, self.batch_size)
+    def training_batches(self, epoch: int) -> TrainBatchDataset:
+        """Epochs count from 1."""
+        if self.stretched is None:
+            self.stretched = self._precompute_stretched()
+        cutting, augmentation = self.cutting, self.augmentation
+        return TrainBatchDataset(
+            self.cycles["train"],
+            self.store,
+            cutting,
+            augmentation,
+            self.stretched,
+            self.batch_size,
+            self.seed,
+            epoch,
+        )
+
+    def unaugmented_waveforms(self) -> Iterator[Tensor]:
+        """The waveforms [B, L] of the training cycles' own segments, for statistics of the training
+        set alone.
+        """
+        batches = EvalBatchDataset(self.cycles["train"], self.store, self.cutting, self.batch_size)
         return (batches[number]["waveforms"] for number in range(len(batches)))
 
     def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
         on_gpu = torch.cuda.is_available()
         return DataLoader(
-            batches, batch_size=None, num_workers=self.num_workers, pin_memory=on_gpu, worker_init_fn=_ignore_signals
+            batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=on_gpu,
+            worker_init_fn=_ignore_signals,
         )
 
-    def _stretch_once(self) -> dict[int, NDArray[np.float32]]:
-        """Stretched waveforms by row, where all epochs have the same: a phase vocoder is too slow for every epoch."""
+    def _precompute_stretched(self) -> dict[int, NDArray[np.float32]]:
+        """Stretched waveforms by row, where all epochs have the same: a phase vocoder is too slow
+        for every epoch.
+        """
         settings, cycles = self.augmentation, self.cycles["train"]
         if settings.stretch == "none" or settings.redraw == "epoch":
             return {}
@@ -242,8 +280,10 @@ class CyclesDataModule(pl.LightningDataModule):
         return stretched
 
 
-def split_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Batches of `batch_size` items; a last one of one item joins the one before: batch normalization needs two."""
+def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches of `batch_size` items; a last one of one item joins the one before: batch
+    normalization needs two.
+    """
     edges = list(range(batch_size, len(items), batch_size))
     if edges and len(items) - edges[-1] == 1:
         edges.pop()
@@ -251,6 +291,8 @@ def split_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.
 
 
 def _ignore_signals(_: int) -> None:
-    """A worker is ended by the training: one that dies of a signal to all of them would break off the current batch."""
+    """A worker is ended by the training: one that dies of a signal to all of them would break off
+    the current batch.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -5,41 +5,48 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lungsound.storage.signals import SIGNALS, note_signal, stop_if_asked
+from lungsound.storage.signals import SIGNALS, raise_if_interrupted, record_signal
 
 
-class StopOnSignal(pl.Callback):
+class InterruptCallback(pl.Callback):
     """Raises Stopped at the end of the batch, or the epoch, in which a signal came.
 
-    Lightning alone would end with the exit code 1 after Ctrl-C and with 0, as if finished, after SIGTERM.
+    Lightning alone would end with the exit code 1 after Ctrl-C and with 0, as if finished, after
+    SIGTERM.
     """
 
     def __init__(self) -> None:
         self.before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.before = {number: signal.signal(number, note_signal) for number in SIGNALS}  # Lightning's, too
+        self.before = {
+            number: signal.signal(number, record_signal) for number in SIGNALS
+        }  # Lightning's, too
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._stop_after(trainer.current_epoch)
+        self._raise_if_interrupted(trainer.current_epoch)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._stop_after(trainer.current_epoch)
+        self._raise_if_interrupted(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._stop_after(trainer.current_epoch + 1)  # which is stored by now: this callback is the last
+        self._raise_if_interrupted(
+            trainer.current_epoch + 1
+        )  # which is stored by now: this callback is the last
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._put_back()
+        self._restore_handlers()
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        self._put_back()
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore_handlers()
 
     @staticmethod
-    def _stop_after(epochs: int) -> None:
-        stop_if_asked(f"{epochs} epochs are finished and kept.")
+    def _raise_if_interrupted(epochs: int) -> None:
+        raise_if_interrupted(f"{epochs} epochs are finished and kept.")
 
-    def _put_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}

@@ -1,4 +1,6 @@
-"""The LightningModule: features, CNN, focal loss and schedule, one step for training, validation and prediction."""
+"""The LightningModule: features, CNN, focal loss and schedule, one step for training, validation
+and prediction.
+"""
 
 from typing import Any
 
@@ -6,20 +8,21 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lungsound.data.labels import labels_of
+from lungsound.data.labels import LabelSet
 from lungsound.models.cnn7 import CNN7
 from lungsound.scoring.metric import CycleScores
-from lungsound.signal.chunks import all_chunks, roll_and_chunk
+from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
 from lungsound.signal.features import Features
 from lungsound.training.datamodule import Batch
 from lungsound.training.losses import focal_loss
 from lungsound.training.schedule import Annealing
 
 
-class SnapshotTraining(pl.LightningModule):
+class SnapshotModule(pl.LightningModule):
     """Trains `network` on the chunks that `features` makes of segments, at Eq. 1's learning rates.
 
-    Logs train/loss, val/loss and the validation scores of whole cycles (val/score_4, val/score_2, val/accuracy).
+    Logs train/loss, val/loss and the validation scores of whole cycles (val/score_4, val/score_2,
+    val/accuracy).
     """
 
     def __init__(
@@ -32,40 +35,61 @@ class SnapshotTraining(pl.LightningModule):
         l2: float,
         adam_eps: float,
         validation_targets: Tensor,
+        labels: LabelSet,
     ) -> None:
         super().__init__()
         self.features, self.network, self.annealing = features, network, annealing
         self.gamma, self.chunks, self.l2, self.adam_eps = gamma, chunks, l2, adam_eps
-        self.validation_scores = CycleScores(validation_targets, network.classes)
+        self.labels = labels
+        self.validation_scores = CycleScores(validation_targets, labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight decay of 2λ."""
-        kernels = self.network.kernels()
-        decayed = {id(kernel) for kernel in kernels}
-        others = [parameter for parameter in self.network.parameters() if id(parameter) not in decayed]
-        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": 2 * self.l2}, {"params": others}]
+        """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight
+        decay of 2λ.
+        """
+        kernels = self.network.conv_weights()
+        conv_weight_ids = {id(kernel) for kernel in kernels}
+        others = [
+            parameter
+            for parameter in self.network.parameters()
+            if id(parameter) not in conv_weight_ids
+        ]
+        groups: list[dict[str, Any]] = [
+            {"params": kernels, "weight_decay": 2 * self.l2},
+            {"params": others},
+        ]
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:
-        """Eq. 1 by value, from the epoch alone: there is no scheduler whose state could be lost or run ahead."""
+        """Eq. 1 by value, from the epoch alone: there is no scheduler whose state could be lost or
+        run ahead.
+        """
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         for group in optimizer.param_groups:
             group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        return self._loss("train", self.network(self.training_pictures(batch).unsqueeze(1)), batch["target"])
+        return self._loss(
+            "train", self.network(self.train_inputs(batch).unsqueeze(1)), batch["target"]
+        )
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         logits = self._evaluation_logits(batch)
-        self.validation_scores.update(torch.softmax(logits.float(), 1), batch["cycle"].repeat_interleave(self.chunks))
+        self.validation_scores.update(
+            torch.softmax(logits.float(), 1), batch["cycle"].repeat_interleave(self.chunks)
+        )
         return self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
 
     def on_validation_epoch_end(self) -> None:
         scores = self.validation_scores.compute()
         self.validation_scores.reset()
         self.log_dict(
-            {f"val/{name}": value for name, value in scores.items() if name.startswith(("score", "accuracy"))}
+            {
+                f"val/{name}": value
+                for name, value in scores.items()
+                if name.startswith(("score", "accuracy"))
+            }
         )
 
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
@@ -74,31 +98,37 @@ class SnapshotTraining(pl.LightningModule):
         return probabilities, batch["cycle"].repeat_interleave(self.chunks)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a prediction needs: the network's weights and buffers, the features' statistics, the classes."""
+        """All that a prediction needs: the network's weights and buffers, the features' statistics,
+        the classes.
+        """
         return {
             "network": self.network.state_dict(),
             "features": self.features.state_dict(),
-            "label_order": list(labels_of(self.network.classes)),
+            "label_order": list(self.labels.labels),
         }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
-        """Raises ValueError for a snapshot of other classes, and what torch raises for one of another network."""
-        if snapshot["label_order"] != (ours := list(labels_of(self.network.classes))):
-            raise ValueError(f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}")
+        """Raises ValueError for a snapshot of other classes, and what torch raises for one of
+        another network.
+        """
+        if snapshot["label_order"] != (ours := list(self.labels.labels)):
+            raise ValueError(
+                f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}"
+            )
         self.network.load_state_dict(snapshot["network"])
         self.features.load_state_dict(snapshot["features"])
 
-    def training_pictures(self, batch: Batch) -> Tensor:
+    def train_inputs(self, batch: Batch) -> Tensor:
         """What the network sees of each item, warped, rolled and cut: [B, F, N // chunks]."""
-        pictures = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
-        return roll_and_chunk(pictures, batch["roll"], batch["chunk"], self.chunks)
+        log_mels = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+        return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
 
-    def evaluation_pictures(self, batch: Batch) -> Tensor:
+    def eval_inputs(self, batch: Batch) -> Tensor:
         """All chunks of each segment: [B, chunks, F, N // chunks]."""
-        return all_chunks(self.features(batch["waveforms"]), self.chunks)
+        return split_into_chunks(self.features(batch["waveforms"]), self.chunks)
 
     def _evaluation_logits(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.network(self.evaluation_pictures(batch).flatten(0, 1).unsqueeze(1))
+        logits: Tensor = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
         return logits
 
     def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:

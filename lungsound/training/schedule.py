@@ -1,18 +1,16 @@
-"""The cyclic cosine schedule (Eq. 1) and what follows from it: periods, their epochs, their best epochs."""
+"""The cyclic cosine schedule (Eq. 1) and what follows from it: periods, their epochs, their best
+epochs.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lungsound.scoring.scores import SCORES
+from lungsound.scoring.scores import score_names
 
-# monitor -> (logged names, the first one there counts; the sign that makes larger better)
-MONITORS = {
-    "score": (tuple(f"val/{name}" for name in SCORES), 1.0),  # the task's own: a two-class model has no score_4
-    "accuracy": (("val/accuracy",), 1.0),
-    "loss": (("val/loss",), -1.0),
-}
+# monitor -> the sign that makes larger better
+MONITORS = {"score": 1.0, "accuracy": 1.0, "loss": -1.0}
 
 
 @dataclass(frozen=True)
@@ -32,48 +30,62 @@ class Annealing:
     continue_from: str
 
     @property
-    def periods(self) -> int:
+    def num_periods(self) -> int:
         """M."""
         return 1 if self.schedule == "constant" else self.cycles
 
     @property
-    def period_epochs(self) -> int:
+    def epochs_per_period(self) -> int:
         """C: `epochs_per_cycle`, or floor(T / M) where T (`total_epochs`) is given."""
         if self.schedule == "constant":
             return self.total_epochs or self.cycles * self.epochs_per_cycle
-        return self.epochs_per_cycle if self.total_epochs is None else self.total_epochs // self.cycles
+        return (
+            self.epochs_per_cycle if self.total_epochs is None else self.total_epochs // self.cycles
+        )
 
     @property
     def epochs(self) -> int:
         """M·C: the epochs that are trained."""
-        return self.periods * self.period_epochs
+        return self.num_periods * self.epochs_per_period
 
     def learning_rate(self, t: int) -> float:
-        """α(t) = α₀/2 · (cos(π · mod(t − 1, C) / C) + 1), Eq. 1 of Nguyen & Pernkopf (2020), at epoch t from 1."""
+        """α(t) = α₀/2 · (cos(π · mod(t − 1, C) / C) + 1), Eq. 1 of Nguyen & Pernkopf (2020), at
+        epoch t from 1.
+        """
         if self.schedule == "constant":
             return self.max_lr
-        return self.max_lr / 2 * (math.cos(math.pi * ((t - 1) % self.period_epochs) / self.period_epochs) + 1)
+        return (
+            self.max_lr
+            / 2
+            * (math.cos(math.pi * ((t - 1) % self.epochs_per_period) / self.epochs_per_period) + 1)
+        )
 
     def period_of(self, t: int) -> int:
-        return (t - 1) // self.period_epochs + 1
+        return (t - 1) // self.epochs_per_period + 1
 
     def last_epoch(self, period: int) -> int:
-        return period * self.period_epochs
+        return period * self.epochs_per_period
 
-    def best_epoch(self, history: Sequence[dict[str, Any]], period: int, monitor: str | None = None) -> int:
+    def best_epoch(
+        self, history: Sequence[dict[str, Any]], period: int, monitor: str | None = None
+    ) -> int:
         """The period's best epoch on validation among those in `history`; the earliest on a tie.
 
         An epoch whose monitored value is missing or not a number is never better than another.
         """
-        names, sign = MONITORS[monitor or self.monitor]
+        monitor = monitor or self.monitor
         epochs = [record for record in history if record["period"] == period]
 
-        def goodness(record: dict[str, Any]) -> float:
-            value = next((record[name] for name in names if name in record), math.nan)
-            return -math.inf if math.isnan(value) else sign * value
+        def monitored_value(record: dict[str, Any]) -> float:
+            # The score of the model's own classes: a two-class model has no score_4.
+            names = score_names(record) if monitor == "score" else [f"val/{monitor}"]
+            value = record.get(names[0], math.nan) if names else math.nan
+            return -math.inf if math.isnan(value) else MONITORS[monitor] * value
 
-        return int(max(epochs, key=goodness)["epoch"])  # max() keeps the first of equals
+        return int(max(epochs, key=monitored_value)["epoch"])  # max() keeps the first of equals
 
-    def kept_epoch(self, history: Sequence[dict[str, Any]], period: int) -> int:
+    def snapshot_epoch(self, history: Sequence[dict[str, Any]], period: int) -> int:
         """The epoch whose weights are the period's snapshot."""
-        return self.best_epoch(history, period) if self.select == "best" else self.last_epoch(period)
+        return (
+            self.best_epoch(history, period) if self.select == "best" else self.last_epoch(period)
+        )

@@ -4,32 +4,38 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.module import SnapshotModule
 from lungsound.training.trajectory import Trajectory
 
 
-class Snapshots(pl.Callback):
-    """Writes every epoch into the trajectory: its record, its snapshot where one is kept, then the resume point.
+class SnapshotCallback(pl.Callback):
+    """Writes every epoch into the trajectory: its record, its snapshot where one is kept, then the
+    resume point.
 
-    The order matters. A snapshot that came after its resume point would be lost by a death between the two; a resume
-    point from before the best weights are put back (`continue_from="best"`) would go on from other ones.
+    The order matters. A snapshot that came after its resume point would be lost by a death between
+    the two; a resume point from before the best weights are put back (`continue_from="best"`) would
+    go on from other ones.
     """
 
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory, self.annealing = trajectory, trajectory.annealing
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, SnapshotTraining)
+        assert isinstance(module, SnapshotModule)
         epoch = trainer.current_epoch + 1
-        self.trajectory.add_epoch(self._record(trainer, epoch), module.snapshot())
+        self.trajectory.add_epoch(self._epoch_record(trainer, epoch), module.snapshot())
         period = self.annealing.period_of(epoch)
         if self.annealing.continue_from == "best" and epoch == self.annealing.last_epoch(period):
             best = self.annealing.best_epoch(self.trajectory.history(epoch), period)
             module.load_snapshot(self.trajectory.snapshot(best))
-        trainer.save_checkpoint(self.trajectory.resume_point(epoch), weights_only=False)
-        self.trajectory.tidy(epoch)
+        trainer.save_checkpoint(self.trajectory.resume_path(epoch), weights_only=False)
+        self.trajectory.prune(epoch)
 
-    def _record(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
+    def _epoch_record(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        place = {"epoch": epoch, "period": self.annealing.period_of(epoch), "lr": self.annealing.learning_rate(epoch)}
+        place = {
+            "epoch": epoch,
+            "period": self.annealing.period_of(epoch),
+            "lr": self.annealing.learning_rate(epoch),
+        }
         return place | metrics

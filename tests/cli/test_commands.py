@@ -11,29 +11,36 @@ from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
-from support.mlflow import stored_mlflow_runs
-from support.runs import ROOT, configured
+from support.mlflow import mlflow_runs
+from support.runs import ROOT, compose_config
 
-from lungsound.config.ellipsis import study_words
-from lungsound.config.schema import CONF
-from lungsound.runs.validation import checked
-from lungsound.studies.plan import job_lines
+from lungsound.config.ellipsis import parse_sweep_overrides
+from lungsound.config.schema import CONFIG_DIR
+from lungsound.runs.validation import validate_config
+from lungsound.studies.plan import expand_jobs
 from lungsound.studies.study import main
 
 
-def typed(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """`python` with arguments, as a user types them in the project's root."""
-    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def readme_commands() -> list[str]:
     """Every line of the README's bash blocks, without its comment."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    return [shlex.join(words) for block in blocks for line in block.splitlines() if (words := shlex.split(line, True))]
+    return [
+        shlex.join(words)
+        for block in blocks
+        for line in block.splitlines()
+        if (words := shlex.split(line, True))
+    ]
 
 
 def test_help_names_every_group_and_option() -> None:
-    told = typed("train.py", "--help")
+    told = run_cli("train.py", "--help")
     assert told.returncode == 0, told.stderr
     listed = dict(re.findall(r"^(\w+): (.+)$", told.stdout, flags=re.MULTILINE))
     groups = [path for path in (ROOT / "conf").iterdir() if path.is_dir()]
@@ -50,7 +57,7 @@ def test_help_loads_nothing_heavy() -> None:
         "except SystemExit: pass\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}))"
     )
-    loaded = typed("-c", code).stdout.splitlines()[-1]
+    loaded = run_cli("-c", code).stdout.splitlines()[-1]
     assert "'hydra'" in loaded
     for heavy in ("torch", "pytorch_lightning", "mlflow", "pandas", "librosa", "matplotlib"):
         assert f"'{heavy}'" not in loaded
@@ -66,14 +73,18 @@ def test_help_loads_nothing_heavy() -> None:
     ],
 )
 def test_bad_lines_end_in_a_word(argument: str, named: str) -> None:
-    told = typed("train.py", argument)
+    told = run_cli("train.py", argument)
     assert told.returncode == 1
     assert named in told.stderr
     assert "Traceback" not in told.stderr
 
 
-def test_a_stopped_command_says_so_and_is_killed_in_mlflow(tmp_path: Path, empty_mlflow: Path) -> None:
-    """A signal to all its processes, as Ctrl-C and schedulers send it: the workers do not break off the batch."""
+def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
+    tmp_path: Path, empty_mlflow: Path
+) -> None:
+    """A signal to all its processes, as Ctrl-C and schedulers send it: the workers do not break off
+    the batch.
+    """
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     words = ("experiment=tiny", "trainer.num_workers=2", "annealing.cycles=9")
     process = subprocess.Popen(
@@ -85,41 +96,52 @@ def test_a_stopped_command_says_so_and_is_killed_in_mlflow(tmp_path: Path, empty
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate()
     assert process.returncode == 143, told
-    assert re.search(r"^stopped: [1-8] epochs are finished and kept\. The same command goes on", told, re.MULTILINE), (
-        told
-    )
+    assert re.search(
+        r"^stopped: [1-8] epochs are finished and kept\. The same command goes on",
+        told,
+        re.MULTILINE,
+    ), told
     assert "Traceback" not in told
-    (run,) = stored_mlflow_runs(tmp_path / "outputs" / "run")
+    (run,) = mlflow_runs(tmp_path / "outputs" / "run")
     assert run.info.status == "KILLED"
 
 
 def test_readme_lines_are_right() -> None:
-    """Each line of the README composes to a configuration that passes every check, or is a target of make."""
+    """Each line of the README composes to a configuration that passes every check, or is a target
+    of make.
+    """
     commands = readme_commands()
-    assert {"make demo", "make test", "mlflow ui", "python train.py padding=sample segment=9s"} <= set(commands)
+    assert {
+        "make demo",
+        "make test",
+        "mlflow ui",
+        "python train.py padding=sample segment=9s",
+    } <= set(commands)
     for command in commands:
         program, *arguments = shlex.split(command)
         if program == "make":
-            subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(
+                ["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True
+            )
         elif command == "python train.py --help":
             continue
         elif arguments[0] == "sweep.py":
-            words = [word for word in study_words(arguments[1:]) if word != "-m"]
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                lines = job_lines(words)
+            words = [word for word in parse_sweep_overrides(arguments[1:]) if word != "-m"]
+            with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+                lines = expand_jobs(words)
             assert len(lines) > 1
             for line in (lines[0], lines[-1]):
-                with configured(*(f"{key}={value}" for key, value in line)) as (cfg, _):
-                    checked(cfg)
+                with compose_config(*(f"{key}={value}" for key, value in line)) as (cfg, _):
+                    validate_config(cfg)
         elif arguments[:2] == ["-m", "lungsound.study"]:
             main(arguments[2:])
         elif arguments[:1] == ["-m"]:
-            told = typed("-m", *arguments[1:3], "--help")
+            told = run_cli("-m", *arguments[1:3], "--help")
             assert told.returncode == 0, told.stderr
         elif program == "python":
             assert arguments[0] == "train.py"
-            with configured(*arguments[1:]) as (cfg, _):
-                checked(cfg)
+            with compose_config(*arguments[1:]) as (cfg, _):
+                validate_config(cfg)
         else:
             assert shutil.which(program, path=str(Path(sys.executable).parent)), command
 
@@ -135,7 +157,7 @@ def test_the_demo_is_neither_easy_nor_hopeless(tmp_path: Path) -> None:
     """`make demo`'s run with three seeds: a mean 4-class score from 0.75 to 0.95, none under 0.70."""
     scores = []
     for seed in (0, 1, 2):
-        told = typed(str(ROOT / "train.py"), f"seed={seed}", folder=tmp_path)
+        told = run_cli(str(ROOT / "train.py"), f"seed={seed}", folder=tmp_path)
         assert told.returncode == 0, told.stderr
         assert told.stdout.splitlines()[-1].startswith("run: outputs/")
         result = re.search(r"^ensemble of 4 .* ([\d.]+) +[\d.]+$", told.stdout, flags=re.MULTILINE)
@@ -154,7 +176,7 @@ def test_readme_commands_run(command: str, tmp_path: Path, real_data: Path) -> N
     arguments = shlex.split(command.replace("PATH", str(real_data / database)))[1:]
     if "data.root=" in command:  # in full it would take an hour, or days
         arguments += ["model=cnn7_quarter", "annealing.cycles=1", "annealing.epochs_per_cycle=1"]
-    told = typed(str(ROOT / arguments[0]), *arguments[1:], folder=tmp_path)
+    told = run_cli(str(ROOT / arguments[0]), *arguments[1:], folder=tmp_path)
     assert told.returncode == 0, told.stderr
     if "--help" not in arguments:
         run = Path(told.stdout.splitlines()[-1].removeprefix("run: "))

@@ -1,4 +1,6 @@
-"""WAV and FLAC as they are met: good ones against soundfile and stdlib `wave`, bad ones refused with a clear line."""
+"""WAV and FLAC as they are met: good ones against soundfile and stdlib `wave`, bad ones refused
+with a clear line.
+"""
 
 import io
 import struct
@@ -42,15 +44,35 @@ def written(folder: Path, content: bytes) -> Path:
     "content",
     [
         riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO)),
-        riff(chunk(b"fmt ", FORMAT), chunk(b"LIST", b"INFOISFT"), chunk(b"data", AUDIO), chunk(b"LIST", b"INFO")),
+        riff(
+            chunk(b"fmt ", FORMAT),
+            chunk(b"LIST", b"INFOISFT"),
+            chunk(b"data", AUDIO),
+            chunk(b"LIST", b"INFO"),
+        ),
         riff(chunk(b"JUNK", bytes(28)), chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO)),
-        riff(chunk(b"fmt ", EXTENSIBLE), chunk(b"fact", struct.pack("<I", 800)), chunk(b"data", AUDIO)),
+        riff(
+            chunk(b"fmt ", EXTENSIBLE),
+            chunk(b"fact", struct.pack("<I", 800)),
+            chunk(b"data", AUDIO),
+        ),
         riff(chunk(b"fmt ", FORMAT), chunk(b"LIST", b"INFOx"), chunk(b"data", AUDIO)),
-        riff(chunk(b"fmt ", FORMAT), chunk(b"LIST", b"INFOx", padding=False), chunk(b"data", AUDIO)),
+        riff(
+            chunk(b"fmt ", FORMAT), chunk(b"LIST", b"INFOx", padding=False), chunk(b"data", AUDIO)
+        ),
         riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO), size=0),
         riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO)) + b"left over by some editor",
     ],
-    ids=["plain", "LIST", "JUNK", "extensible", "odd padded", "odd unpadded", "RIFF size 0", "trailing bytes"],
+    ids=[
+        "plain",
+        "LIST",
+        "JUNK",
+        "extensible",
+        "odd padded",
+        "odd unpadded",
+        "RIFF size 0",
+        "trailing bytes",
+    ],
 )
 def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: bytes) -> None:
     samples, rate_hz, note = read_audio(written(tmp_path, content))
@@ -60,7 +82,9 @@ def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: b
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_length_left_open_by_a_streaming_writer_takes_what_is_there(tmp_path: Path, size: int) -> None:
+def test_length_left_open_by_a_streaming_writer_takes_what_is_there(
+    tmp_path: Path, size: int
+) -> None:
     content = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO, size=size))
     samples, _, note = read_audio(written(tmp_path, content))
     np.testing.assert_array_equal(samples, SAMPLES / np.float32(32768))
@@ -68,7 +92,8 @@ def test_length_left_open_by_a_streaming_writer_takes_what_is_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-24), ("FLOAT", 2**-24)]
+    ("subtype", "step"),
+    [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-24), ("FLOAT", 2**-24)],
 )
 def test_sample_formats_keep_their_resolution(tmp_path: Path, subtype: str, step: float) -> None:
     expected = np.sin(np.arange(3000) / 11) * 0.7
@@ -90,7 +115,10 @@ def test_stereo_is_mixed_down_with_a_word(tmp_path: Path) -> None:
 
 def with_nan(values: list[float]) -> bytes:
     content = np.array(values, dtype="<f4").tobytes()
-    return riff(chunk(b"fmt ", struct.pack("<HHIIHH", 3, 1, RATE_HZ, 4 * RATE_HZ, 4, 32)), chunk(b"data", content))
+    return riff(
+        chunk(b"fmt ", struct.pack("<HHIIHH", 3, 1, RATE_HZ, 4 * RATE_HZ, 4, 32)),
+        chunk(b"data", content),
+    )
 
 
 WHOLE = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO))
@@ -120,12 +148,23 @@ WHOLE = riff(chunk(b"fmt ", FORMAT), chunk(b"data", AUDIO))
             riff(chunk(b"fmt ", FORMAT[:4] + bytes(4) + FORMAT[8:]), chunk(b"data", AUDIO)),
             "a rate from 1000 to 1000000 Hz, but got 0",
         ),
-        (riff(chunk(b"fmt ", b"\x55\x01" + FORMAT[2:]), chunk(b"data", AUDIO)), "cannot be decoded"),
-        (with_nan([0.0, 0.5, float("nan"), float("nan")]), "2 of 4 samples are NaN or infinite, the first is sample 2"),
-        (with_nan([0.0, float("-inf")]), "1 of 2 samples are NaN or infinite, the first is sample 1"),
+        (
+            riff(chunk(b"fmt ", b"\x55\x01" + FORMAT[2:]), chunk(b"data", AUDIO)),
+            "cannot be decoded",
+        ),
+        (
+            with_nan([0.0, 0.5, float("nan"), float("nan")]),
+            "2 of 4 samples are NaN or infinite, the first is sample 2",
+        ),
+        (
+            with_nan([0.0, float("-inf")]),
+            "1 of 2 samples are NaN or infinite, the first is sample 1",
+        ),
     ],
 )
-def test_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, content: bytes, said: str) -> None:
+def test_bad_file_is_refused_in_one_line_that_names_it(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
     path = written(tmp_path, content)
     with pytest.raises(DataError) as error:
         read_audio(path)
@@ -152,7 +191,9 @@ def test_flac_gives_the_samples_of_the_wav_it_was_made_of(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23)])
-def test_flac_keeps_its_resolution_and_mixes_down(tmp_path: Path, subtype: str, step: float) -> None:
+def test_flac_keeps_its_resolution_and_mixes_down(
+    tmp_path: Path, subtype: str, step: float
+) -> None:
     left = np.sin(np.arange(3000) / 11) * 0.7
     both = np.stack([left, np.linspace(-0.5, 0.25, 3000)], axis=1)
     (tmp_path / "a.flac").write_bytes(flac(left, subtype, 44100))
@@ -214,9 +255,15 @@ def test_real_recordings_are_read_as_stdlib_wave_reads_them(real_data: Path) -> 
     widths = set()
     for path in sorted((real_data / "icbhi").rglob("*.wav"))[:8]:
         with wave.open(str(path)) as file:
-            width, rate, frames = file.getsampwidth(), file.getframerate(), file.readframes(file.getnframes())
+            width, rate, frames = (
+                file.getsampwidth(),
+                file.getframerate(),
+                file.readframes(file.getnframes()),
+            )
         low_bytes = np.frombuffer(frames, np.uint8).reshape(-1, width)
-        padded = np.concatenate([np.zeros((len(low_bytes), 4 - width), np.uint8), low_bytes], axis=1)
+        padded = np.concatenate(
+            [np.zeros((len(low_bytes), 4 - width), np.uint8), low_bytes], axis=1
+        )
         expected = padded.view("<i4")[:, 0] / 2**31
         samples, rate_hz, note = read_audio(path)
         assert (rate_hz, note) == (rate, "")
@@ -241,15 +288,21 @@ def test_resampling_to_the_same_rate_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("promised", [0, 2**36 - 1])
-def test_a_flac_of_unknown_or_absurd_length_is_refused_with_what_to_do(tmp_path: Path, promised: int) -> None:
-    """The last 36 bits before the checksum in STREAMINFO, which follows `fLaC` and a block header of 4 bytes."""
+def test_a_flac_of_unknown_or_absurd_length_is_refused_with_what_to_do(
+    tmp_path: Path, promised: int
+) -> None:
+    """The last 36 bits before the checksum in STREAMINFO, which follows `fLaC` and a block header
+    of 4 bytes.
+    """
     path = tmp_path / "a.flac"
     soundfile.write(path, np.zeros(4000), 4000, subtype="PCM_16")
     content = bytearray(path.read_bytes())
     content[21] = (content[21] & 0xF0) | (promised >> 32)
     content[22:26] = (promised & 0xFFFFFFFF).to_bytes(4, "big")
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a.flac: .*(leaves the length open|truncated|cannot be decoded)"):
+    with pytest.raises(
+        DataError, match=r"a.flac: .*(leaves the length open|truncated|cannot be decoded)"
+    ):
         read_audio(path)
 
 

@@ -1,4 +1,6 @@
-"""The waveform store and the database: decoded once, the same waveforms as by hand, all problems in one error."""
+"""The waveform store and the database: decoded once, the same waveforms as by hand, all problems in
+one error.
+"""
 
 import multiprocessing
 import pickle
@@ -13,9 +15,9 @@ import soxr
 
 from lungsound.data import store as store_module
 from lungsound.data.database import Database, cycle_key, open_database
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
-from lungsound.data.store import open_store
+from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError, StorageError
 
 A, B, C = "101_1b1_Al_sc_Meditron", "102_1b1_Ar_sc_Litt3200", "103_2b2_Ar_mc_LittC2SE"
@@ -31,7 +33,9 @@ def make_recording(
 ) -> None:
     """Noise of its own, and an annotation."""
     folder.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(list(name.encode())).uniform(-0.5, 0.5, (seconds * rate_hz, channels))
+    noise = np.random.default_rng(list(name.encode())).uniform(
+        -0.5, 0.5, (seconds * rate_hz, channels)
+    )
     soundfile.write(folder / f"{name}.wav", noise, rate_hz, subtype="PCM_16")
     (folder / f"{name}.txt").write_text(annotation)
 
@@ -69,7 +73,12 @@ def test_waveforms_are_those_decoded_by_hand(root: Path) -> None:
     for name in (A, B, C):
         samples, rate_hz = soundfile.read(root / f"{name}.wav", dtype="float32")
         entry = store.recordings[name]
-        assert (entry["seconds"], entry["rate_hz"], entry["note"], entry["problem"]) == (2.0, rate_hz, "", "")
+        assert (entry["seconds"], entry["rate_hz"], entry["note"], entry["problem"]) == (
+            2.0,
+            rate_hz,
+            "",
+            "",
+        )
         stored = store.samples[entry["offset"] : entry["offset"] + entry["samples"]]
         np.testing.assert_array_equal(stored, soxr.resample(samples, rate_hz, 8000, quality="HQ"))
     assert len(store.samples) == 3 * 16000
@@ -101,17 +110,21 @@ def test_another_rate_and_changed_audio_are_other_stores(root: Path, decoded: li
     assert opened(root).store.fingerprint != first.fingerprint
 
 
-def test_the_fingerprint_does_not_depend_on_the_place_or_the_order(root: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_place_or_the_order(
+    root: Path, tmp_path: Path
+) -> None:
     recordings, *_ = read_icbhi(root)
     moved = tmp_path / "elsewhere" / "ICBHI_final_database"
     shutil.copytree(root, moved)
-    one = open_store(recordings, 8000, tmp_path / "one")
-    other = open_store(read_icbhi(moved.parent)[0][::-1], 8000, tmp_path / "other")
+    one = open_waveform_store(recordings, 8000, tmp_path / "one")
+    other = open_waveform_store(read_icbhi(moved.parent)[0][::-1], 8000, tmp_path / "other")
     assert one.fingerprint == other.fingerprint
     np.testing.assert_array_equal(one.samples, other.samples)
 
 
-@pytest.mark.parametrize("damage", ["flip a bit", "cut", "delete waveforms", "delete index", "garble index"])
+@pytest.mark.parametrize(
+    "damage", ["flip a bit", "cut", "delete waveforms", "delete index", "garble index"]
+)
 def test_a_damaged_store_is_put_aside_and_made_again(
     root: Path, decoded: list[str], capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -144,8 +157,14 @@ def test_what_a_killed_build_left_is_cleared_away(
             opened(root)
     store = opened(root).store
     assert len(decoded) == 6
-    assert {path.name for path in store.folder.parent.iterdir()} == {store.folder.name, store.folder.name + ".lock"}
-    assert {path.name.removesuffix(".sha256") for path in store.folder.iterdir()} == {"waveforms.f32", "index.json"}
+    assert {path.name for path in store.folder.parent.iterdir()} == {
+        store.folder.name,
+        store.folder.name + ".lock",
+    }
+    assert {path.name.removesuffix(".sha256") for path in store.folder.iterdir()} == {
+        "waveforms.f32",
+        "index.json",
+    }
 
 
 def _open_and_report(root: Path, results: "multiprocessing.Queue[tuple[float, int]]") -> None:
@@ -204,14 +223,21 @@ def test_table_has_a_row_per_cycle_in_order(root: Path) -> None:
     )
     assert list(cycles.columns) == expected_columns.split()
     assert cycles.index.equals(pd.RangeIndex(6))
-    assert cycles["age"].isna().all() and (cycles[["part", "event_type", "sex", "diagnosis"]] == "").all(axis=None)
+    assert cycles["age"].isna().all() and (
+        cycles[["part", "event_type", "sex", "diagnosis"]] == ""
+    ).all(axis=None)
     assert cycles["recording"].tolist() == [A, A, B, B, C, C]
     assert cycles["cycle"].tolist() == [0, 1] * 3
     assert cycles["label"].tolist() == ["normal", "both"] * 3
     assert cycles["patient"].tolist() == ["101", "101", "102", "102", "103", "103"]
     assert cycles["start_sample"].tolist() == [0, 8000, 16000, 24000, 32000, 40000]
     assert cycles["end_sample"].tolist() == [8000, 16000, 24000, 32000, 40000, 48000]
-    assert (database.recordings, database.name, database.synthetic, database.notes) == (3, "icbhi", False, ())
+    assert (database.recordings, database.name, database.synthetic, database.notes) == (
+        3,
+        "icbhi",
+        False,
+        (),
+    )
 
 
 def test_a_cycles_key_is_its_own(root: Path) -> None:
@@ -226,7 +252,9 @@ def test_a_cycles_key_is_its_own(root: Path) -> None:
     assert after["key"].tolist() == before["key"][before["recording"] != B].tolist()
 
 
-def test_a_changed_annotation_changes_the_fingerprint_but_not_the_store(root: Path, decoded: list[str]) -> None:
+def test_a_changed_annotation_changes_the_fingerprint_but_not_the_store(
+    root: Path, decoded: list[str]
+) -> None:
     databases = [opened(root)]
     for text in ("0\t1\t0\t0\n1\t2\t1\t0\n", "0\t1\t0\t0\n1\t1.9\t1\t1\n", "0\t1\t0\t0\n"):
         (root / f"{C}.txt").write_text(text)
@@ -241,18 +269,25 @@ def test_a_changed_annotation_changes_the_fingerprint_but_not_the_store(root: Pa
 def problems_of(root: Path, skip_bad: bool = False) -> tuple[str, ...]:
     with pytest.raises(DataError) as error:
         opened(root, skip_bad)
-    assert all("\n" not in problem and problem in str(error.value) for problem in error.value.problems)
+    assert all(
+        "\n" not in problem and problem in str(error.value) for problem in error.value.problems
+    )
     return error.value.problems
 
 
 @pytest.mark.parametrize("milliseconds", [1, 49, 50])
-def test_an_end_up_to_50_ms_after_the_audio_is_cut_with_a_word(root: Path, milliseconds: int) -> None:
+def test_an_end_up_to_50_ms_after_the_audio_is_cut_with_a_word(
+    root: Path, milliseconds: int
+) -> None:
     (root / f"{B}.txt").write_text(f"0\t1\t0\t0\n1\t{2 + milliseconds / 1000}\t0\t0\n")
     database = opened(root)
     last = database.cycles.iloc[3]
     assert (last["end_seconds"], last["end_sample"]) == (2.0, 32000)
     (note,) = database.notes
-    assert note == f"{B}.txt, line 2: end {2 + milliseconds / 1000:g} s cut to the audio's end at 2.000 s"
+    assert (
+        note
+        == f"{B}.txt, line 2: end {2 + milliseconds / 1000:g} s cut to the audio's end at 2.000 s"
+    )
 
 
 def test_50_ms_are_50_ms_also_where_floats_subtract_to_a_little_more(root: Path) -> None:
@@ -264,10 +299,14 @@ def test_50_ms_are_50_ms_also_where_floats_subtract_to_a_little_more(root: Path)
 def test_a_later_end_is_a_problem(root: Path) -> None:
     (root / f"{B}.txt").write_text("0\t1\t0\t0\n1\t2.051\t0\t0\n")
     (problem,) = problems_of(root)
-    assert problem.startswith(f"{B}.txt, line 2: end 2.051 s is 51 ms after the audio's end at 2.000 s")
+    assert problem.startswith(
+        f"{B}.txt, line 2: end 2.051 s is 51 ms after the audio's end at 2.000 s"
+    )
 
 
-@pytest.mark.parametrize("line", ["2.01\t2.02\t0\t0", "1.00001\t1.00002\t0\t0"], ids=["after the audio", "no sample"])
+@pytest.mark.parametrize(
+    "line", ["2.01\t2.02\t0\t0", "1.00001\t1.00002\t0\t0"], ids=["after the audio", "no sample"]
+)
 def test_a_cycle_without_a_sample_is_a_problem(root: Path, line: str) -> None:
     (root / f"{B}.txt").write_text(f"0\t1\t0\t0\n{line}\n")
     (problem,) = problems_of(root)
@@ -301,7 +340,9 @@ def spoil(root: Path) -> dict[str, str]:
     return said
 
 
-def test_problems_of_all_files_come_together_and_again_without_decoding(root: Path, decoded: list[str]) -> None:
+def test_problems_of_all_files_come_together_and_again_without_decoding(
+    root: Path, decoded: list[str]
+) -> None:
     said = spoil(root)
     # One recording with both parts bad: both are reported.
     make_recording(root, "400_1b1_Al_sc_Meditron", "1\t0\t0\t0\n2\t3\t0\t0\n")
@@ -332,7 +373,9 @@ def test_skip_bad_leaves_the_bad_recordings_out_and_lists_them(root: Path) -> No
     assert database.recordings == 3
     kept = ["recording", "cycle", "start_seconds", "end_seconds", "label", "key"]
     pd.testing.assert_frame_equal(database.cycles[kept], clean.cycles[kept])
-    for one, other in ((clean.cycles.iloc[row], database.cycles.iloc[row]) for row in range(len(clean.cycles))):
+    for one, other in (
+        (clean.cycles.iloc[row], database.cycles.iloc[row]) for row in range(len(clean.cycles))
+    ):
         np.testing.assert_array_equal(
             database.store.samples[other["start_sample"] : other["end_sample"]],
             clean.store.samples[one["start_sample"] : one["end_sample"]],
@@ -352,7 +395,9 @@ def test_stereo_is_used_and_noted(root: Path) -> None:
     make_recording(root, "104_1b1_Al_sc_Meditron", channels=2)
     database = opened(root)
     assert database.recordings == 4
-    assert database.notes == ("104_1b1_Al_sc_Meditron.wav: 2 channels mixed down to one (their mean)",)
+    assert database.notes == (
+        "104_1b1_Al_sc_Meditron.wav: 2 channels mixed down to one (their mean)",
+    )
 
 
 # --- the real recordings ---
@@ -365,17 +410,21 @@ def test_real_recordings_end_to_end(real_data: Path, tmp_path: Path) -> None:
     cycles = database.cycles
     assert (database.recordings, len(lines)) == (22, 22)
     assert len(cycles) == sum(line.strip() != "" for content in lines.values() for line in content)
-    assert set(cycles["label"]) == set(LABELS)
+    assert set(cycles["label"]) == set(FOUR_CLASS.labels)
     assert cycles["key"].is_unique
     for row in cycles.to_dict("records"):
         start, end, crackle, wheeze = lines[row["recording"]][row["cycle"]].split()
         assert row["start_seconds"] == float(start)
         assert row["end_seconds"] == pytest.approx(float(end), abs=0.05)
-        assert row["label"] == ("normal", "crackle", "wheeze", "both")[int(crackle) + 2 * int(wheeze)]
+        assert (
+            row["label"] == ("normal", "crackle", "wheeze", "both")[int(crackle) + 2 * int(wheeze)]
+        )
         seconds = (row["end_sample"] - row["start_sample"]) / 22000
         assert seconds == pytest.approx(row["end_seconds"] - row["start_seconds"], abs=1e-4)
     row = cycles[cycles["device"] == "Litt3200"].to_dict("records")[3]
     samples, rate_hz = soundfile.read(folder / f"{row['recording']}.wav", dtype="float32")
     resampled = soxr.resample(samples, rate_hz, 22000, quality="HQ")
     expected = resampled[round(row["start_seconds"] * 22000) : round(row["end_seconds"] * 22000)]
-    np.testing.assert_array_equal(database.store.samples[row["start_sample"] : row["end_sample"]], expected)
+    np.testing.assert_array_equal(
+        database.store.samples[row["start_sample"] : row["end_sample"]], expected
+    )

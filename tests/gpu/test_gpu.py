@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.results import assert_same
-from support.runs import SMALL, configured
+from support.results import assert_identical_runs
+from support.runs import SMALL_RUN_OVERRIDES, compose_config
 from torch import Tensor
 
 from lungsound.config.schema import Config
+from lungsound.data.labels import label_set
 from lungsound.errors import TrainingError
 from lungsound.models.cnn7 import CNN7
-from lungsound.runs.build import Parts, build, build_trainer, set_float32
-from lungsound.runs.predict import load_member, set_probabilities
-from lungsound.runs.validation import checked
+from lungsound.runs.build import RunComponents, build_components, build_trainer, set_float32
+from lungsound.runs.predict import load_member, predict_set
+from lungsound.runs.validation import validate_config
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk
-from lungsound.signal.features import SCOPES, Features
-from lungsound.training.history import records_in
-from lungsound.training.module import SnapshotTraining
+from lungsound.signal.features import NORMALIZATION_AXES, Features
+from lungsound.training.history import parse_history
+from lungsound.training.module import SnapshotModule
 
 DEVICE = os.environ.get("LUNGSOUND_GPU_TESTS_DEVICE", "cuda")
 ON_DEVICE = "trainer=gpu" if DEVICE == "cuda" else "trainer=cpu"
@@ -56,13 +57,13 @@ def strict() -> Iterator[None]:
 
 
 def settings(*overrides: str) -> Config:
-    with configured(*SMALL, ON_DEVICE, *overrides) as (cfg, _):
-        return checked(cfg)
+    with compose_config(*SMALL_RUN_OVERRIDES, ON_DEVICE, *overrides) as (cfg, _):
+        return validate_config(cfg)
 
 
 def losses(folder: Path) -> np.ndarray[Any, Any]:
     """Training and validation loss [epochs, 2]."""
-    history = records_in((folder / "history.jsonl").read_bytes())
+    history = parse_history((folder / "history.jsonl").read_bytes())
     return np.array([[record["train/loss"], record["val/loss"]] for record in history])
 
 
@@ -84,26 +85,26 @@ def test_the_device_is_the_one_that_is_meant(run: Path) -> None:
 
 
 def test_the_same_command_gives_the_same_bits(run: Path, train_in: TrainIn, tmp_path: Path) -> None:
-    assert_same(run, train_in(tmp_path, ON_DEVICE, WORKERS))
+    assert_identical_runs(run, train_in(tmp_path, ON_DEVICE, WORKERS))
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(
     run: Path, train_in: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, begun = SnapshotTraining.on_train_epoch_start, []
+    begin, begun = SnapshotModule.on_train_epoch_start, []
 
-    def stop_in_the_second(module: SnapshotTraining) -> None:
+    def stop_in_the_second(module: SnapshotModule) -> None:
         begun.append(module.current_epoch + 1)
         if begun == [1, 2]:
             raise KeyError("stopped")
         begin(module)
 
-    monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", stop_in_the_second)
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", stop_in_the_second)
     with pytest.raises(KeyError, match="stopped"):
         train_in(tmp_path, ON_DEVICE, WORKERS)
     resumed = train_in(tmp_path, ON_DEVICE, WORKERS)
     assert begun == [1, 2, 2, 3, 4]
-    assert_same(run, resumed)
+    assert_identical_runs(run, resumed)
 
 
 # Largest difference of an epoch's training and validation loss to float32's, of about 0.2 to 1.2.
@@ -138,21 +139,23 @@ def test_other_arithmetic_trains_near_float32(
 def test_a_loss_that_is_no_number_is_told_and_kept(
     train_in: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    step = getattr(SnapshotTraining, name)
-    monkeypatch.setattr(SnapshotTraining, name, lambda *given: step(*given) * torch.nan)
+    step = getattr(SnapshotModule, name)
+    monkeypatch.setattr(SnapshotModule, name, lambda *given: step(*given) * torch.nan)
     with pytest.raises(TrainingError, match="loss is nan"):
         train_in(tmp_path, ON_DEVICE)
     (kept,) = tmp_path.glob("outputs/*/diverged-epoch-0001.npz")
     with np.load(kept) as content:
-        assert np.isfinite(content["pictures"]).all()
+        assert np.isfinite(content["log_mels"]).all()
         assert {"recording", "cycle", "target"} <= set(content)
 
 
 # --- one part at a time, against the CPU ---
 
 
-@pytest.mark.parametrize("normalization", SCOPES)
-def test_features_are_those_of_the_cpu(strict: None, record_property: Record, normalization: str) -> None:
+@pytest.mark.parametrize("normalization", NORMALIZATION_AXES)
+def test_features_are_those_of_the_cpu(
+    strict: None, record_property: Record, normalization: str
+) -> None:
     sound = waveforms(12, 99_000)
     alpha = torch.linspace(0.9, 1.1, 12)
     alpha[5] = 1.0
@@ -171,24 +174,26 @@ def test_features_are_those_of_the_cpu(strict: None, record_property: Record, no
 
 
 def test_roll_and_chunk_are_exactly_those_of_the_cpu() -> None:
-    pictures = torch.randn(8, 50, 193)
+    log_mels = torch.randn(8, 50, 193)
     roll, chunk = torch.arange(8) * 37 - 100, torch.arange(8) % 3
-    there = [tensor.to(DEVICE) for tensor in (pictures, roll, chunk)]
+    there = [tensor.to(DEVICE) for tensor in (log_mels, roll, chunk)]
     torch.testing.assert_close(
-        roll_and_chunk(*there, 3).cpu(), roll_and_chunk(pictures, roll, chunk, 3), rtol=0, atol=0
+        roll_and_chunk(*there, 3).cpu(), roll_and_chunk(log_mels, roll, chunk, 3), rtol=0, atol=0
     )
 
 
 @pytest.mark.parametrize("table1", ["inputs", "outputs"])
-def test_the_networks_float32_is_float32(strict: None, record_property: Record, table1: str) -> None:
+def test_the_networks_float32_is_float32(
+    strict: None, record_property: Record, table1: str
+) -> None:
     """Convolutions in TF32, torch's default on a GPU, are wrong in the fourth digit."""
     network = CNN7(4, 1.0, table1, bn_momentum=0.99, bn_eps=1e-3, seed=0).eval()
-    pictures = torch.randn(4, 1, 50, 193)
-    exact = network.double()(pictures.double())
+    log_mels = torch.randn(4, 1, 50, 193)
+    exact = network.double()(log_mels.double())
     network.float().to(DEVICE)
 
     def error() -> float:
-        difference = network(pictures.to(DEVICE)).double().cpu() - exact
+        difference = network(log_mels.to(DEVICE)).double().cpu() - exact
         return float(difference.norm() / exact.norm())
 
     with torch.no_grad():
@@ -205,27 +210,28 @@ def test_a_members_probabilities_are_those_of_the_cpu(
     run: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
     monkeypatch.chdir(run.parents[1])
-    parts = build(settings())
+    parts = build_components(settings())
     answers = [member_answers(parts, settings()), member_answers(parts, settings("trainer=cpu"))]
     largest = float((answers[0] - answers[1]).abs().max())
     record_property("largest difference", f"{largest:.2g}")
     assert largest < 1e-4
 
 
-def member_answers(parts: Parts, chosen: Config) -> Tensor:
+def member_answers(parts: RunComponents, chosen: Config) -> Tensor:
     """The last epoch's probabilities for the validation cycles."""
     load_member(parts.module, parts.trajectory, parts.annealing.epochs)
-    return set_probabilities(build_trainer(chosen, epochs=0), parts, "val")
+    return predict_set(build_trainer(chosen, epochs=0), parts, "val")
 
 
 @pytest.mark.parametrize("classes", [7, 4, 2])
 def test_scores_of_cycles_are_exactly_those_of_the_cpu(classes: int) -> None:
-    labels = torch.arange(200) % classes
+    labels = label_set(classes)
+    truth = torch.arange(200) % classes
     cycle = torch.cat([torch.arange(200), torch.randint(200, (600,))])
     probabilities = torch.softmax(torch.randn(800, classes) * 3, 1)
     scores = []
     for device in ("cpu", DEVICE):
-        metric = CycleScores(labels, classes).to(device)
+        metric = CycleScores(truth, labels).to(device)
         for part in torch.arange(800).split(64):
             metric.update(probabilities[part].to(device), cycle[part].to(device))
         scores.append(metric.compute())

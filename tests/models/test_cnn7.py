@@ -1,17 +1,20 @@
-"""The network against Table I: parameters counted by hand, heights read off the layers, Glorot's limits, Keras' L2."""
+"""The network against Table I: parameters counted by hand, heights read off the layers, Glorot's
+limits, Keras' L2.
+"""
 
 import math
 from itertools import pairwise
 
 import pytest
 import torch
-from support.runs import configured
+from support.runs import compose_config
 from torch import nn
 
-from lungsound.models.cnn7 import CNN7, block_sizes, smallest_picture
-from lungsound.runs.validation import checked
+from lungsound.data.labels import FOUR_CLASS
+from lungsound.models.cnn7 import CNN7, block_sizes, min_input_size
+from lungsound.runs.validation import validate_config
 from lungsound.signal.features import Features
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 
 READINGS = ("inputs", "outputs")
@@ -21,8 +24,8 @@ PAPER_FILTERS = [64, 128, 128, 256, 256, 512, 512]
 
 def network(option: str = "cnn7", classes: int = 4, seed: int = 0, table1: str = "inputs") -> CNN7:
     """The network of an option of conf/model."""
-    with configured(f"model={option}") as (cfg, _):
-        model = checked(cfg).model
+    with compose_config(f"model={option}") as (cfg, _):
+        model = validate_config(cfg).model
         return CNN7(classes, model.width, table1, model.bn_momentum, model.bn_eps, seed)
 
 
@@ -31,7 +34,9 @@ def small(seed: int = 0, table1: str = "inputs") -> CNN7:
 
 
 def parameters_by_hand(filters: list[int], dense: int, classes: int) -> int:
-    blocks = sum(2 * before + 9 * before * after + after for before, after in pairwise([1, *filters]))
+    blocks = sum(
+        2 * before + 9 * before * after + after for before, after in pairwise([1, *filters])
+    )
     head = 2 * filters[-1] + (filters[-1] * dense + dense) + 2 * dense + (dense * classes + classes)
     return blocks + head
 
@@ -42,7 +47,9 @@ def trainable(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("table1", READINGS)
 def test_the_papers_number_of_parameters(table1: str) -> None:
-    assert trainable(network(table1=table1)) == 4_916_742 == parameters_by_hand(PAPER_FILTERS, 512, 4)
+    assert (
+        trainable(network(table1=table1)) == 4_916_742 == parameters_by_hand(PAPER_FILTERS, 512, 4)
+    )
 
 
 @pytest.mark.parametrize("table1", READINGS)
@@ -50,7 +57,9 @@ def test_parameters_with_two_classes_and_of_a_quarter(table1: str) -> None:
     quarter = [16, 32, 32, 64, 64, 128, 128]
     assert trainable(network(classes=2, table1=table1)) == parameters_by_hand(PAPER_FILTERS, 512, 2)
     assert trainable(network("cnn7_quarter", table1=table1)) == parameters_by_hand(quarter, 128, 4)
-    assert trainable(network("cnn7_quarter", classes=2, table1=table1)) == parameters_by_hand(quarter, 128, 2)
+    assert trainable(network("cnn7_quarter", classes=2, table1=table1)) == parameters_by_hand(
+        quarter, 128, 2
+    )
 
 
 @pytest.mark.parametrize("table1", READINGS)
@@ -75,7 +84,7 @@ def test_table_1_gives_the_heights_of_inputs_or_of_outputs(table1: str) -> None:
 
 @pytest.mark.parametrize("table1", READINGS)
 def test_the_smallest_picture_passes_and_one_less_does_not(table1: str) -> None:
-    model, size = small(table1=table1).eval(), smallest_picture(table1)
+    model, size = small(table1=table1).eval(), min_input_size(table1)
     assert model(torch.zeros(1, 1, size, size)).isfinite().all()
     for shape in ((size - 1, size), (size, size - 1)):
         with pytest.raises(RuntimeError, match="size"):
@@ -87,10 +96,17 @@ def test_weights_are_glorot_uniform_and_biases_zero() -> None:
     assert len(layers) == 7 + 2
     for layer in layers:
         weight = layer.weight
-        limit = math.sqrt(6 / (weight[0].numel() + weight.shape[0] * weight[0, 0].numel()))  # fan in, fan out
-        assert limit * (1 - 20 / weight.numel()) < weight.abs().max() <= limit  # missed by chance in e^-20 of draws
-        # The variance of a uniform draw is limit² / 3, its estimate's own variance limit⁴ · 4 / 45 / n.
-        assert abs(weight.square().mean() - limit**2 / 3) < 5 * limit**2 * math.sqrt(4 / 45 / weight.numel())
+        limit = math.sqrt(
+            6 / (weight[0].numel() + weight.shape[0] * weight[0, 0].numel())
+        )  # fan in, fan out
+        assert (
+            limit * (1 - 20 / weight.numel()) < weight.abs().max() <= limit
+        )  # missed by chance in e^-20 of draws
+        # The variance of a uniform draw is limit² / 3, its estimate's own variance limit⁴ · 4 / 45
+        # / n.
+        assert abs(weight.square().mean() - limit**2 / 3) < 5 * limit**2 * math.sqrt(
+            4 / 45 / weight.numel()
+        )
         assert not layer.bias.any()
 
 
@@ -109,15 +125,18 @@ def test_batch_normalization_counts_momentum_as_keras_does() -> None:
     model = CNN7(4, 0.03125, "inputs", bn_momentum=0.9, bn_eps=1e-3, seed=0).train()
     model(torch.full((2, 1, 50, 50), 3.0))
     assert model.blocks[0].running_mean.item() == pytest.approx(0.9 * 0 + 0.1 * 3)
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d)]
+    norms = [
+        layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d)
+    ]
     assert {(layer.momentum, layer.eps) for layer in norms} == {(1 - 0.9, 1e-3)}
     assert len(norms) == 7 + 2
 
 
-def training(model: CNN7, l2: float) -> SnapshotTraining:
+def training(model: CNN7, l2: float) -> SnapshotModule:
     annealing = Annealing("cosine", 2, 2, None, 1e-3, "best", "score", "last")
     features = Features(8000, 64, 64, 16, 0.0, 4000.0, 1e-11, "segment")
-    return SnapshotTraining(features, model, annealing, 1.0, 1, l2, 1e-7, torch.tensor([0]))
+    truth = torch.tensor([0])
+    return SnapshotModule(features, model, annealing, 1.0, 1, l2, 1e-7, truth, FOUR_CLASS)
 
 
 def test_l2_is_a_weight_decay_of_twice_that_on_the_kernels_alone() -> None:
@@ -136,14 +155,18 @@ def test_l2_steps_as_keras_penalty_in_the_loss() -> None:
     ours, keras = small(), small()
     optimizer = training(ours, l2=0.001).configure_optimizers()
     reference = torch.optim.Adam(keras.parameters(), lr=1e-3, eps=1e-7)
-    pictures = torch.randn(4, 1, 50, 50, generator=torch.Generator().manual_seed(0))
+    log_mels = torch.randn(4, 1, 50, 50, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
         optimizer.zero_grad()
-        ours(pictures).square().mean().backward()
+        ours(log_mels).square().mean().backward()
         optimizer.step()
         reference.zero_grad()
-        penalty = sum(layer.weight.square().sum() for layer in keras.modules() if isinstance(layer, nn.Conv2d))
-        (keras(pictures).square().mean() + 0.001 * penalty).backward()
+        penalty = sum(
+            layer.weight.square().sum() for layer in keras.modules() if isinstance(layer, nn.Conv2d)
+        )
+        (keras(log_mels).square().mean() + 0.001 * penalty).backward()
         reference.step()
     for (name, one), other in zip(ours.named_parameters(), keras.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5, msg=name)  # of steps of 1e-3: float32 gradients
+        torch.testing.assert_close(
+            one, other, rtol=0, atol=1e-5, msg=name
+        )  # of steps of 1e-3: float32 gradients

@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from support.figures import drawn_texts
+from support.figures import check_text_layout
 
-from lungsound.results.examples import example_page
-from lungsound.results.figures import STYLES, annealing_curve, confusion_figure, members_curve
+from lungsound.results.examples import plot_preprocessing_examples
+from lungsound.results.figures import STYLES, plot_annealing, plot_confusion, plot_ensemble_size
 from lungsound.signal.features import Features
 
 WARPS = ((0.9, 1.1), (3200.0, 3800.0))
@@ -24,7 +24,15 @@ RATE, LABELS = 22000, ("normal", "crackle", "wheeze", "both")
 def history(periods: int, epochs: int) -> pd.DataFrame:
     t = np.arange(1, periods * epochs + 1)
     lr = 1e-4 / 2 * (np.cos(np.pi * ((t - 1) % epochs) / epochs) + 1)
-    return pd.DataFrame({"epoch": t, "period": (t - 1) // epochs + 1, "lr": lr, "train/loss": 1 / t, "val/loss": 2 / t})
+    return pd.DataFrame(
+        {
+            "epoch": t,
+            "period": (t - 1) // epochs + 1,
+            "lr": lr,
+            "train/loss": 1 / t,
+            "val/loss": 2 / t,
+        }
+    )
 
 
 def summary(members: int, classes: int = 4) -> dict[str, Any]:
@@ -32,7 +40,10 @@ def summary(members: int, classes: int = 4) -> dict[str, Any]:
     draws = np.random.default_rng(members)
 
     def scores() -> dict[str, dict[str, float]]:
-        return {part: {name: float(draws.uniform(0.5, 0.9)) for name in names} for part in ("val", "test")}
+        return {
+            part: {name: float(draws.uniform(0.5, 0.9)) for name in names}
+            for part in ("val", "test")
+        }
 
     return {
         "members": [{"member": m, **scores()} for m in range(1, members + 1)],
@@ -55,7 +66,9 @@ def tones() -> dict[str, np.ndarray]:
 
 
 def page(padding: str = "sample", chunks: int = 2) -> Figure:
-    return example_page(tones(), features(), 3 * RATE, padding, chunks, WARPS, True, 0, "SYNTHETIC demo")
+    return plot_preprocessing_examples(
+        tones(), features(), 3 * RATE, padding, chunks, WARPS, True, 0, "SYNTHETIC demo"
+    )
 
 
 def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
@@ -65,26 +78,34 @@ def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
 
 
 def points(line: Line2D) -> tuple[list[float], list[float]]:
-    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(
+        line.get_ydata(), float
+    ).tolist()
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "annealing 1": lambda: annealing_curve(history(1, 30), 30, "SYNTHETIC demo", [12]),
-    "annealing 4": lambda: annealing_curve(history(4, 3), 3, "SYNTHETIC demo", [3, 5, 9, 12]),
-    "annealing 10": lambda: annealing_curve(history(10, 20), 20, "SYNTHETIC demo", range(20, 201, 20)),
-    "annealing 120": lambda: annealing_curve(history(120, 2), 2, "SYNTHETIC demo", range(2, 241, 2)),
-    "members 1": lambda: members_curve(summary(1), "SYNTHETIC demo"),
-    "members 10": lambda: members_curve(summary(10), "SYNTHETIC demo"),
-    "members two classes": lambda: members_curve(summary(4, 2), "SYNTHETIC demo"),
-    "confusion 4": lambda: confusion_figure([[3642, 9, 0, 1]] * 3 + [[0] * 4], LABELS, "SYNTHETIC demo"),
-    "confusion 2": lambda: confusion_figure([[728, 12], [3, 4]], ("normal", "abnormal"), "SYNTHETIC demo"),
+    "annealing 1": lambda: plot_annealing(history(1, 30), 30, "SYNTHETIC demo", [12]),
+    "annealing 4": lambda: plot_annealing(history(4, 3), 3, "SYNTHETIC demo", [3, 5, 9, 12]),
+    "annealing 10": lambda: plot_annealing(
+        history(10, 20), 20, "SYNTHETIC demo", range(20, 201, 20)
+    ),
+    "annealing 120": lambda: plot_annealing(history(120, 2), 2, "SYNTHETIC demo", range(2, 241, 2)),
+    "members 1": lambda: plot_ensemble_size(summary(1), "SYNTHETIC demo"),
+    "members 10": lambda: plot_ensemble_size(summary(10), "SYNTHETIC demo"),
+    "members two classes": lambda: plot_ensemble_size(summary(4, 2), "SYNTHETIC demo"),
+    "confusion 4": lambda: plot_confusion(
+        [[3642, 9, 0, 1]] * 3 + [[0] * 4], LABELS, "SYNTHETIC demo"
+    ),
+    "confusion 2": lambda: plot_confusion(
+        [[728, 12], [3, 4]], ("normal", "abnormal"), "SYNTHETIC demo"
+    ),
     "examples": page,
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_overlaps_or_leaves_the_figure(name: str) -> None:
-    assert len(drawn_texts(FIGURES[name]())) > 5
+    assert len(check_text_layout(FIGURES[name]())) > 5
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -99,7 +120,7 @@ def test_axes_are_named_and_the_callers_title_stands_above(name: str) -> None:
 
 def test_annealing_curve_draws_the_history() -> None:
     table = history(4, 3)
-    upper, lower = annealing_curve(table.sample(frac=1, random_state=0), 3, "", [2, 6, 9, 10]).axes
+    upper, lower = plot_annealing(table.sample(frac=1, random_state=0), 3, "", [2, 6, 9, 10]).axes
     values, edges, _ = upper.patches[0].get_data()  # type: ignore[attr-defined]
     np.testing.assert_allclose(values, table["lr"] * 1e4)
     assert upper.get_ylabel() == "learning rate ($10^{-4}$)"
@@ -111,26 +132,34 @@ def test_annealing_curve_draws_the_history() -> None:
     assert points(lines["snapshot"]) == ([2, 6, 9, 10], [2 / 2, 2 / 6, 2 / 9, 2 / 10])
     borders = [points(line)[0][0] for name, line in lines.items() if name.startswith("_")]
     assert borders == [3.5, 6.5, 9.5]
-    assert [text.get_text() for text in upper.texts] == [f"period {number}" for number in range(1, 5)]
+    assert [text.get_text() for text in upper.texts] == [
+        f"period {number}" for number in range(1, 5)
+    ]
 
 
 @pytest.mark.parametrize(("classes", "scores"), [(4, ["score_4", "score_2"]), (2, ["score_2"])])
 def test_members_curve_draws_every_score(classes: int, scores: list[str]) -> None:
     source = summary(5, classes)
-    panels = members_curve(source, "").axes
+    panels = plot_ensemble_size(source, "").axes
     assert len(panels) == len(scores)
     for panel, score in zip(panels, scores, strict=True):
         lines = {str(line.get_label()): line for line in panel.lines}
         for part, name in (("val", "validation"), ("test", "test")):
             ensemble, alone = lines[f"first m members, {name}"], lines[f"member m alone, {name}"]
-            assert points(ensemble) == ([1, 2, 3, 4, 5], [entry[part][score] for entry in source["ensemble"]])
-            assert points(alone) == ([1, 2, 3, 4, 5], [entry[part][score] for entry in source["members"]])
+            assert points(ensemble) == (
+                [1, 2, 3, 4, 5],
+                [entry[part][score] for entry in source["ensemble"]],
+            )
+            assert points(alone) == (
+                [1, 2, 3, 4, 5],
+                [entry[part][score] for entry in source["members"]],
+            )
 
 
 def test_an_undefined_score_is_a_gap() -> None:
     source = summary(3)
     source["ensemble"][1]["test"]["score_4"] = None
-    lines = {str(line.get_label()): line for line in members_curve(source, "").axes[0].lines}
+    lines = {str(line.get_label()): line for line in plot_ensemble_size(source, "").axes[0].lines}
     assert np.isnan(points(lines["first m members, test"])[1]).tolist() == [False, True, False]
 
 
@@ -143,17 +172,31 @@ def test_test_and_validation_differ_in_grey() -> None:
 
 
 def test_confusion_figure_shows_counts_and_row_shares() -> None:
-    figure = confusion_figure([[6, 2], [0, 0]], ("normal", "abnormal"), "")
+    figure = plot_confusion([[6, 2], [0, 0]], ("normal", "abnormal"), "")
     panel = figure.axes[0]
-    assert [text.get_text() for text in panel.texts] == ["6\n75.0 %", "2\n25.0 %", "0\nno cycle", "0\nno cycle"]
+    assert [text.get_text() for text in panel.texts] == [
+        "6\n75.0 %",
+        "2\n25.0 %",
+        "0\nno cycle",
+        "0\nno cycle",
+    ]
     assert np.asarray(panel.images[0].get_array()).tolist() == [[0.75, 0.25], [0, 0]]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["normal\n(n = 8)", "abnormal\n(n = 0)"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        "normal\n(n = 8)",
+        "abnormal\n(n = 0)",
+    ]
 
 
 def test_a_tone_lies_at_its_tick() -> None:
     for row in pictures(page()):
         first = row[0][0]
-        ticks = dict(zip((label.get_text() for label in first.get_yticklabels()), first.get_yticks(), strict=True))
+        ticks = dict(
+            zip(
+                (label.get_text() for label in first.get_yticklabels()),
+                first.get_yticks(),
+                strict=True,
+            )
+        )
         for _, image in row[:2]:
             loudest = np.median(np.asarray(image.get_array()).argmax(axis=0))
             assert abs(loudest - ticks["1000"]) <= 0.5
@@ -196,6 +239,8 @@ def test_all_pictures_share_one_colour_scale() -> None:
 
 def test_a_cycle_shorter_than_a_frame_is_said_to_be_so() -> None:
     click = {"crackle": np.ones(300, dtype=np.float32)}
-    figure = example_page(click, features(), 3 * RATE, "sample", 2, WARPS, True, 0, "")
+    figure = plot_preprocessing_examples(
+        click, features(), 3 * RATE, "sample", 2, WARPS, True, 0, ""
+    )
     assert [text.get_text() for text in figure.axes[0].texts] == ["shorter than one frame"]
     assert not figure.axes[0].images

@@ -1,4 +1,6 @@
-"""predictions.parquet: one row per cycle and member, from which pandas and scikit-learn recompute every score."""
+"""predictions.parquet: one row per cycle and member, from which pandas and scikit-learn recompute
+every score.
+"""
 
 import json
 from pathlib import Path
@@ -16,14 +18,16 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def table(trained: Path) -> pd.DataFrame:
-    return pd.read_parquet(trained / "predictions.parquet")
+def table(finished_run: Path) -> pd.DataFrame:
+    return pd.read_parquet(finished_run / "predictions.parquet")
 
 
 def scores_of(rows: pd.DataFrame) -> dict[str, float]:
     """The scores of the mean over members, by the definitions and scikit-learn's counts."""
     columns = [f"p_{label}" for label in LABELS]
-    cycles = rows.groupby(["recording", "cycle"]).agg({"label": "first", **dict.fromkeys(columns, "mean")})
+    cycles = rows.groupby(["recording", "cycle"]).agg(
+        {"label": "first", **dict.fromkeys(columns, "mean")}
+    )
     answers = np.array(LABELS)[cycles[columns].to_numpy().argmax(axis=1)]
     counts = confusion_matrix(cycles["label"], answers, labels=LABELS)
     own, abnormal = counts.diagonal(), counts[1:]
@@ -46,8 +50,8 @@ def test_columns_and_label_order(table: pd.DataFrame) -> None:
     np.testing.assert_allclose(table[[f"p_{label}" for label in LABELS]].sum(axis=1), 1, atol=1e-6)
 
 
-def test_every_evaluated_cycle_once_a_member(table: pd.DataFrame, trained: Path) -> None:
-    split = pd.read_csv(trained / "split.csv", dtype={"patient": str})
+def test_every_evaluated_cycle_once_a_member(table: pd.DataFrame, finished_run: Path) -> None:
+    split = pd.read_csv(finished_run / "split.csv", dtype={"patient": str})
     expected = split[split["set"] != "train"]
     assert set(table["set"]) == {"val", "test"}
     for member in (1, 2):
@@ -61,36 +65,45 @@ def test_every_evaluated_cycle_once_a_member(table: pd.DataFrame, trained: Path)
     assert len(table) == 2 * len(expected)
 
 
-def test_labels_and_times_are_the_annotation_files(table: pd.DataFrame, trained: Path) -> None:
-    (root,) = trained.parents[1].glob("store/demo/*/audio_and_txt_files")
+def test_labels_and_times_are_the_annotation_files(table: pd.DataFrame, finished_run: Path) -> None:
+    (root,) = finished_run.parents[1].glob("store/demo/*/audio_and_txt_files")
     for recording, rows in table.groupby("recording"):
-        lines = pd.read_csv(root / f"{recording}.txt", sep="\t", names=["start", "end", "crackle", "wheeze"])
+        lines = pd.read_csv(
+            root / f"{recording}.txt", sep="\t", names=["start", "end", "crackle", "wheeze"]
+        )
         wanted = lines.loc[rows["cycle"]]
         np.testing.assert_array_equal(rows["start_seconds"], wanted["start"])
         np.testing.assert_array_equal(rows["end_seconds"], wanted["end"])
         names = [
-            LABELS[crackle + 2 * wheeze] for crackle, wheeze in zip(wanted["crackle"], wanted["wheeze"], strict=True)
+            LABELS[crackle + 2 * wheeze]
+            for crackle, wheeze in zip(wanted["crackle"], wanted["wheeze"], strict=True)
         ]
         assert rows["label"].tolist() == names
         assert (rows["patient"].astype(str) == str(recording).split("_")[0]).all()
 
 
-def test_every_score_follows_from_the_predictions(table: pd.DataFrame, trained: Path) -> None:
-    scores = json.loads((trained / "scores.json").read_text())["scores"]
+def test_every_score_follows_from_the_predictions(table: pd.DataFrame, finished_run: Path) -> None:
+    scores = json.loads((finished_run / "scores.json").read_text())["scores"]
     for name in ("val", "test"):
         rows = table[table["set"] == name]
         for member in scores["members"]:
-            assert member[name] == pytest.approx(scores_of(rows[rows["member"] == member["member"]]))
+            assert member[name] == pytest.approx(
+                scores_of(rows[rows["member"] == member["member"]])
+            )
         for ensemble in scores["ensemble"]:
-            assert ensemble[name] == pytest.approx(scores_of(rows[rows["member"] <= ensemble["members"]]))
+            assert ensemble[name] == pytest.approx(
+                scores_of(rows[rows["member"] <= ensemble["members"]])
+            )
     val = table[table["set"] == "val"]
     best = max((1, 2), key=lambda member: scores_of(val[val["member"] == member])["score_4"])
     assert scores["single"]["member"] == best
 
 
-def test_validation_scores_of_the_kept_epochs_are_the_loggeds(table: pd.DataFrame, trained: Path) -> None:
+def test_validation_scores_of_the_kept_epochs_are_the_loggeds(
+    table: pd.DataFrame, finished_run: Path
+) -> None:
     """The weights behind a member's predictions are those of its period's best epoch."""
-    history = pd.read_json(trained / "history.jsonl", lines=True)
+    history = pd.read_json(finished_run / "history.jsonl", lines=True)
     val = table[table["set"] == "val"]
     for period, logged in history.groupby("period")["val/score_4"].max().items():
         assert scores_of(val[val["member"] == period])["score_4"] == pytest.approx(logged)

@@ -16,7 +16,9 @@ LABELS = {4: ("normal", "crackle", "wheeze", "both"), 2: ("normal", "abnormal")}
 
 
 def table(members: int = 3, classes: int = 4, cycles: int = 240, seed: int = 0) -> pd.DataFrame:
-    """Made-up predictions of members that are right more often than not, in the columns of predictions.parquet."""
+    """Made-up predictions of members that are right more often than not, in the columns of
+    predictions.parquet.
+    """
     draws = np.random.default_rng(seed)
     labels = LABELS[classes]
     truth = draws.integers(classes, size=cycles)
@@ -25,17 +27,43 @@ def table(members: int = 3, classes: int = 4, cycles: int = 240, seed: int = 0) 
         for member in range(1, members + 1):
             logits = draws.normal(size=classes) + 1.2 * (np.arange(classes) == label)
             shares = np.exp(logits) / np.exp(logits).sum()
-            where = {"recording": f"{101 + number // 7}_1b1_Al_sc_Meditron", "patient": 101 + number // 7}
-            when = {"cycle": number % 7, "start_seconds": 2.5 * number, "end_seconds": 2.5 * number + 2.5}
-            part = {"label": labels[label], "set": "val" if number % 3 == 0 else "test", "member": member}
-            rows.append({**where, **when, **part, **{f"p_{name}": p for name, p in zip(labels, shares, strict=True)}})
+            where = {
+                "recording": f"{101 + number // 7}_1b1_Al_sc_Meditron",
+                "patient": 101 + number // 7,
+            }
+            when = {
+                "cycle": number % 7,
+                "start_seconds": 2.5 * number,
+                "end_seconds": 2.5 * number + 2.5,
+            }
+            part = {
+                "label": labels[label],
+                "set": "val" if number % 3 == 0 else "test",
+                "member": member,
+            }
+            rows.append(
+                {
+                    **where,
+                    **when,
+                    **part,
+                    **{f"p_{name}": p for name, p in zip(labels, shares, strict=True)},
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def certain(answers: dict[str, list[list[str]]], truth: dict[str, list[str]]) -> pd.DataFrame:
+def one_hot_predictions(
+    answers: dict[str, list[list[str]]], truth: dict[str, list[str]]
+) -> pd.DataFrame:
     """Predictions of members that are certain: `answers[set][member][cycle]` are labels."""
     rows = [
-        {"recording": part, "cycle": cycle, "label": truth[part][cycle], "set": part, "member": member}
+        {
+            "recording": part,
+            "cycle": cycle,
+            "label": truth[part][cycle],
+            "set": part,
+            "member": member,
+        }
         | {f"p_{label}": float(label == answer) for label in LABELS[4]}
         for part, members in answers.items()
         for member, given in enumerate(members, start=1)
@@ -44,12 +72,16 @@ def certain(answers: dict[str, list[list[str]]], truth: dict[str, list[str]]) ->
     return pd.DataFrame(rows)
 
 
-def reference(predictions: pd.DataFrame, part: str, members: list[int], classes: int) -> dict[str, float]:
+def reference(
+    predictions: pd.DataFrame, part: str, members: list[int], classes: int
+) -> dict[str, float]:
     """The scores by another route: pandas' mean over the members, scikit-learn's recalls."""
     labels = LABELS[classes]
     rows = predictions[(predictions["set"] == part) & predictions["member"].isin(members)]
     columns = [f"p_{label}" for label in labels]
-    cycles = rows.groupby(["recording", "cycle"]).agg({"label": "first", **dict.fromkeys(columns, "mean")})
+    cycles = rows.groupby(["recording", "cycle"]).agg(
+        {"label": "first", **dict.fromkeys(columns, "mean")}
+    )
     answer = cycles[columns].idxmax(axis="columns").map(lambda column: column[2:])
     ill, said_ill = cycles["label"] != "normal", answer != "normal"
     scores = {
@@ -59,7 +91,9 @@ def reference(predictions: pd.DataFrame, part: str, members: list[int], classes:
     }
     scores["score_2"] = (scores["specificity"] + scores["sensitivity_2"]) / 2
     if classes == 4:
-        scores["sensitivity_4"] = float(recall_score(cycles["label"], answer, labels=labels[1:], average="micro"))
+        scores["sensitivity_4"] = float(
+            recall_score(cycles["label"], answer, labels=labels[1:], average="micro")
+        )
         scores["score_4"] = (scores["specificity"] + scores["sensitivity_4"]) / 2
     return scores
 
@@ -84,13 +118,18 @@ def test_confusion_matrices_are_the_whole_ensembles_on_test(classes: int) -> Non
     predictions = table(classes=classes)
     columns = [f"p_{label}" for label in LABELS[classes]]
     test = predictions[predictions["set"] == "test"]
-    cycles = test.groupby(["recording", "cycle"]).agg({"label": "first", **dict.fromkeys(columns, "mean")})
+    cycles = test.groupby(["recording", "cycle"]).agg(
+        {"label": "first", **dict.fromkeys(columns, "mean")}
+    )
     answer = cycles[columns].idxmax(axis="columns").map(lambda column: column[2:])
     confusion = summarize(predictions)["confusion"]
     two = confusion_matrix(cycles["label"] != "normal", answer != "normal").tolist()
     assert confusion["ensemble_2"] == two
     if classes == 4:
-        assert confusion["ensemble_4"] == confusion_matrix(cycles["label"], answer, labels=LABELS[4]).tolist()
+        assert (
+            confusion["ensemble_4"]
+            == confusion_matrix(cycles["label"], answer, labels=LABELS[4]).tolist()
+        )
     else:
         assert set(confusion) == {"ensemble_2"}
 
@@ -113,9 +152,9 @@ def test_by_hand() -> None:
     # 3 of 4 normal; of 4 abnormal one with its own class, two more as another abnormal class.
     truth = ["normal"] * 4 + ["crackle", "crackle", "wheeze", "both"]
     answers = ["normal", "normal", "normal", "wheeze", "crackle", "both", "normal", "crackle"]
-    scores = summarize(certain({"val": [answers], "test": [answers]}, {"val": truth, "test": truth}))["members"][0][
-        "test"
-    ]
+    scores = summarize(
+        one_hot_predictions({"val": [answers], "test": [answers]}, {"val": truth, "test": truth})
+    )["members"][0]["test"]
     assert scores == {
         "specificity": 0.75,
         "sensitivity_4": 0.25,
@@ -131,7 +170,7 @@ def test_single_member_is_chosen_on_validation_whatever_the_test_set_says() -> N
     right, wrong = ["normal", "crackle"], ["crackle", "normal"]
     # Member 2 is the best on validation and the worst on test.
     answers = {"val": [["normal", "normal"], right, wrong], "test": [right, wrong, right]}
-    single = summarize(certain(answers, truth))["single"]
+    single = summarize(one_hot_predictions(answers, truth))["single"]
     assert (single["member"], single["val"]["score_4"], single["test"]["score_4"]) == (2, 1.0, 0.0)
 
 
@@ -139,25 +178,29 @@ def test_single_member_is_the_earliest_on_a_tie() -> None:
     truth = {"val": ["normal", "crackle"], "test": ["normal", "crackle"]}
     right, half = ["normal", "crackle"], ["normal", "normal"]
     answers = {"val": [half, right, right], "test": [half, half, right]}
-    assert summarize(certain(answers, truth))["single"]["member"] == 2
+    assert summarize(one_hot_predictions(answers, truth))["single"]["member"] == 2
 
 
 def test_without_validation_cycles_the_first_member_is_taken() -> None:
     answers = {"test": [["crackle"], ["normal"]]}
-    summary = summarize(certain(answers, {"test": ["normal"]}))
+    summary = summarize(one_hot_predictions(answers, {"test": ["normal"]}))
     assert summary["single"]["member"] == 1
     assert summary["members"][0]["val"]["score_4"] is None
 
 
 def test_missing_classes_are_named_and_left_out() -> None:
     predictions = table()
-    predictions = predictions[(predictions["set"] == "val") | ~predictions["label"].isin(["normal", "both"])]
+    predictions = predictions[
+        (predictions["set"] == "val") | ~predictions["label"].isin(["normal", "both"])
+    ]
     summary = summarize(predictions)
     assert summary["missing"] == {"val": [], "test": ["normal", "both"]}
     for entry in summary["members"]:
         assert entry["test"]["specificity"] is None
         assert entry["test"]["score_4"] == entry["test"]["sensitivity_4"]
-    assert "No cycle of the class normal, both in the test set" in scores_table(summary, "heading", "leak")
+    assert "No cycle of the class normal, both in the test set" in scores_table(
+        summary, "heading", "leak"
+    )
 
 
 def _without_a_row(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -217,13 +260,17 @@ def test_console_table_shows_every_row_in_100_columns(classes: int) -> None:
     names = [name for name in names if classes == 4 or not name.endswith("4")]
 
     def row(name: str) -> list[str]:
-        return next(line for line in lines if line.startswith(name + " ")).removeprefix(name).split()
+        return (
+            next(line for line in lines if line.startswith(name + " ")).removeprefix(name).split()
+        )
 
     entries = {f"member {entry['member']}": entry for entry in summary["members"]}
     entries |= {f"ensemble of {entry['members']}": entry for entry in summary["ensemble"]}
     entries[f"single: member {summary['single']['member']}"] = summary["single"]
     for name, entry in entries.items():
-        assert row(name) == [f"{entry[part][score]:.3f}" for part in ("val", "test") for score in names]
+        assert row(name) == [
+            f"{entry[part][score]:.3f}" for part in ("val", "test") for score in names
+        ]
 
 
 def test_report_holds_facts_scores_and_figures() -> None:
@@ -238,10 +285,16 @@ def test_report_holds_facts_scores_and_figures() -> None:
         ["figures/members.png"],
     )
     assert report.startswith("# SYNTHETIC run\n")
-    assert f"ensemble of 3: 4-class score {summary['ensemble'][-1]['test']['score_4']:.3f}" in report
+    assert (
+        f"ensemble of 3: 4-class score {summary['ensemble'][-1]['test']['score_4']:.3f}" in report
+    )
     assert "| padding | sample |" in report
     assert "| note | a\\|b |" in report
     assert "![figures/members.png](figures/members.png)" in report
-    rows = [line for line in report.splitlines() if line.startswith(("| member", "| ensemble", "| single"))]
+    rows = [
+        line
+        for line in report.splitlines()
+        if line.startswith(("| member", "| ensemble", "| single"))
+    ]
     assert len(rows) == 3 + 3 + 1
     assert {row.count("|") for row in rows} == {12}

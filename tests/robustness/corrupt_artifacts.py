@@ -1,4 +1,6 @@
-"""What the fuzzer feeds: files that a run, a study and the store leave, damaged or as a stranger could write them."""
+"""What the fuzzer feeds: files that a run, a study and the store leave, damaged or as a stranger
+could write them.
+"""
 
 import io
 import json
@@ -14,17 +16,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from robustness.fuzz_bytes import NUMBERS, TEXTS, mutated, odd_json, odd_lines, odd_value
-from robustness.fuzz_data import RATE_HZ, STEMS, Try, icbhi
+from robustness.fuzz_bytes import (
+    NUMBERS,
+    TEXTS,
+    corrupt_json,
+    corrupt_lines,
+    corrupt_value,
+    mutate_bytes,
+)
+from robustness.fuzz_data import RATE_HZ, STEMS, FuzzCase, icbhi
 
 from lungsound.data.database import open_database
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import build, build_trainer
-from lungsound.runs.predict import kept_epochs, load_member
-from lungsound.runs.rescore import stored_settings
-from lungsound.runs.run import fit, scores_text
+from lungsound.runs.build import build_components, build_trainer
+from lungsound.runs.predict import load_member, member_epochs
+from lungsound.runs.rescore import load_run_config
+from lungsound.runs.run import fit, format_scores
 from lungsound.storage.files import read_file, write_file
-from lungsound.studies.report import result, study_runs
+from lungsound.studies.report import run_row, study_runs
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
@@ -33,46 +42,58 @@ ANNEALING = Annealing("cosine", 2, 2, None, 1e-4, "best", "score", "last")  # co
 
 
 def linked(source: Path, target: Path) -> Path:
-    """A copy of a folder whose files are links: `write_file` replaces a file, and so changes the copy alone."""
+    """A copy of a folder whose files are links: `write_file` replaces a file, and so changes the
+    copy alone.
+    """
     return Path(shutil.copytree(source, target, copy_function=os.link))
 
 
-def put(rng: Random, path: Path, content: bytes, sealed: bool = False) -> None:
-    """Mostly with the right checksum: a stranger can compute it, and the wrong one hides the reader."""
+def write_corrupted(rng: Random, path: Path, content: bytes, sealed: bool = False) -> None:
+    """Mostly with the right checksum: a stranger can compute it, and the wrong one hides the
+    reader.
+    """
     if rng.random() < 0.8:
         write_file(path, content, sealed)
         return
     raw = path.read_bytes()
     path.unlink()  # a link
-    path.write_bytes(mutated(rng, raw))
+    path.write_bytes(mutate_bytes(rng, raw))
 
 
-def odd_file(rng: Random, path: Path) -> None:
+def corrupt_file(rng: Random, path: Path) -> None:
     """One of a run's or a study's files, changed in its structure or its bytes."""
     content = read_file(path)
     if rng.random() < 0.7:
         if path.suffix == ".json":
-            content = odd_json(rng, json.loads(content))
+            content = corrupt_json(rng, json.loads(content))
         elif path.suffix == ".jsonl":
             content = odd_json_lines(rng, content)
         elif path.suffix == ".parquet":
-            content = odd_table(rng, content)
+            content = corrupt_parquet(rng, content)
         else:
-            content = odd_lines(rng, content.decode(), ": " if path.suffix == ".yaml" else ",").encode(errors="replace")
+            content = corrupt_lines(
+                rng, content.decode(), ": " if path.suffix == ".yaml" else ","
+            ).encode(errors="replace")
     if rng.random() < 0.4:
-        content = mutated(rng, content)
-    put(rng, path, content)
+        content = mutate_bytes(rng, content)
+    write_corrupted(rng, path, content)
 
 
 def odd_json_lines(rng: Random, content: bytes) -> bytes:
     lines = content.splitlines()
     place = rng.randrange(len(lines))
-    change = rng.choice((lambda line: odd_json(rng, json.loads(line)), lambda line: line + line, lambda line: b""))
+    change = rng.choice(
+        (
+            lambda line: corrupt_json(rng, json.loads(line)),
+            lambda line: line + line,
+            lambda line: b"",
+        )
+    )
     lines[place] = change(lines[place]).replace(b"\n", b" ")
     return b"\n".join(lines)
 
 
-def odd_table(rng: Random, content: bytes) -> bytes:
+def corrupt_parquet(rng: Random, content: bytes) -> bytes:
     """predictions.parquet with columns or rows that should not be so."""
     table = pq.read_table(pa.BufferReader(content))
     name = rng.choice(table.column_names)
@@ -93,18 +114,21 @@ def odd_table(rng: Random, content: bytes) -> bytes:
         case 4:
             table = table.append_column(rng.choice((name, "x", "part", "event_type")), table[name])
         case _:
-            metadata = {key: mutated(rng, value) for key, value in (table.schema.metadata or {}).items()}
+            metadata = {
+                key: mutate_bytes(rng, value)
+                for key, value in (table.schema.metadata or {}).items()
+            }
             table = table.replace_schema_metadata(metadata)
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
     return bytes(buffer.getvalue())
 
 
-def odd_tensors(rng: Random, path: Path) -> bytes:
+def corrupt_tensors(rng: Random, path: Path) -> bytes:
     """A snapshot or resume point, its containers changed or its bytes."""
     content = read_file(path, sealed=True)
     if rng.random() < 0.5:
-        return mutated(rng, content)
+        return mutate_bytes(rng, content)
     value = torch.load(io.BytesIO(content), weights_only=True)
     holder, key = _place(rng, value)
     old = holder[key]
@@ -119,7 +143,7 @@ def odd_tensors(rng: Random, path: Path) -> bytes:
         case 2 if isinstance(holder, dict):
             holder[rng.choice(TEXTS)] = old
         case _:
-            holder[key] = odd_value(rng, old)
+            holder[key] = corrupt_value(rng, old)
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
@@ -135,68 +159,81 @@ def _place(rng: Random, value: Any) -> tuple[Any, Any]:
 
 
 class Stored:
-    """The kinds that begin with a finished run's folder; its store lies two folders above, beside `outputs`."""
+    """The kinds that begin with a finished run's folder; its store lies two folders above, beside
+    `outputs`.
+    """
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        (self.path,) = (path for path in (run.parents[1] / "store" / "trajectories").iterdir() if path.is_dir())
-        self.settings = stored_settings(RunFolder(run), run.parents[1] / "store")
-        self.parts = cache(lambda: build(self.settings))
+        (self.path,) = (
+            path for path in (run.parents[1] / "store" / "trajectories").iterdir() if path.is_dir()
+        )
+        self.settings = load_run_config(RunFolder(run), run.parents[1] / "store")
+        self.parts = cache(lambda: build_components(self.settings))
 
-    def snapshot(self, rng: Random, folder: Path, store: Path) -> Try:
+    def snapshot(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
         path = rng.choice(sorted(trajectory.folder.glob("epoch-*.pt")))
-        put(rng, path, odd_tensors(rng, path), sealed=True)
+        write_corrupted(rng, path, corrupt_tensors(rng, path), sealed=True)
 
         def run() -> None:
-            trajectory.epochs_done()
+            trajectory.completed_epochs()
             load_member(self.parts().module, trajectory, int(path.stem[-4:]))
 
-        return Try(run, (path.name,))
+        return FuzzCase(run, (path.name,))
 
-    def resume_point(self, rng: Random, folder: Path, store: Path) -> Try:
+    def resume_point(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
-        path = trajectory.resume_point(ANNEALING.epochs)
-        put(rng, path, odd_tensors(rng, path), sealed=True)
+        path = trajectory.resume_path(ANNEALING.epochs)
+        write_corrupted(rng, path, corrupt_tensors(rng, path), sealed=True)
 
         def run() -> None:
-            if done := trajectory.epochs_done():
+            if done := trajectory.completed_epochs():
                 parts = replace(self.parts(), trajectory=trajectory)
-                fit(build_trainer(self.settings, done), parts, done)  # restored, and then there is nothing to train
+                fit(
+                    build_trainer(self.settings, done), parts, done
+                )  # restored, and then there is nothing to train
 
-        return Try(run, (path.name,))
+        return FuzzCase(run, (path.name,))
 
-    def path_history(self, rng: Random, folder: Path, store: Path) -> Try:
+    def path_history(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
         path = trajectory.folder / "history.jsonl"
-        put(rng, path, odd_json_lines(rng, read_file(path, sealed=True)), sealed=True)
+        write_corrupted(rng, path, odd_json_lines(rng, read_file(path, sealed=True)), sealed=True)
 
         def run() -> None:
-            if done := trajectory.epochs_done():
-                trajectory.tidy(done)
-                [ANNEALING.kept_epoch(trajectory.history(done), period) for period in (1, 2)]
+            if done := trajectory.completed_epochs():
+                trajectory.prune(done)
+                [ANNEALING.snapshot_epoch(trajectory.history(done), period) for period in (1, 2)]
 
-        return Try(run, ("history.jsonl",))
+        return FuzzCase(run, ("history.jsonl",))
 
-    def run_folder(self, rng: Random, folder: Path, store: Path) -> Try:
+    def run_folder(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         run = RunFolder(linked(self.run, folder / "run"))
-        names = ("config.yaml", "facts.json", "scores.json", "split.csv", "history.jsonl", "predictions.parquet")
-        odd_file(rng, run.path / rng.choice((*names, "predictions.parquet", "config.yaml")))
+        names = (
+            "config.yaml",
+            "facts.json",
+            "scores.json",
+            "split.csv",
+            "history.jsonl",
+            "predictions.parquet",
+        )
+        corrupt_file(rng, run.path / rng.choice((*names, "predictions.parquet", "config.yaml")))
         uses: tuple[Callable[[], Any], ...] = (
-            lambda: run.finished and result(run),
+            lambda: run.is_complete and run_row(run),
             lambda: list_trajectories(store, folder),
-            lambda: scores_text(run),
-            lambda: run.trained and kept_epochs(ANNEALING, run),
-            lambda: run.trained and stored_settings(run, None),
+            lambda: format_scores(run),
+            lambda: run.has_predictions and member_epochs(ANNEALING, run),
+            lambda: run.has_predictions and load_run_config(run, None),
         )
 
         def everything() -> None:
             for use in uses:
                 use()
 
-        return Try(everything, (str(run.path),))
+        return FuzzCase(everything, (str(run.path),))
 
-    def study(self, rng: Random, folder: Path, store: Path) -> Try:
+    def study(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         outputs = folder / "outputs"
         linked(self.run, outputs / self.run.name)
         study = outputs / "studies" / "mine"
@@ -204,30 +241,34 @@ class Stored:
                    "jobs": [{"run": f"outputs/{self.run.name}", "values": {"a": 1}},
                             {"run": "outputs/other", "values": {"a": 2}}]}  # fmt: skip
         write_file(study / "study.json", json.dumps(content).encode())
-        odd_file(rng, study / "study.json")
-        return Try(lambda: study_runs(study), (str(study),))
+        corrupt_file(rng, study / "study.json")
+        return FuzzCase(lambda: study_runs(study), (str(study),))
 
-    def waveforms(self, rng: Random, folder: Path, store: Path) -> Try:
+    def waveforms(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         root = icbhi(folder / "data") if (folder / "data").mkdir() is None else folder
         place = open_database("icbhi", root, RATE_HZ, folder / "store", False).store.folder
         if rng.random() < 0.7:
             path = place / "index.json"
-            content = odd_json(rng, json.loads(read_file(path)))
-            put(rng, path, mutated(rng, content) if rng.random() < 0.2 else content)
+            content = corrupt_json(rng, json.loads(read_file(path)))
+            write_corrupted(
+                rng, path, mutate_bytes(rng, content) if rng.random() < 0.2 else content
+            )
         else:
             path = place / "waveforms.f32"
-            put(rng, path, mutated(rng, path.read_bytes()))
+            write_corrupted(rng, path, mutate_bytes(rng, path.read_bytes()))
 
         def run() -> None:
             database = open_database("icbhi", root, RATE_HZ, folder / "store", False)
             for cycle in database.cycles.itertuples():
-                assert len(database.store.samples[cycle.start_sample : cycle.end_sample]), "an empty cycle"
+                assert len(database.store.samples[cycle.start_sample : cycle.end_sample]), (
+                    "an empty cycle"
+                )
             assert set(database.store.recordings) == set(STEMS), "other recordings"
 
-        return Try(run, (path.name,))
+        return FuzzCase(run, (path.name,))
 
     @property
-    def kinds(self) -> dict[Callable[[Random, Path, Path], Try], int]:
+    def kinds(self) -> dict[Callable[[Random, Path, Path], FuzzCase], int]:
         """The kinds and their shares."""
         return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6, self.study: 2,
                 self.waveforms: 3}  # fmt: skip

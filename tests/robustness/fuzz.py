@@ -1,8 +1,8 @@
 """Bad input, generated from a seed: python tests/fuzz.py --inputs N [--seed S] [--only NUMBER].
 
-Every input must end in success or in one of our errors that names the file or key; within SECONDS, those not counted in
-which it could work and others have the processor; with no more than MEBIBYTES above the start. What fails is printed
-with its number, and kept in a folder.
+Every input must end in success or in one of our errors that names the file or key; within SECONDS,
+those not counted in which it could work and others have the processor; with no more than MEBIBYTES
+above the start. What fails is printed with its number, and kept in a folder.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from random import Random
 from typing import Any
 
 from robustness.corrupt_artifacts import Stored
-from robustness.fuzz_data import DATA, Try
-from robustness.reliability import write_by_hand
+from robustness.fuzz_data import DATA, FuzzCase
+from robustness.reliability import update_row
 
 from lungsound.errors import LungsoundError
 from lungsound.studies import plan
@@ -33,7 +33,7 @@ from lungsound.studies import plan
 SECONDS, MEBIBYTES = 5, 256
 JOBS = 5  # of a sweep at most: each takes a tenth of a second
 HUNG = 120  # seconds of the clock, for a hang in C: no signal ends it
-Kind = Callable[[Random, Path, Path], Try]
+Kind = Callable[[Random, Path, Path], FuzzCase]
 
 
 class TooSlow(BaseException):
@@ -61,7 +61,7 @@ class Fuzzer:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             tried = kind(rng, place, self.folder / "store")
             reset_peak()
-            outcome, wrong = feed(tried)
+            outcome, wrong = run_input(tried)
         above = memory("VmHWM") - self.start
         if above > MEBIBYTES * 1024:
             wrong += f"\n{above // 1024} MiB above the start"
@@ -76,13 +76,13 @@ class Fuzzer:
         return self.folder / f"{self.seed}-{number}"
 
 
-def feed(tried: Try) -> tuple[str, str]:
+def run_input(tried: FuzzCase) -> tuple[str, str]:
     """What came of an input, and what is wrong with it."""
     try:
-        with at_most(SECONDS):
+        with time_limit(SECONDS):
             tried.run()
     except LungsoundError as error:
-        return type(error).__name__, unnamed(str(error), tried.names)
+        return type(error).__name__, check_message_names_input(str(error), tried.names)
     except TooSlow:
         return "too slow", f"more than {SECONDS} s\n{traceback.format_exc()}"
     except Exception as error:
@@ -90,20 +90,24 @@ def feed(tried: Try) -> tuple[str, str]:
     return "success", ""
 
 
-def unnamed(message: str, names: tuple[str, ...]) -> str:
-    """What is wrong with a message that has none of the names by itself: `data` is not named by `data.skip_bad`."""
+def check_message_names_input(message: str, names: tuple[str, ...]) -> str:
+    """What is wrong with a message that has none of the names by itself: `data` is not named by
+    `data.skip_bad`.
+    """
     if any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", message) for name in names):
         return ""
     return f"its message names none of {names}: {message[:2000]}"
 
 
 @contextlib.contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Raises TooSlow where what is inside works or waits for longer, at the end where no signal came through before."""
-    start = time.monotonic() - others_turn()
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TooSlow where what is inside works or waits for longer, at the end where no signal
+    came through before.
+    """
+    start = time.monotonic() - seconds_preempted()
 
     def left() -> float:
-        return start + seconds - (time.monotonic() - others_turn())
+        return start + seconds - (time.monotonic() - seconds_preempted())
 
     def stop(*_: Any) -> None:
         if left() <= 0:
@@ -121,7 +125,7 @@ def at_most(seconds: float) -> Iterator[None]:
             raise TooSlow
 
 
-def others_turn() -> float:
+def seconds_preempted() -> float:
     """The seconds in which this thread could have worked, and another one had the processor."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
@@ -142,13 +146,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one input again")
     parser.add_argument("--write", action="store_true", help="the figures into docs/reliability.md")
-    parser.add_argument("--run", type=Path, help="a small finished run, with its store two folders above it")
+    parser.add_argument(
+        "--run", type=Path, help="a small finished run, with its store two folders above it"
+    )
     options = parser.parse_args()
-    plan.MOST_JOBS = JOBS
+    plan.MAX_JOBS = JOBS
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     fuzzer = Fuzzer(options.run or small_run(folder / "trained"), options.seed, folder)
     numbers = range(options.inputs) if options.only is None else [options.only]
-    for number in (0, 1, 2) if options.only is None else ():  # imports and caches are no input's doing
+    for number in (
+        (0, 1, 2) if options.only is None else ()
+    ):  # imports and caches are no input's doing
         fuzzer.failure(number), shutil.rmtree(fuzzer.place(number), ignore_errors=True)
     start, failed = time.perf_counter(), 0
     for number in numbers:
@@ -164,7 +172,7 @@ def main() -> None:
     figures = f"{len(numbers)} inputs (seed {options.seed}) in {seconds / 60:.0f} minutes, failed: {failed}"
     print(figures)
     if options.write:
-        write_by_hand(f"make fuzz N={options.inputs}", figures)
+        update_row(f"make fuzz N={options.inputs}", figures)
     if not failed:
         shutil.rmtree(folder)
     sys.exit(bool(failed))
@@ -172,12 +180,18 @@ def main() -> None:
 
 def small_run(folder: Path) -> Path:
     """A run of the demo, as the tests have it."""
-    from support.runs import SMALL, configured
+    from support.runs import SMALL_RUN_OVERRIDES, compose_config
 
     from lungsound.runs.run import run
 
     folder.mkdir()
-    with contextlib.chdir(folder), configured(*SMALL, f"tracking.uri=sqlite:///{folder}/mlflow.db") as (cfg, choices):
+    with (
+        contextlib.chdir(folder),
+        compose_config(*SMALL_RUN_OVERRIDES, f"tracking.uri=sqlite:///{folder}/mlflow.db") as (
+            cfg,
+            choices,
+        ),
+    ):
         return run(cfg, choices).resolve()
 
 

@@ -19,11 +19,23 @@ RAW = (
     "NaN", "-Infinity", "1e999", "9" * 5000, "[" * 3000 + "]" * 3000, '{"a":' * 2500 + "1" + "}" * 2500, "'x'", "tru",
     '"\\ud800"', '"\\x"', "1.", "{}{}", "//", '{"a":1,"a":2}',
 )  # fmt: skip
-EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
+EXTREMES = (
+    0,
+    1,
+    0x7F,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**63 - 1,
+    2**64 - 1,
+)
 BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0")
 
 
-def mutated(rng: Random, content: bytes, other: bytes = b"", steps: int = 4) -> bytes:
+def mutate_bytes(rng: Random, content: bytes, other: bytes = b"", steps: int = 4) -> bytes:
     """The bytes after 1 to `steps` random changes; `other` is what is spliced in."""
     for _ in range(rng.randint(1, steps)):
         content = _changed(rng, content, other)
@@ -37,7 +49,11 @@ def _changed(rng: Random, content: bytes, other: bytes) -> bytes:
     match rng.randrange(11):
         case 0 if size:  # one bit
             place = rng.randrange(size)
-            return content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
+            return (
+                content[:place]
+                + bytes([content[place] ^ (1 << rng.randrange(8))])
+                + content[place + 1 :]
+            )
         case 1:
             return content[:at]
         case 2:
@@ -54,7 +70,11 @@ def _changed(rng: Random, content: bytes, other: bytes) -> bytes:
             at = rng.randint(0, min(size, rng.choice((64, size))))
             width = rng.choice((1, 2, 4, 8))
             value = rng.choice(EXTREMES) % 256**width
-            return content[:at] + value.to_bytes(width, rng.choice(("little", "big"))) + content[at + width :]
+            return (
+                content[:at]
+                + value.to_bytes(width, rng.choice(("little", "big")))
+                + content[at + width :]
+            )
         case 8:
             return with_odd_number(rng, content)
         case 9:
@@ -72,7 +92,7 @@ def with_odd_number(rng: Random, content: bytes) -> bytes:
     return content[:start] + rng.choice(NUMBERS).encode() + content[end:]
 
 
-def odd_lines(rng: Random, text: str, separator: str) -> str:
+def corrupt_lines(rng: Random, text: str, separator: str) -> str:
     """Lines of fields with some line or field left out, doubled, swapped or made odd."""
     lines = [line.split(separator) for line in text.splitlines()]
     for _ in range(rng.randint(1, 3)):
@@ -101,11 +121,13 @@ def odd_lines(rng: Random, text: str, separator: str) -> str:
 
 def encoded(rng: Random, text: str) -> bytes:
     """Text as bytes: mostly UTF-8, sometimes another encoding or with a byte-order mark."""
-    encoding = rng.choice(("utf-8",) * 8 + ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"))
+    encoding = rng.choice(
+        ("utf-8",) * 8 + ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")
+    )
     return text.encode(encoding, errors="replace" if encoding == "latin-1" else "surrogatepass")
 
 
-def odd_json(rng: Random, value: Any, changes: int = 3) -> bytes:
+def corrupt_json(rng: Random, value: Any, changes: int = 3) -> bytes:
     """The value as JSON after some changes of its structure."""
     value = json.loads(json.dumps(value))  # a copy
     for _ in range(rng.randint(1, changes) if changes else 0):
@@ -121,7 +143,7 @@ def odd_json(rng: Random, value: Any, changes: int = 3) -> bytes:
 def _odd_place(rng: Random, value: Any) -> Any:
     """The value with one place in it changed: itself, or one further down."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
-        return odd_value(rng, value)
+        return corrupt_value(rng, value)
     key = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
     match rng.randrange(8):
         case 0:
@@ -135,12 +157,14 @@ def _odd_place(rng: Random, value: Any) -> Any:
     return value
 
 
-def odd_value(rng: Random, value: Any) -> Any:
+def corrupt_value(rng: Random, value: Any) -> Any:
     """Something in the place of a value, mostly close to it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
         sized = (2**31, 2**63, 10**400, 1e308, math.pi, -1, 0)
         return rng.choice((-value, value + 1, value * 10**9, repr(value)[:40], *sized))
     if isinstance(value, str) and rng.random() < 0.4:
-        return rng.choice((value * 2, value[:-1], value.upper(), value + "\0", [value], value.swapcase()))
+        return rng.choice(
+            (value * 2, value[:-1], value.upper(), value + "\0", [value], value.swapcase())
+        )
     plain = (None, True, False, [], {}, [[]], {"": None}, -1, 0.5, 10**30, [value], {"a": value})
     return rng.choice((*plain, *NUMBERS, *TEXTS, *(f"@{number}@" for number in range(len(RAW)))))

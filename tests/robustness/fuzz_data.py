@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 import soundfile
 from hydra import initialize_config_dir
-from robustness.fuzz_bytes import NUMBERS, TEXTS, encoded, mutated, odd_json, odd_lines
+from robustness.fuzz_bytes import NUMBERS, TEXTS, corrupt_json, corrupt_lines, encoded, mutate_bytes
 
-from lungsound.config.ellipsis import study_words
-from lungsound.config.overrides import train_words
-from lungsound.config.schema import CONF
+from lungsound.config.ellipsis import parse_sweep_overrides
+from lungsound.config.overrides import parse_train_overrides
+from lungsound.config.schema import CONFIG_DIR
 from lungsound.data.database import open_database
-from lungsound.data.labels import SPRSOUND_TYPES
-from lungsound.data.splits.protocols import OFFICIAL_FILE, official_icbhi
+from lungsound.data.labels import SPRSOUND_SEVEN
+from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import check_classes, read_split
 from lungsound.data.tools.audit import check
-from lungsound.data.tools.download import get
+from lungsound.data.tools.download import download_database
 from lungsound.studies import plan
 
 RATE_HZ = 4000
@@ -34,7 +34,10 @@ FORMATS = (
 STEMS = ("101_1b1_Al_sc_Meditron", "102_1b1_Tc_mc_AKGC417L", "103_2b2_Pr_mc_LittC2SE")
 NAMES = ("40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740")
 ANNOTATION = "0.036\t0.579\t0\t0\n0.579\t1.2\t1\t0\n1.2\t1.9\t0\t1\n"
-SPLIT = (*STEMS, *(f"{patient}_1b1_Al_sc_Meditron" for patient in range(104, 110)))  # validation needs five patients
+SPLIT = (
+    *STEMS,
+    *(f"{patient}_1b1_Al_sc_Meditron" for patient in range(104, 110)),
+)  # validation needs five patients
 DEMOGRAPHICS = "101 3 F NA 19 99\n102 0.75 F NA 9.8 73\n103 70 M 33 NA NA\n"
 DIAGNOSES = "101,URTI\n102,Healthy\n103,Asthma\n"
 OFFICIAL = "".join(f"{stem}\t{'test' if stem == STEMS[1] else 'train'}\n" for stem in SPLIT)
@@ -56,8 +59,10 @@ WORDS = (
 )  # fmt: skip
 
 
-class Try(NamedTuple):
-    """What is done with an input, and the names by which a user would know it: an error's message must have one."""
+class FuzzCase(NamedTuple):
+    """What is done with an input, and the names by which a user would know it: an error's message
+    must have one.
+    """
 
     run: Callable[[], Any]
     names: tuple[str, ...]
@@ -67,7 +72,9 @@ class Try(NamedTuple):
 def audio(kind: str, subtype: str) -> bytes:
     """Two seconds of noise as a file."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ), RATE_HZ, subtype, format=kind)
+    soundfile.write(
+        buffer, np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ), RATE_HZ, subtype, format=kind
+    )
     return buffer.getvalue()
 
 
@@ -87,14 +94,14 @@ def opened(rng: Random, name: str, root: Path, store: Path) -> Callable[[], Any]
     return lambda: open_database(name, root, RATE_HZ, store, skip)
 
 
-def annotations(rng: Random, folder: Path, store: Path) -> Try:
+def annotations(rng: Random, folder: Path, store: Path) -> FuzzCase:
     content = ANNOTATION.encode()
     if rng.random() < 0.6:
-        content = encoded(rng, odd_lines(rng, ANNOTATION, "\t"))
+        content = encoded(rng, corrupt_lines(rng, ANNOTATION, "\t"))
     if rng.random() < 0.6:
-        content = mutated(rng, content, DEMOGRAPHICS.encode())
+        content = mutate_bytes(rng, content, DEMOGRAPHICS.encode())
     (icbhi(folder) / f"{STEMS[1]}.txt").write_bytes(content)
-    return Try(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
+    return FuzzCase(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
 
 
 def known_as(stem: str) -> tuple[str, ...]:
@@ -102,38 +109,40 @@ def known_as(stem: str) -> tuple[str, ...]:
     return tuple(stem + suffix for suffix in ("", ".txt", ".wav", ".json", ".flac"))
 
 
-def file_names(rng: Random, folder: Path, store: Path) -> Try:
+def file_names(rng: Random, folder: Path, store: Path) -> FuzzCase:
     """Names as bytes: they need not be UTF-8."""
     name = rng.choice(("icbhi", "sprsound"))
     stem, places = (STEMS[1], ("",)) if name == "icbhi" else (NAMES[1], ("train_wav", "train_json"))
     icbhi(folder) if name == "icbhi" else sprsound(folder)
     made = []
     for suffix in rng.sample((".txt", ".wav", ".TXT", ".flac", ".json", ""), rng.randint(1, 3)):
-        odd = mutated(rng, (stem + suffix).encode(), rng.choice(TEXTS).encode(errors="replace"))
+        odd = mutate_bytes(
+            rng, (stem + suffix).encode(), rng.choice(TEXTS).encode(errors="replace")
+        )
         odd = odd.replace(b"/", b"_").replace(b"\0", b"_")[: rng.choice((100, 255))] or b"_"
         if odd not in (b".", b".."):
             path = folder / rng.choice(places) / odd.decode(errors="surrogateescape")
             path.write_bytes(ANNOTATION.encode())
             made += [path.name, path.stem]
-    return Try(opened(rng, name, folder, store), tuple(made))
+    return FuzzCase(opened(rng, name, folder, store), tuple(made))
 
 
-def side_files(rng: Random, folder: Path, store: Path) -> Try:
+def side_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
     icbhi(folder, SPLIT)
     files = {"demographic_info.txt": (DEMOGRAPHICS, " "), "patient_diagnosis.csv": (DIAGNOSES, ","),
-             OFFICIAL_FILE: (OFFICIAL, "\t")}  # fmt: skip
+             OFFICIAL_SPLIT_FILENAME: (OFFICIAL, "\t")}  # fmt: skip
     for name, (text, separator) in files.items():
-        content = encoded(rng, odd_lines(rng, text, separator))
-        (folder / name).write_bytes(mutated(rng, content) if rng.random() < 0.5 else content)
+        content = encoded(rng, corrupt_lines(rng, text, separator))
+        (folder / name).write_bytes(mutate_bytes(rng, content) if rng.random() < 0.5 else content)
 
     def run() -> None:
         database = open_database("icbhi", folder, RATE_HZ, store, False)
-        official_icbhi(database.cycles, folder / OFFICIAL_FILE, 0, rng.random() < 0.5)
+        official_icbhi(database.cycles, folder / OFFICIAL_SPLIT_FILENAME, 0, rng.random() < 0.5)
 
-    return Try(run, tuple(files))
+    return FuzzCase(run, tuple(files))
 
 
-def recordings(rng: Random, folder: Path, store: Path) -> Try:
+def recordings(rng: Random, folder: Path, store: Path) -> FuzzCase:
     kind, subtype = rng.choice(FORMATS)
     content = audio(kind, subtype)
     if rng.random() < 0.3:  # a header that promises anything
@@ -145,18 +154,21 @@ def recordings(rng: Random, folder: Path, store: Path) -> Try:
         content = b"RIFF" + struct.pack("<I", sizes[0]) + b"WAVEfmt " + struct.pack("<I", 16) + head
         content += b"data" + struct.pack("<I", rng.choice((sizes[1], len(data)))) + data
     if rng.random() < 0.8:
-        content = mutated(rng, content, audio(*rng.choice(FORMATS)))
+        content = mutate_bytes(rng, content, audio(*rng.choice(FORMATS)))
     if kind == "FLAC":
         root = sprsound(folder, NAMES[:1], ".flac")
         (root / "train_wav" / f"{NAMES[0]}.flac").write_bytes(content)
-        return Try(opened(rng, "sprsound", root, store), known_as(NAMES[0]))
+        return FuzzCase(opened(rng, "sprsound", root, store), known_as(NAMES[0]))
     (icbhi(folder) / f"{STEMS[1]}.wav").write_bytes(content)
-    return Try(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
+    return FuzzCase(opened(rng, "icbhi", folder, store), known_as(STEMS[1]))
 
 
 def event_list() -> dict[str, Any]:
-    kinds = list(SPRSOUND_TYPES)
-    events = [{"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kinds[place]} for place in range(4)]
+    kinds = list(SPRSOUND_SEVEN.labels)
+    events = [
+        {"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kinds[place]}
+        for place in range(4)
+    ]
     return {"record_annotation": "CAS", "event_annotation": events}
 
 
@@ -166,25 +178,31 @@ def sprsound(folder: Path, names: tuple[str, ...] = NAMES, suffix: str = ".wav")
         (folder / place).mkdir()
     for name in names:
         (folder / "train_wav" / f"{name}{suffix}").write_bytes(audio(suffix[1:].upper(), "PCM_16"))
-        (folder / "train_json" / f"{name}.json").write_bytes(odd_json(Random(), event_list(), changes=0))
+        (folder / "train_json" / f"{name}.json").write_bytes(
+            corrupt_json(Random(), event_list(), changes=0)
+        )
     return folder
 
 
-def events(rng: Random, folder: Path, store: Path) -> Try:
-    content = odd_json(rng, event_list())
+def events(rng: Random, folder: Path, store: Path) -> FuzzCase:
+    content = corrupt_json(rng, event_list())
     if rng.random() < 0.4:
-        content = mutated(rng, content)
+        content = mutate_bytes(rng, content)
     (sprsound(folder) / "train_json" / f"{NAMES[1]}.json").write_bytes(content)
-    return Try(opened(rng, "sprsound", folder, store), known_as(NAMES[1]))
+    return FuzzCase(opened(rng, "sprsound", folder, store), known_as(NAMES[1]))
 
 
-def split_files(rng: Random, folder: Path, store: Path) -> Try:
-    rows = [(stem, line, "normal", where) for stem in STEMS for line, where in enumerate(("train", "val", "test"))]
+def split_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
+    rows = [
+        (stem, line, "normal", where)
+        for stem in STEMS
+        for line, where in enumerate(("train", "val", "test"))
+    ]
     cycles = pd.DataFrame(rows, columns=["recording", "cycle", "label", "set"])
     text = cycles.drop(columns="label").to_csv(index=False)
-    content = encoded(rng, odd_lines(rng, text, ","))
+    content = encoded(rng, corrupt_lines(rng, text, ","))
     if rng.random() < 0.5:
-        content = mutated(rng, content)
+        content = mutate_bytes(rng, content)
     path = folder / "my.csv"
     path.write_bytes(content)
     if rng.random() < 0.1:  # a checksum that was left behind
@@ -194,20 +212,26 @@ def split_files(rng: Random, folder: Path, store: Path) -> Try:
         sets, _ = read_split(path, cycles)
         check_classes(cycles, sets)
 
-    return Try(run, ("my.csv", "split.file"))
+    return FuzzCase(run, ("my.csv", "split.file"))
 
 
-def archives(rng: Random, folder: Path, store: Path) -> Try:
+def archives(rng: Random, folder: Path, store: Path) -> FuzzCase:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    with zipfile.ZipFile(
+        buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    ) as archive:
         for stem in STEMS[:2]:
-            name = f"ICBHI/{stem}" if rng.random() < 0.8 else rng.choice(("../", "/", "C:\\", "a/../../")) + stem
+            name = (
+                f"ICBHI/{stem}"
+                if rng.random() < 0.8
+                else rng.choice(("../", "/", "C:\\", "a/../../")) + stem
+            )
             archive.writestr(f"{name}.wav", audio("WAV", "PCM_U8"))
             archive.writestr(f"{name}.txt", ANNOTATION)
     content = buffer.getvalue()
     path = folder / "my.zip"
-    path.write_bytes(mutated(rng, content) if rng.random() < 0.9 else content)
-    return Try(lambda: get("icbhi", folder / "to", str(path)), ("my.zip",))
+    path.write_bytes(mutate_bytes(rng, content) if rng.random() < 0.9 else content)
+    return FuzzCase(lambda: download_database("icbhi", folder / "to", str(path)), ("my.zip",))
 
 
 def line(rng: Random, *swept: str) -> list[str]:
@@ -218,34 +242,38 @@ def line(rng: Random, *swept: str) -> list[str]:
         place = rng.randrange(len(words))
         word = words[place]
         key, equals, value = word.partition("=")
-        odd = rng.choice(NUMBERS + TEXTS + WORDS).replace("\0", "")  # no argument of a process holds one
+        odd = rng.choice(NUMBERS + TEXTS + WORDS).replace(
+            "\0", ""
+        )  # no argument of a process holds one
         words[place] = rng.choice((
             key + equals + odd, key + odd + equals + value, word + odd, f"{key}={value},{odd}", f"{key}={odd},{value}",
             key + equals + value[: rng.randint(0, len(value))], word.replace(".", odd, 1), key[:-1] + equals + value,
-            mutated(rng, word.encode(errors="replace")).replace(b"\0", b"").decode(errors="surrogateescape"),
+            mutate_bytes(rng, word.encode(errors="replace")).replace(b"\0", b"").decode(errors="surrogateescape"),
         ))  # fmt: skip
     return words
 
 
-def train_lines(rng: Random, folder: Path, store: Path) -> Try:
+def train_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng)
 
     def run() -> None:
-        accepted = train_words(words)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            plan.composed(accepted)
+        accepted = parse_train_overrides(words)
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            plan.compose_job(accepted)
 
-    return Try(run, typed(words))
+    return FuzzCase(run, typed(words))
 
 
-def sweep_lines(rng: Random, folder: Path, store: Path) -> Try:
+def sweep_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng, rng.choice(SWEPT))
-    return Try(lambda: plan.composed_jobs(study_words(words)), typed(words))
+    return FuzzCase(lambda: plan.compose_jobs(parse_sweep_overrides(words)), typed(words))
 
 
 def typed(words: list[str]) -> tuple[str, ...]:
     """What names a word in a message: its key, or the word itself."""
-    return tuple(word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words)
+    return tuple(
+        word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words
+    )
 
 
 DATA = {

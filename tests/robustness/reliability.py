@@ -1,7 +1,8 @@
 """Writes the figures of docs/reliability.md, so that none is typed.
 
 reliability.py REPORT.xml   what came of the tests that each promise names, from pytest's report
-`write_by_hand`                          the row of a command that is given by hand: kills.py and fuzz.py call it
+`update_row`                          the row of a command that is given by hand: kills.py and
+fuzz.py call it
 """
 
 import re
@@ -17,8 +18,10 @@ PAGE = ROOT / "docs" / "reliability.md"
 TEST = re.compile(r"`((?:\w+/)*test_\w+)\.py(?:::(test_\w+))?`")
 
 
-def write_by_hand(command: str, figures: str) -> None:
-    """Put `figures` in the row of `command`, e.g. "make fuzz N=20000"; the first two words say which row."""
+def update_row(command: str, figures: str) -> None:
+    """Put `figures` in the row of `command`, e.g. "make fuzz N=20000"; the first two words say
+    which row.
+    """
     begins = f"| `{' '.join(command.split()[:2])}"
     lines = PAGE.read_text().splitlines()
     (row,) = (number for number, line in enumerate(lines) if line.startswith(begins))
@@ -48,10 +51,16 @@ def figures_of(shown_by: str, cases: list[ET.Element]) -> str:
             and (not test or case.get("name", "").split("[")[0] == test)
         ]
         if not found:
-            raise SystemExit(f"docs/reliability.md names {file}.py {test}, of which the report has no test")
+            raise SystemExit(
+                f"docs/reliability.md names {file}.py {test}, of which the report has no test"
+            )
         for case in found:
             outcomes[outcome(case)] += 1
-            recorded += [name.get("value", "") for name in case.iter("property") if name.get("name") == "figures"]
+            recorded += [
+                name.get("value", "")
+                for name in case.iter("property")
+                if name.get("name") == "figures"
+            ]
     return "; ".join([", ".join(f"{count} {what}" for what, count in outcomes.items()), *recorded])
 
 
@@ -64,7 +73,11 @@ def outcome(case: ET.Element) -> str:
 def when() -> str:
     """The commit that was measured, and the day."""
     found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return f"{found.stdout.strip() or 'no commit'}, {datetime.now().date()}"
 
@@ -73,7 +86,9 @@ def main() -> None:
     cases = list(ET.parse(sys.argv[1]).iter("testcase"))
     seconds = sum(float(suite.get("time", 0)) for suite in ET.parse(sys.argv[1]).iter("testsuite"))
     told = ", ".join(f"{count} {what}" for what, count in Counter(map(outcome, cases)).items())
-    write_by_hand("make test-all", f"{told}; {seconds / 60:.0f} minutes")  # before the page is changed, as seen by git
+    update_row(
+        "make test-all", f"{told}; {seconds / 60:.0f} minutes"
+    )  # before the page is changed, as seen by git
     PAGE.write_text(with_figures(PAGE.read_text(), cases))
 
 

@@ -1,4 +1,6 @@
-"""Files from a stranger, their checksums right: none runs code, reads the environment, or leaves its folder."""
+"""Files from a stranger, their checksums right: none runs code, reads the environment, or leaves
+its folder.
+"""
 
 import ast
 import contextlib
@@ -22,13 +24,13 @@ from robustness.fuzz_data import OFFICIAL, STEMS, icbhi
 from support.runs import ROOT
 
 from lungsound.data.database import open_database
-from lungsound.data.splits.protocols import OFFICIAL_FILE, official_icbhi
+from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import read_split
-from lungsound.data.tools.download import get
-from lungsound.errors import DamagedFileError, DataError, LungsoundError
+from lungsound.data.tools.download import download_database
+from lungsound.errors import CorruptFileError, DataError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_trainer
-from lungsound.runs.rescore import rescore, stored_settings
+from lungsound.runs.rescore import load_run_config, score_on_database
 from lungsound.storage.files import read_file, write_file
 from lungsound.studies.report import write_report
 from lungsound.training.schedule import Annealing
@@ -56,9 +58,9 @@ def marker(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> RunFolder:
+def run(finished_run: Path, tmp_path: Path) -> RunFolder:
     """A finished run that may be changed."""
-    return RunFolder(Path(shutil.copytree(trained, tmp_path / "outputs" / trained.name)))
+    return RunFolder(Path(shutil.copytree(finished_run, tmp_path / "outputs" / finished_run.name)))
 
 
 def torch_file(value: Any, **how: Any) -> bytes:
@@ -72,9 +74,18 @@ def torch_file(value: Any, **how: Any) -> bytes:
 
 def attacks(marker: Path) -> list[bytes]:
     evil = Attack(marker)
-    forms = ({"network": evil}, {"network": {"weight": torch.zeros(1)}, "label_order": [evil]}, evil)
+    forms = (
+        {"network": evil},
+        {"network": {"weight": torch.zeros(1)}, "label_order": [evil]},
+        evil,
+    )
     old = {"_use_new_zipfile_serialization": False}
-    return [*map(torch_file, forms), torch_file(forms[0], **old), pickle.dumps(evil), pickle.dumps(evil, protocol=0)]
+    return [
+        *map(torch_file, forms),
+        torch_file(forms[0], **old),
+        pickle.dumps(evil),
+        pickle.dumps(evil, protocol=0),
+    ]
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -85,23 +96,23 @@ def test_weights_run_no_code(number: int, marker: Path, tmp_path: Path) -> None:
     for path, read in (
         (trajectory.snapshot_path(1), lambda: trajectory.snapshot(1)),
         (
-            trajectory.resume_point(1),
-            lambda: checkpoints.load_checkpoint(trajectory.resume_point(1), weights_only=False),
+            trajectory.resume_path(1),
+            lambda: checkpoints.load_checkpoint(trajectory.resume_path(1), weights_only=False),
         ),
     ):
-        write_file(path, content, sealed=True)
-        with pytest.raises(DamagedFileError, match=path.name):
+        write_file(path, content, embed_checksum=True)
+        with pytest.raises(CorruptFileError, match=path.name):
             read()
 
 
 def build_trainer_plugin() -> Any:
     """What Lightning reads a checkpoint with in our trainer."""
-    from support.runs import configured
+    from support.runs import compose_config
 
-    from lungsound.runs.validation import checked
+    from lungsound.runs.validation import validate_config
 
-    with configured() as (cfg, _):
-        return build_trainer(checked(cfg), epochs=1).strategy.checkpoint_io
+    with compose_config() as (cfg, _):
+        return build_trainer(validate_config(cfg), epochs=1).strategy.checkpoint_io
 
 
 def test_the_attack_would_work(tmp_path: Path) -> None:
@@ -121,15 +132,22 @@ def test_the_attack_would_work(tmp_path: Path) -> None:
 
 
 def test_predictions_run_no_code(run: RunFolder, marker: Path) -> None:
-    """A pickle in a column's extension type, in what pandas keeps beside the table, and in the place of the file."""
+    """A pickle in a column's extension type, in what pandas keeps beside the table, and in the
+    place of the file.
+    """
     path = run.path / "predictions.parquet"
     table = pq.read_table(pa.BufferReader(read_file(path)))
     evil = pickle.dumps(Attack(marker))
-    extension = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": evil}
+    extension = {
+        b"ARROW:extension:name": b"arrow.py_extension_type",
+        b"ARROW:extension:metadata": evil,
+    }
     storage = pa.array([b"x"] * table.num_rows, pa.binary())
     more = table.append_column(pa.field("more", pa.binary(), metadata=extension), storage)
     place = table.column_names.index("recording")
-    instead = table.set_column(place, pa.field("recording", pa.binary(), metadata=extension), storage)
+    instead = table.set_column(
+        place, pa.field("recording", pa.binary(), metadata=extension), storage
+    )
     call = f"__import__('os').system(\"touch '{marker}'\")"
     known = json.dumps({"index_columns": [call], "columns": [{"name": "recording", "field_name": "recording",
                         "pandas_type": call, "numpy_type": call, "metadata": {"call": call}}]})  # fmt: skip
@@ -144,7 +162,7 @@ def test_predictions_run_no_code(run: RunFolder, marker: Path) -> None:
     for harmless in (more, beside):  # what we do not know stays unread
         pd.testing.assert_frame_equal(read(as_parquet(harmless)), own)
     for content in (as_parquet(instead), evil):
-        with pytest.raises(DamagedFileError, match=r"predictions\.parquet"):
+        with pytest.raises(CorruptFileError, match=r"predictions\.parquet"):
             read(content)
 
 
@@ -159,7 +177,7 @@ def test_predictions_that_unpack_to_the_whole_memory_are_refused(run: RunFolder)
     bomb = as_parquet(table.take([0] * 3_000_000))
     assert len(bomb) < 200_000
     write_file(run.path / "predictions.parquet", bomb)
-    with pytest.raises(DamagedFileError, match="3000000 rows"):
+    with pytest.raises(CorruptFileError, match="3000000 rows"):
         run.read_predictions()
 
 
@@ -181,26 +199,40 @@ def test_predictions_that_unpack_to_the_whole_memory_are_refused(run: RunFolder)
     ],
 )
 def test_a_configuration_runs_no_code_and_tells_no_secret(
-    line: str, run: RunFolder, marker: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    line: str,
+    run: RunFolder,
+    marker: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LUNGSOUND_SECRET", "7305")
     line = line.format(marker=marker)
-    kept = [old for old in run.read_text("config.yaml").splitlines() if old.split(":")[0] != line.split(":")[0]]
+    kept = [
+        old
+        for old in run.read_text("config.yaml").splitlines()
+        if old.split(":")[0] != line.split(":")[0]
+    ]
     run.write_text("config.yaml", "\n".join([*kept, line]))
     with pytest.raises(LungsoundError, match=r"config\.yaml") as error:
-        rescore(run.path, "icbhi", ROOT, None)
-    written = "".join(path.read_text(errors="replace") for path in run.path.rglob("*") if path.is_file())
+        score_on_database(run.path, "icbhi", ROOT, None)
+    written = "".join(
+        path.read_text(errors="replace") for path in run.path.rglob("*") if path.is_file()
+    )
     assert "7305" not in str(error.value) + str(capfd.readouterr()) + written
 
 
 def test_a_runs_own_configuration_is_read(run: RunFolder) -> None:
-    assert stored_settings(run, None).annealing.cycles == 2
+    assert load_run_config(run, None).annealing.cycles == 2
 
 
 def test_a_configuration_that_would_fill_the_memory_is_refused(run: RunFolder) -> None:
-    run.write_text("config.yaml", run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000"))
-    with pytest.raises(LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"):
-        stored_settings(run, None)
+    run.write_text(
+        "config.yaml", run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000")
+    )
+    with pytest.raises(
+        LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"
+    ):
+        load_run_config(run, None)
 
 
 # --- names that lead elsewhere ---
@@ -210,7 +242,9 @@ opened: list[str] | None = None
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("open", "os.rename", "os.remove", "os.mkdir") and opened is not None:
-        opened.append(os.path.realpath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else "")
+        opened.append(
+            os.path.realpath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else ""
+        )
 
 
 sys.addaudithook(watch)  # Python's own word on every file that is opened, made or removed
@@ -218,7 +252,9 @@ sys.addaudithook(watch)  # Python's own word on every file that is opened, made 
 
 @contextlib.contextmanager
 def nothing_touched(outside: Path) -> Iterator[None]:
-    """No file in `outside`, which lies beside the folder of what is read, is opened, made or removed."""
+    """No file in `outside`, which lies beside the folder of what is read, is opened, made or
+    removed.
+    """
     global opened
     opened = []
     try:
@@ -240,13 +276,16 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
     root = tmp_path / "database"
     root.mkdir()
     database = open_database("icbhi", icbhi(root), 4000, tmp_path / "store", False)
-    names = [f"{place}{STEMS[0]}" for place in ("../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/")]
-    (root / OFFICIAL_FILE).write_text("".join(f"{name}\ttrain\n" for name in names))
+    names = [
+        f"{place}{STEMS[0]}"
+        for place in ("../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/")
+    ]
+    (root / OFFICIAL_SPLIT_FILENAME).write_text("".join(f"{name}\ttrain\n" for name in names))
     split = tmp_path / "split.csv"
     split.write_text("recording,cycle,set\n" + "".join(f"{name},0,train\n" for name in names))
     with nothing_touched(outside):
         with pytest.raises(DataError):
-            official_icbhi(database.cycles, root / OFFICIAL_FILE, 0, False)
+            official_icbhi(database.cycles, root / OFFICIAL_SPLIT_FILENAME, 0, False)
         with pytest.raises(DataError, match="has no cycle") as error:
             read_split(split, database.cycles)
         assert len(error.value.problems) == len(names)
@@ -260,7 +299,7 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
     for name in ("../../outside", str(outside), "..", ".", "", "x\0", 7, None):
         run.write_json("facts.json", {**facts, "trajectory": name})
         with nothing_touched(outside):
-            with pytest.raises(DamagedFileError, match=r"facts\.json: expected a trajectory's key"):
+            with pytest.raises(CorruptFileError, match=r"facts\.json: expected a trajectory's key"):
                 run.trajectory()
             places = (f"{name}/{outside.name}", f"../../{outside.name}")
             jobs = [{"run": place, "values": {"seed": seed}} for seed, place in enumerate(places)]
@@ -271,7 +310,9 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
 
 @pytest.mark.parametrize("form", ["w:", "w:gz"])
 def test_another_kind_of_archive_is_not_opened(form: str, tmp_path: Path, outside: Path) -> None:
-    """A tar archive with a link out of the folder and a file through it: only zip is taken, whose links are refused."""
+    """A tar archive with a link out of the folder and a file through it: only zip is taken, whose
+    links are refused.
+    """
     archive = tmp_path / "database.zip"
     with tarfile.open(archive, form) as tar:
         link = tarfile.TarInfo("link")
@@ -281,14 +322,33 @@ def test_another_kind_of_archive_is_not_opened(form: str, tmp_path: Path, outsid
         tar.addfile(file, io.BytesIO(b""))
     before = sorted(outside.iterdir())
     with pytest.raises(DataError, match="expected a whole zip archive"):
-        get("icbhi", tmp_path / "to", str(archive))
+        download_database("icbhi", tmp_path / "to", str(archive))
     assert sorted(outside.iterdir()) == before and not (tmp_path / "to").exists()
 
 
 # --- the source ---
 
-RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "code", "runpy"}
-CALLS = {"eval", "exec", "read_pickle", "unsafe_load", "full_load", "instantiate", "import_module", "__import__"}
+RUNS_CODE = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "code",
+    "runpy",
+}
+CALLS = {
+    "eval",
+    "exec",
+    "read_pickle",
+    "unsafe_load",
+    "full_load",
+    "instantiate",
+    "import_module",
+    "__import__",
+}
 
 
 def test_nothing_that_the_project_reads_is_unpickled() -> None:
@@ -307,7 +367,14 @@ def test_nothing_that_the_project_reads_is_unpickled() -> None:
                     call.rpartition(".")[2] in CALLS
                     or (call == "torch.load" and safe.get("weights_only") != "True")
                     or call
-                    in ("np.load", "numpy.load", "yaml.load", "OmegaConf.load", "pd.read_parquet", "pd.read_hdf")
+                    in (
+                        "np.load",
+                        "numpy.load",
+                        "yaml.load",
+                        "OmegaConf.load",
+                        "pd.read_parquet",
+                        "pd.read_hdf",
+                    )
                 )
                 found += [f"{where} {call}"] if unsafe else []
     assert not found

@@ -1,4 +1,6 @@
-"""kill -9 anywhere: the same command goes on and comes to the same bits (kill_commands.py does the work)."""
+"""kill -9 anywhere: the same command goes on and comes to the same bits (kill_commands.py does the
+work).
+"""
 
 import json
 import os
@@ -28,8 +30,12 @@ def kills(*words: str) -> Any:
     return json.loads(told.stdout.splitlines()[-1])
 
 
-def test_killed_at_some_steps_of_writing_and_at_four_moments(record_property: Callable[..., None]) -> None:
-    tried = kills("files", "moments", "--real", "--commands", "run", "--every", "60", "--number", "4")
+def test_killed_at_some_steps_of_writing_and_at_four_moments(
+    record_property: Callable[..., None],
+) -> None:
+    tried = kills(
+        "files", "moments", "--real", "--commands", "run", "--every", "60", "--number", "4"
+    )
     record_property("figures", tried["figures"])
     assert tried["wrong"] == []
     assert tried["figures"].count("nothing wrong") == 2

@@ -1,4 +1,6 @@
-"""Many commands in one folder in the same second: they share store, trajectories and MLflow's database."""
+"""Many commands in one folder in the same second: they share store, trajectories and MLflow's
+database.
+"""
 
 import json
 import os
@@ -11,17 +13,21 @@ import pytest
 from mlflow import MlflowClient
 from support.runs import ROOT
 
-# Two trajectories (split.seed), and of each both more and fewer periods at once; two of the commands are the same.
+# Two trajectories (split.seed), and of each both more and fewer periods at once; two of the
+# commands are the same.
 TRAININGS = [
-    (f"annealing.cycles={m}", f"split.seed={seed}") for m, seed in ((1, 0), (2, 0), (3, 0), (3, 0), (1, 1), (2, 1))
+    (f"annealing.cycles={m}", f"split.seed={seed}")
+    for m, seed in ((1, 0), (2, 0), (3, 0), (3, 0), (1, 1), (2, 1))
 ]
 # Two studies that share runs with each other and with the trainings.
 SWEEPS = [("annealing.cycles=1,2", "split.seed=0,1"), ("annealing.cycles=2,3",)]
-COMMANDS = [("train.py", *words) for words in TRAININGS] + [("sweep.py", *words) for words in SWEEPS]
+COMMANDS = [("train.py", *words) for words in TRAININGS] + [
+    ("sweep.py", *words) for words in SWEEPS
+]
 RUNS, EPOCHS = 5, 3 + 2  # distinct ones: an epoch a period
 
 
-def begin(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[str]":
+def start_cli(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, str(ROOT / words[0]), *words[1:]],
         cwd=folder,
@@ -34,7 +40,7 @@ def begin(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[..., None]) -> None:
-    begun = [begin(words, tmp_path) for words in COMMANDS]
+    begun = [start_cli(words, tmp_path) for words in COMMANDS]
     told = [process.communicate()[0] for process in begun]
     for words, process, text in zip(COMMANDS, begun, told, strict=True):
         assert process.returncode == 0, (words, text)
@@ -52,16 +58,24 @@ def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[
     facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
     assert len(facts) == RUNS
     trained = sum(fact["epochs_trained"] for fact in facts)
-    record_property("figures", f"{len(begun)} commands at once, {trained} epochs trained where {EPOCHS} are needed")
+    record_property(
+        "figures",
+        f"{len(begun)} commands at once, {trained} epochs trained where {EPOCHS} are needed",
+    )
     assert trained == EPOCHS
-    assert sum(text.count("epoch ") for text in told) == EPOCHS  # the line that each trained epoch leaves
+    assert (
+        sum(text.count("epoch ") for text in told) == EPOCHS
+    )  # the line that each trained epoch leaves
     assert sum("Decoding" in text for text in told) == 1  # the waveforms, once
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("lungsound").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == RUNS + len(SWEEPS)
     studies = {path.parent for path in tmp_path.glob("outputs/studies/*/study.json")}
-    assert {len(json.loads((study / "study.json").read_text())["jobs"]) for study in studies} == {4, 2}
+    assert {len(json.loads((study / "study.json").read_text())["jobs"]) for study in studies} == {
+        4,
+        2,
+    }
     for run in runs:
         for name in run.data.metrics:
             steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]

@@ -1,4 +1,6 @@
-"""docs/reliability.md: every promise names tests that there are, and its figures are those of the tests' report."""
+"""docs/reliability.md: every promise names tests that there are, and its figures are those of the
+tests' report.
+"""
 
 import ast
 import xml.etree.ElementTree as ET
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from robustness import reliability
-from robustness.reliability import PAGE, TEST, with_figures, write_by_hand
+from robustness.reliability import PAGE, TEST, update_row, with_figures
 from support.runs import ROOT
 
 REPORT = """<testsuites><testsuite>
@@ -28,14 +30,14 @@ def test_every_promise_names_tests_that_there_are() -> None:
         assert named, promise
         for file, test in named:
             tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
-            assert not test or test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            assert not test or test in {
+                node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+            }
 
 
 def test_figures_are_the_reports() -> None:
     cases = list(ET.fromstring(REPORT).iter("testcase"))
-    page = (
-        "| **One** | `test_a.py::test_one` | old |\n| **All** | `test_a.py` and more | |\n| other | `test_a.py` | |\n"
-    )
+    page = "| **One** | `test_a.py::test_one` | old |\n| **All** | `test_a.py` and more | |\n| other | `test_a.py` | |\n"
     assert with_figures(page, cases) == (
         "| **One** | `test_a.py::test_one` | 2 passed; 7 kills |\n"
         "| **All** | `test_a.py` and more | 2 passed, 1 FAILED, 1 skipped; 7 kills |\n"
@@ -49,7 +51,7 @@ def test_a_command_writes_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page = tmp_path / "reliability.md"
     page.write_text("# A page\n\n| `make fuzz N=5` | old | |\n| `make kills N=6` | kept | |\n")
     monkeypatch.setattr(reliability, "PAGE", page)
-    write_by_hand("make fuzz N=20000", "20000 inputs, failed: 0")
+    update_row("make fuzz N=20000", "20000 inputs, failed: 0")
     _, _, fuzz, kills = page.read_text().splitlines()
     assert fuzz.startswith("| `make fuzz N=20000` | 20000 inputs, failed: 0 | ")
     assert kills == "| `make kills N=6` | kept | |"

@@ -1,4 +1,6 @@
-"""Disks that are full and places that cannot be written to: what is said, what is left, and how it goes on."""
+"""Disks that are full and places that cannot be written to: what is said, what is left, and how it
+goes on.
+"""
 
 import contextlib
 import errno
@@ -9,22 +11,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.disk import bits_bind, read_only, refused
-from support.mlflow import mlflow_client, stored_mlflow_runs
-from support.results import assert_same
+from support.disk import disk_full_for, drop_root_privileges, read_only
+from support.mlflow import mlflow_client, mlflow_runs
+from support.results import assert_identical_runs
 from support.sprsound import add as add_events
 from support.sprsound import event
 
 from lungsound.data.database import open_database
 from lungsound.errors import LungsoundError, StorageError
-from lungsound.storage.files import is_whole, read_file, write_file
-from lungsound.storage.locks import locked
+from lungsound.storage.files import is_intact, read_file, write_file
+from lungsound.storage.locks import file_lock
 
 TrainIn = Callable[..., Path]
 
 
 @contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
+def file_size_limit(size: int) -> Iterator[None]:
     """Inside, no file may grow beyond `size` bytes: what `ulimit -f` does, and a full disk too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -34,14 +36,20 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def bytes_said(error: StorageError) -> int:
-    return int(str(error).partition("expected to store ")[2].partition(" bytes")[0].replace(",", ""))
+def bytes_in_message(error: StorageError) -> int:
+    return int(
+        str(error).partition("expected to store ")[2].partition(" bytes")[0].replace(",", "")
+    )
 
 
 def everything(folder: Path) -> set[str]:
     """All files but locks and MLflow's."""
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)) for path in paths if path.suffix != ".lock" and "ml" not in str(path)}
+    return {
+        str(path.relative_to(folder))
+        for path in paths
+        if path.suffix != ".lock" and "ml" not in str(path)
+    }
 
 
 # --- one file ---
@@ -53,17 +61,27 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, code: int, sealed: bool)
     path = tmp_path / "file.json"
     write_file(path, b"old", sealed)
     before = sorted(tmp_path.iterdir())
-    with refused(code, "file.json"), pytest.raises(StorageError) as error:
+    with disk_full_for(code, "file.json"), pytest.raises(StorageError) as error:
         write_file(path, 12345 * b"x", sealed)
-    assert 12345 <= bytes_said(error.value) < 12345 + 100  # and the seal
-    words = (str(path), os.strerror(code), "bytes are free", "Make room", "output_dir=", "store_dir=")
+    assert 12345 <= bytes_in_message(error.value) < 12345 + 100  # and the seal
+    words = (
+        str(path),
+        os.strerror(code),
+        "bytes are free",
+        "Make room",
+        "output_dir=",
+        "store_dir=",
+    )
     assert all(word in str(error.value) for word in words)
     assert sorted(tmp_path.iterdir()) == before
     assert read_file(path, sealed) == b"old"
 
 
 def test_a_limit_on_files_is_named(tmp_path: Path) -> None:
-    with largest_file(1000), pytest.raises(StorageError, match=r"1,001 bytes there.*a file may have 1,000 bytes"):
+    with (
+        file_size_limit(1000),
+        pytest.raises(StorageError, match=r"1,001 bytes there.*a file may have 1,000 bytes"),
+    ):
         write_file(tmp_path / "file", 1001 * b"x")
     assert list(tmp_path.iterdir()) == []
 
@@ -71,9 +89,14 @@ def test_a_limit_on_files_is_named(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     with read_only(tmp_path):
         for what in (tmp_path / "file", tmp_path / "below" / "file"):
-            with pytest.raises(StorageError, match=rf"{what}.*Permission denied.*Let this user write there"):
+            with pytest.raises(
+                StorageError, match=rf"{what}.*Permission denied.*Let this user write there"
+            ):
                 write_file(what, b"x")
-        with pytest.raises(StorageError, match=r"lock.*Permission denied"), locked(tmp_path / "lock"):
+        with (
+            pytest.raises(StorageError, match=r"lock.*Permission denied"),
+            file_lock(tmp_path / "lock"),
+        ):
             pass
 
 
@@ -93,44 +116,59 @@ REFUSED = [
 ]
 
 
-def test_a_full_disk_loses_nothing(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1] / "store" / "demo", tmp_path / "store" / "demo")
+def test_a_full_disk_loses_nothing(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1] / "store" / "demo", tmp_path / "store" / "demo")
     for name in REFUSED:
-        with refused(errno.ENOSPC, name) as met, pytest.raises(StorageError, match=name):
-            train_in(tmp_path)
+        with disk_full_for(errno.ENOSPC, name) as met, pytest.raises(StorageError, match=name):
+            run_training(tmp_path)
         assert len(met) == 1, name
         assert not [path for path in everything(tmp_path) if Path(path).name.startswith(".")], name
         assert all(
-            is_whole(path) for path in tmp_path.glob("outputs/*/*") if path.is_file() and path.suffix != ".sha256"
+            is_intact(path)
+            for path in tmp_path.glob("outputs/*/*")
+            if path.is_file() and path.suffix != ".sha256"
         ), name
-    finished = train_in(tmp_path)
-    assert_same(finished, trained)
-    assert everything(tmp_path) == everything(trained.parents[1])
-    assert stored_mlflow_runs(finished)[0].info.status == "FINISHED"
+    finished = run_training(tmp_path)
+    assert_identical_runs(finished, finished_run)
+    assert everything(tmp_path) == everything(finished_run.parents[1])
+    assert mlflow_runs(finished)[0].info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("what", ["demo", "waveforms"])
 def test_a_limit_that_the_recordings_do_not_fit(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
-    store = trained.parents[1] / "store"
+    store = finished_run.parents[1] / "store"
     if what == "waveforms":
         shutil.copytree(store / "demo", tmp_path / "store" / "demo")
     before = everything(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(b"")
-    largest = max((path for path in (store / what).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest = max(
+        (path for path in (store / what).rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
     size = largest.stat().st_size
-    with largest_file(size - 1), pytest.raises(StorageError) as error:
-        train_in(tmp_path)
+    with file_size_limit(size - 1), pytest.raises(StorageError) as error:
+        run_training(tmp_path)
     assert str(largest.relative_to(store)) in str(error.value)
-    assert bytes_said(error.value) == pytest.approx(size, rel=1e-3)
+    assert bytes_in_message(error.value) == pytest.approx(size, rel=1e-3)
     free = int(str(error.value).partition("large (")[2].partition(" bytes")[0].replace(",", ""))
     assert free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     left = {Path(path).name for path in everything(tmp_path) - before}
-    assert not [name for name in left if name.startswith(".") or name in (largest.name, "SHA256SUMS", "index.json")]
+    assert not [
+        name
+        for name in left
+        if name.startswith(".") or name in (largest.name, "SHA256SUMS", "index.json")
+    ]
     monkeypatch.setattr("lungsound.runs.run.sending", lambda *_: pytest.fail("it goes on"))
     with pytest.raises(pytest.fail.Exception, match="it goes on"):  # room was made
-        train_in(tmp_path)
+        run_training(tmp_path)
     (made,) = tmp_path.glob(f"store/{what}/*/")
     whole = store / what / made.name
     assert {path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()} == {
@@ -144,9 +182,9 @@ def test_a_limit_that_the_recordings_do_not_fit(
 @pytest.mark.parametrize("key", ["output_dir", "store_dir", "tracking.uri"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_no_permission_is_said_before_any_work(
-    train_in: TrainIn, tmp_path: Path, key: str, exists: bool, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, tmp_path: Path, key: str, exists: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lungsound.runs.run.build", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
     other = tmp_path / "other"
     place = other if exists or key == "tracking.uri" else other / "below"
     other.mkdir()
@@ -155,37 +193,41 @@ def test_no_permission_is_said_before_any_work(
     value = f"sqlite:///{place / 'mlflow.db'}" if key == "tracking.uri" else place
     said = rf"{key}={value}: expected.*Permission denied.*{key}="
     with read_only(other), pytest.raises(LungsoundError, match=said):
-        train_in(tmp_path, f"{key}={value}")
+        run_training(tmp_path, f"{key}={value}")
 
 
 def test_a_database_file_that_cannot_be_written_to(
-    train_in: TrainIn, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lungsound.runs.run.build", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     (tmp_path / "mlflow.db").chmod(0o444)
-    with bits_bind(), pytest.raises(LungsoundError, match=r"tracking\.uri=.*mlflow\.db"):
-        train_in(tmp_path)
+    with drop_root_privileges(), pytest.raises(LungsoundError, match=r"tracking\.uri=.*mlflow\.db"):
+        run_training(tmp_path)
 
 
-def test_a_file_that_cannot_be_read_is_named(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / trained.relative_to(trained.parents[1]) / "history.jsonl"
+def test_a_file_that_cannot_be_read_is_named(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / finished_run.relative_to(finished_run.parents[1]) / "history.jsonl"
     path.chmod(0)
     with (
-        bits_bind(),
+        drop_root_privileges(),
         pytest.raises(StorageError, match=r"history\.jsonl: expected.* be read.*Permission"),
     ):
-        train_in(tmp_path)
+        run_training(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["icbhi", "sprsound"])
-def test_a_read_only_database(trained: Path, tmp_path: Path, name: str) -> None:
+def test_a_read_only_database(finished_run: Path, tmp_path: Path, name: str) -> None:
     root = tmp_path / "database"
     if name == "icbhi":
-        shutil.copytree(next(trained.parents[1].glob("store/demo/*/")), root)
+        shutil.copytree(next(finished_run.parents[1].glob("store/demo/*/")), root)
     else:
-        add_events(root, "train", "40638274_9.7_1_p1_1696", event(), event("Wheeze", "1000", "2000"))
+        add_events(
+            root, "train", "40638274_9.7_1_p1_1696", event(), event("Wheeze", "1000", "2000")
+        )
     paths = [path for path in (root, *root.rglob("*")) if path.suffix != ".sha256"]
     for path in paths:
         path.chmod(0o444 if path.is_file() else 0o755)
@@ -193,12 +235,16 @@ def test_a_read_only_database(trained: Path, tmp_path: Path, name: str) -> None:
     with read_only(*(path for path in paths if path.is_dir())):
         assert not os.access(paths[-1], os.W_OK, effective_ids=True)
         database = open_database(name, root, 22_000, tmp_path / "store", skip_bad=False)
-    lines = sum(len(path.read_text().splitlines()) for path in root.glob("audio_and_txt_files/*.txt"))
+    lines = sum(
+        len(path.read_text().splitlines()) for path in root.glob("audio_and_txt_files/*.txt")
+    )
     assert len(database.cycles) == (lines if name == "icbhi" else 2) > 0
     assert everything(root) == before
 
 
-def test_a_read_only_working_folder(train_in: TrainIn, empty_mlflow: Path, tmp_path: Path) -> None:
+def test_a_read_only_working_folder(
+    run_training: TrainIn, empty_mlflow: Path, tmp_path: Path
+) -> None:
     """Where all three places are named, nothing is written to it."""
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
@@ -211,25 +257,30 @@ def test_a_read_only_working_folder(train_in: TrainIn, empty_mlflow: Path, tmp_p
         f"tracking.uri=sqlite:///{there / 'mlflow.db'}",
     )
     with read_only(here):
-        run = train_in(here, *places, "annealing.epochs_per_cycle=1")
+        run = run_training(here, *places, "annealing.epochs_per_cycle=1")
     assert everything(here) == before
-    assert stored_mlflow_runs(run)[0].info.status == "FINISHED"
+    assert mlflow_runs(run)[0].info.status == "FINISHED"
 
 
 def test_a_full_disk_of_mlflow_does_not_stop_the_training(
-    train_in: TrainIn, trained: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run_training: TrainIn, finished_run: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr("lungsound.tracking.background.WAIT_S", 1.0)
     for name in ("demo", "waveforms"):  # larger than MLflow's database, and made already
-        shutil.copytree(trained.parents[1] / "store" / name, tmp_path / "store" / name)
+        shutil.copytree(finished_run.parents[1] / "store" / name, tmp_path / "store" / name)
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
-    with largest_file(empty_mlflow.stat().st_size // 2):  # its later half can be read and not written
-        run = train_in(tmp_path)
-    assert_same(run, trained)
+    with file_size_limit(
+        empty_mlflow.stat().st_size // 2
+    ):  # its later half can be read and not written
+        run = run_training(tmp_path)
+    assert_identical_runs(run, finished_run)
     assert "MLflow did not take everything" in capsys.readouterr().out
-    assert train_in(tmp_path) == run  # room was made
-    (shown,) = stored_mlflow_runs(run)
+    assert run_training(tmp_path) == run  # room was made
+    (shown,) = mlflow_runs(run)
     assert shown.info.status == "FINISHED"
-    steps = [point.step for point in mlflow_client(run).get_metric_history(shown.info.run_id, "train/loss")]
+    steps = [
+        point.step
+        for point in mlflow_client(run).get_metric_history(shown.info.run_id, "train/loss")
+    ]
     assert sorted(steps) == [1, 2, 3, 4]

@@ -1,4 +1,6 @@
-"""The same result whatever is around a run: how its members are evaluated, and the process it happens to be."""
+"""The same result whatever is around a run: how its members are evaluated, and the process it
+happens to be.
+"""
 
 import copy
 import os
@@ -13,29 +15,33 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.results import assert_same
-from support.runs import ROOT, SMALL, configured
+from support.results import assert_identical_runs
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
 
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import Parts, build
-from lungsound.runs.predict import kept_epochs, predictions
-from lungsound.runs.validation import checked
+from lungsound.runs.build import RunComponents, build_components
+from lungsound.runs.predict import member_epochs, predict_members
+from lungsound.runs.validation import validate_config
 
-# Probabilities by float32 (24 bits: 6e-8) through eight layers of a trained network are 8e-7 away from float64's, as
-# measured here (two cores, AVX2). Threads and batches only sum in another order: they are no farther from float64 than
-# one of them is, 8e-7 to 6e-7, and 7e-7 from each other. Twelve times that is room for other processors.
+# Probabilities by float32 (24 bits: 6e-8) through eight layers of a trained network are 8e-7 away
+# from float64's, as measured here (two cores, AVX2). Threads and batches only sum in another order:
+# they are no farther from float64 than one of them is, 8e-7 to 6e-7, and 7e-7 from each other.
+# Twelve times that is room for other processors.
 TOLERANCE = 1e-5
 PLACE = ["recording", "cycle", "member"]
 
 
 @pytest.fixture(scope="module")
-def members(trained: Path) -> tuple[Config, Parts, list[int], pd.DataFrame]:
+def members(finished_run: Path) -> tuple[Config, RunComponents, list[int], pd.DataFrame]:
     """The settings and the parts of `trained`, the epochs of its members, and its predictions."""
-    with configured(*SMALL, f"store_dir={trained.parents[1] / 'store'}") as (cfg, _):
-        settings = checked(cfg)
-    parts, folder = build(settings), RunFolder(trained)
-    return settings, parts, kept_epochs(parts.annealing, folder), folder.read_predictions()
+    with compose_config(*SMALL_RUN_OVERRIDES, f"store_dir={finished_run.parents[1] / 'store'}") as (
+        cfg,
+        _,
+    ):
+        settings = validate_config(cfg)
+    parts, folder = build_components(settings), RunFolder(finished_run)
+    return settings, parts, member_epochs(parts.annealing, folder), folder.read_predictions()
 
 
 @pytest.fixture
@@ -50,29 +56,42 @@ def probabilities(table: pd.DataFrame) -> np.ndarray[Any, Any]:
     return table.sort_values(PLACE).filter(regex="^p_").to_numpy()
 
 
-def in_float64(parts: Parts, epochs: list[int]) -> pd.DataFrame:
-    """The mean probabilities of each cycle's chunks, of a network that computes in float64, by plain loops."""
+def in_float64(parts: RunComponents, epochs: list[int]) -> pd.DataFrame:
+    """The mean probabilities of each cycle's chunks, of a network that computes in float64, by
+    plain loops.
+    """
     rows = []
     for member, epoch in enumerate(epochs, start=1):
         parts.module.load_snapshot(parts.trajectory.snapshot(epoch))
         network = copy.deepcopy(parts.module.network).double().eval()
         for name in ("val", "test"):
             chunks: dict[int, list[torch.Tensor]] = {}
-            for batch in parts.datamodule.evaluation_loader(name):
-                pictures = parts.module.evaluation_pictures(batch).double()
+            for batch in parts.datamodule.eval_dataloader(name):
+                log_mels = parts.module.eval_inputs(batch).double()
                 for place, cycle in enumerate(batch["cycle"].tolist()):
                     with torch.no_grad():
-                        chunks.setdefault(cycle, []).extend(torch.softmax(network(pictures[place].unsqueeze(1)), 1))
+                        chunks.setdefault(cycle, []).extend(
+                            torch.softmax(network(log_mels[place].unsqueeze(1)), 1)
+                        )
             for cycle, row in parts.datamodule.cycles[name].iterrows():
                 means = torch.stack(chunks[int(cycle)]).mean(0)
                 found = {f"p_{i}": float(value) for i, value in enumerate(means)}
-                rows.append({"recording": row["recording"], "cycle": row["cycle"], "member": member, **found})
+                rows.append(
+                    {
+                        "recording": row["recording"],
+                        "cycle": row["cycle"],
+                        "member": member,
+                        **found,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def test_the_order_of_evaluation_changes_no_bit(members: tuple[Config, Parts, list[int], pd.DataFrame]) -> None:
+def test_the_order_of_evaluation_changes_no_bit(
+    members: tuple[Config, RunComponents, list[int], pd.DataFrame],
+) -> None:
     settings, parts, epochs, stored = members
-    again = predictions(settings, parts, epochs[::-1], ("test", "val"))
+    again = predict_members(settings, parts, epochs[::-1], ("test", "val"))
     again["member"] = len(epochs) + 1 - again["member"]
     columns = list(stored.columns)
     pd.testing.assert_frame_equal(
@@ -83,7 +102,7 @@ def test_the_order_of_evaluation_changes_no_bit(members: tuple[Config, Parts, li
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (2, 32), (3, 7)])
 def test_threads_and_batches_of_evaluation_change_the_last_digits_alone(
-    members: tuple[Config, Parts, list[int], pd.DataFrame], threads: Callable[[int], None],
+    members: tuple[Config, RunComponents, list[int], pd.DataFrame], threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch, count: int, batch_size: int,
 ) -> None:  # fmt: skip
     settings, parts, epochs, stored = members
@@ -92,12 +111,13 @@ def test_threads_and_batches_of_evaluation_change_the_last_digits_alone(
     assert np.ptp(reference, axis=0).min() > 1000 * TOLERANCE  # of probabilities that differ
     threads(count)
     monkeypatch.setattr(parts.datamodule, "batch_size", batch_size)
-    again = probabilities(predictions(settings, parts, epochs, ("val", "test")))
+    again = probabilities(predict_members(settings, parts, epochs, ("val", "test")))
     np.testing.assert_allclose(again, reference, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(again, probabilities(stored), rtol=0, atol=TOLERANCE)
 
 
-# Folders listed backwards, whoever lists them, and files that nobody else may read; then the command.
+# Folders listed backwards, whoever lists them, and files that nobody else may read; then the
+# command.
 ELSEWHERE = """
 import os, runpy, sys
 listdir, scandir = os.listdir, os.scandir
@@ -116,8 +136,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow
-def test_another_process_in_other_surroundings(trained: Path, empty_mlflow: Path, tmp_path: Path) -> None:
-    """Another seed of hashes, time zone, locale (ASCII), folder, order of directories and umask: the same bits."""
+def test_another_process_in_other_surroundings(
+    finished_run: Path, empty_mlflow: Path, tmp_path: Path
+) -> None:
+    """Another seed of hashes, time zone, locale (ASCII), folder, order of directories and umask:
+    the same bits.
+    """
     here = tmp_path / "another folder"
     here.mkdir()
     shutil.copy(empty_mlflow, here / "mlflow.db")
@@ -125,10 +149,14 @@ def test_another_process_in_other_surroundings(trained: Path, empty_mlflow: Path
         "PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0",
         "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }  # fmt: skip
-    code = f"import sys; sys.argv = {[str(ROOT / 'train.py'), *SMALL, 'trainer.num_workers=1']!r}\n{ELSEWHERE}"
+    code = f"import sys; sys.argv = {[str(ROOT / 'train.py'), *SMALL_RUN_OVERRIDES, 'trainer.num_workers=1']!r}\n{ELSEWHERE}"
     told = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, env={**os.environ, **surroundings}, capture_output=True, check=False
+        [sys.executable, "-c", code],
+        cwd=here,
+        env={**os.environ, **surroundings},
+        capture_output=True,
+        check=False,
     )
     assert told.returncode == 0, told.stderr.decode(errors="replace")
     (run,) = here.glob("outputs/demo-*")
-    assert_same(run, trained)
+    assert_identical_runs(run, finished_run)

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from support.runs import configured
+from support.runs import compose_config
 
 from lungsound.config.schema import Config
 from lungsound.runs import build
-from lungsound.runs.validation import checked
+from lungsound.runs.validation import validate_config
 
 
 def settings(*overrides: str) -> Config:
-    with configured(*overrides) as (cfg, _):
-        return checked(cfg)
+    with compose_config(*overrides) as (cfg, _):
+        return validate_config(cfg)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,9 @@ def arithmetic() -> tuple[str, bool, bool]:
     return word, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize(("word", "tf32"), [(None, False), ("highest", False), ("high", True), ("medium", True)])
+@pytest.mark.parametrize(
+    ("word", "tf32"), [(None, False), ("highest", False), ("high", True), ("medium", True)]
+)
 @pytest.mark.parametrize("before", ["highest", "medium"])
 def test_a_gpu_multiplies_float32_as_the_key_says(
     monkeypatch: pytest.MonkeyPatch, word: str | None, tf32: bool, before: str
@@ -54,7 +56,9 @@ def test_on_a_cpu_the_key_changes_nothing(before: str) -> None:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_the_trainer_gets_deterministic_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
+def test_the_trainer_gets_deterministic_on_a_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(pl, "Trainer", lambda **arguments: given.update(arguments))
     word = f"trainer.deterministic={str(deterministic).lower()}"

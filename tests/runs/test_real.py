@@ -1,4 +1,6 @@
-"""The real recordings of ICBHI 2017, end to end: what `python train.py experiment=paper data.root=PATH` does."""
+"""The real recordings of ICBHI 2017, end to end: what `python train.py experiment=paper
+data.root=PATH` does.
+"""
 
 import json
 from collections import Counter
@@ -9,14 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.runs import configured
+from support.runs import compose_config
 
 from lungsound.runs.run import run
 from lungsound.training.trajectory import load_tensors
 
 TrainIn = Callable[..., Path]
 # Of the contract only the network's width, the copies' number and the epochs are smaller.
-NARROW = ("experiment=paper", "segment=2x4.5s", "augment=light", "model.bn_momentum=0.9", "annealing.max_lr=0.002")
+NARROW = (
+    "experiment=paper",
+    "segment=2x4.5s",
+    "augment=light",
+    "model.bn_momentum=0.9",
+    "annealing.max_lr=0.002",
+)
 LABELS = ("normal", "crackle", "wheeze", "both")
 
 
@@ -27,15 +35,20 @@ def annotated(real_data: Path) -> pd.DataFrame:
     for path in sorted((real_data / "icbhi" / "audio_and_txt_files").glob("*.txt")):
         lines = pd.read_csv(path, sep="\t", names=["start", "end", "crackle", "wheeze"])
         label = [
-            LABELS[crackle + 2 * wheeze] for crackle, wheeze in zip(lines["crackle"], lines["wheeze"], strict=True)
+            LABELS[crackle + 2 * wheeze]
+            for crackle, wheeze in zip(lines["crackle"], lines["wheeze"], strict=True)
         ]
         tables.append(lines.assign(recording=path.stem, cycle=lines.index, label=label))
     return pd.concat(tables, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
-def real_run(real_data: Path, train_in: TrainIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_in(tmp_path_factory.mktemp("real"), *NARROW, f"data.root={real_data / 'icbhi'}")
+def real_run(
+    real_data: Path, run_training: TrainIn, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return run_training(
+        tmp_path_factory.mktemp("real"), *NARROW, f"data.root={real_data / 'icbhi'}"
+    )
 
 
 def test_every_cycle_is_in_one_set(real_run: Path, annotated: pd.DataFrame) -> None:
@@ -52,7 +65,9 @@ def test_every_cycle_is_in_one_set(real_run: Path, annotated: pd.DataFrame) -> N
 def test_predictions_name_the_annotations(real_run: Path, annotated: pd.DataFrame) -> None:
     predictions = pd.read_parquet(real_run / "predictions.parquet")
     assert predictions.attrs["data"] == "real"
-    joined = predictions.merge(annotated, on=["recording", "cycle"], suffixes=("", "_there"), validate="many_to_one")
+    joined = predictions.merge(
+        annotated, on=["recording", "cycle"], suffixes=("", "_there"), validate="many_to_one"
+    )
     assert len(joined) == len(predictions) > 0
     assert (joined["label"] == joined["label_there"]).all()
     np.testing.assert_array_equal(joined["start_seconds"], joined["start"])
@@ -74,20 +89,28 @@ def test_the_networks_are_trained_on_these_recordings(real_run: Path) -> None:
     assert losses.iloc[-1] < losses.iloc[0]
 
 
-def test_either_folder_will_do(real_run: Path, real_data: Path, train_in: TrainIn) -> None:
-    """The folder of recordings itself, in place of the one above it: the same run, which is finished."""
+def test_either_folder_will_do(real_run: Path, real_data: Path, run_training: TrainIn) -> None:
+    """The folder of recordings itself, in place of the one above it: the same run, which is
+    finished.
+    """
     inner = real_data / "icbhi" / "audio_and_txt_files"
-    assert train_in(real_run.parents[1], *NARROW, f"data.root={inner}") == real_run
+    assert run_training(real_run.parents[1], *NARROW, f"data.root={inner}") == real_run
 
 
 @pytest.mark.slow
 def test_the_papers_network(
-    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The contract as it stands, all 4 916 742 parameters and every copy, for an epoch a member."""
     monkeypatch.chdir(tmp_path)
-    with configured(
-        "experiment=paper", f"data.root={real_data / 'icbhi'}", "annealing.cycles=2", "annealing.epochs_per_cycle=1"
+    with compose_config(
+        "experiment=paper",
+        f"data.root={real_data / 'icbhi'}",
+        "annealing.cycles=2",
+        "annealing.epochs_per_cycle=1",
     ) as (cfg, choices):
         folder = run(cfg, choices)
     facts = json.loads((folder / "facts.json").read_text())

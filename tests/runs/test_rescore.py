@@ -1,4 +1,6 @@
-"""A finished run's members on another database: the same numbers for the same sounds, and what leaks."""
+"""A finished run's members on another database: the same numbers for the same sounds, and what
+leaks.
+"""
 
 import contextlib
 import json
@@ -15,40 +17,57 @@ from support.runs import ROOT
 
 from lungsound.cli.score import main as evaluation
 from lungsound.errors import ConfigError, DataError
-from lungsound.runs.rescore import rescore
+from lungsound.runs.rescore import score_on_database
 
 CYCLE = ["recording", "cycle", "member"]
 
 
 @pytest.fixture(scope="module")
-def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the demo database, in a place of its own; the store is two folders above."""
     place = tmp_path_factory.mktemp("rescored")
-    shutil.copytree(trained.parents[1] / "store", place / "store")
-    return Path(shutil.copytree(trained, place / "outputs" / trained.name))
+    shutil.copytree(finished_run.parents[1] / "store", place / "store")
+    return Path(shutil.copytree(finished_run, place / "outputs" / finished_run.name))
 
 
 def scored(run: Path, name: str, root: Path, part: str | None = None) -> Path:
     with contextlib.chdir(run.parents[1]):
-        return rescore(run, name, root, part).resolve()
+        return score_on_database(run, name, root, part).resolve()
 
 
 def demo_root(run: Path) -> Path:
-    (root,) = (path for path in (run.parents[1] / "store" / "demo").iterdir() if not path.name.startswith("."))
+    (root,) = (
+        path
+        for path in (run.parents[1] / "store" / "demo").iterdir()
+        if not path.name.startswith(".")
+    )
     return root
 
 
 def sprsound(folder: Path) -> Path:
     """Two recordings of each test part, with a normal and an adventitious event each."""
     rng = np.random.default_rng(0)
-    for part, names in (("inter", ("1_5.0_0_p1_1", "2_6.0_1_p2_2")), ("intra", ("3_7.0_0_p3_3", "4_8.0_1_p4_4"))):
+    for part, names in (
+        ("inter", ("1_5.0_0_p1_1", "2_6.0_1_p2_2")),
+        ("intra", ("3_7.0_0_p3_3", "4_8.0_1_p4_4")),
+    ):
         (folder / "test_json" / f"{part}_test_json").mkdir(parents=True)
         (folder / "test_wav").mkdir(exist_ok=True)
         for name in names:
-            soundfile.write(folder / "test_wav" / f"{name}.wav", rng.normal(0, 0.1, 32_000), 8000, subtype="PCM_16")
-            events = [{"start": "0", "end": "1900", "type": "Normal"}, {"start": 2000, "end": 4000, "type": "Rhonchi"}]
+            soundfile.write(
+                folder / "test_wav" / f"{name}.wav",
+                rng.normal(0, 0.1, 32_000),
+                8000,
+                subtype="PCM_16",
+            )
+            events = [
+                {"start": "0", "end": "1900", "type": "Normal"},
+                {"start": 2000, "end": 4000, "type": "Rhonchi"},
+            ]
             content = {"record_annotation": "CAS", "event_annotation": events}
-            (folder / "test_json" / f"{part}_test_json" / f"{name}.json").write_text(json.dumps(content))
+            (folder / "test_json" / f"{part}_test_json" / f"{name}.json").write_text(
+                json.dumps(content)
+            )
     return folder
 
 
@@ -66,7 +85,10 @@ def test_a_recording_that_cannot_be_used_is_named_or_left_out(run: Path, tmp_pat
 
 def test_the_recordings_counted_are_those_of_the_part(run: Path, tmp_path: Path) -> None:
     folder = scored(run, "sprsound", sprsound(tmp_path), "inter")
-    assert json.loads((folder / "scores.json").read_text())["data"] == "sprsound: 2 recordings, 4 cycles"
+    assert (
+        json.loads((folder / "scores.json").read_text())["data"]
+        == "sprsound: 2 recordings, 4 cycles"
+    )
 
 
 def test_the_same_sounds_get_the_same_probabilities(run: Path) -> None:
@@ -74,8 +96,12 @@ def test_the_same_sounds_get_the_same_probabilities(run: Path) -> None:
     ours, theirs = (pd.read_parquet(path / "predictions.parquet") for path in (folder, run))
     database = pd.read_csv(run / "split.csv")
     assert list(ours.columns) == list(theirs.columns)
-    assert (ours["set"] == "test").sum() == len(database) * theirs["member"].nunique()  # every cycle is scored
-    of_test = theirs[theirs["set"] == "test"].merge(ours[ours["set"] == "test"], on=CYCLE, suffixes=("", "_again"))
+    assert (ours["set"] == "test").sum() == len(database) * theirs[
+        "member"
+    ].nunique()  # every cycle is scored
+    of_test = theirs[theirs["set"] == "test"].merge(
+        ours[ours["set"] == "test"], on=CYCLE, suffixes=("", "_again")
+    )
     assert len(of_test) == (theirs["set"] == "test").sum()
     for label in ("normal", "crackle", "wheeze", "both"):
         # Other batches: another order of the same float32 sums.
@@ -83,7 +109,9 @@ def test_the_same_sounds_get_the_same_probabilities(run: Path) -> None:
 
 
 def test_its_leak_report_counts_sounds_the_run_has_learned(run: Path) -> None:
-    """The demo is taken for another database: its patients are not the same people, its sounds are the same sounds."""
+    """The demo is taken for another database: its patients are not the same people, its sounds are
+    the same sounds.
+    """
     folder = scored(run, "icbhi", demo_root(run))
     split = pd.read_csv(run / "split.csv")
     learned = split.loc[split["set"].isin(["train", "val"]), "content"].nunique()
@@ -94,7 +122,9 @@ def test_its_leak_report_counts_sounds_the_run_has_learned(run: Path) -> None:
 
 def test_the_single_member_is_chosen_on_the_runs_own_validation(run: Path) -> None:
     folder = scored(run, "icbhi", demo_root(run))
-    own, again = (json.loads((path / "scores.json").read_text())["scores"] for path in (run, folder))
+    own, again = (
+        json.loads((path / "scores.json").read_text())["scores"] for path in (run, folder)
+    )
     assert again["single"]["member"] == own["single"]["member"]
     assert [row["val"] for row in again["members"]] == [row["val"] for row in own["members"]]
 
@@ -113,16 +143,33 @@ def test_parts_of_sprsound(run: Path, tmp_path: Path, part: str | None, cycles: 
 
 def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected the folder of a finished run"):
-        rescore(tmp_path, "icbhi", demo_root(run), None)
-    with pytest.raises(DataError, match=r"--part train: expected a part .* there are: inter, intra"):
+        score_on_database(tmp_path, "icbhi", demo_root(run), None)
+    with pytest.raises(
+        DataError, match=r"--part train: expected a part .* there are: inter, intra"
+    ):
         scored(run, "sprsound", sprsound(tmp_path / "sprsound"), "train")
-    with pytest.raises(DataError, match="expected the run's member in the store, but it is not there"):
-        rescore(run, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match="expected the run's member in the store, but it is not there"
+    ):
+        score_on_database(run, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
 
 
 def test_the_command(run: Path) -> None:
-    words = [sys.executable, "-m", "lungsound.evaluation", "score", str(run), "icbhi", str(demo_root(run))]
-    done = subprocess.run(words, cwd=run.parents[1], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    words = [
+        sys.executable,
+        "-m",
+        "lungsound.evaluation",
+        "score",
+        str(run),
+        "icbhi",
+        str(demo_root(run)),
+    ]
+    done = subprocess.run(
+        words, cwd=run.parents[1], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert "ensemble of 2" in done.stdout and "ALSO IN TRAINING OR VALIDATION under another name" in done.stdout
+    assert (
+        "ensemble of 2" in done.stdout
+        and "ALSO IN TRAINING OR VALIDATION under another name" in done.stdout
+    )
     assert (run / "scored-icbhi" / "scores.json").exists()

@@ -1,4 +1,6 @@
-"""Whole small runs: the same bits again, after any stop, from a shared trajectory, and from damaged files."""
+"""Whole small runs: the same bits again, after any stop, from a shared trajectory, and from damaged
+files.
+"""
 
 import contextlib
 import json
@@ -14,17 +16,17 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from support.files import flipped
-from support.mlflow import stored_mlflow_runs
-from support.results import assert_same, numbers, weights
+from support.files import flip_bit
+from support.mlflow import mlflow_runs
+from support.results import assert_identical_runs, result_bytes, weights
 
 import lungsound.runs.run
-from lungsound.errors import DamagedFileError, DataError, LungsoundError, Stopped
+from lungsound.errors import CorruptFileError, DataError, Interrupted, LungsoundError
 from lungsound.storage.files import checksum_path, read_file
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.datamodule import CyclesDataModule
-from lungsound.training.module import SnapshotTraining
-from lungsound.training.snapshots import Snapshots
+from lungsound.training.module import SnapshotModule
+from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
 
 TrainIn = Callable[..., Path]
@@ -34,12 +36,12 @@ TrainIn = Callable[..., Path]
 LAST_AND_BEST = [pytest.param("last", marks=pytest.mark.slow), "best"]
 
 
-class Died(Exception):
+class SimulatedCrash(Exception):
     """What stands for the death of a run."""
 
 
 @contextlib.contextmanager
-def stopped_at(owner: Any, name: str, call: int) -> Iterator[None]:
+def crash_before_call(owner: Any, name: str, call: int) -> Iterator[None]:
     """Inside, a run dies when it is about to call `owner.name` for the `call`-th time."""
     original, calls = getattr(owner, name), 0
 
@@ -47,12 +49,12 @@ def stopped_at(owner: Any, name: str, call: int) -> Iterator[None]:
         nonlocal calls
         calls += 1
         if calls == call:
-            raise Died
+            raise SimulatedCrash
         return original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, counted)
-        with pytest.raises(Died):
+        with pytest.raises(SimulatedCrash):
             yield
 
 
@@ -62,123 +64,153 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_same_command_same_bits(train_in: TrainIn, trained: Path, tmp_path: Path, workers: int) -> None:
-    assert_same(train_in(tmp_path, f"trainer.num_workers={workers}"), trained)
+def test_same_command_same_bits(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, workers: int
+) -> None:
+    assert_identical_runs(run_training(tmp_path, f"trainer.num_workers={workers}"), finished_run)
 
 
-def test_another_seed_other_bits(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    other = train_in(tmp_path, "seed=1")
-    assert (other / "split.csv").read_bytes() == (trained / "split.csv").read_bytes()  # split.seed's affair
-    assert (other / "history.jsonl").read_bytes() != (trained / "history.jsonl").read_bytes()
+def test_another_seed_other_bits(run_training: TrainIn, finished_run: Path, tmp_path: Path) -> None:
+    other = run_training(tmp_path, "seed=1")
+    assert (other / "split.csv").read_bytes() == (
+        finished_run / "split.csv"
+    ).read_bytes()  # split.seed's affair
+    assert (other / "history.jsonl").read_bytes() != (finished_run / "history.jsonl").read_bytes()
 
 
-# Where a run dies, and the epochs that the start which dies there begins. Two periods of two epochs. (The first call
-# of `tidy` comes before them.)
-STOPS: list[tuple[Any, str, int, list[int]]] = [
-    (SnapshotTraining, "training_step", 3, [1]),  # in the first epoch: nothing to go on from
-    (SnapshotTraining, "validation_step", 1, [1]),
+# Where a run dies, and the epochs that the start which dies there begins. Two periods of two
+# epochs. (The first call of `tidy` comes before them.)
+CRASH_POINTS: list[tuple[Any, str, int, list[int]]] = [
+    (SnapshotModule, "training_step", 3, [1]),  # in the first epoch: nothing to go on from
+    (SnapshotModule, "validation_step", 1, [1]),
     (pl.Trainer, "save_checkpoint", 1, [1]),  # its snapshot stored, its resume point not
-    (Trajectory, "tidy", 2, [1]),  # after epoch 1
-    (SnapshotTraining, "training_step", 3, [2]),
+    (Trajectory, "prune", 2, [1]),  # after epoch 1
+    (SnapshotModule, "training_step", 3, [2]),
     (Trajectory, "add_epoch", 1, [2]),
-    (pl.Trainer, "save_checkpoint", 1, [2]),  # the period's end: with continue_from=best the weights are put back
-    (Trajectory, "tidy", 2, [2]),  # after epoch 2
-    (Trajectory, "tidy", 2, [3]),  # after epoch 3
+    (
+        pl.Trainer,
+        "save_checkpoint",
+        1,
+        [2],
+    ),  # the period's end: with continue_from=best the weights are put back
+    (Trajectory, "prune", 2, [2]),  # after epoch 2
+    (Trajectory, "prune", 2, [3]),  # after epoch 3
     (pl.Trainer, "save_checkpoint", 1, [4]),
-    (Trajectory, "tidy", 2, [4]),  # after epoch 4
+    (Trajectory, "prune", 2, [4]),  # after epoch 4
     (lungsound.runs.run, "predict", 1, []),
-    (lungsound.runs.run, "report", 1, []),
+    (lungsound.runs.run, "write_run_report", 1, []),
 ]
 
 
 @pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_stopped_anywhere_ends_the_same(
-    train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    continue_from: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # By the loss that is recorded, a period's best epoch is its first: what continue_from chooses matters.
-    record = Snapshots._record
+    # By the loss that is recorded, a period's best epoch is its first: what continue_from chooses
+    # matters.
+    record = SnapshotCallback._epoch_record
     monkeypatch.setattr(
-        Snapshots, "_record", lambda self, trainer, epoch: {**record(self, trainer, epoch), "val/loss": float(epoch)}
+        SnapshotCallback,
+        "_epoch_record",
+        lambda self, trainer, epoch: {**record(self, trainer, epoch), "val/loss": float(epoch)},
     )
     overrides = (f"annealing.continue_from={continue_from}", "annealing.monitor=loss")
-    undisturbed = train_in(tmp_path / "undisturbed", *overrides)
+    undisturbed = run_training(tmp_path / "undisturbed", *overrides)
     assert {"epoch-0001.pt", "epoch-0003.pt"} <= weights(undisturbed).keys()
-    for owner, name, call, expected in STOPS:
-        epochs.clear()
-        with stopped_at(owner, name, call):
-            train_in(tmp_path / "stopped", *overrides)
-        assert epochs == expected, f"stopped before call {call} of {name}"
-    epochs.clear()
-    resumed = train_in(tmp_path / "stopped", *overrides)
-    assert_same(resumed, undisturbed)
-    assert epochs == []
+    for owner, name, call, expected in CRASH_POINTS:
+        trained_epochs.clear()
+        with crash_before_call(owner, name, call):
+            run_training(tmp_path / "stopped", *overrides)
+        assert trained_epochs == expected, f"stopped before call {call} of {name}"
+    trained_epochs.clear()
+    resumed = run_training(tmp_path / "stopped", *overrides)
+    assert_identical_runs(resumed, undisturbed)
+    assert trained_epochs == []
     assert facts(resumed)["epochs_trained"] == 4
 
 
 def test_one_trajectory_serves_every_number_of_members_and_choice(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int]
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, trained_epochs: list[int]
 ) -> None:
-    three = train_in(tmp_path, "annealing.cycles=3")
-    assert epochs == [1, 2, 3, 4, 5, 6]
-    epochs.clear()
-    two = train_in(tmp_path)
-    assert numbers(two) == numbers(trained)  # M = 2 alone, in an empty store
-    for override in ("annealing.select=last", "annealing.monitor=loss", "annealing.monitor=accuracy"):
-        shared = train_in(tmp_path, override)
+    three = run_training(tmp_path, "annealing.cycles=3")
+    assert trained_epochs == [1, 2, 3, 4, 5, 6]
+    trained_epochs.clear()
+    two = run_training(tmp_path)
+    assert result_bytes(two) == result_bytes(finished_run)  # M = 2 alone, in an empty store
+    for override in (
+        "annealing.select=last",
+        "annealing.monitor=loss",
+        "annealing.monitor=accuracy",
+    ):
+        shared = run_training(tmp_path, override)
         assert shared not in (two, three)
         assert facts(shared)["epochs_trained"] == 0
-    assert epochs == []
+    assert trained_epochs == []
     assert facts(three)["epochs_trained"] == 6
-    alone = train_in(tmp_path / "alone", "annealing.select=last")
-    assert numbers(alone) == numbers(train_in(tmp_path, "annealing.select=last"))
-    three_again = train_in(tmp_path / "alone", "annealing.cycles=3")  # the other way round: what is missing is trained
-    assert epochs == [1, 2, 3, 4, 5, 6]
-    assert_same(three_again, three)
+    alone = run_training(tmp_path / "alone", "annealing.select=last")
+    assert result_bytes(alone) == result_bytes(run_training(tmp_path, "annealing.select=last"))
+    three_again = run_training(
+        tmp_path / "alone", "annealing.cycles=3"
+    )  # the other way round: what is missing is trained
+    assert trained_epochs == [1, 2, 3, 4, 5, 6]
+    assert_identical_runs(three_again, three)
 
 
 @pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_three_periods_through_a_path_of_two_that_died_within_one(
-    train_in: TrainIn, tmp_path: Path, epochs: list[int], continue_from: str
+    run_training: TrainIn, tmp_path: Path, trained_epochs: list[int], continue_from: str
 ) -> None:
     word = f"annealing.continue_from={continue_from}"
-    alone = train_in(tmp_path / "alone", "annealing.cycles=3", word)
-    epochs.clear()
-    with stopped_at(SnapshotTraining, "validation_step", 3):
-        train_in(tmp_path / "shared", word)
-    train_in(tmp_path / "shared", word)
-    assert_same(train_in(tmp_path / "shared", "annealing.cycles=3", word), alone)
-    assert epochs == [1, 2, 3, 3, 4, 5, 6]
+    alone = run_training(tmp_path / "alone", "annealing.cycles=3", word)
+    trained_epochs.clear()
+    with crash_before_call(SnapshotModule, "validation_step", 3):
+        run_training(tmp_path / "shared", word)
+    run_training(tmp_path / "shared", word)
+    assert_identical_runs(run_training(tmp_path / "shared", "annealing.cycles=3", word), alone)
+    assert trained_epochs == [1, 2, 3, 3, 4, 5, 6]
 
 
 def test_finished_run_is_listed_and_redone(
-    train_in: TrainIn, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str]
+    run_training: TrainIn,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first = train_in(tmp_path)
-    before, told = numbers(first), capsys.readouterr().out
-    epochs.clear()
-    assert train_in(tmp_path) == first
+    first = run_training(tmp_path)
+    before, told = result_bytes(first), capsys.readouterr().out
+    trained_epochs.clear()
+    assert run_training(tmp_path) == first
     again = capsys.readouterr().out
-    assert epochs == []
+    assert trained_epochs == []
     assert "finished" in again
     assert again.splitlines()[-1] == told.splitlines()[-1] == f"run: {first.relative_to(tmp_path)}"
-    assert told[told.index("SYNTHETIC demo database (") :] == again[again.index("SYNTHETIC demo database (") :]
-    assert train_in(tmp_path, "redo=true") == first
-    assert epochs == [1, 2, 3, 4]
-    assert numbers(first) == before
-    assert [run.info.status for run in stored_mlflow_runs(first)] == ["FINISHED", "FINISHED"]
+    assert (
+        told[told.index("SYNTHETIC demo database (") :]
+        == again[again.index("SYNTHETIC demo database (") :]
+    )
+    assert run_training(tmp_path, "redo=true") == first
+    assert trained_epochs == [1, 2, 3, 4]
+    assert result_bytes(first) == before
+    assert [run.info.status for run in mlflow_runs(first)] == ["FINISHED", "FINISHED"]
 
 
 def test_everything_printed_is_marked(
-    train_in: TrainIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
+    run_training: TrainIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished_run: Path
 ) -> None:
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
-    folder = train_in(tmp_path)
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
+    folder = run_training(tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("experiment=demo: ")
     assert "SYNTHETIC" in lines[0]
     assert lines[0].endswith("python train.py experiment=paper data.root=PATH")
     assert "SYNTHETIC" in lines[-1]
-    heading = next(place for place, line in enumerate(lines) if line.strip().startswith("validation")) - 3
+    heading = (
+        next(place for place, line in enumerate(lines) if line.strip().startswith("validation")) - 3
+    )
     assert "SYNTHETIC" in lines[heading]
     assert "TEST PATIENTS ARE ALSO IN TRAINING" in lines[heading + 1]  # at the top of the scores
     assert any("TEST PATIENTS ARE ALSO IN TRAINING" in line for line in lines)
@@ -187,58 +219,69 @@ def test_everything_printed_is_marked(
     assert pd.read_parquet(folder / "predictions.parquet").attrs["data"] == "SYNTHETIC"
 
 
-def test_a_runs_split_can_be_used_again(train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int]) -> None:
+def test_a_runs_split_can_be_used_again(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, trained_epochs: list[int]
+) -> None:
     split = tmp_path / "mine.csv"
-    table = pd.read_csv(trained / "split.csv", dtype={"patient": str})
+    table = pd.read_csv(finished_run / "split.csv", dtype={"patient": str})
     table.sample(frac=1, random_state=0).to_csv(split, index=False)
-    assert_same(train_in(tmp_path, "split=file", f"split.file={split}"), trained)
-    epochs.clear()
+    assert_identical_runs(run_training(tmp_path, "split=file", f"split.file={split}"), finished_run)
+    trained_epochs.clear()
     third = tmp_path / "third.csv"
     table.loc[table.index % 3 != 0].to_csv(third, index=False)
-    smaller = train_in(tmp_path, "split=file", f"split.file={third}")
-    assert epochs == [1, 2, 3, 4]
+    smaller = run_training(tmp_path, "split=file", f"split.file={third}")
+    assert trained_epochs == [1, 2, 3, 4]
     assert len(pd.read_csv(smaller / "split.csv")) == (table.index % 3 != 0).sum()
 
 
-@pytest.mark.parametrize("name", ["predictions.parquet", "scores.json", "report.md", "history.jsonl", "split.csv"])
+@pytest.mark.parametrize(
+    "name", ["predictions.parquet", "scores.json", "report.md", "history.jsonl", "split.csv"]
+)
 def test_a_damaged_file_of_a_run_is_put_aside_and_made_again(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str], name: str
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / trained.relative_to(trained.parents[1]) / name
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / finished_run.relative_to(finished_run.parents[1]) / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-20] + b"x")
-    with pytest.raises(DamagedFileError, match=name):
+    with pytest.raises(CorruptFileError, match=name):
         read_file(path)
-    assert train_in(tmp_path) == path.parent
+    assert run_training(tmp_path) == path.parent
     assert path.read_bytes() == whole
     assert path.with_name(f"{name}.damaged-1").read_bytes() == whole[:-20] + b"x"
     assert f"{name} is damaged" in capsys.readouterr().out
-    assert epochs == []
+    assert trained_epochs == []
 
 
 def damage(path: Path) -> bytes:
-    """Cut a file short, or flip a bit of it, at a place that its name and folder choose; its content then."""
+    """Cut a file short, or flip a bit of it, at a place that its name and folder choose; its
+    content then.
+    """
     content, rng = path.read_bytes(), random.Random(f"{path.parent.name}/{path.name}")
     place = rng.randrange(len(content))
-    path.write_bytes(content[:place] if rng.random() < 0.5 else flipped(content, place))
+    path.write_bytes(content[:place] if rng.random() < 0.5 else flip_bit(content, place))
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("pattern", ["resume-*.ckpt", "history.jsonl", "epoch-0002.pt"])
 def test_a_damaged_trajectory_is_put_aside_and_trained_again(
-    train_in: TrainIn,
-    trained: Path,
+    run_training: TrainIn,
+    finished_run: Path,
     tmp_path: Path,
-    epochs: list[int],
+    trained_epochs: list[int],
     capsys: pytest.CaptureFixture[str],
     pattern: str,
 ) -> None:
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     (path,) = (tmp_path / "store" / "trajectories").glob(f"*/{pattern}")
     damaged = damage(path)
-    assert_same(train_in(tmp_path), trained)
-    assert epochs == [1, 2, 3, 4]
+    assert_identical_runs(run_training(tmp_path), finished_run)
+    assert trained_epochs == [1, 2, 3, 4]
     assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
     told = capsys.readouterr().out
     assert f"{path.name} is damaged" in told
@@ -246,64 +289,78 @@ def test_a_damaged_trajectory_is_put_aside_and_trained_again(
 
 
 def test_the_resume_point_before_a_damaged_one_is_used(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], capsys: pytest.CaptureFixture[str]
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with stopped_at(Trajectory, "tidy", 3):  # epoch 2 has its resume point, and epoch 1 has not lost its own
-        train_in(tmp_path)
+    with crash_before_call(
+        Trajectory, "prune", 3
+    ):  # epoch 2 has its resume point, and epoch 1 has not lost its own
+        run_training(tmp_path)
     (newest,) = (tmp_path / "store" / "trajectories").glob("*/resume-0002.ckpt")
     damage(newest)
-    epochs.clear()
-    assert_same(train_in(tmp_path), trained)
-    assert epochs == [2, 3, 4]
+    trained_epochs.clear()
+    assert_identical_runs(run_training(tmp_path), finished_run)
+    assert trained_epochs == [2, 3, 4]
     assert "Without it, the training goes on after epoch 1." in capsys.readouterr().out
 
 
-def test_a_file_whose_checksum_is_gone_is_not_trusted(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / trained.relative_to(trained.parents[1]) / "split.csv"
+def test_a_file_whose_checksum_is_gone_is_not_trusted(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / finished_run.relative_to(finished_run.parents[1]) / "split.csv"
     whole = path.read_bytes()
     path.write_bytes(whole[:300])
     checksum_path(path).unlink()
-    train_in(tmp_path)
+    run_training(tmp_path)
     assert path.read_bytes() == whole
 
 
-def test_a_copy_beside_the_trajectory_is_no_part_of_it(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+def test_a_copy_beside_the_trajectory_is_no_part_of_it(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     (point,) = (tmp_path / "store" / "trajectories").glob("*/resume-0004.ckpt")
     for name in ("resume-0004 (copy).ckpt", "resume-.ckpt", "resume-²³.ckpt"):
         shutil.copy(point, point.with_name(name))
-    train_in(tmp_path, "annealing.cycles=3")
+    run_training(tmp_path, "annealing.cycles=3")
     assert "6  " in list_trajectories(tmp_path / "store", tmp_path / "outputs")
     assert point.with_name("resume-0004 (copy).ckpt").exists()
 
 
 def test_what_fails_after_the_resume_point_is_not_its_fault(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user who believed it would delete finished work."""
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
 
     def full(_: CyclesDataModule) -> None:
         raise MemoryError("no room for the stretched copies")
 
-    monkeypatch.setattr(CyclesDataModule, "_stretch_once", full)
+    monkeypatch.setattr(CyclesDataModule, "_precompute_stretched", full)
     with pytest.raises(MemoryError, match="stretched"):
-        train_in(tmp_path, "annealing.cycles=3")
+        run_training(tmp_path, "annealing.cycles=3")
 
 
-def test_an_epoch_that_was_lost_is_counted_once(train_in: TrainIn, tmp_path: Path, epochs: list[int]) -> None:
-    one = train_in(tmp_path, "annealing.cycles=1")
+def test_an_epoch_that_was_lost_is_counted_once(
+    run_training: TrainIn, tmp_path: Path, trained_epochs: list[int]
+) -> None:
+    one = run_training(tmp_path, "annealing.cycles=1")
     for _ in range(2):
-        with stopped_at(pl.Trainer, "save_checkpoint", 1):  # it is counted, and has no resume point yet
-            train_in(tmp_path)
-    two = train_in(tmp_path)
-    assert epochs == [1, 2, 3, 3, 3, 4]
+        with crash_before_call(
+            pl.Trainer, "save_checkpoint", 1
+        ):  # it is counted, and has no resume point yet
+            run_training(tmp_path)
+    two = run_training(tmp_path)
+    assert trained_epochs == [1, 2, 3, 3, 3, 4]
     assert [facts(run)["epochs_trained"] for run in (one, two)] == [2, 2]
 
 
 def test_members_that_another_command_removed_are_named(
-    train_in: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict = lungsound.runs.run.predict
 
@@ -313,18 +370,24 @@ def test_members_that_another_command_removed_are_named(
 
     monkeypatch.setattr(lungsound.runs.run, "predict", too_late)
     with pytest.raises(DataError, match=r"epoch-\d+\.pt: .* but another command removed them"):
-        train_in(tmp_path)
+        run_training(tmp_path)
 
 
 def test_everything_is_made_again_from_the_folder_alone(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Scores, report and figures, after the trajectory was thrown away."""
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / trained.relative_to(trained.parents[1])
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / finished_run.relative_to(finished_run.parents[1])
     shutil.rmtree(tmp_path / "store" / "trajectories")
 
-    def content() -> dict[Path, bytes]:  # but for where it is tracked, which is another database here
+    def content() -> dict[
+        Path, bytes
+    ]:  # but for where it is tracked, which is another database here
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")
                 if path.is_file() and "tracking" not in path.name}  # fmt: skip
 
@@ -332,33 +395,41 @@ def test_everything_is_made_again_from_the_folder_alone(
     shutil.rmtree(folder / "figures")
     for name in ("scores.json", "report.md"):
         (folder / name).unlink()
-    assert train_in(tmp_path, painted=True) == folder
+    assert run_training(tmp_path, painted=True) == folder
     assert content() == before
-    assert epochs == []
+    assert trained_epochs == []
     with pytest.raises(LungsoundError, match="redo=true"):
-        train_in(tmp_path, "tracking.log_snapshots=true")
+        run_training(tmp_path, "tracking.log_snapshots=true")
 
 
-def test_a_lost_figure_is_drawn_again(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    figure = tmp_path / trained.relative_to(trained.parents[1]) / "figures" / "members.png"
+def test_a_lost_figure_is_drawn_again(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    figure = (
+        tmp_path / finished_run.relative_to(finished_run.parents[1]) / "figures" / "members.png"
+    )
     figure.unlink()
-    train_in(tmp_path, painted=True)
-    assert figure.read_bytes() == (trained / "figures" / "members.png").read_bytes()
+    run_training(tmp_path, painted=True)
+    assert figure.read_bytes() == (finished_run / "figures" / "members.png").read_bytes()
 
 
-def test_a_redo_that_cannot_begin_destroys_nothing(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
+def test_a_redo_that_cannot_begin_destroys_nothing(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
     with pytest.raises(LungsoundError, match=r"tracking\.uri"):
-        train_in(tmp_path, "redo=true", "tracking.uri=nonsense://here")
-    assert numbers(tmp_path / trained.relative_to(trained.parents[1])) == numbers(trained)
+        run_training(tmp_path, "redo=true", "tracking.uri=nonsense://here")
+    assert result_bytes(
+        tmp_path / finished_run.relative_to(finished_run.parents[1])
+    ) == result_bytes(finished_run)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_where_python_drops_exceptions_stops_the_run(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     predict = lungsound.runs.run.predict
 
     class Loader:
@@ -370,108 +441,176 @@ def test_a_signal_where_python_drops_exceptions_stops_the_run(
         Loader()
 
     monkeypatch.setattr(lungsound.runs.run, "predict", with_loader)
-    with pytest.raises(Stopped):
-        train_in(tmp_path)
+    with pytest.raises(Interrupted):
+        run_training(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_after_the_batch(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    steps, original = [], SnapshotTraining.training_step
+    steps, original = [], SnapshotModule.training_step
 
-    def step(module: SnapshotTraining, batch: Any, place: int) -> torch.Tensor:
+    def step(module: SnapshotModule, batch: Any, place: int) -> torch.Tensor:
         steps.append((module.current_epoch + 1, place))
         if steps[-1] == (2, 1):
             os.kill(os.getpid(), number)
         return original(module, batch, place)
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match="1 epochs are finished") as stop:
-        patch.setattr(SnapshotTraining, "training_step", step)
-        train_in(tmp_path)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match="1 epochs are finished") as stop,
+    ):
+        patch.setattr(SnapshotModule, "training_step", step)
+        run_training(tmp_path)
     assert stop.value.signal_number == number
     assert steps[-1] == (2, 1)
-    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["KILLED"]
+    assert [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] == ["KILLED"]
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert_same(train_in(tmp_path), trained)
+    assert_identical_runs(run_training(tmp_path), finished_run)
 
 
-# Where a signal comes outside the training's batches, what begins then, and the epochs that this start begins.
+# Where a signal comes outside the training's batches, what begins then, and the epochs that this
+# start begins.
 SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
-    (lungsound.runs.build, "open_database", 1, "What is finished", []),  # before there is an MLflow run
-    (SnapshotTraining, "validation_step", 1, "0 epochs are finished", [1]),
-    (SnapshotTraining, "configure_optimizers", 1, "What is finished", []),
+    (
+        lungsound.runs.build,
+        "open_database",
+        1,
+        "What is finished",
+        [],
+    ),  # before there is an MLflow run
+    (SnapshotModule, "validation_step", 1, "0 epochs are finished", [1]),
+    (SnapshotModule, "configure_optimizers", 1, "What is finished", []),
     (Trajectory, "add_epoch", 2, "2 epochs are finished", [1, 2]),
-    (Trajectory, "add_epoch", 2, "4 epochs are finished", [3, 4]),  # the last one: there is no batch after it
-    (SnapshotTraining, "predict_step", 1, "What is finished", []),
-    (lungsound.runs.run, "report", 1, "What is finished", []),
+    (
+        Trajectory,
+        "add_epoch",
+        2,
+        "4 epochs are finished",
+        [3, 4],
+    ),  # the last one: there is no batch after it
+    (SnapshotModule, "predict_step", 1, "What is finished", []),
+    (lungsound.runs.run, "write_run_report", 1, "What is finished", []),
 ]
 
 
 def test_a_signal_anywhere_stops_the_run(
-    train_in: TrainIn, trained: Path, tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for place, (owner, name, call, told, expected) in enumerate(SIGNALLED):
-        epochs.clear()
-        number, original, calls = (signal.SIGTERM, signal.SIGINT)[place % 2], getattr(owner, name), iter(range(1, 100))
+        trained_epochs.clear()
+        number, original, calls = (
+            (signal.SIGTERM, signal.SIGINT)[place % 2],
+            getattr(owner, name),
+            iter(range(1, 100)),
+        )
 
-        def signalled(*args: Any, calls=calls, call=call, number=number, original=original, **kwargs: Any) -> Any:
+        def signalled(
+            *args: Any, calls=calls, call=call, number=number, original=original, **kwargs: Any
+        ) -> Any:
             if next(calls) == call:
                 signal.raise_signal(number)
             return original(*args, **kwargs)
 
-        with monkeypatch.context() as patch, pytest.raises(Stopped, match=told) as stop:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted, match=told) as stop:
             patch.setattr(owner, name, signalled)
-            train_in(tmp_path)
-        assert (stop.value.signal_number, epochs) == (number, expected), name
-        statuses = [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] if place else []
+            run_training(tmp_path)
+        assert (stop.value.signal_number, trained_epochs) == (number, expected), name
+        statuses = (
+            [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] if place else []
+        )
         assert statuses == ["KILLED"] * bool(place), name
-    assert_same(train_in(tmp_path), trained)
-    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["FINISHED"]
+    assert_identical_runs(run_training(tmp_path), finished_run)
+    assert [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] == ["FINISHED"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(train_in: TrainIn, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(run_training: TrainIn, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for key in ("output_dir", "store_dir"):
         with pytest.raises(LungsoundError, match=f"{key}=file/below"):
-            train_in(tmp_path, f"{key}=file/below")
+            run_training(tmp_path, f"{key}=file/below")
 
 
 def test_computed_recordings_are_synthetic_under_any_name(
-    train_in: TrainIn, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root,) = trained.parents[1].glob("store/demo/*/")
+    (root,) = finished_run.parents[1].glob("store/demo/*/")
     for place, folder in enumerate((root, root / "audio_and_txt_files")):
-        run = train_in(tmp_path / str(place), "data=icbhi", f"data.root={folder}", "annealing.epochs_per_cycle=1")
+        run = run_training(
+            tmp_path / str(place),
+            "data=icbhi",
+            f"data.root={folder}",
+            "annealing.epochs_per_cycle=1",
+        )
         assert "SYNTHETIC" in capsys.readouterr().out
         assert "SYNTHETIC" in run.name
-        assert "SYNTHETIC" in stored_mlflow_runs(run)[0].data.tags["data"]
+        assert "SYNTHETIC" in mlflow_runs(run)[0].data.tags["data"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "members", "trained_epochs"),
+    ("overrides", "members", "expected_epochs"),
     [
         (("task=two_class", "padding=zero", "loss=cross_entropy", "augment=none"), 2, 4),
-        (("annealing=constant", "annealing.cycles=1", "features.normalization=global", "model.table1=outputs"), 1, 2),
+        (
+            (
+                "annealing=constant",
+                "annealing.cycles=1",
+                "features.normalization=global",
+                "model.table1=outputs",
+            ),
+            1,
+            2,
+        ),
         (("annealing.total_epochs=3", "features.normalization=band", "augment.redraw=epoch"), 2, 2),
-        (("augment=paper", "augment.stretch=resample", "segment=3s", "annealing.epochs_per_cycle=1"), 2, 2),
-        (("trainer.precision=bf16-mixed", "annealing.epochs_per_cycle=1", "features.roll=false"), 2, 2),
+        (
+            (
+                "augment=paper",
+                "augment.stretch=resample",
+                "segment=3s",
+                "annealing.epochs_per_cycle=1",
+            ),
+            2,
+            2,
+        ),
+        (
+            ("trainer.precision=bf16-mixed", "annealing.epochs_per_cycle=1", "features.roll=false"),
+            2,
+            2,
+        ),
     ],
     ids=["two_class", "constant", "total_epochs", "resample", "bf16"],
 )
 def test_every_option_trains(
-    train_in: TrainIn, tmp_path: Path, epochs: list[int], overrides: tuple[str, ...], members: int, trained_epochs: int
+    run_training: TrainIn,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    overrides: tuple[str, ...],
+    members: int,
+    expected_epochs: int,
 ) -> None:
-    folder = train_in(tmp_path, *overrides)
+    folder = run_training(tmp_path, *overrides)
     what = json.loads((folder / "scores.json").read_text())
     scores = what["scores"]
     two_class = "task=two_class" in overrides
-    assert epochs == list(range(1, trained_epochs + 1))
+    assert trained_epochs == list(range(1, expected_epochs + 1))
     assert scores["task"] == ("two_class" if two_class else "four_class")
-    assert what["label_order"] == (["normal", "abnormal"] if two_class else ["normal", "crackle", "wheeze", "both"])
+    assert what["label_order"] == (
+        ["normal", "abnormal"] if two_class else ["normal", "crackle", "wheeze", "both"]
+    )
     assert f"-M{members}-" in folder.name
     assert len(scores["members"]) == len(scores["ensemble"]) == members
     assert ("score_4" in scores["ensemble"][-1]["test"]) is not two_class
-    pictures = {"annealing", "members", "examples", "confusion_2"} | (set() if two_class else {"confusion_4"})
-    assert {path.stem for path in (folder / "figures").glob("*.png")} == pictures
+    log_mels = {"annealing", "members", "examples", "confusion_2"} | (
+        set() if two_class else {"confusion_4"}
+    )
+    assert {path.stem for path in (folder / "figures").glob("*.png")} == log_mels

@@ -1,4 +1,6 @@
-"""Configurations that cannot be run stop at once, with their key and value; the paper's contract; every option."""
+"""Configurations that cannot be run stop at once, with their key and value; the paper's contract;
+every option.
+"""
 
 import re
 from itertools import product
@@ -7,13 +9,13 @@ import pytest
 import torch
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
-from support.runs import ROOT, configured
+from support.runs import ROOT, compose_config
 
-from lungsound.config.overrides import train_words, with_environment
-from lungsound.config.schema import Config, plain
+from lungsound.config.overrides import add_experiment_from_env, parse_train_overrides
+from lungsound.config.schema import Config, to_container
 from lungsound.errors import ConfigError
-from lungsound.runs.validation import checked
-from lungsound.studies.plan import composed_jobs
+from lungsound.runs.validation import validate_config
+from lungsound.studies.plan import compose_jobs
 
 # The paper's contract (docs/paper.md) in this project's keys.
 PAPER = {
@@ -46,8 +48,8 @@ SEGMENTS = (
 
 
 def settings(*overrides: str) -> Config:
-    with configured(*overrides) as (cfg, _):
-        return checked(cfg)
+    with compose_config(*overrides) as (cfg, _):
+        return validate_config(cfg)
 
 
 def problems(*overrides: str) -> list[str]:
@@ -70,14 +72,30 @@ def options(group: str) -> list[str]:
     ("overrides", "beginning", "end"),
     [
         ("annealing.cycles=0", "annealing.cycles: ", "at least 1, but got 0"),
-        ("annealing.cycles=8 annealing.total_epochs=7", "annealing.total_epochs: ", "cycles=8.* but got 7"),
+        (
+            "annealing.cycles=8 annealing.total_epochs=7",
+            "annealing.total_epochs: ",
+            "cycles=8.* but got 7",
+        ),
         ("segment.seconds=0.01", "segment.seconds=0.01: ", "of 512 samples, but got 220 samples"),
         ("segment.seconds=0", "segment.seconds: ", "above 0, but got 0.0"),
-        ("segment=9s segment.chunks=387", "segment.chunks=387: ", "segment.seconds=9.0 has 386 frames"),
-        ("segment=9s segment.chunks=9", "segment.seconds=9.0 in 9 chunks: ", "at least 45 frames .* but got 42"),
+        (
+            "segment=9s segment.chunks=387",
+            "segment.chunks=387: ",
+            "segment.seconds=9.0 has 386 frames",
+        ),
+        (
+            "segment=9s segment.chunks=9",
+            "segment.seconds=9.0 in 9 chunks: ",
+            "at least 45 frames .* but got 42",
+        ),
         ("features.n_mels=44", "features.n_mels: ", "at least 45 .* but got 44"),
         ("features.f_max=11001", "features.f_max: ", "features.sample_rate=22000, but got 11001.0"),
-        ("features.f_min=7500", "features.f_max: ", "more than features.f_min=7500.0 .* but got 7500.0"),
+        (
+            "features.f_min=7500",
+            "features.f_max: ",
+            "more than features.f_min=7500.0 .* but got 7500.0",
+        ),
         ("data=icbhi", "data.root: ", "but got none.* data.root=PATH.* LUNGSOUND_DATA=PATH"),
         ("split=file", "split.file: ", "but got none.* split.file=PATH"),
         ("model.width=0", "model.width: ", "above 0, but got 0.0"),
@@ -88,14 +106,38 @@ def options(group: str) -> list[str]:
         ("model.bn_momentum=1.1", "model.bn_momentum: ", "from 0 to 1, but got 1.1"),
         ("augment.stretch_rate=[1.1,0.9]", "augment.stretch_rate: ", r"but got \[1.1, 0.9\]"),
         ("augment.stretch_rate=[0,1]", "augment.stretch_rate: ", r"above 0, but got \[0.0, 1.0\]"),
-        ("augment.vtlp_alpha=[1.1,0.9]", "augment.vtlp_alpha: ", r"rising numbers .*but got \[1.1, 0.9\]"),
+        (
+            "augment.vtlp_alpha=[1.1,0.9]",
+            "augment.vtlp_alpha: ",
+            r"rising numbers .*but got \[1.1, 0.9\]",
+        ),
         ("augment.vtlp_f_hi=[3800,3200]", "augment.vtlp_f_hi: ", r"but got \[3800.0, 3200.0\]"),
         ("augment.vtlp_f_hi=[3200]", "augment.vtlp_f_hi: ", r"two .*but got \[3200.0\]"),
-        ("augment.vtlp_f_hi=[3200,11000]", "augment.vtlp_f_hi: ", r"features.sample_rate=22000, .*\[3200.0, 11000.0\]"),
-        ("data.root=/icbhi", "data.root: ", "none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
-        ("split.file=mine.csv", "split.file: ", "none for split=random data=demo, but got 'mine.csv'. It is for"),
-        ("split.fold=1", "split.fold: ", "none for split=random data=demo, but got 1. It is for split=patient"),
-        ("split.part=inter", "split.part: ", "none for split=random data=demo, but got 'inter'. It is for"),
+        (
+            "augment.vtlp_f_hi=[3200,11000]",
+            "augment.vtlp_f_hi: ",
+            r"features.sample_rate=22000, .*\[3200.0, 11000.0\]",
+        ),
+        (
+            "data.root=/icbhi",
+            "data.root: ",
+            "none for data=demo, .*but got '/icbhi'. Add data=icbhi",
+        ),
+        (
+            "split.file=mine.csv",
+            "split.file: ",
+            "none for split=random data=demo, but got 'mine.csv'. It is for",
+        ),
+        (
+            "split.fold=1",
+            "split.fold: ",
+            "none for split=random data=demo, but got 1. It is for split=patient",
+        ),
+        (
+            "split.part=inter",
+            "split.part: ",
+            "none for split=random data=demo, but got 'inter'. It is for",
+        ),
         ("data.demo_patients=700", "data.demo_patients: ", "from 1 to 699, but got 700"),
         ("data.demo_cycles=35", "data.demo_cycles: ", "data.demo_patients=36, but got 35"),
         ("seed=99999999999999", "seed: ", "from 0 to 4294967295, but got 99999999999999"),
@@ -103,12 +145,22 @@ def options(group: str) -> list[str]:
         ("annealing.max_lr=inf", "annealing.max_lr: ", "but got inf"),
         ("model.width=nan", "model.width: ", "but got nan"),
         ("loss.gamma=inf", "loss.gamma: ", "but got inf"),
-        ("trainer.matmul_precision=tf32", "trainer.matmul_precision: ", "high, medium, but got 'tf32'"),
-        ("trainer=cpu trainer.precision=16-mixed", "trainer.precision: ", "on a CPU, but got '16-mixed'"),
+        (
+            "trainer.matmul_precision=tf32",
+            "trainer.matmul_precision: ",
+            "high, medium, but got 'tf32'",
+        ),
+        (
+            "trainer=cpu trainer.precision=16-mixed",
+            "trainer.precision: ",
+            "on a CPU, but got '16-mixed'",
+        ),
         ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: ", "but got .*'wheeze': -1"),
     ],
 )
-def test_a_value_that_cannot_be_run_is_named_with_its_key(overrides: str, beginning: str, end: str) -> None:
+def test_a_value_that_cannot_be_run_is_named_with_its_key(
+    overrides: str, beginning: str, end: str
+) -> None:
     (problem,) = problems(*overrides.split())
     assert problem.startswith(f"  - {beginning}expected ")
     assert re.search(end, problem)
@@ -123,11 +175,15 @@ def test_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_problems_come_together() -> None:
-    ranges = problems("annealing.cycles=0", "model.width=-1", "padding.mode=reflect", "loss.gamma=-0.5")
+    ranges = problems(
+        "annealing.cycles=0", "model.width=-1", "padding.mode=reflect", "loss.gamma=-0.5"
+    )
     assert {line.split(":")[0].strip(" -") for line in ranges} == {
         "annealing.cycles", "model.width", "padding.mode", "loss.gamma",
     }  # fmt: skip
-    across = problems("data=icbhi", "split=file", "annealing.total_epochs=1", "features.f_max=12000")
+    across = problems(
+        "data=icbhi", "split=file", "annealing.total_epochs=1", "features.f_max=12000"
+    )
     assert {line.split(":")[0].strip(" -") for line in across} == {
         "data.root", "split.file", "annealing.total_epochs", "features.f_max",
     }  # fmt: skip
@@ -148,8 +204,10 @@ def test_all_problems_come_together() -> None:
     ],
 )
 def test_the_last_value_that_can_be_run(overrides: str) -> None:
-    with configured(*overrides.split()) as (cfg, _):
-        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)  # taken as it was given
+    with compose_config(*overrides.split()) as (cfg, _):
+        assert to_container(validate_config(cfg)) == OmegaConf.to_container(
+            cfg
+        )  # taken as it was given
 
 
 @pytest.mark.parametrize(
@@ -166,8 +224,10 @@ def test_the_last_value_that_can_be_run(overrides: str) -> None:
         ("augment.vtlp_alpha=[0.9,high]", "high.*Float.*vtlp_alpha"),
     ],
 )
-def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(override: str, said: str) -> None:
-    with pytest.raises(ConfigCompositionException) as error, configured(override):
+def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(
+    override: str, said: str
+) -> None:
+    with pytest.raises(ConfigCompositionException) as error, compose_config(override):
         pass
     # Hydra says one half in its own message, omegaconf the other in the cause.
     assert re.search(said, f"{error.value} {error.value.__cause__}", re.DOTALL)
@@ -177,8 +237,8 @@ def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(override: str
 
 
 def test_the_paper_is_what_its_contract_says() -> None:
-    with configured("experiment=paper", "data.root=/icbhi") as (cfg, choices):
-        checked(cfg)
+    with compose_config("experiment=paper", "data.root=/icbhi") as (cfg, choices):
+        validate_config(cfg)
         resolved = OmegaConf.to_container(cfg, resolve=True)
     assert {group: resolved[group] for group in PAPER} == PAPER
     assert (resolved["data"]["name"], resolved["data"]["root"]) == ("icbhi", "/icbhi")
@@ -204,11 +264,12 @@ def test_segments_are_as_their_names_say() -> None:
 def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment: str) -> None:
     groups = {group: options(group) for group in ("segment", "padding", "model")}
     blocks = {group: {} for group in groups}
-    # Composing takes a tenth of a second: every option once, and then their blocks, which know nothing of each other.
+    # Composing takes a tenth of a second: every option once, and then their blocks, which know
+    # nothing of each other.
     for number in range(max(map(len, groups.values()))):
         chosen = {group: names[number % len(names)] for group, names in groups.items()}
         overrides = (f"{group}={name}" for group, name in chosen.items())
-        with configured(f"experiment={experiment}", *overrides) as (cfg, choices):
+        with compose_config(f"experiment={experiment}", *overrides) as (cfg, choices):
             assert chosen.items() <= choices.items()
         for group, name in chosen.items():
             blocks[group][name] = cfg[group]
@@ -216,42 +277,54 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
     for combination in product(*(named.values() for named in blocks.values())):
         cfg.update(dict(zip(blocks, combination, strict=True)))
         cfg.data.root = None if cfg.data.name == "demo" else "/database"
-        checked(cfg)
+        validate_config(cfg)
 
 
 @pytest.mark.parametrize(
     "override",
-    [f"{group}={name}" for group in ("augment", "loss", "annealing", "task") for name in options(group)],
+    [
+        f"{group}={name}"
+        for group in ("augment", "loss", "annealing", "task")
+        for name in options(group)
+    ],
 )
 def test_every_other_option_can_be_run(override: str) -> None:
     sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in override else ()
     group, _, name = override.partition("=")
-    with configured(override, *sprsound) as (cfg, choices):
-        assert plain(checked(cfg)) == OmegaConf.to_container(cfg)
+    with compose_config(override, *sprsound) as (cfg, choices):
+        assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
     assert choices[group] == name
 
 
 # --- the machine's defaults ---
 
 
-def test_the_environment_names_the_experiment_where_the_command_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert with_environment(["padding=zero"]) == ["padding=zero"]
+def test_the_environment_names_the_experiment_where_the_command_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert add_experiment_from_env(["padding=zero"]) == ["padding=zero"]
     monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "paper")
-    assert set(with_environment(["padding=zero"])) == {"padding=zero", "experiment=paper"}
+    assert set(add_experiment_from_env(["padding=zero"])) == {"padding=zero", "experiment=paper"}
     for named in ("experiment=demo", "+experiment=demo"):
-        assert with_environment([named, "padding=zero"]) == [named, "padding=zero"]
-    assert "experiment=paper" in with_environment(["tracking.experiment=trial"])  # another key
+        assert add_experiment_from_env([named, "padding=zero"]) == [named, "padding=zero"]
+    assert "experiment=paper" in add_experiment_from_env(
+        ["tracking.experiment=trial"]
+    )  # another key
     monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "")
-    assert with_environment(["padding=zero"]) == ["padding=zero"]
+    assert add_experiment_from_env(["padding=zero"]) == ["padding=zero"]
 
 
 def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "paper")
     monkeypatch.setenv("LUNGSOUND_DATA", "/from/the/environment")
-    with configured(*with_environment(["padding=zero"])) as (cfg, choices):
+    with compose_config(*add_experiment_from_env(["padding=zero"])) as (cfg, choices):
         assert choices["experiment"] == "paper"
-        found = checked(cfg)
-    assert (found.data.name, found.data.root, found.padding.mode) == ("icbhi", "/from/the/environment", "zero")
+        found = validate_config(cfg)
+    assert (found.data.name, found.data.root, found.padding.mode) == (
+        "icbhi",
+        "/from/the/environment",
+        "zero",
+    )
     assert settings("experiment=paper", "data.root=/typed").data.root == "/typed"
     assert settings("experiment=demo").data.name == "demo"
 
@@ -277,7 +350,7 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_word_that_hydra_cannot_read_is_one_of_our_errors(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as error:
-        train_words(words)
+        parse_train_overrides(words)
     assert said in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
@@ -295,16 +368,24 @@ def test_a_value_that_leads_nowhere_is_named() -> None:
         (["seed=range(5,1)"], 0),
     ],
 )
-def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(words: list[str], jobs: int) -> None:
-    with pytest.raises(ConfigError, match=f"expected from 1 to 10000 jobs, but these words make {jobs}"):
-        composed_jobs(words)
+def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(
+    words: list[str], jobs: int
+) -> None:
+    with pytest.raises(
+        ConfigError, match=f"expected from 1 to 10000 jobs, but these words make {jobs}"
+    ):
+        compose_jobs(words)
 
 
 def test_a_pattern_stands_for_the_options_it_fits() -> None:
-    jobs = composed_jobs(["segment=glob(2x*)"])
-    assert [job.choices["segment"] for job in jobs] == [name for name in options("segment") if name.startswith("2x")]
-    with pytest.raises(ConfigError, match=r"segment=glob\(x\*\): expected at least one job, but no option"):
-        composed_jobs(["segment=glob(x*)"])
+    jobs = compose_jobs(["segment=glob(2x*)"])
+    assert [job.choices["segment"] for job in jobs] == [
+        name for name in options("segment") if name.startswith("2x")
+    ]
+    with pytest.raises(
+        ConfigError, match=r"segment=glob\(x\*\): expected at least one job, but no option"
+    ):
+        compose_jobs(["segment=glob(x*)"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The BioCAS challenge's scores: by its formulas, scikit-learn and pandas; seven, four and two classes by hand."""
+"""The BioCAS challenge's scores: by its formulas, scikit-learn and pandas; seven, four and two
+classes by hand.
+"""
 
 from math import isnan, nan
 from typing import Any
@@ -9,13 +11,24 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, recall_score
 
-from lungsound.results.biocas import FIGURES, biocas_rows, biocas_table
+from lungsound.data.labels import label_set
+from lungsound.results.biocas import BIOCAS_METRICS, biocas_scores_by_part, biocas_table
 from lungsound.results.predictions import predictions_table
 from lungsound.scoring.biocas import biocas_scores
 
-TYPES = ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze", "Rhonchi", "Stridor", "Wheeze+Crackle")
+TYPES = (
+    "Normal",
+    "Fine Crackle",
+    "Coarse Crackle",
+    "Wheeze",
+    "Rhonchi",
+    "Stridor",
+    "Wheeze+Crackle",
+)
 # From the issue, and not from the code.
-LABEL = dict(zip(TYPES, ("normal", "crackle", "crackle", "wheeze", "wheeze", "wheeze", "both"), strict=True))
+LABEL = dict(
+    zip(TYPES, ("normal", "crackle", "crackle", "wheeze", "wheeze", "wheeze", "both"), strict=True)
+)
 
 
 def expected(sensitivity: float, specificity: float) -> dict[str, float]:
@@ -50,7 +63,10 @@ def test_sensitivity_is_pooled_and_not_a_mean_over_classes() -> None:
     counts[3, 0], counts[5, 1] = 5, 5  # two small ones, all wrong
     assert biocas_scores(counts) == pytest.approx(expected(90 / 100, 80 / 100))
     over_classes = recall_score(
-        [1] * 90 + [3] * 5 + [5] * 5, [1] * 90 + [0] * 5 + [1] * 5, labels=[1, 3, 5], average="macro"
+        [1] * 90 + [3] * 5 + [5] * 5,
+        [1] * 90 + [0] * 5 + [1] * 5,
+        labels=[1, 3, 5],
+        average="macro",
     )
     assert over_classes == pytest.approx(1 / 3)
 
@@ -76,7 +92,7 @@ def test_another_adventitious_type_is_wrong_in_seven_classes_and_right_in_two() 
 )
 def test_figures_at_the_edges(counts: list[list[int]], figures: tuple[float, ...]) -> None:
     scores = biocas_scores(torch.tensor(counts))
-    assert tuple(scores) == ("SE", "SP", "AS", "HS", "Score") == FIGURES
+    assert tuple(scores) == ("SE", "SP", "AS", "HS", "Score") == BIOCAS_METRICS
     assert tuple(scores.values()) == pytest.approx(figures, nan_ok=True)
     assert all(isinstance(value, float) for value in scores.values())
 
@@ -84,14 +100,16 @@ def test_figures_at_the_edges(counts: list[list[int]], figures: tuple[float, ...
 # --- from the predictions table ---
 
 
-def made_up(classes: int, members: int = 3, cycles: int = 300, seed: int = 0) -> pd.DataFrame:
+def made_up(classes: int, count: int = 3, cycles: int = 300, seed: int = 0) -> pd.DataFrame:
     """Predictions of SPRSound's two test parts and of validation, as a run writes them."""
     draws = np.random.default_rng(seed)
     number = np.arange(cycles)
     kinds = np.array(TYPES)[draws.choice(7, cycles, p=[0.5, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05])]
     labels = pd.Series(kinds).map(LABEL)
     own = {7: TYPES, 4: ("normal", "crackle", "wheeze", "both"), 2: ("normal", "abnormal")}[classes]
-    truth = {7: kinds, 4: labels.to_numpy(), 2: np.where(labels == "normal", "normal", "abnormal")}[classes]
+    truth = {7: kinds, 4: labels.to_numpy(), 2: np.where(labels == "normal", "normal", "abnormal")}[
+        classes
+    ]
     table = pd.DataFrame(
         {
             "recording": [f"{place // 7}_5.0_1_p1_{place // 7}" for place in number],
@@ -101,21 +119,32 @@ def made_up(classes: int, members: int = 3, cycles: int = 300, seed: int = 0) ->
             "end_seconds": 1.0,
             "label": labels,
             "set": np.where(number < 90, "val", "test"),
-            "part": np.where(number < 90, "train", np.where(number // 7 % 3 == 0, "inter", "intra")),
+            "part": np.where(
+                number < 90, "train", np.where(number // 7 % 3 == 0, "inter", "intra")
+            ),
             "event_type": kinds,
         }
     )
     right = torch.from_numpy(truth[:, None] == np.array(own)).float()
-    logits = [1.3 * right + torch.from_numpy(draws.normal(size=(cycles, classes))).float() for _ in range(members)]
-    return predictions_table(table, [one.softmax(1) for one in logits], synthetic=False)
+    logits = [
+        1.3 * right + torch.from_numpy(draws.normal(size=(cycles, classes))).float()
+        for _ in range(count)
+    ]
+    table["target"] = [own.index(label) for label in truth]
+    members = [one.softmax(1) for one in logits]
+    return predictions_table(table, members, label_set(classes), synthetic=False)
 
 
-def by_pandas(predictions: pd.DataFrame, part: str, members: list[int], task: str) -> dict[str, Any]:
+def by_pandas(
+    predictions: pd.DataFrame, part: str, members: list[int], task: str
+) -> dict[str, Any]:
     """The figures by another route: pandas' mean over the members, scikit-learn's recalls."""
     rows = predictions[(predictions["set"] == "test") & predictions["member"].isin(members)]
     rows = rows if part == "all" else rows[rows["part"] == part]
     columns = [name for name in rows if str(name).startswith("p_")]
-    events = rows.groupby(["recording", "cycle"]).agg({"label": "first", **dict.fromkeys(columns, "mean")})
+    events = rows.groupby(["recording", "cycle"]).agg(
+        {"label": "first", **dict.fromkeys(columns, "mean")}
+    )
     answer = events[columns].idxmax(axis="columns").str[2:]
     healthy = {"Normal", "normal"}
     truth = events["label"]
@@ -125,21 +154,26 @@ def by_pandas(predictions: pd.DataFrame, part: str, members: list[int], task: st
     normal = truth.isin({"True", *healthy})
     rest = sorted(set(truth[~normal]))
     figures = expected(
-        recall_score(truth, answer, labels=rest, average="micro"), float((answer == truth)[normal].mean())
+        recall_score(truth, answer, labels=rest, average="micro"),
+        float((answer == truth)[normal].mean()),
     )
     return {"events": len(events), **figures, "recall": recall}
 
 
 @pytest.mark.parametrize(("classes", "tasks"), [(7, ["1-1", "1-2"]), (4, ["1-1"]), (2, ["1-1"])])
-def test_rows_for_each_part_task_and_answerer_are_what_pandas_counts(classes: int, tasks: list[str]) -> None:
+def test_rows_for_each_part_task_and_answerer_are_what_pandas_counts(
+    classes: int, tasks: list[str]
+) -> None:
     predictions = made_up(classes)
-    rows = biocas_rows(predictions.sample(frac=1, random_state=0))
+    rows = biocas_scores_by_part(predictions.sample(frac=1, random_state=0))
     # The best on validation, by its own accuracy on normal and on the other classes, pooled.
     val = predictions[predictions["set"] == "val"]
     columns = [name for name in val if str(name).startswith("p_")]
     right = val[columns].idxmax(axis="columns").str[2:] == val["label"]
     normal = val["label"].isin({"Normal", "normal"})
-    scores = right[normal].groupby(val["member"]).mean() + right[~normal].groupby(val["member"]).mean()
+    scores = (
+        right[normal].groupby(val["member"]).mean() + right[~normal].groupby(val["member"]).mean()
+    )
     best = int(scores.idxmax())
     members = {"ensemble of 3": [1, 2, 3], f"single: member {best}": [best]}
     assert [(row["part"], row["who"], row["task"]) for row in rows] == [
@@ -148,18 +182,24 @@ def test_rows_for_each_part_task_and_answerer_are_what_pandas_counts(classes: in
     for row in rows:
         reference = by_pandas(predictions, row["part"], members[row["who"]], row["task"])
         assert row["events"] == reference["events"] > 0
-        assert {name: row[name] for name in FIGURES} == pytest.approx({name: reference[name] for name in FIGURES})
+        assert {name: row[name] for name in BIOCAS_METRICS} == pytest.approx(
+            {name: reference[name] for name in BIOCAS_METRICS}
+        )
         assert row["recall"] == pytest.approx(reference["recall"])
 
 
 def test_what_is_best_on_test_is_not_chosen() -> None:
-    """Member 1 is right on every validation event and on no test event; member 2 the other way round."""
-    predictions = made_up(4, members=2)
+    """Member 1 is right on every validation event and on no test event; member 2 the other way
+    round.
+    """
+    predictions = made_up(4, count=2)
     columns = [f"p_{name}" for name in ("normal", "crackle", "wheeze", "both")]
     truth = np.stack([predictions["label"] == name[2:] for name in columns], axis=1)
     right = (predictions["member"] == 1) == (predictions["set"] == "val")
-    predictions[columns] = np.where(right.to_numpy()[:, None], truth, np.roll(truth, 1, axis=1)).astype(float)
-    single = [row for row in biocas_rows(predictions) if row["who"].startswith("single")]
+    predictions[columns] = np.where(
+        right.to_numpy()[:, None], truth, np.roll(truth, 1, axis=1)
+    ).astype(float)
+    single = [row for row in biocas_scores_by_part(predictions) if row["who"].startswith("single")]
     assert {row["who"] for row in single} == {"single: member 1"}
     assert {row["SP"] for row in single} == {0.0}
 
@@ -167,15 +207,15 @@ def test_what_is_best_on_test_is_not_chosen() -> None:
 def test_one_part_has_no_row_of_all_parts() -> None:
     predictions = made_up(7)
     one = predictions[predictions["part"] != "inter"]
-    assert {row["part"] for row in biocas_rows(one)} == {"intra"}
+    assert {row["part"] for row in biocas_scores_by_part(one)} == {"intra"}
 
 
 def test_a_part_without_normal_or_without_a_class_has_undefined_figures() -> None:
     predictions = made_up(7)
     odd = (predictions["part"] == "inter") & predictions["event_type"].isin(["Normal", "Stridor"])
-    rows = biocas_rows(predictions[~odd])
+    rows = biocas_scores_by_part(predictions[~odd])
     for row in (row for row in rows if row["part"] == "inter"):
-        assert [row[name] for name in FIGURES[1:]] == [None] * 4
+        assert [row[name] for name in BIOCAS_METRICS[1:]] == [None] * 4
         assert row["SE"] is not None and not isnan(row["SE"])
         assert (row["recall"]["Normal"], row["recall"]["Stridor"]) == (None, None)
         assert row["recall"]["Fine Crackle"] is not None
@@ -184,14 +224,21 @@ def test_a_part_without_normal_or_without_a_class_has_undefined_figures() -> Non
     assert len(text.splitlines()) == 2 + len(rows)
     for row, line in zip(rows, text.splitlines()[2:], strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        figures = ["-" if row[name] is None else f"{row[name]:.3f}" for name in FIGURES]
+        figures = ["-" if row[name] is None else f"{row[name]:.3f}" for name in BIOCAS_METRICS]
         recall = ["-" if value is None else f"{value:.3f}" for value in row["recall"].values()]
-        assert cells == [row["part"], row["task"], row["who"], str(row["events"]), *figures, *recall]
+        assert cells == [
+            row["part"],
+            row["task"],
+            row["who"],
+            str(row["events"]),
+            *figures,
+            *recall,
+        ]
 
 
 def test_a_database_without_event_types_has_no_rows() -> None:
     predictions = made_up(4).drop(columns=["part", "event_type"])
-    assert biocas_rows(predictions) == []
+    assert biocas_scores_by_part(predictions) == []
 
 
 @pytest.mark.parametrize("absent", ["", None])
@@ -199,13 +246,13 @@ def test_test_cycles_of_another_database_have_no_rows(absent: str | None) -> Non
     """A run on SPRSound that is scored on ICBHI: only its own validation cycles have types."""
     predictions = made_up(4)
     predictions.loc[predictions["set"] == "test", ["part", "event_type"]] = absent
-    assert biocas_rows(predictions) == []
+    assert biocas_scores_by_part(predictions) == []
 
 
 @pytest.mark.parametrize("absent", ["", None])
 def test_validation_cycles_of_another_database_are_no_matter(absent: str | None) -> None:
     """A run on ICBHI that is scored on SPRSound."""
     predictions = made_up(4)
-    expected_rows = biocas_rows(predictions)
+    expected_rows = biocas_scores_by_part(predictions)
     predictions.loc[predictions["set"] == "val", ["part", "event_type"]] = absent
-    assert biocas_rows(predictions) == expected_rows != []
+    assert biocas_scores_by_part(predictions) == expected_rows != []

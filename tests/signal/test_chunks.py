@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from lungsound.signal.chunks import all_chunks, chunk_frames, roll_and_chunk
+from lungsound.signal.chunks import frames_per_chunk, roll_and_chunk, split_into_chunks
 from lungsound.signal.spectrum import frame_count
 
 
 def test_the_papers_frames() -> None:
     assert frame_count(9 * 22_000, 512, 512) == 386
-    assert chunk_frames(386, 1) == 386
-    assert chunk_frames(386, 2) == 193
+    assert frames_per_chunk(386, 1) == 386
+    assert frames_per_chunk(386, 2) == 193
 
 
-@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (511, 0), (512, 1), (513, 1), (1023, 1), (1024, 2), (1025, 2)])
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(0, 0), (511, 0), (512, 1), (513, 1), (1023, 1), (1024, 2), (1025, 2)]
+)
 def test_frames_around_the_borders(samples: int, frames: int) -> None:
     assert frame_count(samples, 512, 512) == frames
 
@@ -30,40 +32,46 @@ def test_frames_that_overlap() -> None:
 @pytest.mark.parametrize("frames", range(3, 13))
 def test_every_roll_and_chunk_is_np_roll_and_a_slice(frames: int, chunks: int) -> None:
     size = frames // chunks
-    cases = [(roll, chunk) for roll in range(-frames - 1, 2 * frames + 2) for chunk in range(chunks)]
-    pictures = torch.from_numpy(np.random.default_rng(frames).standard_normal((len(cases), 4, frames)))
+    cases = [
+        (roll, chunk) for roll in range(-frames - 1, 2 * frames + 2) for chunk in range(chunks)
+    ]
+    log_mels = torch.from_numpy(
+        np.random.default_rng(frames).standard_normal((len(cases), 4, frames))
+    )
     roll, chunk = torch.tensor(cases).unbind(1)
-    result = roll_and_chunk(pictures, roll, chunk, chunks)
+    result = roll_and_chunk(log_mels, roll, chunk, chunks)
     assert result.shape == (len(cases), 4, size)
     for item, (steps, part) in enumerate(cases):
-        rolled = np.roll(pictures[item].numpy(), steps, axis=-1)
+        rolled = np.roll(log_mels[item].numpy(), steps, axis=-1)
         np.testing.assert_array_equal(result[item], rolled[:, part * size : (part + 1) * size])
 
 
 def test_a_roll_by_the_full_length_changes_nothing() -> None:
-    pictures = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
+    log_mels = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
     whole = torch.zeros(3, dtype=torch.int64)
     for roll in (0, 9, -9, 18):
-        assert torch.equal(roll_and_chunk(pictures, whole + roll, whole, 1), pictures)
-    assert not torch.equal(roll_and_chunk(pictures, whole + 1, whole, 1), pictures)
+        assert torch.equal(roll_and_chunk(log_mels, whole + roll, whole, 1), log_mels)
+    assert not torch.equal(roll_and_chunk(log_mels, whole + 1, whole, 1), log_mels)
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3, 4])
 @pytest.mark.parametrize("frames", range(4, 14))
 def test_all_chunks_put_together_are_the_picture_without_its_rest(frames: int, chunks: int) -> None:
-    pictures = torch.arange(2 * 3 * frames).reshape(2, 3, frames)
-    parts = all_chunks(pictures, chunks)
+    log_mels = torch.arange(2 * 3 * frames).reshape(2, 3, frames)
+    parts = split_into_chunks(log_mels, chunks)
     assert parts.shape == (2, chunks, 3, frames // chunks)
-    assert torch.equal(torch.cat(list(parts.unbind(1)), -1), pictures[..., : frames - frames % chunks])
+    assert torch.equal(
+        torch.cat(list(parts.unbind(1)), -1), log_mels[..., : frames - frames % chunks]
+    )
     none = torch.zeros(2, dtype=torch.int64)
     for chunk in range(chunks):
-        assert torch.equal(parts[:, chunk], roll_and_chunk(pictures, none, none + chunk, chunks))
+        assert torch.equal(parts[:, chunk], roll_and_chunk(log_mels, none, none + chunk, chunks))
 
 
 @pytest.mark.parametrize("chunks", [0, 4])
 def test_no_chunks_and_empty_chunks_are_refused(chunks: int) -> None:
-    pictures, none = torch.zeros(1, 2, 3), torch.zeros(1, dtype=torch.int64)
+    log_mels, none = torch.zeros(1, 2, 3), torch.zeros(1, dtype=torch.int64)
     with pytest.raises(ValueError, match="Expected 1 to 3 chunks"):
-        all_chunks(pictures, chunks)
+        split_into_chunks(log_mels, chunks)
     with pytest.raises(ValueError, match="Expected 1 to 3 chunks"):
-        roll_and_chunk(pictures, none, none, chunks)
+        roll_and_chunk(log_mels, none, none, chunks)

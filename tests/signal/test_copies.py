@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
-from lungsound.signal.rng import generator
+from lungsound.signal.rng import make_rng
 
 PAPER = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}
 NONE = dict.fromkeys(PAPER, 0)
@@ -26,14 +26,17 @@ def test_the_plan_for_80_percent_of_the_full_database(real_data: Path) -> None:
         ]
     )
     labels = np.select(
-        [(lines[2] == 1) & (lines[3] == 1), lines[2] == 1, lines[3] == 1], ["both", "crackle", "wheeze"], "normal"
+        [(lines[2] == 1) & (lines[3] == 1), lines[2] == 1, lines[3] == 1],
+        ["both", "crackle", "wheeze"],
+        "normal",
     )
     cycles = pd.DataFrame({"label": labels})
     assert len(cycles) == 6898
     train = cycles.groupby("label", group_keys=False).sample(frac=0.8, random_state=0)
     plan = plan_copies(train, stretch=True, vtlp_copies=PAPER)
     planned = train["label"].iloc[plan["row"]].value_counts()
-    # The paper multiplies 0.8 of a cycle too: within the copies of one cycle, halved, of its numbers.
+    # The paper multiplies 0.8 of a cycle too: within the copies of one cycle, halved, of its
+    # numbers.
     for label, (papers, copies_of_one) in {
         "normal": (5827, 2), "crackle": (5965, 4), "wheeze": (7088, 10), "both": (6477, 16)
     }.items():  # fmt: skip
@@ -42,7 +45,9 @@ def test_the_plan_for_80_percent_of_the_full_database(real_data: Path) -> None:
 
 
 def test_the_copies_of_each_class() -> None:
-    plan = plan_copies(cycles_of("both", "normal", "wheeze", "crackle"), stretch=True, vtlp_copies=PAPER)
+    plan = plan_copies(
+        cycles_of("both", "normal", "wheeze", "crackle"), stretch=True, vtlp_copies=PAPER
+    )
     assert list(plan.columns) == ["row", "copy", "stretched", "warped"]
     assert plan.groupby("row").size().to_dict() == {0: 16, 1: 2, 2: 10, 3: 4}
     assert plan.groupby("row")["copy"].apply(list).to_dict() == {
@@ -67,7 +72,10 @@ def test_no_augmentation_is_the_originals_alone() -> None:
         "stretched": [False] * 3,
         "warped": [False] * 3,
     }
-    assert plan_copies(cycles_of(), stretch=True, vtlp_copies=PAPER).dtypes.to_dict() == plan.dtypes.to_dict()
+    assert (
+        plan_copies(cycles_of(), stretch=True, vtlp_copies=PAPER).dtypes.to_dict()
+        == plan.dtypes.to_dict()
+    )
 
 
 def test_stretch_and_vtlp_alone() -> None:
@@ -95,28 +103,34 @@ def test_draws_depend_on_their_arguments_alone() -> None:
 def test_every_argument_of_a_draw_counts() -> None:
     limits, f_hi_limits = (0.9, 1.1), (3200.0, 3800.0)
     rolls = {draw_roll(a, b, c, d, e, 10**9) for a, b, c, d, e in np.eye(5, dtype=int).tolist()}
-    warps = {draw_warp(a, b, c, d, limits, f_hi_limits) for a, b, c, d in np.eye(4, dtype=int).tolist()}
+    warps = {
+        draw_warp(a, b, c, d, limits, f_hi_limits) for a, b, c, d in np.eye(4, dtype=int).tolist()
+    }
     rates = {draw_rate(a, b, c, limits) for a, b, c in np.eye(3, dtype=int).tolist()}
     assert (len(rolls), len(warps), len(rates)) == (5, 4, 3)
 
 
 def test_streams_differ_where_numpy_alone_would_join_the_numbers() -> None:
     numbers: list[tuple[int, ...]] = [(), (0,), (0, 0), (2**32, 1), (0, 1, 1), (2**64 - 1,)]
-    streams = [generator(0, "a", *each) for each in numbers] + [generator(1, "a"), generator(0, "b")]
+    streams = [make_rng(0, "a", *each) for each in numbers] + [make_rng(1, "a"), make_rng(0, "b")]
     assert len({int(stream.integers(2**62)) for stream in streams}) == len(streams)
     # A table's key, an unsigned numpy number, names the same stream as the number it holds.
     key = pd.Series([2**63 + 1], dtype="uint64")[0]
-    assert generator(0, "a", key).random() == generator(0, "a", 2**63 + 1).random()
+    assert make_rng(0, "a", key).random() == make_rng(0, "a", 2**63 + 1).random()
     for out_of_range in (-1, 2**64):
         with pytest.raises(OverflowError):
-            generator(0, "a", out_of_range)
+            make_rng(0, "a", out_of_range)
 
 
 def test_draws_fill_their_limits_evenly() -> None:
     keys = range(2000)
     warps = np.array([draw_warp(0, key, 1, 0, (0.9, 1.1), (3200, 3800)) for key in keys])
     rates = np.array([draw_rate(0, key, 0, (0.9, 1.1)) for key in keys])
-    for values, low, high in ((warps[:, 0], 0.9, 1.1), (warps[:, 1], 3200, 3800), (rates, 0.9, 1.1)):
+    for values, low, high in (
+        (warps[:, 0], 0.9, 1.1),
+        (warps[:, 1], 3200, 3800),
+        (rates, 0.9, 1.1),
+    ):
         assert low <= values.min() and values.max() <= high
         # Tenths of the range hold 200 ± 13.4 draws each.
         assert np.abs(np.histogram(values, 10, (low, high))[0] - 200).max() < 5 * 13.4

@@ -1,4 +1,4 @@
-"""Log-mel pictures against scipy, librosa and arithmetic by hand."""
+"""Log-mel log-mels against scipy, librosa and arithmetic by hand."""
 
 import math
 from typing import Any
@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lungsound.signal.chunks import roll_and_chunk
 from lungsound.signal.features import Features
-from lungsound.signal.mel import mel_bank, mel_corners, triangles
-from lungsound.signal.spectrum import power_density
+from lungsound.signal.mel import mel_bank, mel_corners, triangular_filters
+from lungsound.signal.spectrum import power_spectral_density
 
 RATE_HZ = 22_000
 PAPER: dict[str, Any] = {
@@ -32,14 +32,26 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def tone(hertz: float, seconds: float = 1.0) -> torch.Tensor:
     return (
         0.3
-        * torch.sin(2 * math.pi * hertz / RATE_HZ * torch.arange(round(seconds * RATE_HZ), dtype=torch.float64)).float()
+        * torch.sin(
+            2
+            * math.pi
+            * hertz
+            / RATE_HZ
+            * torch.arange(round(seconds * RATE_HZ), dtype=torch.float64)
+        ).float()
     )
 
 
 def reference_log_mel(waveforms: torch.Tensor) -> np.ndarray[Any, Any]:
     """[B, 50, N] by scipy and librosa in float64."""
     _, _, density = scipy.signal.spectrogram(
-        waveforms.double().numpy(), RATE_HZ, "hann", nperseg=512, noverlap=0, detrend=False, scaling="density"
+        waveforms.double().numpy(),
+        RATE_HZ,
+        "hann",
+        nperseg=512,
+        noverlap=0,
+        detrend=False,
+        scaling="density",
     )
     bank = librosa.filters.mel(
         sr=RATE_HZ, n_fft=512, n_mels=50, fmin=0, fmax=7500, htk=True, norm=None, dtype=np.float64
@@ -50,12 +62,16 @@ def reference_log_mel(waveforms: torch.Tensor) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(("n_fft", "hop"), [(512, 512), (512, 128), (64, 100), (63, 63)])
 def test_density_is_scipys(n_fft: int, hop: int) -> None:
     waveforms = noise(3, 4001) + 0.2  # an offset, so that the bin at 0 Hz counts
-    density = power_density(waveforms, RATE_HZ, n_fft, hop)
+    density = power_spectral_density(waveforms, RATE_HZ, n_fft, hop)
     starts = range(0, 4001 - n_fft + 1, hop)
     assert density.shape == (3, n_fft // 2 + 1, len(starts))
     for frame, start in enumerate(starts):
         _, expected = scipy.signal.periodogram(
-            waveforms[:, start : start + n_fft].double().numpy(), RATE_HZ, "hann", detrend=False, scaling="density"
+            waveforms[:, start : start + n_fft].double().numpy(),
+            RATE_HZ,
+            "hann",
+            detrend=False,
+            scaling="density",
         )
         np.testing.assert_allclose(density[..., frame], expected, rtol=1e-4, atol=1e-11)
 
@@ -63,34 +79,49 @@ def test_density_is_scipys(n_fft: int, hop: int) -> None:
 def test_the_whole_spectrogram_is_scipys() -> None:
     waveforms = noise(2, 9 * RATE_HZ)
     _, _, expected = scipy.signal.spectrogram(
-        waveforms.double().numpy(), RATE_HZ, "hann", nperseg=512, noverlap=0, detrend=False, scaling="density"
+        waveforms.double().numpy(),
+        RATE_HZ,
+        "hann",
+        nperseg=512,
+        noverlap=0,
+        detrend=False,
+        scaling="density",
     )
     assert expected.shape == (2, 257, 386)
-    np.testing.assert_allclose(power_density(waveforms, RATE_HZ, 512, 512), expected, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(
+        power_spectral_density(waveforms, RATE_HZ, 512, 512), expected, rtol=1e-4, atol=1e-12
+    )
 
 
 def test_the_density_of_white_noise_adds_up_to_its_power() -> None:
     waveforms = noise(4, 200 * 512)
-    total = power_density(waveforms, RATE_HZ, 512, 512).mean(-1).sum(-1) * RATE_HZ / 512
+    total = power_spectral_density(waveforms, RATE_HZ, 512, 512).mean(-1).sum(-1) * RATE_HZ / 512
     np.testing.assert_allclose(total, waveforms.square().mean(-1), rtol=0.02)
 
 
 @pytest.mark.parametrize(
-    ("n_mels", "f_min", "f_max", "n_fft", "rate"), [(50, 0, 7500, 512, 22_000), (20, 50, 1900, 256, 4000)]
+    ("n_mels", "f_min", "f_max", "n_fft", "rate"),
+    [(50, 0, 7500, 512, 22_000), (20, 50, 1900, 256, 4000)],
 )
-def test_the_bank_is_librosas_and_ours(n_mels: int, f_min: float, f_max: float, n_fft: int, rate: int) -> None:
+def test_the_bank_is_librosas_and_ours(
+    n_mels: int, f_min: float, f_max: float, n_fft: int, rate: int
+) -> None:
     bank = mel_bank(n_mels, f_min, f_max, n_fft, rate)
-    expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max, htk=True, norm=None)
+    expected = librosa.filters.mel(
+        sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max, htk=True, norm=None
+    )
     np.testing.assert_allclose(bank, expected, atol=1e-4)
-    np.testing.assert_allclose(triangles(mel_corners(n_mels, f_min, f_max), n_fft, rate), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        triangular_filters(mel_corners(n_mels, f_min, f_max), n_fft, rate), expected, atol=1e-5
+    )
 
 
 def test_log_mel_is_scipys_and_librosas() -> None:
     waveforms = torch.stack([noise(9 * RATE_HZ), 1e-4 * noise(9 * RATE_HZ, seed=1), tone(440, 9)])
-    pictures = features().log_mel(waveforms)
-    assert pictures.shape == (3, 50, 386)
-    np.testing.assert_allclose(pictures, reference_log_mel(waveforms), atol=2e-3)
-    np.testing.assert_allclose(pictures[:2], reference_log_mel(waveforms[:2]), atol=1e-4)
+    log_mels = features().log_mel(waveforms)
+    assert log_mels.shape == (3, 50, 386)
+    np.testing.assert_allclose(log_mels, reference_log_mel(waveforms), atol=2e-3)
+    np.testing.assert_allclose(log_mels[:2], reference_log_mel(waveforms[:2]), atol=1e-4)
 
 
 @pytest.mark.parametrize("band", [2, 10, 25, 49])
@@ -105,15 +136,19 @@ def test_a_warped_band_hears_the_warped_tone(alpha: float) -> None:
     peak = float(mel_corners(50, 0, 7500)[31])
     waveforms = torch.stack([tone(peak), tone(alpha * peak)])
     assert peak * alpha < 3200  # below F_hi the warp is a factor
-    pictures = features().log_mel(waveforms, torch.tensor([1.0, alpha]), torch.tensor([3500.0, 3500.0]))
-    assert pictures.mean(-1).argmax(-1).tolist() == [30, 30]
+    log_mels = features().log_mel(
+        waveforms, torch.tensor([1.0, alpha]), torch.tensor([3500.0, 3500.0])
+    )
+    assert log_mels.mean(-1).argmax(-1).tolist() == [30, 30]
     assert features().log_mel(waveforms)[1].mean(-1).argmax() != 30
 
 
 def test_items_that_are_not_warped_keep_the_plain_bank() -> None:
     waveforms = noise(3, RATE_HZ)
     plain = features()(waveforms)
-    mixed = features()(waveforms, torch.tensor([1.0, 0.93, 1.0]), torch.tensor([0.0, 3400.0, torch.nan]))
+    mixed = features()(
+        waveforms, torch.tensor([1.0, 0.93, 1.0]), torch.tensor([0.0, 3400.0, torch.nan])
+    )
     np.testing.assert_allclose(mixed[[0, 2]], plain[[0, 2]], atol=1e-5)
     assert (mixed[1] - plain[1]).abs().max() > 0.1
 
@@ -127,10 +162,12 @@ def test_the_scope_segment_by_hand() -> None:
 
 
 def test_a_segments_spread_is_that_of_all_its_values() -> None:
-    """Divided by their number, as numpy and the baseline do; in a picture of two frames one less would be seen."""
-    picture = features()(noise(1, 2 * 512))
-    assert picture.shape == (1, 50, 2)
-    np.testing.assert_allclose(picture.numpy().std(), 1, atol=1e-5)
+    """Divided by their number, as numpy and the baseline do; in a log-mel of two frames one less
+    would be seen.
+    """
+    log_mel = features()(noise(1, 2 * 512))
+    assert log_mel.shape == (1, 50, 2)
+    np.testing.assert_allclose(log_mel.numpy().std(), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(("scope", "axes"), [("band", (0, 2)), ("global", (0, 1, 2))])
@@ -139,8 +176,8 @@ def test_the_scopes_with_statistics_by_hand(scope: str, axes: tuple[int, ...]) -
     training, other = level * noise(7, RATE_HZ), noise(2, RATE_HZ, seed=1)
     fitted = features(scope)
     fitted.fit_statistics([training[:1], training[1:4], training[4:]])
-    pictures = reference_log_mel(training)
-    mean, std = pictures.mean(axes, keepdims=True), pictures.std(axes, keepdims=True)
+    log_mels = reference_log_mel(training)
+    mean, std = log_mels.mean(axes, keepdims=True), log_mels.std(axes, keepdims=True)
     np.testing.assert_allclose(fitted.mean, mean[0], rtol=1e-5)
     np.testing.assert_allclose(fitted.std, std[0], rtol=1e-4)
     np.testing.assert_allclose(fitted(other), (reference_log_mel(other) - mean) / std, atol=1e-3)
@@ -167,30 +204,49 @@ def test_silence_becomes_zero(scope: str) -> None:
 
 
 def test_autocast_changes_nothing() -> None:
-    waveforms, alpha, f_hi = noise(2, 8192), torch.tensor([0.9, 1.0]), torch.tensor([3300.0, 3300.0])
+    waveforms, alpha, f_hi = (
+        noise(2, 8192),
+        torch.tensor([0.9, 1.0]),
+        torch.tensor([3300.0, 3300.0]),
+    )
     expected = features()(waveforms, alpha, f_hi)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(features()(waveforms, alpha, f_hi), expected)
 
 
 def test_the_same_batch_gives_the_same_bits_and_is_left_as_it_was() -> None:
-    waveforms, alpha, f_hi = noise(8, 9 * RATE_HZ), torch.linspace(0.9, 1.1, 8), torch.full((8,), 3500.0)
+    waveforms, alpha, f_hi = (
+        noise(8, 9 * RATE_HZ),
+        torch.linspace(0.9, 1.1, 8),
+        torch.full((8,), 3500.0),
+    )
     before = waveforms.clone()
     assert torch.equal(features()(waveforms, alpha, f_hi), features()(waveforms, alpha, f_hi))
     assert torch.equal(waveforms, before)
 
 
 def test_all_of_it_stays_on_a_gpu() -> None:
-    """With fake CUDA tensors, which refuse a mix of devices and every way back to the CPU, so no GPU is needed."""
+    """With fake CUDA tensors, which refuse a mix of devices and every way back to the CPU, so no
+    GPU is needed.
+    """
     for scope in ("segment", "band", "global"):
         module = features(scope)
         with FakeTensorMode() as fake:
-            buffers = {name: fake.from_tensor(buffer).to("cuda") for name, buffer in module.named_buffers()}
-            waveforms, alpha = torch.empty(2, 9 * RATE_HZ, device="cuda"), torch.empty(2, device="cuda")
-            pictures = torch.func.functional_call(module, buffers, (waveforms, alpha, alpha))
+            buffers = {
+                name: fake.from_tensor(buffer).to("cuda") for name, buffer in module.named_buffers()
+            }
+            waveforms, alpha = (
+                torch.empty(2, 9 * RATE_HZ, device="cuda"),
+                torch.empty(2, device="cuda"),
+            )
+            log_mels = torch.func.functional_call(module, buffers, (waveforms, alpha, alpha))
             zeros = torch.zeros(2, dtype=torch.int64, device="cuda")
-            chunks = roll_and_chunk(pictures, zeros, zeros, 2)
-        assert (chunks.shape, chunks.device.type, chunks.dtype) == ((2, 50, 193), "cuda", torch.float32)
+            chunks = roll_and_chunk(log_mels, zeros, zeros, 2)
+        assert (chunks.shape, chunks.device.type, chunks.dtype) == (
+            (2, 50, 193),
+            "cuda",
+            torch.float32,
+        )
 
 
 def test_wrong_arguments_are_refused() -> None:

@@ -33,11 +33,14 @@ def test_segments_hold_the_cycle_and_its_padding(number: int, padding: str) -> N
 def test_a_last_piece_is_continued_from_the_start_of_the_cycle_and_round_again() -> None:
     assert cut_segment(samples(1), 0, 4, "sample").tolist() == [1, 1, 1, 1]
     assert cut_segment(samples(3), 0, 8, "sample").tolist() == [1, 2, 3, 1, 2, 3, 1, 2]
-    # Two of its own samples are left for the second segment, six are missing: the cycle's, not the piece's.
+    # Two of its own samples are left for the second segment, six are missing: the cycle's, not the
+    # piece's.
     assert cut_segment(samples(10), 1, 8, "sample").tolist() == [9, 10, 1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("seconds", "segments"), [(8.999, 1), (9, 1), (9.001, 2), (16.163, 2), (18, 2), (18.001, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "segments"), [(8.999, 1), (9, 1), (9.001, 2), (16.163, 2), (18, 2), (18.001, 3)]
+)
 def test_segments_of_nine_seconds(seconds: float, segments: int) -> None:
     assert segment_count(round(seconds * 22_000), 9 * 22_000) == segments
 

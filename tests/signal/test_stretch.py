@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lungsound.signal.stretch import stretched_samples, time_stretch
+from lungsound.signal.stretch import stretched_length, time_stretch
 
 RATE_HZ = 22_000
 METHODS = ("phase_vocoder", "resample")
@@ -26,7 +26,9 @@ def peak_hz(waveform: NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize("rate", [0.9, 0.97, 1.03, 1.1])
 @pytest.mark.parametrize("hertz", [220.0, 1500.0])
-def test_the_phase_vocoder_keeps_the_pitch_and_resampling_multiplies_it(rate: float, hertz: float) -> None:
+def test_the_phase_vocoder_keeps_the_pitch_and_resampling_multiplies_it(
+    rate: float, hertz: float
+) -> None:
     waveform = tone(hertz, 2.0)
     assert peak_hz(time_stretch(waveform, rate, "phase_vocoder")) == pytest.approx(hertz, abs=1)
     assert peak_hz(time_stretch(waveform, rate, "resample")) == pytest.approx(hertz * rate, abs=1)
@@ -36,11 +38,13 @@ def test_the_phase_vocoder_keeps_the_pitch_and_resampling_multiplies_it(rate: fl
 @pytest.mark.parametrize("rate", [0.9, 1.0, 1.1])
 @pytest.mark.parametrize("number", [1, 2, 100, 1100, 2047, 2048, 2049, 30_001])
 @pytest.mark.filterwarnings("error")
-def test_the_length_is_divided_by_the_rate_without_a_warning(number: int, rate: float, method: str) -> None:
+def test_the_length_is_divided_by_the_rate_without_a_warning(
+    number: int, rate: float, method: str
+) -> None:
     waveform = tone(500, 2)[1 : number + 1]
     stretched = time_stretch(waveform, rate, method)
     assert stretched.dtype == np.float32
-    assert len(stretched) == stretched_samples(number, rate)
+    assert len(stretched) == stretched_length(number, rate)
     assert abs(len(stretched) - number / rate) <= 0.5
     assert np.isfinite(stretched).all()
 
@@ -52,14 +56,18 @@ def test_a_cycle_of_50_ms_keeps_its_sound() -> None:
         stretched = time_stretch(waveform, rate, "phase_vocoder")
         assert peak_hz(stretched) == pytest.approx(1000, abs=10)
         assert np.square(stretched).mean() == pytest.approx(np.square(waveform).mean(), rel=0.2)
-        assert peak_hz(time_stretch(waveform, rate, "resample")) == pytest.approx(1000 * rate, abs=10)
+        assert peak_hz(time_stretch(waveform, rate, "resample")) == pytest.approx(
+            1000 * rate, abs=10
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_read_only_piece_of_the_store_is_taken(tmp_path: Path, method: str) -> None:
     tone(500, 1).tofile(tmp_path / "waveforms.f32")
     piece = np.memmap(tmp_path / "waveforms.f32", dtype=np.float32, mode="r")[99:9999]
-    np.testing.assert_array_equal(time_stretch(piece, 0.9, method), time_stretch(tone(500, 1)[99:9999], 0.9, method))
+    np.testing.assert_array_equal(
+        time_stretch(piece, 0.9, method), time_stretch(tone(500, 1)[99:9999], 0.9, method)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from lungsound.signal.mel import mel_bank, mel_corners, triangles
+from lungsound.signal.mel import mel_bank, mel_corners, triangular_filters
 from lungsound.signal.vtlp import warp, warped_mel_banks
 
 NYQUIST = 11_000.0
-DRAWS = [(0.9, 3200.0), (0.9, 3800.0), (0.95, 3500.0), (1.0, 3300.0), (1.04, 3750.0), (1.1, 3200.0), (1.1, 3800.0)]
+DRAWS = [
+    (0.9, 3200.0),
+    (0.9, 3800.0),
+    (0.95, 3500.0),
+    (1.0, 3300.0),
+    (1.04, 3750.0),
+    (1.1, 3200.0),
+    (1.1, 3800.0),
+]
 
 
 def formula(f: float, alpha: float, f_hi: float) -> float:
@@ -22,7 +30,9 @@ def formula(f: float, alpha: float, f_hi: float) -> float:
 
 
 def warp_one(frequencies: list[float], alpha: float, f_hi: float) -> torch.Tensor:
-    f, factor, limit = (torch.tensor(value, dtype=torch.float64) for value in (frequencies, alpha, f_hi))
+    f, factor, limit = (
+        torch.tensor(value, dtype=torch.float64) for value in (frequencies, alpha, f_hi)
+    )
     return warp(f, factor, limit, NYQUIST)
 
 
@@ -32,12 +42,19 @@ def test_warp_is_the_formula_at_the_corner_frequencies(alpha: float, f_hi: float
     corners = [700 * (10 ** (mel / 2595) - 1) for mel in mels]
     expected = [formula(f, alpha, f_hi) for f in corners]
     np.testing.assert_allclose(warp_one(corners, alpha, f_hi), expected, rtol=1e-12, atol=1e-9)
-    batch = warp(mel_corners(50, 0, 7500), torch.tensor([[alpha], [1.0]]), torch.tensor([[f_hi], [3500.0]]), NYQUIST)
+    batch = warp(
+        mel_corners(50, 0, 7500),
+        torch.tensor([[alpha], [1.0]]),
+        torch.tensor([[f_hi], [3500.0]]),
+        NYQUIST,
+    )
     np.testing.assert_allclose(batch, [expected, corners], rtol=1e-6, atol=2e-3)  # float32, in Hz
 
 
 @pytest.mark.parametrize(("alpha", "f_hi"), DRAWS)
-def test_warp_is_continuous_rises_and_ends_at_half_the_sample_rate(alpha: float, f_hi: float) -> None:
+def test_warp_is_continuous_rises_and_ends_at_half_the_sample_rate(
+    alpha: float, f_hi: float
+) -> None:
     boundary = f_hi * min(alpha, 1) / alpha
     below, above = warp_one([boundary - 1e-6, boundary + 1e-6], alpha, f_hi)
     assert float(below) == pytest.approx(f_hi * min(alpha, 1), abs=1e-5)
@@ -53,12 +70,15 @@ def test_alpha_one_is_the_identity_bit_for_bit() -> None:
     for f_hi in (3200.0, 3333.3, 3800.0):
         assert torch.equal(warp(corners, torch.tensor(1.0), torch.tensor(f_hi), NYQUIST), corners)
     banks = warped_mel_banks(corners, torch.ones(2), torch.tensor([3200.0, 3800.0]), 512, 22_000)
-    assert torch.equal(banks, triangles(corners, 512, 22_000).expand(2, -1, -1))
+    assert torch.equal(banks, triangular_filters(corners, 512, 22_000).expand(2, -1, -1))
     np.testing.assert_allclose(banks[0], mel_bank(50, 0, 7500, 512, 22_000), atol=1e-4)
 
 
 def test_warped_banks_are_triangles_over_the_warped_corners() -> None:
-    alpha, f_hi = torch.tensor([draw[0] for draw in DRAWS]), torch.tensor([draw[1] for draw in DRAWS])
+    alpha, f_hi = (
+        torch.tensor([draw[0] for draw in DRAWS]),
+        torch.tensor([draw[1] for draw in DRAWS]),
+    )
     banks = warped_mel_banks(mel_corners(50, 0, 7500), alpha, f_hi, 512, 22_000)
     assert banks.shape == (len(DRAWS), 50, 257)
     bins = np.arange(257) * 22_000 / 512

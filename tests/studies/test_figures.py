@@ -1,4 +1,6 @@
-"""The figures of a study: the given numbers are what is drawn, nothing overlaps, and they can be read in grey."""
+"""The figures of a study: the given numbers are what is drawn, nothing overlaps, and they can be
+read in grey.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,13 +14,13 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from support.figures import drawn_texts
+from support.figures import check_text_layout
 
 from lungsound.studies.figures import (
     COLORS,
-    PAPER,
     PAPER_COLOR,
-    SPREAD,
+    PAPER_LABEL,
+    SPREAD_LABEL,
     learning_curves,
     score_against_length,
     score_against_members,
@@ -39,11 +41,17 @@ def scored(rows: list[dict[str, Any]], std: float = 0.01) -> pd.DataFrame:
 
 
 def by_members(*keys: dict[str, str], most: int = 10, std: float = 0.01) -> pd.DataFrame:
-    return scored([{**key, "annealing.cycles": m} for key in keys or ({},) for m in range(2, most + 1)], std)
+    return scored(
+        [{**key, "annealing.cycles": m} for key in keys or ({},) for m in range(2, most + 1)], std
+    )
 
 
 def by_length(std: float = 0.01) -> pd.DataFrame:
-    rows = [{"padding": padding, "segment": segment} for padding in ("zero", "sample") for segment in WHOLE]
+    rows = [
+        {"padding": padding, "segment": segment}
+        for padding in ("zero", "sample")
+        for segment in WHOLE
+    ]
     return scored(rows + [{"padding": "sample", "segment": segment} for segment in SPLIT], std)
 
 
@@ -62,7 +70,12 @@ def history(epochs: int, seed: int = 0, score: str = "score_4", loss: float = 10
     t = np.arange(1, epochs + 1)
     values = np.random.default_rng(seed).uniform(0.5, 0.7, epochs)
     return pd.DataFrame(
-        {"epoch": t, "train/loss": 1 / t, "val/loss": (1 + seed / 50) * loss / t, f"val/{score}": values}
+        {
+            "epoch": t,
+            "train/loss": 1 / t,
+            "val/loss": (1 + seed / 50) * loss / t,
+            f"val/{score}": values,
+        }
     )
 
 
@@ -75,7 +88,9 @@ def lines(panel: Axes) -> dict[str, Line2D]:
 
 
 def points(line: Line2D) -> tuple[list[float], list[float]]:
-    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(
+        line.get_ydata(), float
+    ).tolist()
 
 
 def shades(panel: Axes) -> list[PolyCollection]:
@@ -90,27 +105,39 @@ def corners(shade: PolyCollection) -> set[tuple[float, float]]:
 def bars(panel: Axes) -> list[tuple[float, float, float]]:
     """(x, lower end, upper end) of every error bar."""
     found = [one.get_segments() for one in panel.collections if isinstance(one, LineCollection)]
-    return [(segment[0][0], segment[0][1], segment[1][1]) for segments in found for segment in segments]
+    return [
+        (segment[0][0], segment[0][1], segment[1][1]) for segments in found for segment in segments
+    ]
 
 
 def legend(figure: Figure) -> list[str]:
     return [text.get_text() for one in figure.legends for text in one.get_texts()]
 
 
-KEYS = tuple({"padding": padding, "segment": segment} for padding in ("sample", "zero") for segment in WHOLE[:6])
+KEYS = tuple(
+    {"padding": padding, "segment": segment}
+    for padding in ("sample", "zero")
+    for segment in WHOLE[:6]
+)
 LONG = ({"name": "a key with a value of many words " * 4}, {"name": "another one"})
 FIGURES: dict[str, Callable[[], Figure]] = {
     "members": lambda: score_against_members(by_members(), [], "SYNTHETIC demo", paper_members()),
-    "members by padding": lambda: score_against_members(by_members(*KEYS[::6]), ["padding"], "SYNTHETIC demo"),
+    "members by padding": lambda: score_against_members(
+        by_members(*KEYS[::6]), ["padding"], "SYNTHETIC demo"
+    ),
     "members 12 lines": lambda: score_against_members(
         by_members(*KEYS), ["padding", "segment"], "SYNTHETIC demo", paper_members()
     ),
     "members one point": lambda: score_against_members(by_members(most=2), [], "SYNTHETIC demo"),
-    "members 100": lambda: score_against_members(by_members(most=100, std=np.nan), [], "SYNTHETIC demo"),
+    "members 100": lambda: score_against_members(
+        by_members(most=100, std=np.nan), [], "SYNTHETIC demo"
+    ),
     "members two classes": lambda: score_against_members(
         by_members().drop(columns=["score_4", "score_4_std"]), [], "SYNTHETIC demo", paper_members()
     ),
-    "members long names": lambda: score_against_members(by_members(*LONG), ["name"], "SYNTHETIC demo"),
+    "members long names": lambda: score_against_members(
+        by_members(*LONG), ["name"], "SYNTHETIC demo"
+    ),
     "length": lambda: score_against_length(by_length(), "SYNTHETIC demo", paper_length()),
     "length one split": lambda: score_against_length(by_length(np.nan), "SYNTHETIC demo"),
     "length two classes": lambda: score_against_length(
@@ -125,7 +152,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_overlaps_or_leaves_the_figure(name: str) -> None:
-    assert len(drawn_texts(FIGURES[name]())) > 5
+    assert len(check_text_layout(FIGURES[name]())) > 5
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -139,7 +166,11 @@ def test_title_axes_and_limits(name: str) -> None:
     for panel in panels:
         low, high = panel.get_ylim()
         assert len([tick for tick in panel.get_yticks() if low <= tick <= high]) >= 2
-        ticks = [tick for tick in panel.get_xticks() if panel.get_xlim()[0] <= tick <= panel.get_xlim()[1]]
+        ticks = [
+            tick
+            for tick in panel.get_xticks()
+            if panel.get_xlim()[0] <= tick <= panel.get_xlim()[1]
+        ]
         assert ticks
         assert all(tick == round(tick) for tick in ticks)
         for line in panel.lines:  # everything drawn lies within the axes
@@ -149,11 +180,16 @@ def test_title_axes_and_limits(name: str) -> None:
         assert all(low < lower < upper < high for _, lower, upper in bars(panel))
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ("curves 13", "curves 90")])
+@pytest.mark.parametrize(
+    "name", [name for name in FIGURES if name not in ("curves 13", "curves 90")]
+)
 def test_every_series_reads_in_grey_by_its_marker_or_line(name: str) -> None:
     for panel in FIGURES[name]().axes:
         found = [line for label, line in lines(panel).items() if not label.startswith("_")]
-        looks = {(line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white") for line in found}
+        looks = {
+            (line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white")
+            for line in found
+        }
         assert len(looks) == len(found)
 
 
@@ -165,12 +201,18 @@ def test_neighbouring_lines_differ_in_lightness() -> None:
 def test_members_are_the_tables_scores_with_their_spread() -> None:
     table = by_members()
     figure = score_against_members(table.sample(frac=1, random_state=0), [], "", paper_members())
-    assert legend(figure) == ["this study", SPREAD, PAPER]
+    assert legend(figure) == ["this study", SPREAD_LABEL, PAPER_LABEL]
     for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
         assert panel.get_ylabel().startswith(f"{score[-1]}-class")
-        assert points(lines(panel)["this study"]) == (table["annealing.cycles"].tolist(), table[score].tolist())
-        assert points(lines(panel)[PAPER]) == (list(range(2, 11)), paper_members()[score].tolist())
-        assert lines(panel)[PAPER].get_color() == PAPER_COLOR
+        assert points(lines(panel)["this study"]) == (
+            table["annealing.cycles"].tolist(),
+            table[score].tolist(),
+        )
+        assert points(lines(panel)[PAPER_LABEL]) == (
+            list(range(2, 11)),
+            paper_members()[score].tolist(),
+        )
+        assert lines(panel)[PAPER_LABEL].get_color() == PAPER_COLOR
         (shade,) = shades(panel)
         for sign in (-1, 1):
             edge = (table[score] + sign * table[f"{score}_std"]).round(9)
@@ -181,7 +223,7 @@ def test_one_line_for_each_combination_of_keys_in_the_tables_order() -> None:
     table = by_members(*KEYS, most=4)
     figure = score_against_members(table, ["padding", "segment"], "")
     names = [f"padding={key['padding']}, segment={key['segment']}" for key in KEYS]
-    assert legend(figure) == [*names, SPREAD]
+    assert legend(figure) == [*names, SPREAD_LABEL]
     for key, name in zip(KEYS, names, strict=True):
         rows = table[(table["padding"] == key["padding"]) & (table["segment"] == key["segment"])]
         assert points(lines(figure.axes[1])[name]) == ([2, 3, 4], rows["score_2"].tolist())
@@ -189,7 +231,10 @@ def test_one_line_for_each_combination_of_keys_in_the_tables_order() -> None:
 
 
 def test_a_single_split_has_no_spread_and_a_single_m_has_a_bar() -> None:
-    for table in (by_members(std=np.nan), by_members().drop(columns=["score_4_std", "score_2_std"])):
+    for table in (
+        by_members(std=np.nan),
+        by_members().drop(columns=["score_4_std", "score_2_std"]),
+    ):
         figure = score_against_members(table, [], "")
         assert legend(figure) == ["this study"]
         assert not any(panel.collections for panel in figure.axes)
@@ -197,14 +242,23 @@ def test_a_single_split_has_no_spread_and_a_single_m_has_a_bar() -> None:
     figure = score_against_members(table, [], "")
     score, std = float(table["score_4"].iloc[0]), float(table["score_4_std"].iloc[0])
     assert bars(figure.axes[0]) == [pytest.approx((2, score - std, score + std))]
-    assert legend(figure) == ["this study", SPREAD]
+    assert legend(figure) == ["this study", SPREAD_LABEL]
 
 
 def test_missing_scores_are_gaps_and_points_beside_them_have_bars() -> None:
-    table = by_members(most=7)  # M = 2 ... 7; 3 and 5 are missing: 2 and 4 are alone, 6 and 7 are neighbours
+    table = by_members(
+        most=7
+    )  # M = 2 ... 7; 3 and 5 are missing: 2 and 4 are alone, 6 and 7 are neighbours
     table.loc[[1, 3], ["score_4", "score_4_std"]] = np.nan
     panel = score_against_members(table, [], "").axes[0]
-    assert np.isnan(points(lines(panel)["this study"])[1]).tolist() == [False, True, False, True, False, False]
+    assert np.isnan(points(lines(panel)["this study"])[1]).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert [x for x, _, _ in bars(panel)] == [2, 4]
     (shade,) = shades(panel)
     assert {6, 7} <= {x for x, _ in corners(shade)}
@@ -231,23 +285,40 @@ def test_length_draws_paddings_as_lines_and_chunks_as_points() -> None:
     expected = {
         "sample padding": ("sample", WHOLE, [3, 4, 5, 6, 7, 8, 9]),
         "zero padding": ("zero", WHOLE, [3, 4, 5, 6, 7, 8, 9]),
-        "sample, 2 chunks": ("sample", ["2x2s", "2x2.5s", "2x3s", "2x3.5s", "2x4s", "2x4.5s"], [4, 5, 6, 7, 8, 9]),
+        "sample, 2 chunks": (
+            "sample",
+            ["2x2s", "2x2.5s", "2x3s", "2x3.5s", "2x4s", "2x4.5s"],
+            [4, 5, 6, 7, 8, 9],
+        ),
         "sample, 3 chunks": ("sample", ["3x2s", "3x3s"], [6, 9]),
         "sample, 4 chunks": ("sample", ["4x2s"], [8]),
     }
-    assert legend(figure) == [*expected, SPREAD, *(f"{PAPER}: {name}" for name in expected)]
+    assert legend(figure) == [
+        *expected,
+        SPREAD_LABEL,
+        *(f"{PAPER_LABEL}: {name}" for name in expected),
+    ]
     for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
         for name, (padding, segments, seconds) in expected.items():
             rows = table[table["padding"] == padding].set_index("segment")[score]
-            ours, theirs = lines(panel)[name], lines(panel)[f"{PAPER}: {name}"]
+            ours, theirs = lines(panel)[name], lines(panel)[f"{PAPER_LABEL}: {name}"]
             assert points(ours) == (seconds, rows[segments].tolist())
             assert points(theirs) == (seconds, rows[segments].tolist())
             assert (ours.get_linestyle() == "None") == ("chunks" in name)
-            assert (theirs.get_marker(), theirs.get_linestyle()) == (ours.get_marker(), ours.get_linestyle())
+            assert (theirs.get_marker(), theirs.get_linestyle()) == (
+                ours.get_marker(),
+                ours.get_linestyle(),
+            )
             assert theirs.get_color() == PAPER_COLOR
         assert len(shades(panel)) == 2
         split = table[table["segment"].str.contains("x")]
-        ends = sorted(zip(split[score] - split[f"{score}_std"], split[score] + split[f"{score}_std"], strict=True))
+        ends = sorted(
+            zip(
+                split[score] - split[f"{score}_std"],
+                split[score] + split[f"{score}_std"],
+                strict=True,
+            )
+        )
         drawn = sorted((lower, upper) for _, lower, upper in bars(panel))
         np.testing.assert_allclose(drawn, ends)
 
@@ -256,7 +327,10 @@ def test_bars_at_one_length_stand_beside_each_other() -> None:
     figure = score_against_length(by_length(), "")
     figure.draw_without_rendering()
     panel = figure.axes[0]
-    places = [lines(panel)[f"sample, {chunks} chunks"].get_transform().transform((6, 0.7))[0] for chunks in (2, 3, 4)]
+    places = [
+        lines(panel)[f"sample, {chunks} chunks"].get_transform().transform((6, 0.7))[0]
+        for chunks in (2, 3, 4)
+    ]
     assert all(after - before > 5 for before, after in pairwise(places))
     assert abs(places[-1] - panel.transData.transform((6, 0.7))[0]) < 0.4 * (
         panel.transData.transform((7, 0.7))[0] - panel.transData.transform((6, 0.7))[0]
@@ -264,7 +338,11 @@ def test_bars_at_one_length_stand_beside_each_other() -> None:
 
 
 def test_split_segments_of_both_paddings_can_be_told_apart() -> None:
-    rows = [{"padding": padding, "segment": segment} for padding in ("zero", "sample") for segment in (*WHOLE, *SPLIT)]
+    rows = [
+        {"padding": padding, "segment": segment}
+        for padding in ("zero", "sample")
+        for segment in (*WHOLE, *SPLIT)
+    ]
     found = lines(score_against_length(scored(rows, np.nan), "").axes[0])
     assert len(found) == 8
     assert len({(line.get_linestyle(), line.get_marker()) for line in found.values()}) == 8
@@ -299,7 +377,9 @@ def test_curves_draw_every_history() -> None:
 def test_curves_of_one_score_are_compared() -> None:
     both = history(4)
     both["val/score_2"] = pd.Series([0.7, None, 0.8, 0.9], dtype=object)  # as a history file has it
-    upper = learning_curves({"four": both, "two": history(4, 1, "score_2"), "none": pd.DataFrame()}, "").axes[0]
+    upper = learning_curves(
+        {"four": both, "two": history(4, 1, "score_2"), "none": pd.DataFrame()}, ""
+    ).axes[0]
     assert upper.get_ylabel() == "validation: 2-class ICBHI score"
     assert list(lines(upper)) == ["four", "two"]
     assert np.isnan(points(lines(upper)["four"])[1]).tolist() == [False, True, False, False]
@@ -308,12 +388,18 @@ def test_curves_of_one_score_are_compared() -> None:
 @pytest.mark.parametrize("loss", [0.7, 10.0, 1000.0])
 def test_the_loss_axis_has_readable_ticks(loss: float) -> None:
     figure = learning_curves({"one": history(3, loss=loss), "two": history(200, loss=loss)}, "")
-    alone = learning_curves({"one": history(3, loss=loss).assign(**{"val/loss": [loss, loss, loss * 1.01]})}, "")
+    alone = learning_curves(
+        {"one": history(3, loss=loss).assign(**{"val/loss": [loss, loss, loss * 1.01]})}, ""
+    )
     for one in (figure, alone):
         one.draw_without_rendering()
         panel = one.axes[1]
         low, high = panel.get_ylim()
-        ticks = [label.get_text() for label in panel.get_yticklabels() if low <= label.get_position()[1] <= high]
+        ticks = [
+            label.get_text()
+            for label in panel.get_yticklabels()
+            if low <= label.get_position()[1] <= high
+        ]
         assert 2 <= len(ticks) <= 12
         assert len(set(ticks)) == len(ticks)
 

@@ -1,4 +1,6 @@
-"""A study's report from the folders of runs that no training made: protocols apart, what leaks, the paper's figures."""
+"""A study's report from the folders of runs that no training made: protocols apart, what leaks, the
+paper's figures.
+"""
 
 import contextlib
 import json
@@ -9,16 +11,28 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lungsound.errors import DamagedFileError
+from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import write_predictions
 from lungsound.studies import report as study_report
 from lungsound.studies.report import leak_line, write_report
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
-PAPERS = {"experiment": "paper", "annealing": "cosine", "segment": "2x4.5s", "padding": "sample", "split": "random"}
+PAPERS = {
+    "experiment": "paper",
+    "annealing": "cosine",
+    "segment": "2x4.5s",
+    "padding": "sample",
+    "split": "random",
+}
 WHOLE = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898, "synthetic": False, **PAPERS}
-COUNTS = {"patients": 12, "test_patients": 12, "recordings": 20, "test_recordings": 22, "duplicates": 0}
+COUNTS = {
+    "patients": 12,
+    "test_patients": 12,
+    "recordings": 20,
+    "test_recordings": 22,
+    "duplicates": 0,
+}
 SENTENCE = "12 OF 12 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these scores say nothing about new patients."
 
 
@@ -27,7 +41,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures of the last report by their names, instead of their pictures."""
     found: dict[str, Figure] = {}
     make = study_report.figures
-    monkeypatch.setattr(study_report, "figures", lambda *words: found.update(make(*words)) or make(*words))
+    monkeypatch.setattr(
+        study_report, "figures", lambda *words: found.update(make(*words)) or make(*words)
+    )
     return found
 
 
@@ -36,7 +52,9 @@ def legend(figure: Figure) -> list[str]:
 
 
 def predictions() -> pd.DataFrame:
-    """Every class once in validation and test, answered rightly by the one member but for the last class."""
+    """Every class once in validation and test, answered rightly by the one member but for the last
+    class.
+    """
     rows = [
         {"recording": f"{name}.wav", "patient": name, "cycle": number, "start_seconds": 0.0, "end_seconds": 1.0,
          "label": label, "set": name, "member": 1,
@@ -47,12 +65,16 @@ def predictions() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_run(outputs: Path, name: str, heading: str, leaks: dict[str, int] | None, facts: dict[str, Any]) -> None:
+def make_run(
+    outputs: Path, name: str, heading: str, leaks: dict[str, int] | None, facts: dict[str, Any]
+) -> None:
     folder = RunFolder(outputs / name)
     folder.write_text("config.yaml", "")
     folder.write_json("facts.json", {**WHOLE, "model.parameters": 1000, **facts})
     folder.write_text("split.csv", "set\n" + "train\n" * 8 + "val\n" * 4 + "test\n" * 4)
-    folder.write_history([{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}])
+    folder.write_history(
+        [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]
+    )
     write_predictions(predictions(), folder.path / "predictions.parquet")
     counted = {} if leaks is None else {"leaks": leaks}
     folder.write_json("scores.json", {"data": heading, "leak": SENTENCE, **counted})
@@ -60,7 +82,9 @@ def make_run(outputs: Path, name: str, heading: str, leaks: dict[str, int] | Non
 
 
 def make_study(folder: Path, runs: list[dict[str, Any]]) -> Path:
-    """The study of `runs`: {values, heading, leaks, facts} each; what is swept are the first one's values."""
+    """The study of `runs`: {values, heading, leaks, facts} each; what is swept are the first one's
+    values.
+    """
     outputs, jobs = folder / "outputs", []
     for number, run in enumerate(runs):
         name = f"run{number}"
@@ -69,14 +93,20 @@ def make_study(folder: Path, runs: list[dict[str, Any]]) -> Path:
         jobs.append({"run": f"outputs/{name}", "values": run["values"]})
     study = outputs / "studies" / "trial"
     study.mkdir(parents=True, exist_ok=True)
-    (study / "study.json").write_text(json.dumps({"swept": sorted(runs[0]["values"]), "jobs": jobs}))
+    (study / "study.json").write_text(
+        json.dumps({"swept": sorted(runs[0]["values"]), "jobs": jobs})
+    )
     return study
 
 
 def by_protocol() -> list[dict[str, Any]]:
     clean = {**COUNTS, "patients": 0, "recordings": 0}
     return [
-        {"values": {"split": protocol, "annealing.cycles": m}, "facts": {"split": protocol}, "leaks": leaks}
+        {
+            "values": {"split": protocol, "annealing.cycles": m},
+            "facts": {"split": protocol},
+            "leaks": leaks,
+        }
         for protocol, leaks in (("random", COUNTS), ("patient", clean))
         for m in (2, 3)
     ]
@@ -111,7 +141,10 @@ def test_one_protocol_keeps_the_short_names_and_what_is_no_more_goes(tmp_path: P
     (study / "study.json").write_text(json.dumps(known))
     write_report(study)
     assert {path.stem for path in study.glob("*.csv")} == {"table3", "all", "differences"}
-    assert {path.stem for path in study.glob("figures/*.png")} == {"score_against_members", "learning_curves"}
+    assert {path.stem for path in study.glob("figures/*.png")} == {
+        "score_against_members",
+        "learning_curves",
+    }
     assert not list(study.glob("*_patient*")) and not list(study.glob("figures/*_patient*"))
 
 
@@ -181,14 +214,20 @@ def test_the_papers_figures_stand_beside_its_own_data_alone(
 def test_the_papers_figures_stand_beside_its_own_settings_alone(
     facts: dict[str, Any], shown: bool, tmp_path: Path, drawn: dict[str, Figure]
 ) -> None:
-    """Also where the setting is the same for all runs of the study, and in the figure as in the table."""
-    study = make_study(tmp_path, [{"values": {"annealing.cycles": m}, "facts": facts} for m in (2, 8)])
+    """Also where the setting is the same for all runs of the study, and in the figure as in the
+    table.
+    """
+    study = make_study(
+        tmp_path, [{"values": {"annealing.cycles": m}, "facts": facts} for m in (2, 8)]
+    )
     write_report(study)
     text = (study / "table3.md").read_text()
     assert ("0.784" in text) == shown
     note = f"these runs are of experiment={facts.get('experiment', 'paper')}."
     assert (note in text) == shown
-    assert ("they are of annealing=cosine segment=2x4.5s padding=sample split=random." in text) != shown
+    assert (
+        "they are of annealing=cosine segment=2x4.5s padding=sample split=random." in text
+    ) != shown
     assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_members"]))) == shown
 
 
@@ -199,14 +238,20 @@ def test_lengths_of_ensembles_are_not_the_papers(tmp_path: Path, drawn: dict[str
                 for segment in ("3s", "9s")]  # fmt: skip
         study = make_study(tmp_path / annealing, runs)
         write_report(study)
-        assert ("they are of annealing=constant split=random." in (study / "table2.md").read_text()) != shown
+        assert (
+            "they are of annealing=constant split=random." in (study / "table2.md").read_text()
+        ) != shown
         assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_length"]))) == shown
 
 
 def test_every_figure_is_titled_by_its_data(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     demo = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
     runs = [
-        {"values": {"annealing.cycles": m, "segment": segment}, "facts": demo, "heading": "SYNTHETIC demo"}
+        {
+            "values": {"annealing.cycles": m, "segment": segment},
+            "facts": demo,
+            "heading": "SYNTHETIC demo",
+        }
         for m in (2, 3)
         for segment in ("3s", "9s")
     ]
@@ -220,7 +265,11 @@ def test_data_of_two_kinds_are_both_named_and_have_no_figures_of_the_paper(tmp_p
     demo = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
     runs = [
         {"values": {"annealing.cycles": 8, "data": "icbhi"}},
-        {"values": {"annealing.cycles": 8, "data": "demo"}, "facts": demo, "heading": "SYNTHETIC demo"},
+        {
+            "values": {"annealing.cycles": 8, "data": "demo"},
+            "facts": demo,
+            "heading": "SYNTHETIC demo",
+        },
     ]
     study = make_study(tmp_path, runs)
     write_report(study)
@@ -241,12 +290,17 @@ def test_a_name_that_no_folder_can_have_is_the_studys_fault(tmp_path: Path) -> N
     study = make_study(tmp_path, [{"values": {"seed": 1}}])
     jobs = [{"run": f"outputs/{'x' * 300}", "values": {"seed": 1}}]
     (study / "study.json").write_text(json.dumps({"swept": ["seed"], "jobs": jobs}))
-    with pytest.raises(DamagedFileError, match=r"study\.json.*x\.\.\.: expected the name of a run's folder"):
+    with pytest.raises(
+        CorruptFileError, match=r"study\.json.*x\.\.\.: expected the name of a run's folder"
+    ):
         write_report(study)
 
 
 def test_folds_are_splits_of_one_protocol(tmp_path: Path) -> None:
-    runs = [{"values": {"annealing.cycles": 2, "split.fold": fold}, "facts": {"split": "patient"}} for fold in range(5)]
+    runs = [
+        {"values": {"annealing.cycles": 2, "split.fold": fold}, "facts": {"split": "patient"}}
+        for fold in range(5)
+    ]
     study = make_study(tmp_path, runs)
     write_report(study)
     table = pd.read_csv(study / "table3.csv")

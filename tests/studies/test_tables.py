@@ -1,4 +1,6 @@
-"""A study's tables: against plain arithmetic, pandas' own pivots, and the paper's tables beside the project."""
+"""A study's tables: against plain arithmetic, pandas' own pivots, and the paper's tables beside the
+project.
+"""
 
 import itertools
 import math
@@ -13,7 +15,7 @@ import pytest
 from lungsound.errors import DataError
 from lungsound.studies.tables import (
     SCORES,
-    aggregate,
+    aggregate_over_splits,
     corrected_interval,
     markdown,
     paired_differences,
@@ -25,7 +27,11 @@ from lungsound.studies.tables import (
 
 # Quantiles of Student's t at 97.5 %, from any printed table.
 T_975 = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
-CYCLES = {"train_cycles": 4400, "val_cycles": 1100, "test_cycles": 1375}  # test / (train + val) = 1/4
+CYCLES = {
+    "train_cycles": 4400,
+    "val_cycles": 1100,
+    "test_cycles": 1375,
+}  # test / (train + val) = 1/4
 M, SEED = "annealing.cycles", "split.seed"
 
 
@@ -34,8 +40,17 @@ def run_of(number: int, **keys: Any) -> dict[str, Any]:
     sp, se_4, se_2 = 0.8 + 0.001 * number, 0.6 + 0.002 * (number % 7), 0.7 - 0.003 * (number % 5)
     scores = {"specificity": sp, "sensitivity_4": se_4, "sensitivity_2": se_2}
     scores |= {"score_4": (sp + se_4) / 2, "score_2": (sp + se_2) / 2}
-    single = {"single_score_4": 0.65 + 0.001 * (number % 3), "single_score_2": 0.72 + 0.002 * (number % 4)}
-    return {"members": keys.get(M, 8), "parameters": 1000, "protocol": "random"} | CYCLES | scores | single | keys
+    single = {
+        "single_score_4": 0.65 + 0.001 * (number % 3),
+        "single_score_2": 0.72 + 0.002 * (number % 4),
+    }
+    return (
+        {"members": keys.get(M, 8), "parameters": 1000, "protocol": "random"}
+        | CYCLES
+        | scores
+        | single
+        | keys
+    )
 
 
 def runs_of(**keys: Sequence[Any]) -> pd.DataFrame:
@@ -43,7 +58,10 @@ def runs_of(**keys: Sequence[Any]) -> pd.DataFrame:
     names = [name.replace("__", ".") for name in keys]
     combinations = itertools.product(*keys.values())
     return pd.DataFrame(
-        [run_of(number, **dict(zip(names, values, strict=True))) for number, values in enumerate(combinations)]
+        [
+            run_of(number, **dict(zip(names, values, strict=True)))
+            for number, values in enumerate(combinations)
+        ]
     )
 
 
@@ -54,13 +72,19 @@ def half_width(values: Sequence[float], ratio: float = 0.25) -> float:
 
 def test_interval_by_hand() -> None:
     # mean 0.8, s = 0.1; t_2 = 4.3027; sqrt(1/3 + 1/4) = 0.763763
-    assert corrected_interval([0.7, 0.8, 0.9], 5500, 1375) == pytest.approx(4.302653 * 0.1 * 0.763763, abs=1e-6)
+    assert corrected_interval([0.7, 0.8, 0.9], 5500, 1375) == pytest.approx(
+        4.302653 * 0.1 * 0.763763, abs=1e-6
+    )
     # at 90 % t_2 = 2.919986
-    assert corrected_interval([0.7, 0.8, 0.9], 5500, 1375, 0.9) == pytest.approx(2.919986 * 0.0763763, abs=1e-6)
+    assert corrected_interval([0.7, 0.8, 0.9], 5500, 1375, 0.9) == pytest.approx(
+        2.919986 * 0.0763763, abs=1e-6
+    )
 
 
 def test_interval_is_wider_than_the_uncorrected_one_and_nan_for_one_split() -> None:
-    assert corrected_interval([0.7, 0.8, 0.9], 80, 0) == pytest.approx(4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
+    assert corrected_interval([0.7, 0.8, 0.9], 80, 0) == pytest.approx(
+        4.302653 * 0.1 / math.sqrt(3), abs=1e-6
+    )
     assert corrected_interval([0.8, 0.8], 80, 20) == 0
     assert math.isnan(corrected_interval([0.8], 80, 20))
     assert math.isnan(corrected_interval([], 80, 20))
@@ -74,13 +98,21 @@ def test_interval_refuses_what_is_no_size_or_level(train: int, level: float) -> 
 
 def test_aggregate_equals_plain_arithmetic() -> None:
     runs = runs_of(annealing__cycles=[10, 2, 3], padding=["zero", "sample"], split__seed=[0, 1, 2])
-    table = aggregate(runs, [M, "padding", SEED])
-    scores = [score for score in SCORES if not score.endswith("_7")]  # four classes have no such scores
+    table = aggregate_over_splits(runs, [M, "padding", SEED])
+    scores = [
+        score for score in SCORES if not score.endswith("_7")
+    ]  # four classes have no such scores
     figures = [f"{score}{part}" for score in scores for part in ("", "_std", "_interval")]
     assert list(table.columns) == [M, "padding", "protocol", "splits", *figures]
-    assert list(zip(table[M], table["padding"], strict=True)) == list(itertools.product([2, 3, 10], ["zero", "sample"]))
+    assert list(zip(table[M], table["padding"], strict=True)) == list(
+        itertools.product([2, 3, 10], ["zero", "sample"])
+    )
     for row in table.to_dict("records"):
-        same = [run for run in runs.to_dict("records") if (run[M], run["padding"]) == (row[M], row["padding"])]
+        same = [
+            run
+            for run in runs.to_dict("records")
+            if (run[M], run["padding"]) == (row[M], row["padding"])
+        ]
         assert row["splits"] == len(same) == 3
         for score in scores:
             values = [run[score] for run in same]
@@ -90,16 +122,20 @@ def test_aggregate_equals_plain_arithmetic() -> None:
 
 
 def test_the_interval_counts_validation_as_training_and_takes_mean_sizes() -> None:
-    runs = runs_of(split__seed=[0, 1]).assign(train_cycles=[90, 100], val_cycles=[30, 20], test_cycles=[50, 70])
-    row = aggregate(runs, [SEED]).iloc[0]
-    assert row["score_4_interval"] == pytest.approx(half_width(runs["score_4"].tolist(), 60 / 120), rel=1e-3)
+    runs = runs_of(split__seed=[0, 1]).assign(
+        train_cycles=[90, 100], val_cycles=[30, 20], test_cycles=[50, 70]
+    )
+    row = aggregate_over_splits(runs, [SEED]).iloc[0]
+    assert row["score_4_interval"] == pytest.approx(
+        half_width(runs["score_4"].tolist(), 60 / 120), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("protocol", ["official", "official_clean", "file"])
 def test_one_test_set_has_no_interval(protocol: str) -> None:
     """Other seeds draw another validation part there, and are scored on the same test cycles."""
     runs = runs_of(annealing__cycles=[2], split__seed=[0, 1, 2]).assign(protocol=protocol)
-    row = aggregate(runs, [M, SEED]).iloc[0]
+    row = aggregate_over_splits(runs, [M, SEED]).iloc[0]
     assert math.isnan(row["score_4_interval"]) and row["score_4_std"] > 0
     assert paired_differences(runs, [M, SEED])["interval"].isna().all()
 
@@ -107,10 +143,10 @@ def test_one_test_set_has_no_interval(protocol: str) -> None:
 def test_the_order_of_runs_shapes_only_what_is_text() -> None:
     runs = runs_of(features__f_max=[8000.0, 500.0], segment=["9s", "10s"], split__seed=[1, 0])
     keys = ["features.f_max", "segment", SEED]
-    expected = aggregate(runs, keys)
+    expected = aggregate_over_splits(runs, keys)
     assert expected["features.f_max"].tolist() == [500.0, 500.0, 8000.0, 8000.0]
     assert expected["segment"].tolist() == ["9s", "10s"] * 2
-    turned = aggregate(runs[::-1], keys)
+    turned = aggregate_over_splits(runs[::-1], keys)
     assert turned["segment"].tolist() == ["10s", "9s"] * 2
     order = ["features.f_max", "segment"]
     first, second = (one.sort_values(order, ignore_index=True) for one in (expected, turned))
@@ -121,17 +157,22 @@ def test_protocols_are_never_averaged_together() -> None:
     runs = runs_of(annealing__cycles=[2], split__seed=[0, 1, 2, 3])
     runs["protocol"] = ["random", "file", "random", "file"]
     runs[SEED] = [0, 0, 1, 1]
-    table = aggregate(runs, [M, SEED])
+    table = aggregate_over_splits(runs, [M, SEED])
     assert table["protocol"].tolist() == ["random", "file"]
     assert table["splits"].tolist() == [2, 2]
     expected = [runs["score_4"][[0, 2]].mean(), runs["score_4"][[1, 3]].mean()]
     assert table["score_4"].tolist() == pytest.approx(expected)
-    assert paired_differences(runs, [M, SEED])["protocol"].tolist() == ["random", "random", "file", "file"]
+    assert paired_differences(runs, [M, SEED])["protocol"].tolist() == [
+        "random",
+        "random",
+        "file",
+        "file",
+    ]
 
 
 def test_one_split_has_a_mean_and_no_spread() -> None:
     runs = runs_of(annealing__cycles=[2, 3])
-    table = aggregate(runs, [M])
+    table = aggregate_over_splits(runs, [M])
     assert table["splits"].tolist() == [1, 1]
     assert table["score_2"].tolist() == runs["score_2"].tolist()
     assert table[["score_2_std", "score_2_interval"]].isna().all(axis=None)
@@ -143,7 +184,7 @@ def test_one_split_has_a_mean_and_no_spread() -> None:
 def test_an_undefined_score_is_left_out_of_its_own_mean_alone() -> None:
     runs = runs_of(split__seed=[0, 1, 2, 3])
     runs["specificity"] = [0.5, None, 0.6, 0.7]
-    row = aggregate(runs, [SEED]).iloc[0]
+    row = aggregate_over_splits(runs, [SEED]).iloc[0]
     assert (row["splits"], row["specificity"]) == (4, pytest.approx(0.6))
     assert row["specificity_interval"] == pytest.approx(half_width([0.5, 0.6, 0.7]), rel=1e-3)
     assert row["score_4"] == pytest.approx(runs["score_4"].mean())
@@ -154,17 +195,25 @@ def test_two_class_runs_have_no_four_class_column_and_stand_beside_four_class_ru
     four = ["sensitivity_4", "score_4", "single_score_4"]
     runs.loc[runs["task"] == "two_class", four] = math.nan
     keys = ["task", M, SEED]
-    both = table3(aggregate(runs, keys), paper=False)
-    assert both["specificity_4"].notna().tolist() == both["score_4"].notna().tolist() == [True, True, False, False]
+    both = table3(aggregate_over_splits(runs, keys), paper=False)
+    assert (
+        both["specificity_4"].notna().tolist()
+        == both["score_4"].notna().tolist()
+        == [True, True, False, False]
+    )
     assert both["specificity_2"].notna().all()
     assert len(paired_differences(runs, keys)) == 2 * 2 + 2
     alone = runs[runs["task"] == "two_class"].drop(columns=four)
-    table = aggregate(alone, [M, SEED])
-    names = [*table3(table, paper=False), *aggregate(alone, [M, SEED]), *paired_differences(alone, [M, SEED])["score"]]
+    table = aggregate_over_splits(alone, [M, SEED])
+    names = [
+        *table3(table, paper=False),
+        *aggregate_over_splits(alone, [M, SEED]),
+        *paired_differences(alone, [M, SEED])["score"],
+    ]
     assert not [name for name in names if "_4" in name]
 
 
-@pytest.mark.parametrize("function", [aggregate, paired_differences])
+@pytest.mark.parametrize("function", [aggregate_over_splits, paired_differences])
 def test_runs_that_do_not_fit_the_keys_are_refused(function: Any) -> None:
     runs = runs_of(annealing__cycles=[2, 3], split__seed=[0, 1])
     with pytest.raises(DataError, match="padding"):
@@ -178,7 +227,9 @@ def test_ensemble_minus_single_by_hand() -> None:
     runs = runs_of(annealing__cycles=[2], split__seed=[0, 1, 2])
     runs["score_4"], runs["single_score_4"] = [0.75, 0.76, 0.77], [0.74, 0.74, 0.74]
     rows = paired_differences(runs, [M, SEED])
-    assert rows["difference"].unique().tolist() == ["annealing.cycles=2: ensemble minus best single member"]
+    assert rows["difference"].unique().tolist() == [
+        "annealing.cycles=2: ensemble minus best single member"
+    ]
     row = rows[rows["score"] == "score_4"].iloc[0]
     assert (row["mean"], row["std"], row["splits"]) == (pytest.approx(0.02), pytest.approx(0.01), 3)
     assert row["interval"] == pytest.approx(T_975[2] * 0.01 * math.sqrt(1 / 3 + 1 / 4), rel=1e-3)
@@ -189,10 +240,17 @@ def test_padding_against_padding_pairs_the_same_split_and_keys() -> None:
     keys = ["padding", M, SEED]
     wide = runs.pivot(index=[M, SEED], columns="padding", values="score_2")
     gain = wide["sample"] - wide["zero"]
-    expected = {f"annealing.cycles={m}: padding sample minus zero": gain.loc[m].tolist() for m in (2, 3)}
-    for order in (runs, runs.sample(frac=1, random_state=0)):  # the pairs are by split, not by place
+    expected = {
+        f"annealing.cycles={m}: padding sample minus zero": gain.loc[m].tolist() for m in (2, 3)
+    }
+    for order in (
+        runs,
+        runs.sample(frac=1, random_state=0),
+    ):  # the pairs are by split, not by place
         rows = paired_differences(order, keys)
-        rows = rows[(rows["score"] == "score_2") & rows["difference"].str.endswith("zero")].set_index("difference")
+        rows = rows[
+            (rows["score"] == "score_2") & rows["difference"].str.endswith("zero")
+        ].set_index("difference")
         assert list(rows.index) == list(expected)
         for name, values in expected.items():
             assert rows["mean"][name] == pytest.approx(statistics.mean(values))
@@ -233,7 +291,7 @@ def test_the_papers_tables_hold_what_the_paper_says_in_its_text() -> None:
 
 def test_table3_has_the_papers_layout_and_figures() -> None:
     runs = runs_of(annealing__cycles=[12, 10, 8, 2], split__seed=[0, 1])
-    every = aggregate(runs, [M, SEED])
+    every = aggregate_over_splits(runs, [M, SEED])
     table = table3(every, paper=True).set_index(M)
     six = [f"{name}_{task}" for task in "24" for name in ("specificity", "sensitivity", "score")]
     assert [name for name in table if name in six] == six
@@ -246,31 +304,43 @@ def test_table3_has_the_papers_layout_and_figures() -> None:
     for name in six:
         source = "specificity" if name.startswith("specificity") else name
         assert table[name].tolist() == pytest.approx(means[source].tolist())
-        assert table[f"{name}_std"].tolist() == pytest.approx(runs.groupby(M)[source].std().tolist())
+        assert table[f"{name}_std"].tolist() == pytest.approx(
+            runs.groupby(M)[source].std().tolist()
+        )
     assert table["score_2_interval"].tolist() == every["score_2_interval"].tolist()
-    pd.testing.assert_frame_equal(table3(every, paper=False), table.reset_index().filter(regex="^(?!paper_)"))
+    pd.testing.assert_frame_equal(
+        table3(every, paper=False), table.reset_index().filter(regex="^(?!paper_)")
+    )
 
 
 def test_the_papers_figures_stand_beside_no_other_setting() -> None:
     runs = runs_of(padding=["zero", "sample"], annealing__cycles=[8])
-    assert table3(aggregate(runs, ["padding", M]), True)["paper_score_4"].isna().tolist() == [True, False]
+    assert table3(aggregate_over_splits(runs, ["padding", M]), True)[
+        "paper_score_4"
+    ].isna().tolist() == [True, False]
     runs = runs_of(annealing__cycles=[8]).assign(protocol="file")
-    assert table3(aggregate(runs, [M]), True)["paper_score_4"].isna().all()
+    assert table3(aggregate_over_splits(runs, [M]), True)["paper_score_4"].isna().all()
     runs = runs_of(segment=["9s"], annealing=["cosine", "constant"])
-    shown = table2(aggregate(runs, ["segment", "annealing"]), True).set_index("annealing")["paper_zero_score_4"]
+    shown = table2(aggregate_over_splits(runs, ["segment", "annealing"]), True).set_index(
+        "annealing"
+    )["paper_zero_score_4"]
     assert (math.isnan(shown["cosine"]), shown["constant"]) == (True, 0.769)
 
 
 def test_table2_is_the_papers_by_length_and_padding() -> None:
     names = ["9s", "3x3s", "10s", "2x4.5s", "4x2s", "8s", "2x2.5s", "3s"]
     runs = runs_of(padding=["sample", "zero"], segment=names, split__seed=[0, 1])
-    table = table2(aggregate(runs, ["padding", "segment", SEED]), paper=True).set_index("segment")
+    table = table2(aggregate_over_splits(runs, ["padding", "segment", SEED]), paper=True).set_index(
+        "segment"
+    )
     assert dict(table["seconds"].items()) == {
         **{"3s": 3, "2x2.5s": 5, "8s": 8, "4x2s": 8},
         **{"9s": 9, "2x4.5s": 9, "3x3s": 9, "10s": 10},
     }
     assert list(table.index) == ["3s", "2x2.5s", "8s", "4x2s", "9s", "2x4.5s", "3x3s", "10s"]
-    four = [f"{padding}_{score}" for padding in ("zero", "sample") for score in ("score_2", "score_4")]
+    four = [
+        f"{padding}_{score}" for padding in ("zero", "sample") for score in ("score_2", "score_4")
+    ]
     assert [name for name in table if name in four] == four
     for padding, score in itertools.product(("zero", "sample"), ("score_2", "score_4")):
         ours = runs[runs["padding"] == padding].groupby("segment")[score]
@@ -285,13 +355,17 @@ def test_table2_is_the_papers_by_length_and_padding() -> None:
 
 def test_table2_without_padding_and_with_gaps() -> None:
     runs = runs_of(segment=["2x2s", "4s"])
-    table = table2(aggregate(runs, ["segment"]), paper=False)
+    table = table2(aggregate_over_splits(runs, ["segment"]), paper=False)
     assert table["segment"].tolist() == ["4s", "2x2s"]
     assert table["score_4"].tolist() == runs["score_4"].tolist()[::-1]
-    assert not [name for name in table.columns.astype(str) if name.startswith(("paper", "zero", "sample"))]
+    assert not [
+        name for name in table.columns.astype(str) if name.startswith(("paper", "zero", "sample"))
+    ]
     gaps = runs_of(padding=["zero", "sample"], segment=["long", "3s"])
     gaps = gaps[(gaps["padding"] == "zero") | (gaps["segment"] == "3s")]
-    table = table2(aggregate(gaps, ["padding", "segment"]), paper=False).set_index("segment")
+    table = table2(aggregate_over_splits(gaps, ["padding", "segment"]), paper=False).set_index(
+        "segment"
+    )
     assert list(table.index) == ["3s", "long"]  # a name that tells no length is last
     assert math.isnan(table["seconds"]["long"]) and math.isnan(table["sample_score_2"]["long"])
     assert table["sample_splits"].isna().tolist() == [False, True]
@@ -300,8 +374,13 @@ def test_table2_without_padding_and_with_gaps() -> None:
 
 def test_table2_keeps_other_keys_apart() -> None:
     runs = runs_of(segment=["9s", "3s"], padding=["zero", "sample"], annealing__cycles=[2, 3])
-    table = table2(aggregate(runs, ["segment", "padding", M]), paper=True)
-    assert list(zip(table[M], table["segment"], strict=True)) == [(2, "3s"), (2, "9s"), (3, "3s"), (3, "9s")]
+    table = table2(aggregate_over_splits(runs, ["segment", "padding", M]), paper=True)
+    assert list(zip(table[M], table["segment"], strict=True)) == [
+        (2, "3s"),
+        (2, "9s"),
+        (3, "3s"),
+        (3, "9s"),
+    ]
     wanted = runs.set_index([M, "segment", "padding"])["score_4"]
     for row in table.to_dict("records"):
         assert row["sample_score_4"] == pytest.approx(wanted[row[M], row["segment"], "sample"])
@@ -311,7 +390,7 @@ def test_table4_counts_the_parameters_of_all_members() -> None:
     runs = runs_of(annealing=["constant", "cosine"], split__seed=[0, 1])
     runs.loc[runs["annealing"] == "constant", "members"] = 1
     keys = ["annealing", SEED]
-    table = table4(aggregate(runs, keys), runs, paper=False)
+    table = table4(aggregate_over_splits(runs, keys), runs, paper=False)
     systems = ["single CNN", "snapshot ensemble of 8"]
     assert list(zip(table["task"], table["system"], table["parameters"], strict=True)) == [
         (task, system, parameters)
@@ -324,7 +403,7 @@ def test_table4_counts_the_parameters_of_all_members() -> None:
         assert table[name].tolist() == pytest.approx(expected)
     assert table["specificity"].tolist() == pytest.approx([*means["specificity"]] * 2)
     assert set(table["note"]) == {"this study"}
-    beside = table4(aggregate(runs, keys), runs, paper=True)
+    beside = table4(aggregate_over_splits(runs, keys), runs, paper=True)
     quoted = beside[4:].reset_index(drop=True)
     columns = ["task", "system", "specificity", "sensitivity", "score", "parameters", "note"]
     pd.testing.assert_frame_equal(quoted[columns], paper_table(4)[columns], check_dtype=False)
@@ -336,8 +415,10 @@ def test_table4_counts_the_parameters_of_all_members() -> None:
 
 
 def test_table4_over_two_class_runs_and_several_ensembles() -> None:
-    runs = runs_of(annealing=["cosine"], annealing__cycles=[2, 10]).drop(columns=["score_4", "sensitivity_4"])
-    table = table4(aggregate(runs, ["annealing", M]), runs, paper=False)
+    runs = runs_of(annealing=["cosine"], annealing__cycles=[2, 10]).drop(
+        columns=["score_4", "sensitivity_4"]
+    )
+    table = table4(aggregate_over_splits(runs, ["annealing", M]), runs, paper=False)
     assert table["task"].tolist() == ["2-class", "2-class"]
     assert table["system"].tolist() == ["snapshot ensemble of 2", "snapshot ensemble of 10"]
     assert table["parameters"].tolist() == [2000, 10000]
@@ -346,7 +427,7 @@ def test_table4_over_two_class_runs_and_several_ensembles() -> None:
 def test_table4_tells_a_two_class_network_from_the_two_classes_of_another() -> None:
     runs = runs_of(annealing=["constant"], task=["four_class", "two_class"])
     runs.loc[runs["task"] == "two_class", ["sensitivity_4", "score_4"]] = math.nan
-    table = table4(aggregate(runs, ["annealing", "task"]), runs, paper=True)[:3]
+    table = table4(aggregate_over_splits(runs, ["annealing", "task"]), runs, paper=True)[:3]
     shown = list(zip(table["task"], table["trained_task"], strict=True))
     assert shown == [("4-class", "four_class"), ("2-class", "four_class"), ("2-class", "two_class")]
 
@@ -378,8 +459,12 @@ def test_markdown_by_hand() -> None:
 
 
 def test_markdown_of_differences_shows_the_sign() -> None:
-    rows = pd.DataFrame({"score": ["score_4"], "mean": [0.0123], "std": [0.004], "interval": [0.006], "splits": [3]})
+    rows = pd.DataFrame(
+        {"score": ["score_4"], "mean": [0.0123], "std": [0.004], "interval": [0.006], "splits": [3]}
+    )
     lines = markdown(rows, "heading", []).splitlines()
     assert lines[2] == "| score | mean | mean 95% ± | splits |"
     assert lines[4] == "| 4-class score | +0.012 ± 0.004 | 0.006 | 3 |"
-    assert markdown(rows[:0], "heading", ["note"]) == "## heading\n\nThe table has no rows.\n\nnote\n"
+    assert (
+        markdown(rows[:0], "heading", ["note"]) == "## heading\n\nThe table has no rows.\n\nnote\n"
+    )

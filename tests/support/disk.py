@@ -11,8 +11,10 @@ import pytest
 
 
 @contextlib.contextmanager
-def bits_bind() -> Iterator[None]:
-    """Inside, permission bits bind root as they bind everyone (without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
+def drop_root_privileges() -> Iterator[None]:
+    """Inside, permission bits bind root as they bind everyone (without CAP_DAC_OVERRIDE and
+    CAP_DAC_READ_SEARCH).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
     before, without = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
@@ -27,8 +29,10 @@ def bits_bind() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def refused(code: int, name: str) -> Iterator[list[str]]:
-    """Inside, a file of ours whose name matches is refused by the disk when its bytes are written; lists those."""
+def disk_full_for(code: int, name: str) -> Iterator[list[str]]:
+    """Inside, a file of ours whose name matches is refused by the disk when its bytes are written;
+    lists those.
+    """
     original, met = os.fsync, []
 
     def full(handle: int) -> None:
@@ -50,7 +54,7 @@ def read_only(*folders: Path) -> Iterator[None]:
     for folder in folders:
         folder.chmod(0o555)
     try:
-        with bits_bind():
+        with drop_root_privileges():
             yield
     finally:
         for folder, mode in modes.items():

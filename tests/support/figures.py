@@ -9,8 +9,10 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 
-def drawn_texts(figure: Figure) -> list[str]:
-    """Every text that the figure shows; fails where two overlap or one leaves the figure (by more than rounding)."""
+def check_text_layout(figure: Figure) -> list[str]:
+    """Every text that the figure shows; fails where two overlap or one leaves the figure (by more
+    than rounding).
+    """
     drawn: list[tuple[str, Bbox]] = []
     draw = Text.draw
 
@@ -27,6 +29,11 @@ def drawn_texts(figure: Figure) -> list[str]:
         height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
         assert min(width, height) <= 0.5, f"{one!r} and {other!r} overlap"
     for text, box in drawn:
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        inside = (
+            box.x0 >= -1
+            and box.y0 >= -1
+            and box.x1 <= figure.bbox.x1 + 1
+            and box.y1 <= figure.bbox.y1 + 1
+        )
         assert inside, f"{text!r} leaves the figure"
     return [text for text, _ in drawn]

@@ -7,14 +7,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 
-def let_go() -> None:
+def join_tracking_threads() -> None:
     """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
     for thread in threading.enumerate():
         if thread.name == "tracking":
             thread.join()
 
 
-def stored_mlflow_runs(run_folder: Path) -> list[Run]:
+def mlflow_runs(run_folder: Path) -> list[Run]:
     """The MLflow runs beside a run that `train_in` made, the newest first."""
     client = mlflow_client(run_folder)
     return list(client.search_runs([client.get_experiment_by_name("lungsound").experiment_id]))
@@ -24,7 +24,7 @@ def mlflow_client(run_folder: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{run_folder.parents[1] / 'mlflow.db'}")
 
 
-def points(folder: Path, run: Run) -> dict[str, dict[int, float]]:
+def metric_points(folder: Path, run: Run) -> dict[str, dict[int, float]]:
     """Every stored metric of a run: step -> value. Fails where a step was sent twice."""
     client, stored = mlflow_client(folder), {}
     for name in run.data.metrics:
@@ -35,5 +35,5 @@ def points(folder: Path, run: Run) -> dict[str, dict[int, float]]:
 
 
 def only_run(folder: Path) -> Run:
-    (run,) = stored_mlflow_runs(folder)
+    (run,) = mlflow_runs(folder)
     return run

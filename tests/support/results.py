@@ -7,7 +7,7 @@ import torch
 from lungsound.training.trajectory import load_tensors
 
 
-def numbers(folder: Path) -> dict[str, bytes]:
+def result_bytes(folder: Path) -> dict[str, bytes]:
     """The files of a run that hold what its training came to."""
     names = ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")
     return {name: (folder / name).read_bytes() for name in names}
@@ -21,7 +21,7 @@ def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
                         for key, tensor in load_tensors(path)[room].items()} for path in paths}  # fmt: skip
 
 
-def assert_same(folder: Path, other: Path) -> None:
+def assert_identical_runs(folder: Path, other: Path) -> None:
     """Bit for bit: weights, history, predictions, scores."""
     mine, theirs = weights(folder), weights(other)
     assert mine.keys() == theirs.keys()
@@ -29,4 +29,4 @@ def assert_same(folder: Path, other: Path) -> None:
         assert tensors.keys() == theirs[name].keys()
         for key, tensor in tensors.items():
             torch.testing.assert_close(tensor, theirs[name][key], rtol=0, atol=0, equal_nan=True)
-    assert numbers(folder) == numbers(other)
+    assert result_bytes(folder) == result_bytes(other)

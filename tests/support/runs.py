@@ -13,8 +13,9 @@ from omegaconf import DictConfig, open_dict
 ROOT = Path(__file__).parents[2]
 
 
-# Seconds long, and still through everything: several segments a cycle, both kinds of copies, two periods.
-SMALL = (
+# Seconds long, and still through everything: several segments a cycle, both kinds of copies, two
+# periods.
+SMALL_RUN_OVERRIDES = (
     "data.demo_patients=8",
     "data.demo_cycles=60",
     "segment=2x2s",
@@ -25,7 +26,7 @@ SMALL = (
 
 
 @contextlib.contextmanager
-def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
+def compose_config(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
     """The configuration and the options chosen, as `python train.py *overrides` gets them."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
@@ -36,7 +37,7 @@ def configured(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
 
 
 @contextlib.contextmanager
-def unpainted() -> Iterator[None]:
+def skip_rendering() -> Iterator[None]:
     """Inside, figures are made but not painted, which takes half of a small run's time."""
 
     def save(figure: Figure, file: BinaryIO, **_: object) -> None:

@@ -1,5 +1,6 @@
-"""MLflow's page in a real browser: Debian's chromium, headless. Not in `make test`: `make browser` runs it, and makes
-the README's picture."""
+"""MLflow's page in a real browser: Debian's chromium, headless. Not in `make test`: `make browser`
+runs it, and makes the README's picture.
+"""
 
 import os
 import shutil
@@ -11,11 +12,16 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from support.mlflow import mlflow_client, stored_mlflow_runs
+from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT
 
 pytestmark = pytest.mark.browser
-QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIET = (
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 Page = Callable[..., str]
 
 
@@ -24,20 +30,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a user ran a small study."""
     folder = tmp_path_factory.mktemp("browsed")
     words = [sys.executable, str(ROOT / "sweep.py"), "annealing.cycles=1,2,...,5"]
-    subprocess.run(words, cwd=folder, env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny"}, check=True)
+    subprocess.run(
+        words, cwd=folder, env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny"}, check=True
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Iterator[Page]:
-    """`page(address, picture)`: the page's content once it has come to rest; a screenshot of it in `picture`."""
+    """`page(address, picture)`: the page's content once it has come to rest; a screenshot of it in
+    `picture`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert server.stdout
-    assert any("startup complete" in line for line in server.stdout)  # reads until it is up, or has ended
+    assert any(
+        "startup complete" in line for line in server.stdout
+    )  # reads until it is up, or has ended
 
     def open_page(address: str, picture: Path | None = None) -> str:
         profile = folder / "profile"
@@ -46,27 +60,36 @@ def page(folder: Path) -> Iterator[Page]:
         words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={profile}",
                  "--window-size=1500,720", "--virtual-time-budget=40000"]  # fmt: skip
         url = f"http://127.0.0.1:{port}/#/{address}"
-        return subprocess.run([*words, *shown, url], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [*words, *shown, url], capture_output=True, text=True, check=True
+        ).stdout
 
     yield open_page
     server.terminate()
     server.communicate()
 
 
-def test_a_study_is_shown_with_its_runs_and_a_figure(folder: Path, page: Page, tmp_path: Path) -> None:
-    runs = stored_mlflow_runs(folder / "outputs" / "run")
+def test_a_study_is_shown_with_its_runs_and_a_figure(
+    folder: Path, page: Page, tmp_path: Path
+) -> None:
+    runs = mlflow_runs(folder / "outputs" / "run")
     (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
     place = f"experiments/{parent.info.experiment_id}/runs"
     assert parent.info.run_name in page(place)
     content = page(f"{place}/{parent.info.run_id}")
     for run in runs:
         assert run.info.run_name in content
-    page(f"{place}/{parent.info.run_id}", Path(os.environ.get("LUNGSOUND_PICTURE", tmp_path / "study.png")))
+    page(
+        f"{place}/{parent.info.run_id}",
+        Path(os.environ.get("LUNGSOUND_PICTURE", tmp_path / "study.png")),
+    )
     figure = "figures/score_against_members.png"
     assert mlflow_client(folder / "outputs" / "run").list_artifacts(parent.info.run_id, "figures")
     assert f'<img alt="{figure}"' in page(f"{place}/{parent.info.run_id}/artifacts/{figure}")
     picture = tmp_path / "figure.png"
     page(f"{place}/{parent.info.run_id}/artifacts/{figure}", picture)
     pixels = imread(picture)[..., :3]
-    dark = abs(pixels - [0x0B / 255, 0x3C / 255, 0x5D / 255]).max(axis=-1) < 0.1  # the colour of the study's line
+    dark = (
+        abs(pixels - [0x0B / 255, 0x3C / 255, 0x5D / 255]).max(axis=-1) < 0.1
+    )  # the colour of the study's line
     assert dark.sum() > 100

@@ -1,4 +1,6 @@
-"""Whatever MLflow does, a run trains on and its folder is whole; what was not sent is sent later, and nothing twice."""
+"""Whatever MLflow does, a run trains on and its folder is whole; what was not sent is sent later,
+and nothing twice.
+"""
 
 import functools
 import http.client
@@ -22,23 +24,29 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.disk import read_only
-from support.files import flipped
-from support.mlflow import let_go, mlflow_client, only_run, points, stored_mlflow_runs
+from support.files import flip_bit
+from support.mlflow import (
+    join_tracking_threads,
+    metric_points,
+    mlflow_client,
+    mlflow_runs,
+    only_run,
+)
 from support.runs import ROOT
 
 import lungsound.runs.run
 from lungsound.cli.command import told
 from lungsound.cli.send import main, own_address, send
 from lungsound.errors import LungsoundError, StorageError
-from lungsound.results.folder import RunFolder, lock_path
+from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.storage.files import write_file
-from lungsound.storage.locks import locked
+from lungsound.storage.locks import file_lock
 from lungsound.tracking import background as sender
 from lungsound.tracking import client
 from lungsound.tracking.client import check_address, open_client
 from lungsound.tracking.state import read_record, write_record
 from lungsound.tracking.sync import RunView
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.module import SnapshotModule
 
 TrainIn = Callable[..., Path]
 LOOPBACK = "127.0.0.1"
@@ -46,7 +54,7 @@ ONE_EPOCH = ("annealing.cycles=1", "annealing.epochs_per_cycle=1")
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a run waits for no answer of an MLflow that is down."""
     monkeypatch.setattr(sender, "PAUSE_S", 0.01)
     monkeypatch.setattr(sender, "WAIT_S", 0.0)
@@ -55,11 +63,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def waveforms_of(trained: Path, folder: Path) -> None:
     """Spare a run in `folder` what is not tested here: decoding."""
-    shutil.copytree(trained.parents[1] / "store", folder / "store", ignore=shutil.ignore_patterns("trajectories"))
+    shutil.copytree(
+        trained.parents[1] / "store",
+        folder / "store",
+        ignore=shutil.ignore_patterns("trajectories"),
+    )
 
 
 class Server(ThreadingHTTPServer):
-    """A server that says 500, hangs, drops every connection, or hands what it is asked on to a real one."""
+    """A server that says 500, hangs, drops every connection, or hands what it is asked on to a real
+    one.
+    """
 
     daemon_threads = True
 
@@ -109,7 +123,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.over.set()
-        let_go()
+        join_tracking_threads()
         server.shutdown()
 
 
@@ -133,25 +147,25 @@ def assert_told_in_one_line(told: str, errors: str, folder: Path, why: str) -> N
 def assert_sent(folder: Path, trained: Path) -> None:
     run = only_run(folder)
     assert run.info.status == "FINISHED"
-    assert points(folder, run) == points(trained, only_run(trained))
+    assert metric_points(folder, run) == metric_points(trained, only_run(trained))
     files = {file.path for file in mlflow_client(folder).list_artifacts(run.info.run_id)}
     assert {path.name for path in folder.iterdir()} == files
 
 
 def test_a_locked_database_is_not_waited_for(
-    train_in: TrainIn, trained: Path, tmp_path: Path, impatient: None, empty_mlflow: Path,
-    capfd: pytest.CaptureFixture[str], epochs: list[int],
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, no_waiting: None, empty_mlflow: Path,
+    capfd: pytest.CaptureFixture[str], trained_epochs: list[int],
 ) -> None:  # fmt: skip
-    waveforms_of(trained, tmp_path)
+    waveforms_of(finished_run, tmp_path)
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     other = sqlite3.connect(tmp_path / "mlflow.db")
     other.execute("BEGIN EXCLUSIVE")
-    folder = train_in(tmp_path, *ONE_EPOCH)  # ends while it is locked
-    assert epochs == [1]
-    assert RunFolder(folder).finished
+    folder = run_training(tmp_path, *ONE_EPOCH)  # ends while it is locked
+    assert trained_epochs == [1]
+    assert RunFolder(folder).is_complete
     other.rollback()
     other.close()
-    let_go()
+    join_tracking_threads()
     told = capfd.readouterr()
     assert_told_in_one_line(told.out, told.err, folder, "no answer|database is locked")
     (record,) = RunFolder(folder).read_history()
@@ -160,19 +174,21 @@ def test_a_locked_database_is_not_waited_for(
         assert "FINISHED in MLflow" in capfd.readouterr().out
         run = only_run(folder)
         assert run.info.status == "FINISHED"
-        assert points(folder, run)["train/loss"] == {1: record["train/loss"]}
+        assert metric_points(folder, run)["train/loss"] == {1: record["train/loss"]}
         assert run.data.metrics.keys() >= {"ensemble/test_score_4", "test/score_4", "leak/patients"}
 
 
 def test_a_training_goes_on_while_mlflow_hangs(
-    train_in: TrainIn,
-    trained: Path,
+    run_training: TrainIn,
+    finished_run: Path,
     tmp_path: Path,
-    impatient: None,
+    no_waiting: None,
     monkeypatch: pytest.MonkeyPatch,
-    epochs: list[int],
+    trained_epochs: list[int],
 ) -> None:
-    """What ended the run is told, too, when MLflow answers later; and then it goes on under the same id."""
+    """What ended the run is told, too, when MLflow answers later; and then it goes on under the
+    same id.
+    """
     answers, original, asking = threading.Event(), RunView._find, []
 
     def find(view: RunView, record: Any) -> None:
@@ -184,16 +200,16 @@ def test_a_training_goes_on_while_mlflow_hangs(
     def broken(*_: object) -> None:
         raise RuntimeError("the network is gone")
 
-    waveforms_of(trained, tmp_path)
+    waveforms_of(finished_run, tmp_path)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
         patch.setattr(RunView, "_find", find)
         patch.setattr(lungsound.runs.run, "predict", broken)
-        train_in(tmp_path, *ONE_EPOCH)
-    assert epochs == [1]
+        run_training(tmp_path, *ONE_EPOCH)
+    assert trained_epochs == [1]
     assert threading.main_thread() not in asking
     assert not answers.is_set()
     answers.set()
-    let_go()
+    join_tracking_threads()
     (folder,) = tmp_path.glob("outputs/*/")
     main(["send", str(folder)])
     run = only_run(folder)
@@ -201,7 +217,7 @@ def test_a_training_goes_on_while_mlflow_hangs(
     error = mlflow_client(folder).download_artifacts(run.info.run_id, "error.txt", str(tmp_path))
     assert "the network is gone" in Path(error).read_text()
     monkeypatch.setattr(sender, "WAIT_S", 60.0)
-    train_in(tmp_path, *ONE_EPOCH)
+    run_training(tmp_path, *ONE_EPOCH)
     assert only_run(folder).info.status == "FINISHED"
     assert only_run(folder).info.run_id == run.info.run_id
 
@@ -209,17 +225,17 @@ def test_a_training_goes_on_while_mlflow_hangs(
 @pytest.mark.parametrize(("mode", "why"), [("refuse", "Connection refused"), ("hang", "no answer|timed out"),
                                            ("500", "500")])  # fmt: skip
 def test_a_server_that_is_down_from_the_start(
-    train_in: TrainIn, trained: Path, tmp_path: Path, impatient: None, server: Server,
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, no_waiting: None, server: Server,
     capfd: pytest.CaptureFixture[str], mode: str, why: str,
 ) -> None:  # fmt: skip
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     if mode != "refuse":  # a run that is only listed is sent no other way
-        shutil.copytree(trained.parents[1] / "outputs", tmp_path / "outputs")
+        shutil.copytree(finished_run.parents[1] / "outputs", tmp_path / "outputs")
     server.mode = mode
     uri = f"http://{LOOPBACK}:{free_port()}" if mode == "refuse" else server.uri
-    folder = train_in(tmp_path, f"tracking.uri={uri}")
+    folder = run_training(tmp_path, f"tracking.uri={uri}")
     told = capfd.readouterr()
-    assert RunFolder(folder).finished
+    assert RunFolder(folder).is_complete
     assert_told_in_one_line(told.out, told.err, folder, why)
     with pytest.raises(SystemExit, match="could not be sent") as stop:
         main(["send", str(folder)])
@@ -227,11 +243,11 @@ def test_a_server_that_is_down_from_the_start(
     main(["send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
     run = only_run(folder)
     assert run.info.status == "FINISHED"
-    assert points(folder, run) == points(trained, only_run(trained))
+    assert metric_points(folder, run) == metric_points(finished_run, only_run(finished_run))
 
 
 def test_what_fails_for_a_while_is_said_once(
-    train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     original, tries, back = RunView.send_points, [], threading.Event()
@@ -251,17 +267,17 @@ def test_what_fails_for_a_while_is_said_once(
     monkeypatch.setattr(sender, "PAUSE_S", 0.01)
     monkeypatch.setattr(RunView, "send_points", send_points)
     monkeypatch.setattr(lungsound.runs.run, "predict", predict)
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
-    folder = train_in(tmp_path)
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
+    folder = run_training(tmp_path)
     told = capfd.readouterr().out
     assert told.count("not sent for now, the training goes on: no answer") == 1
     assert told.count("MLflow answers again") == 1
-    assert_sent(folder, trained)
+    assert_sent(folder, finished_run)
 
 
 @pytest.mark.slow
 def test_a_server_that_fails_and_comes_back(
-    train_in: TrainIn, trained: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch,
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str], empty_mlflow: Path,
 ) -> None:  # fmt: skip
     """A real server, which a run meets in all its states, one an epoch."""
@@ -275,10 +291,12 @@ def test_a_server_that_fails_and_comes_back(
     )  # fmt: skip
     try:
         assert process.stdout
-        assert any("startup complete" in line for line in process.stdout)  # reads until it is up, or has ended
-        modes, original = ["forward", "500", "drop", "hang"], SnapshotTraining.on_train_epoch_start
+        assert any(
+            "startup complete" in line for line in process.stdout
+        )  # reads until it is up, or has ended
+        modes, original = ["forward", "500", "drop", "hang"], SnapshotModule.on_train_epoch_start
 
-        def next_state(module: SnapshotTraining) -> None:
+        def next_state(module: SnapshotModule) -> None:
             server.mode = modes[module.current_epoch]
             original(module)
 
@@ -288,9 +306,9 @@ def test_a_server_that_fails_and_comes_back(
 
         predict = lungsound.runs.run.predict
         monkeypatch.setattr(sender, "PAUSE_S", 0.05)
-        monkeypatch.setattr(SnapshotTraining, "on_train_epoch_start", next_state)
+        monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", next_state)
         monkeypatch.setattr(lungsound.runs.run, "predict", back)
-        folder = train_in(tmp_path, f"tracking.uri={server.uri}")
+        folder = run_training(tmp_path, f"tracking.uri={server.uri}")
         told = capfd.readouterr()
         assert "did not take everything" not in told.out
         assert "Traceback" not in told.out + told.err
@@ -300,12 +318,16 @@ def test_a_server_that_fails_and_comes_back(
     shutil.copy(tmp_path / "served.db", tmp_path / "mlflow.db")
     run = only_run(folder)
     assert run.info.status == "FINISHED"
-    assert points(folder, run) == points(trained, only_run(trained))
-    assert (tmp_path / "files" / run.info.experiment_id / run.info.run_id / "artifacts" / "report.md").exists()
+    assert metric_points(folder, run) == metric_points(finished_run, only_run(finished_run))
+    assert (
+        tmp_path / "files" / run.info.experiment_id / run.info.run_id / "artifacts" / "report.md"
+    ).exists()
 
 
 @pytest.fixture
-def killed(train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def killed_run(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The folder of a run as kill -9 leaves it: nothing of the end is written down or told."""
     shown, original = threading.Event(), RunView._send
 
@@ -321,87 +343,101 @@ def killed(train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest
         ending.given_up = True
         ending.wake()
 
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(RunView, "_send", sent)
         patch.setattr(lungsound.runs.run, "predict", die)
         patch.setattr(sender.Sender, "end", nothing)
-        train_in(tmp_path)
+        run_training(tmp_path)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "RUNNING"
     return folder
 
 
 def test_a_killed_run_is_right_once_a_command_was_typed(
-    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+    killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
-    before = only_run(killed)
-    main(["send", str(killed)])
-    assert only_run(killed).info.status == "KILLED"
-    assert train_in(tmp_path) == killed
-    assert only_run(killed).info.run_id == before.info.run_id
-    assert_sent(killed, trained)
+    before = only_run(killed_run)
+    main(["send", str(killed_run)])
+    assert only_run(killed_run).info.status == "KILLED"
+    assert run_training(tmp_path) == killed_run
+    assert only_run(killed_run).info.run_id == before.info.run_id
+    assert_sent(killed_run, finished_run)
 
 
 def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
-    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+    killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
-    before = only_run(killed)
-    assert train_in(tmp_path, "redo=true") == killed
-    assert only_run(killed).info.run_id == before.info.run_id
-    assert_sent(killed, trained)
+    before = only_run(killed_run)
+    assert run_training(tmp_path, "redo=true") == killed_run
+    assert only_run(killed_run).info.run_id == before.info.run_id
+    assert_sent(killed_run, finished_run)
 
 
 def damaged(record: Path) -> None:
-    record.write_bytes(flipped(record.read_bytes(), 30))
+    record.write_bytes(flip_bit(record.read_bytes(), 30))
 
 
 @pytest.mark.parametrize("harm", [damaged, Path.unlink])
 def test_a_killed_run_without_a_record_goes_on_as_the_same_in_mlflow(
-    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, harm: Callable[[Path], None]
+    killed_run: Path,
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
 ) -> None:
-    before = only_run(killed)
-    harm(killed / "tracking.json")
-    train_in(tmp_path)
-    run = only_run(killed)
+    before = only_run(killed_run)
+    harm(killed_run / "tracking.json")
+    run_training(tmp_path)
+    run = only_run(killed_run)
     assert (run.info.run_id, run.info.status) == (before.info.run_id, "FINISHED")
-    assert points(killed, run) == points(trained, only_run(trained))
+    assert metric_points(killed_run, run) == metric_points(finished_run, only_run(finished_run))
 
 
 def test_a_killed_run_without_a_record_that_is_made_anew_is_the_same_in_mlflow(
-    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path
+    killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
-    before = only_run(killed)
-    damaged(killed / "tracking.json")
-    train_in(tmp_path, "redo=true")
-    assert only_run(killed).info.run_id == before.info.run_id
-    assert_sent(killed, trained)
+    before = only_run(killed_run)
+    damaged(killed_run / "tracking.json")
+    run_training(tmp_path, "redo=true")
+    assert only_run(killed_run).info.run_id == before.info.run_id
+    assert_sent(killed_run, finished_run)
 
 
 def test_what_was_killed_of_other_work_in_a_folder_without_a_record_is_ended(
-    killed: Path, train_in: TrainIn, tmp_path: Path
+    killed_run: Path, run_training: TrainIn, tmp_path: Path
 ) -> None:
-    before = only_run(killed)
-    mlflow_client(killed).set_tag(before.info.run_id, "trajectory", "of another source")
-    damaged(killed / "tracking.json")
-    train_in(tmp_path)
-    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    before = only_run(killed_run)
+    mlflow_client(killed_run).set_tag(before.info.run_id, "trajectory", "of another source")
+    damaged(killed_run / "tracking.json")
+    run_training(tmp_path)
+    statuses = {
+        run.info.run_id == before.info.run_id: run.info.status for run in mlflow_runs(killed_run)
+    }
     assert statuses == {True: "KILLED", False: "FINISHED"}
 
 
-def test_a_new_folder_takes_no_mlflow_run_of_another_machine(killed: Path, train_in: TrainIn, tmp_path: Path) -> None:
+def test_a_new_folder_takes_no_mlflow_run_of_another_machine(
+    killed_run: Path, run_training: TrainIn, tmp_path: Path
+) -> None:
     """Whose folder may have the same path."""
-    before = only_run(killed)
-    shutil.rmtree(killed)
-    train_in(tmp_path)
-    statuses = {run.info.run_id == before.info.run_id: run.info.status for run in stored_mlflow_runs(killed)}
+    before = only_run(killed_run)
+    shutil.rmtree(killed_run)
+    run_training(tmp_path)
+    statuses = {
+        run.info.run_id == before.info.run_id: run.info.status for run in mlflow_runs(killed_run)
+    }
     assert statuses == {True: "RUNNING", False: "FINISHED"}
 
 
 def test_a_kill_while_a_folder_is_emptied_loses_no_mlflow_run(
-    killed: Path, train_in: TrainIn, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed_run: Path,
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before, clear = only_run(killed), RunFolder.clear
+    before, clear = only_run(killed_run), RunFolder.clear
 
     def die(*arguments: Any, **known: Any) -> None:
         clear(*arguments, **known)
@@ -409,42 +445,49 @@ def test_a_kill_while_a_folder_is_emptied_loses_no_mlflow_run(
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(RunFolder, "clear", die)
-        train_in(tmp_path, "redo=true")
-    assert {path.name for path in killed.iterdir()} == {"tracking.json", "tracking.json.sha256"}
-    train_in(tmp_path, "redo=true")
-    assert only_run(killed).info.run_id == before.info.run_id
-    assert_sent(killed, trained)
+        run_training(tmp_path, "redo=true")
+    assert {path.name for path in killed_run.iterdir()} == {"tracking.json", "tracking.json.sha256"}
+    run_training(tmp_path, "redo=true")
+    assert only_run(killed_run).info.run_id == before.info.run_id
+    assert_sent(killed_run, finished_run)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_a_finished_run_waits_for_mlflow(
-    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None], number: int, code: int
+    run_training: TrainIn,
+    finished_run: Path,
+    tmp_path: Path,
+    signal_during_final_sync: Callable[..., None],
+    number: int,
+    code: int,
 ) -> None:
-    waveforms_of(trained, tmp_path)
-    signalled_end(RunView, number)
+    waveforms_of(finished_run, tmp_path)
+    signal_during_final_sync(RunView, number)
     with pytest.raises(SystemExit) as end:
-        told(train_in)(tmp_path, *ONE_EPOCH)
+        told(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FINISHED"
     assert end.value.code == code
     known = read_record(folder)
     assert known and known.status == "FINISHED"
-    assert RunFolder(folder).finished
+    assert RunFolder(folder).is_complete
 
 
-@pytest.mark.parametrize("error", [LungsoundError("the real reason"), RuntimeError("the real reason")])
+@pytest.mark.parametrize(
+    "error", [LungsoundError("the real reason"), RuntimeError("the real reason")]
+)
 def test_a_signal_while_a_failed_run_waits_for_mlflow(
-    train_in: TrainIn, trained: Path, tmp_path: Path, signalled_end: Callable[..., None],
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, signal_during_final_sync: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception,
 ) -> None:  # fmt: skip
     def broken(*_: object) -> None:
         raise error
 
-    waveforms_of(trained, tmp_path)
-    signalled_end(RunView, signal.SIGTERM)
+    waveforms_of(finished_run, tmp_path)
+    signal_during_final_sync(RunView, signal.SIGTERM)
     monkeypatch.setattr(lungsound.runs.run, "predict", broken)
     with pytest.raises(SystemExit) as end:
-        told(train_in)(tmp_path, *ONE_EPOCH)
+        told(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FAILED"
     assert end.value.code == 143
@@ -452,22 +495,24 @@ def test_a_signal_while_a_failed_run_waits_for_mlflow(
     assert re.search(rf"^{name}: the real reason$", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_a_redo_ends_the_run_whose_end_mlflow_was_not_told(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
+def test_a_redo_ends_the_run_whose_end_mlflow_was_not_told(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
     """The command was killed after it wrote down that it is FINISHED."""
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / trained.relative_to(trained.parents[1])
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / finished_run.relative_to(finished_run.parents[1])
     known, run = read_record(folder), only_run(folder)
     assert known and known.status == "FINISHED" and known.told
     write_record(folder, replace(known, told=False))
     mlflow_client(folder).update_run(run.info.run_id, status="RUNNING")
-    train_in(tmp_path, "redo=true")
+    run_training(tmp_path, "redo=true")
     assert only_run(folder).info.run_id == run.info.run_id
-    assert_sent(folder, trained)
+    assert_sent(folder, finished_run)
 
 
-def test_a_folder_at_work_is_left_to_its_command(trained: Path) -> None:
-    with locked(lock_path(trained)), pytest.raises(LungsoundError, match="at work"):
-        send(trained)
+def test_a_folder_at_work_is_left_to_its_command(finished_run: Path) -> None:
+    with file_lock(folder_lock_path(finished_run)), pytest.raises(LungsoundError, match="at work"):
+        send(finished_run)
 
 
 def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
@@ -476,9 +521,14 @@ def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
     assert len(str(stop.value).splitlines()) == 2
 
 
-def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained.parents[1], tmp_path, dirs_exist_ok=True)
-    folder, secret = tmp_path / trained.relative_to(trained.parents[1]), tmp_path / "secret"
+def test_a_strangers_record_sends_no_file_of_this_machine(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    folder, secret = (
+        tmp_path / finished_run.relative_to(finished_run.parents[1]),
+        tmp_path / "secret",
+    )
     secret.write_text("not for anybody")
     (folder / "link").symlink_to(secret)
     known = read_record(folder)
@@ -487,15 +537,22 @@ def test_a_strangers_record_sends_no_file_of_this_machine(trained: Path, tmp_pat
     write_record(folder, replace(known, uri=address, id="another", weights=(str(secret),)))
     with pytest.raises(LungsoundError, match="secret is damaged"):
         send(folder)
-    assert not [path for path in tmp_path.rglob("*") if path.name in ("secret", "link") and "artifacts" in path.parts]
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.name in ("secret", "link") and "artifacts" in path.parts
+    ]
 
 
 def test_a_strangers_server_is_asked_only_where_a_user_names_it(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It would be told the user's password."""
-    shutil.copytree(trained, tmp_path / "run")
-    known, server, asked = read_record(trained), "http://stranger.example", []
+    shutil.copytree(finished_run, tmp_path / "run")
+    known, server, asked = read_record(finished_run), "http://stranger.example", []
     assert known
     write_record(tmp_path / "run", replace(known, uri=server))
 
@@ -520,9 +577,12 @@ def test_a_strangers_server_is_asked_only_where_a_user_names_it(
     assert asked == [server] * 3
 
 
-def test_send_says_where_it_cannot_lock(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    with read_only(tmp_path), pytest.raises(StorageError, match=r"\.run\.lock: expected to store .*Permission denied"):
+def test_send_says_where_it_cannot_lock(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    with (
+        read_only(tmp_path),
+        pytest.raises(StorageError, match=r"\.run\.lock: expected to store .*Permission denied"),
+    ):
         send(tmp_path / "run")
 
 
@@ -531,8 +591,10 @@ def test_send_says_where_it_cannot_lock(trained: Path, tmp_path: Path) -> None:
     [{"uri": 5}, {"id": None}, {"study": []}, {"tags": {"data": 1}}, {"tags": ["data"]}, {"failed": {"job": {}}},
      {"status": "DONE"}, {"counts": {"jobs": "1"}}, {"weights": [1]}],
 )  # fmt: skip
-def test_a_record_with_other_types_is_none(wrong: dict[str, Any], trained: Path, tmp_path: Path) -> None:
-    stored = json.loads((trained / "tracking.json").read_text())
+def test_a_record_with_other_types_is_none(
+    wrong: dict[str, Any], finished_run: Path, tmp_path: Path
+) -> None:
+    stored = json.loads((finished_run / "tracking.json").read_text())
     write_file(tmp_path / "tracking.json", json.dumps(stored).encode())
     assert read_record(tmp_path)
     write_file(tmp_path / "tracking.json", json.dumps({**stored, **wrong}).encode())
@@ -552,7 +614,7 @@ def new_database(empty_mlflow: Path, tmp_path: Path) -> str:
 
 
 def test_a_request_that_is_done_after_all_doubles_nothing(
-    trained: Path, tmp_path: Path, new_database: str, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, tmp_path: Path, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that hangs may still do what it was asked, after it was asked again."""
     late: list[Callable[[], object]] = []
@@ -570,7 +632,7 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
     for name in ("create_run", "log_batch"):
         with monkeypatch.context() as patch, pytest.raises(LungsoundError, match="timed out"):
             patch.setattr(MlflowClient, name, hanging(getattr(MlflowClient, name)))
-            send(trained, new_database)
+            send(finished_run, new_database)
     original = RunView.end
 
     def end(view: RunView, *args: Any) -> None:
@@ -579,13 +641,17 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
         original(view, *args)
 
     monkeypatch.setattr(RunView, "end", end)
-    send(trained, new_database)
+    send(finished_run, new_database)
     assert len(late) == 2
-    folder = tmp_path / "outputs" / trained.name
-    assert points(folder, only_run(folder)) == points(trained, only_run(trained))
+    folder = tmp_path / "outputs" / finished_run.name
+    assert metric_points(folder, only_run(folder)) == metric_points(
+        finished_run, only_run(finished_run)
+    )
 
 
-def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_is_there_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, original = tmp_path / "new.db", os.replace
     left = [tmp_path / ".new.db.killed.half", tmp_path / ".new.db.killed.half-journal"]
 
@@ -603,8 +669,12 @@ def test_a_database_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytes
     assert not any(file.exists() for file in left)
 
 
-def test_addresses_that_can_never_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "text.db").write_text("not a database, but long enough to look like a page of one " * 20)
+def test_addresses_that_can_never_work_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.db").write_text(
+        "not a database, but long enough to look like a page of one " * 20
+    )
     monkeypatch.chdir(tmp_path)
     for uri, why in {
         "nonsense://here": "nonsense", "": "parse", "outputs/mlruns": "parse",
@@ -619,7 +689,9 @@ def test_addresses_that_can_never_work_are_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_the_page_is_shown_to_this_machine_alone() -> None:
-    told = subprocess.run(["make", "--dry-run", "ui"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(
+        ["make", "--dry-run", "ui"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     (line,) = [line for line in told.splitlines() if "mlflow ui" in line]
     assert "--host 127.0.0.1" in line
     assert line.count("--host") == 1

@@ -1,4 +1,6 @@
-"""What training sees in an epoch, item by item, against a plan made here with plain loops and pandas."""
+"""What training sees in an epoch, item by item, against a plan made here with plain loops and
+pandas.
+"""
 
 import dataclasses
 from collections import Counter
@@ -12,15 +14,21 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from support.runs import configured
+from support.runs import compose_config
 
 from lungsound.data.store import WaveformStore
-from lungsound.runs.build import build, build_database, split_cycles
-from lungsound.runs.validation import checked
+from lungsound.runs.build import assign_split, build_components, build_database
+from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import time_stretch
-from lungsound.training.datamodule import Augmentation, Batch, Cutting, CyclesDataModule, split_batches
+from lungsound.training.datamodule import (
+    Augmentation,
+    Batch,
+    CyclesDataModule,
+    SegmentSpec,
+    make_batches,
+)
 
 LENGTH = 500  # samples of a segment
 VTLP = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}
@@ -38,7 +46,9 @@ Made = Callable[..., CyclesDataModule]
 
 
 def table() -> pd.DataFrame:
-    """Cycles of all classes in all sets, side by side: under a segment, exactly one or two, one sample over, more."""
+    """Cycles of all classes in all sets, side by side: under a segment, exactly one or two, one
+    sample over, more.
+    """
     draws = np.random.default_rng(0)
     labels = draws.permutation(np.repeat(list(VTLP), [11, 6, 6, 7]))
     lengths = draws.permutation([499, 500, 501, 999, 1000, 1001, *draws.integers(150, 1700, 24)])
@@ -61,7 +71,7 @@ SAMPLES = np.arange(1, CYCLES["end_sample"].max() + 100, dtype=np.float32)
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
+def make_datamodule(tmp_path: Path) -> Made:
     """`made(...)`: a datamodule of CYCLES with `samples` in its store."""
 
     def make(
@@ -71,7 +81,7 @@ def made(tmp_path: Path) -> Made:
         (tmp_path / "waveforms.f32").write_bytes(samples.tobytes())
         store = WaveformStore(tmp_path, "marked", 22_000, {})
         augmentation = Augmentation(stretch, RATES, VTLP, ALPHAS, F_HIS, redraw, roll)
-        cutting = Cutting(LENGTH, padding, frames, chunks)
+        cutting = SegmentSpec(LENGTH, padding, frames, chunks)
         return CyclesDataModule(CYCLES, store, cutting, augmentation, batch_size, workers, seed)
 
     return make
@@ -96,14 +106,18 @@ def rows(batches: list[Batch]) -> list[dict[str, Any]]:
 
 
 def identity(item: dict[str, Any]) -> tuple[Any, ...]:
-    """All that tells an item from another one, but its roll; F_hi means nothing where nothing is warped."""
+    """All that tells an item from another one, but its roll; F_hi means nothing where nothing is
+    warped.
+    """
     alpha, f_hi = float(item["alpha"]), float(item["f_hi"])
     numbers = (int(item[name]) for name in ("chunk", "target", "cycle", "copy", "segment"))
     return item["waveforms"].tobytes(), alpha, f_hi if alpha != 1 else 0.0, *numbers
 
 
 def completed(waveform: Floats, start: int, padding: str, length: int = LENGTH) -> Floats:
-    """The segment from `start`: the waveform's own samples, and after them silence, or the waveform from its start."""
+    """The segment from `start`: the waveform's own samples, and after them silence, or the waveform
+    from its start.
+    """
     if padding == "sample":
         return waveform[np.arange(start, start + length) % len(waveform)]
     return np.pad(waveform, (0, length))[start : start + length]
@@ -112,7 +126,11 @@ def completed(waveform: Floats, start: int, padding: str, length: int = LENGTH) 
 def segments_of(name: str, padding: str) -> list[tuple[int, int, Floats]]:
     """(row in the set, target, waveform) of every segment of the originals of a set."""
     return [
-        (row, cycle.target, completed(SAMPLES[cycle.start_sample : cycle.end_sample], start, padding))
+        (
+            row,
+            cycle.target,
+            completed(SAMPLES[cycle.start_sample : cycle.end_sample], start, padding),
+        )
         for row, cycle in enumerate(of_set(name).itertuples())
         for start in range(0, cycle.end_sample - cycle.start_sample, LENGTH)
     ]
@@ -124,8 +142,12 @@ def planned(stretch: str, padding: str, chunks: int, epoch: int) -> Counter[tupl
     for row, cycle in enumerate(of_set("train").itertuples()):
         waveforms = [SAMPLES[cycle.start_sample : cycle.end_sample]]
         if stretch != "none" and cycle.label in ("wheeze", "both"):
-            waveforms.append(time_stretch(waveforms[0], draw_rate(SEED, cycle.key, epoch, RATES), stretch))
-        copies = [(waveform, warped) for waveform in waveforms for warped in range(VTLP[cycle.label] + 1)]
+            waveforms.append(
+                time_stretch(waveforms[0], draw_rate(SEED, cycle.key, epoch, RATES), stretch)
+            )
+        copies = [
+            (waveform, warped) for waveform in waveforms for warped in range(VTLP[cycle.label] + 1)
+        ]
         for copy, (waveform, warped) in enumerate(copies):
             warp = draw_warp(SEED, cycle.key, copy, epoch, ALPHAS, F_HIS) if warped else (1.0, 0.0)
             for start in range(0, len(waveform), LENGTH):
@@ -140,7 +162,9 @@ def planned(stretch: str, padding: str, chunks: int, epoch: int) -> Counter[tupl
 
 
 @pytest.mark.parametrize("stretch", ["none", "resample", "phase_vocoder"])
-@pytest.mark.parametrize(("padding", "chunks", "redraw"), [("sample", 2, "once"), ("zero", 1, "epoch")])
+@pytest.mark.parametrize(
+    ("padding", "chunks", "redraw"), [("sample", 2, "once"), ("zero", 1, "epoch")]
+)
 def test_an_epoch_has_every_item_of_the_plan_exactly_once(
     made: Made, stretch: str, padding: str, chunks: int, redraw: str
 ) -> None:
@@ -152,16 +176,23 @@ def test_an_epoch_has_every_item_of_the_plan_exactly_once(
 
 
 def test_the_number_of_items_of_each_class(made: Made) -> None:
-    train = of_set("train").assign(samples=lambda table: table["end_sample"] - table["start_sample"])
-    # Stretched by a rate r a cycle has n / r samples: N·2, C·4, W·2·5 and B·2·8 copies of their segments, in 3 chunks.
+    train = of_set("train").assign(
+        samples=lambda table: table["end_sample"] - table["start_sample"]
+    )
+    # Stretched by a rate r a cycle has n / r samples: N·2, C·4, W·2·5 and B·2·8 copies of their
+    # segments, in 3 chunks.
     rates = train["key"].map(lambda key: draw_rate(SEED, key, 0, RATES))
     segments = np.ceil(train["samples"] / LENGTH)
     stretched = np.ceil((train["samples"] / rates).round() / LENGTH)
     assert (segments != stretched).any()
     is_stretched = train["label"].isin(["wheeze", "both"])
     copies = train["label"].map({"normal": 2, "crackle": 4, "wheeze": 5, "both": 8})
-    expected = (3 * copies * (segments + stretched.where(is_stretched, 0))).groupby(train["target"]).sum()
-    items = pd.DataFrame({"target": [int(item["target"]) for item in rows(epoch_of(made("resample", chunks=3)))]})
+    expected = (
+        (3 * copies * (segments + stretched.where(is_stretched, 0))).groupby(train["target"]).sum()
+    )
+    items = pd.DataFrame(
+        {"target": [int(item["target"]) for item in rows(epoch_of(made("resample", chunks=3)))]}
+    )
     assert items.value_counts("target").to_dict() == expected.to_dict()
 
 
@@ -169,7 +200,7 @@ def test_the_number_of_items_of_each_class(made: Made) -> None:
 def test_batches_are_full_and_none_has_a_lone_item(batch_size: int) -> None:
     for number in range(101):
         items = np.arange(3 * number).reshape(number, 3)
-        batches = split_batches(items, batch_size)
+        batches = make_batches(items, batch_size)
         np.testing.assert_array_equal(np.concatenate(batches), items)
         sizes = [len(batch) for batch in batches]
         assert all(size == batch_size for size in sizes[:-1])
@@ -191,7 +222,9 @@ def test_batches_of_an_epoch_have_the_size_asked_for(made: Made) -> None:
 
 @pytest.mark.parametrize("stretch", ["none", "resample", "phase_vocoder"])
 @pytest.mark.parametrize("redraw", ["once", "epoch"])
-def test_training_never_touches_a_sample_of_another_set(made: Made, stretch: str, redraw: str) -> None:
+def test_training_never_touches_a_sample_of_another_set(
+    made: Made, stretch: str, redraw: str
+) -> None:
     allowed = np.zeros(len(SAMPLES), dtype=bool)
     for cycle in of_set("train").itertuples():
         allowed[cycle.start_sample : cycle.end_sample] = True
@@ -202,7 +235,9 @@ def test_training_never_touches_a_sample_of_another_set(made: Made, stretch: str
 
 def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(made: Made) -> None:
     train = of_set("train")
-    starts, ends, targets = (train[name].to_numpy() for name in ("start_sample", "end_sample", "target"))
+    starts, ends, targets = (
+        train[name].to_numpy() for name in ("start_sample", "end_sample", "target")
+    )
     found = set()
     for item in rows(epoch_of(made())):
         places = item["waveforms"].astype(int) - 1
@@ -214,17 +249,25 @@ def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(made: Made
 
 @pytest.mark.parametrize("padding", ["sample", "zero"])
 @pytest.mark.parametrize("name", ["train", "val", "test"])
-def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(made: Made, name: str, padding: str) -> None:
-    batches = list(made("phase_vocoder", padding=padding).evaluation_loader(name))
+def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(
+    made: Made, name: str, padding: str
+) -> None:
+    batches = list(made("phase_vocoder", padding=padding).eval_dataloader(name))
     assert all(batch.keys() == {"waveforms", "target", "cycle"} for batch in batches)
     found, expected = rows(batches), segments_of(name, padding)
-    assert [(item["cycle"], item["target"]) for item in found] == [(row, target) for row, target, _ in expected]
-    np.testing.assert_array_equal([item["waveforms"] for item in found], [waveform for *_, waveform in expected])
+    assert [(item["cycle"], item["target"]) for item in found] == [
+        (row, target) for row, target, _ in expected
+    ]
+    np.testing.assert_array_equal(
+        [item["waveforms"] for item in found], [waveform for *_, waveform in expected]
+    )
 
 
 def test_the_waveforms_for_statistics_are_the_training_originals(made: Made) -> None:
-    waveforms = torch.cat(list(made("phase_vocoder").training_originals()))
-    np.testing.assert_array_equal(waveforms, [waveform for *_, waveform in segments_of("train", "sample")])
+    waveforms = torch.cat(list(made("phase_vocoder").unaugmented_waveforms()))
+    np.testing.assert_array_equal(
+        waveforms, [waveform for *_, waveform in segments_of("train", "sample")]
+    )
 
 
 # --- draws ---
@@ -235,13 +278,17 @@ def test_copies_are_drawn_once_or_every_epoch(made: Made, stretch: str) -> None:
     originals = {waveform.tobytes() for *_, waveform in segments_of("train", "sample")}
     for redraw in ("once", "epoch"):
         datamodule = made(stretch, redraw, chunks=1)
-        first, second = ({identity(item) for item in rows(epoch_of(datamodule, epoch))} for epoch in (1, 2))
+        first, second = (
+            {identity(item) for item in rows(epoch_of(datamodule, epoch))} for epoch in (1, 2)
+        )
         kept = {item for item in first if item[0] in originals and item[1] == 1}
         assert len(kept) == len(originals)
         assert first & second == (first if redraw == "once" else kept)
 
 
-def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segment(made: Made) -> None:
+def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segment(
+    made: Made,
+) -> None:
     datamodule = made(chunks=3)  # of 10^9 frames: two rolls are never equal by chance
     rolls: list[dict[tuple[Any, ...], set[int]]] = []
     for epoch in (1, 2):
@@ -276,7 +323,9 @@ def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(made: Made, r
     assert equal(third, epoch_of(made("resample", redraw), 3))
     assert not equal(third, epoch_of(made("resample", redraw, seed=SEED + 1), 3))
     # Another order, not only other rolls.
-    assert [identity(item)[4] for item in rows(first)] != [identity(item)[4] for item in rows(second)]
+    assert [identity(item)[4] for item in rows(first)] != [
+        identity(item)[4] for item in rows(second)
+    ]
 
 
 def test_worker_processes_change_no_bit(made: Made) -> None:
@@ -286,7 +335,9 @@ def test_worker_processes_change_no_bit(made: Made) -> None:
         datamodule.trainer = SimpleNamespace(current_epoch=1)  # Lightning counts from 0
         loaded.append([*datamodule.train_dataloader(), *datamodule.val_dataloader()])
     assert equal(*loaded)
-    assert equal(loaded[0], epoch_of(made("phase_vocoder", "epoch"), 2) + list(made().evaluation_loader("val")))
+    assert equal(
+        loaded[0], epoch_of(made("phase_vocoder", "epoch"), 2) + list(made().eval_dataloader("val"))
+    )
 
 
 # --- statistics of normalization ---
@@ -301,20 +352,27 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_statistics_of_normalization_are_the_training_cycles_alone(
     demo_store: Path, monkeypatch: pytest.MonkeyPatch, scope: str, axes: tuple[int, ...]
 ) -> None:
-    with configured(*SMALL_DEMO, f"features.normalization={scope}", f"store_dir={demo_store}") as (cfg, _):
-        settings = checked(cfg)
+    with compose_config(
+        *SMALL_DEMO, f"features.normalization={scope}", f"store_dir={demo_store}"
+    ) as (cfg, _):
+        settings = validate_config(cfg)
     database = build_database(settings)
-    cycles = split_cycles(database, settings)[0]
+    cycles = assign_split(database, settings)[0]
     original = np.array(database.store.samples)
 
     def fitted(changed: pd.DataFrame) -> Features:
         """What build() fits where the waveforms of the cycles `changed` are noise."""
         samples, draws = original.copy(), np.random.default_rng(0)
         for cycle in changed.itertuples():
-            samples[cycle.start_sample : cycle.end_sample] = draws.normal(size=cycle.end_sample - cycle.start_sample)
+            samples[cycle.start_sample : cycle.end_sample] = draws.normal(
+                size=cycle.end_sample - cycle.start_sample
+            )
         store = dataclasses.replace(database.store, _samples=samples)
-        monkeypatch.setattr("lungsound.runs.build.build_database", lambda _: dataclasses.replace(database, store=store))
-        return build(settings).module.features
+        monkeypatch.setattr(
+            "lungsound.runs.build.build_database",
+            lambda _: dataclasses.replace(database, store=store),
+        )
+        return build_components(settings).module.features
 
     features, train = fitted(cycles[:0]), cycles["set"] == "train"
     others = fitted(cycles[~train])
@@ -324,12 +382,16 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     assert not torch.isclose(features.mean, one_more.mean, rtol=0, atol=1e-3).any()
 
     length = 5 * 10_000
-    waveforms = [original[cycle.start_sample : cycle.end_sample] for cycle in cycles[train].itertuples()]
+    waveforms = [
+        original[cycle.start_sample : cycle.end_sample] for cycle in cycles[train].itertuples()
+    ]
     segments = [
         completed(waveform, start, "sample", length)
         for waveform in waveforms
         for start in range(0, len(waveform), length)
     ]
-    pictures = features.log_mel(torch.from_numpy(np.stack(segments))).double().numpy()
-    np.testing.assert_allclose(features.mean.squeeze(), pictures.mean(axes), rtol=1e-6)  # they are kept in float32
-    np.testing.assert_allclose(features.std.squeeze(), pictures.std(axes), rtol=1e-6)
+    log_mels = features.log_mel(torch.from_numpy(np.stack(segments))).double().numpy()
+    np.testing.assert_allclose(
+        features.mean.squeeze(), log_mels.mean(axes), rtol=1e-6
+    )  # they are kept in float32
+    np.testing.assert_allclose(features.std.squeeze(), log_mels.std(axes), rtol=1e-6)

@@ -12,11 +12,12 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from lungsound.data.labels import label_set
 from lungsound.models.cnn7 import CNN7
-from lungsound.signal.features import SCOPES, Features
+from lungsound.signal.features import NORMALIZATION_AXES, Features
 from lungsound.training.datamodule import Batch
 from lungsound.training.losses import focal_loss
-from lungsound.training.module import SnapshotTraining
+from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 
 BATCH, SAMPLES, CHUNKS, CYCLES = 6, 66_000, 2, 4
@@ -29,13 +30,15 @@ def on_cuda() -> Iterator[None]:
         yield
 
 
-def module_on_cuda(normalization: str, table1: str = "inputs", classes: int = 4) -> SnapshotTraining:
+def module_on_cuda(normalization: str, table1: str = "inputs", classes: int = 4) -> SnapshotModule:
     """Inside a fake mode: made on the CPU, with numbers, and moved, as Lightning does."""
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
         features = Features(22_000, 512, 512, 50, 0.0, 7500.0, 1e-11, normalization)
         network = CNN7(classes, 0.0625, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0)
         targets = torch.arange(CYCLES) % classes
-        module = SnapshotTraining(features, network, ANNEALING, 1.0, CHUNKS, 0.001, 1e-8, targets)
+        module = SnapshotModule(
+            features, network, ANNEALING, 1.0, CHUNKS, 0.001, 1e-8, targets, label_set(classes)
+        )
     return module.to("cuda")
 
 
@@ -76,8 +79,10 @@ def backward(loss: torch.Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("table1", ["inputs", "outputs"])
-@pytest.mark.parametrize("normalization", SCOPES)
-def test_a_training_step_stays_on_its_device(on_cuda: None, normalization: str, table1: str) -> None:
+@pytest.mark.parametrize("normalization", NORMALIZATION_AXES)
+def test_a_training_step_stays_on_its_device(
+    on_cuda: None, normalization: str, table1: str
+) -> None:
     module, batch = module_on_cuda(normalization, table1), batch_on_cuda()
     optimizer = module.configure_optimizers()
     for _ in range(2):  # the second finds Adam's moments
@@ -100,11 +105,15 @@ def test_a_validation_step_stays_on_its_device(on_cuda: None, classes: int) -> N
         loss = module.validation_step(batch, 0)
         probabilities, cycle = module.predict_step(batch)
     scores = module.validation_scores
-    devices = {tensor.device.type for tensor in (loss, scores.sums, scores.chunks, probabilities, cycle)}
+    devices = {
+        tensor.device.type for tensor in (loss, scores.sums, scores.chunks, probabilities, cycle)
+    }
     assert devices == {"cuda"}
 
 
-@pytest.mark.parametrize("normalization", [scope for scope in SCOPES if scope != "segment"])
+@pytest.mark.parametrize(
+    "normalization", [scope for scope in NORMALIZATION_AXES if scope != "segment"]
+)
 def test_statistics_are_fitted_on_the_device(on_cuda: None, normalization: str) -> None:
     features = module_on_cuda(normalization).features
     features.fit_statistics([batch_on_cuda()["waveforms"]] * 2)
@@ -113,11 +122,11 @@ def test_statistics_are_fitted_on_the_device(on_cuda: None, normalization: str) 
 
 def test_backward_is_torchs_own() -> None:
     network = CNN7(4, 0.0625, "inputs", bn_momentum=0.9, bn_eps=1e-5, seed=0)
-    pictures, target = torch.randn(3, 1, 50, 60), torch.tensor([0, 2, 3])
-    focal_loss(network(pictures), target, 1.0).backward()
+    log_mels, target = torch.randn(3, 1, 50, 60), torch.tensor([0, 2, 3])
+    focal_loss(network(log_mels), target, 1.0).backward()
     expected = [parameter.grad for parameter in network.parameters()]
     network.zero_grad()
-    loss = focal_loss(network(pictures), target, 1.0)
+    loss = focal_loss(network(log_mels), target, 1.0)
     with torch.no_grad():
         backward(loss)
     ours = [parameter.grad for parameter in network.parameters()]

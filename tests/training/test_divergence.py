@@ -1,4 +1,6 @@
-"""A training whose numbers stop being finite: it ends before a weight changes, says on what, and loses nothing."""
+"""A training whose numbers stop being finite: it ends before a weight changes, says on what, and
+loses nothing.
+"""
 
 import json
 import shutil
@@ -12,60 +14,67 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.artifacts import download_artifacts
-from support.mlflow import mlflow_client, stored_mlflow_runs
+from support.mlflow import mlflow_client, mlflow_runs
 
 from lungsound.errors import DataError, TrainingError
-from lungsound.storage.files import is_whole
-from lungsound.training.datamodule import CyclesDataModule, EvaluationBatches
-from lungsound.training.module import SnapshotTraining
+from lungsound.storage.files import is_intact
+from lungsound.training.datamodule import CyclesDataModule, EvalBatchDataset
+from lungsound.training.module import SnapshotModule
 
 TrainIn = Callable[..., Path]
-AT = (5, 2)  # epoch from 1, batch from 0: `trained` has four epochs, and a third period goes on from there
+AT = (
+    5,
+    2,
+)  # epoch from 1, batch from 0: `trained` has four epochs, and a third period goes on from there
 
 
-def nan_loss(module: SnapshotTraining, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+def nan_loss(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
     return loss * torch.nan
 
 
-def infinite_loss(module: SnapshotTraining, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+def infinite_loss(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
     return loss.detach() * torch.inf + 0 * loss  # with finite gradients
 
 
-def infinite_gradient(module: SnapshotTraining, batch: Any, loss: torch.Tensor) -> torch.Tensor:
-    weight = module.network.kernels()[0]
+def infinite_gradient(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+    weight = module.network.conv_weights()[0]
     return loss + (weight - weight.detach()).sum().sqrt()  # √0: the loss stays what it is
 
 
-def nan_waveform(module: SnapshotTraining, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+def nan_waveform(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
     batch["waveforms"][3] = torch.nan
     return module.original_step(batch, 0)
 
 
-def state_of(module: SnapshotTraining) -> list[torch.Tensor]:
+def state_of(module: SnapshotModule) -> list[torch.Tensor]:
     """Copies of all weights and of all that Adam remembers."""
     moments = [values for state in module.optimizers().state.values() for values in state.values()]
     return [tensor.detach().clone() for tensor in (*module.network.parameters(), *moments)]
 
 
 @pytest.fixture
-def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
-    """`spoiled(name, how)`: from now on a step goes wrong at AT; what is returned tells what was seen there."""
+def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
+    """`spoiled(name, how)`: from now on a step goes wrong at AT; what is returned tells what was
+    seen there.
+    """
 
     def spoil(name: str, how: Callable[..., torch.Tensor]) -> SimpleNamespace:
-        seen, original = SimpleNamespace(), getattr(SnapshotTraining, name)
+        seen, original = SimpleNamespace(), getattr(SnapshotModule, name)
 
-        def step(module: SnapshotTraining, batch: Any, place: int) -> torch.Tensor:
+        def step(module: SnapshotModule, batch: Any, place: int) -> torch.Tensor:
             module.original_step = original.__get__(module)
             if (module.current_epoch + 1, place) != (AT if name == "training_step" else (AT[0], 0)):
                 return original(module, batch, place)
             seen.module, seen.before, inputs = module, state_of(module), []
-            hook = module.network.register_forward_pre_hook(lambda _, given: inputs.append(given[0][:, 0].clone()))
+            hook = module.network.register_forward_pre_hook(
+                lambda _, given: inputs.append(given[0][:, 0].clone())
+            )
             loss = how(module, batch, original(module, batch, place))
             hook.remove()
-            seen.batch, seen.pictures = batch, inputs[-1]
+            seen.batch, seen.log_mels = batch, inputs[-1]
             return loss
 
-        monkeypatch.setattr(SnapshotTraining, name, step)
+        monkeypatch.setattr(SnapshotModule, name, step)
         return seen
 
     yield spoil
@@ -73,9 +82,9 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNam
 
 
 @pytest.fixture
-def further(trained: Path, tmp_path: Path) -> Path:
+def further(finished_run: Path, tmp_path: Path) -> Path:
     """A folder whose store has the four epochs of `trained`."""
-    shutil.copytree(trained.parents[1] / "store", tmp_path / "store")
+    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     return tmp_path
 
 
@@ -90,18 +99,29 @@ def stored(folder: Path) -> dict[str, bytes]:
     [
         ("training_step", nan_loss, "the training loss is nan"),
         ("training_step", infinite_loss, "the training loss is inf"),
-        ("training_step", infinite_gradient, r"the training loss is \d\.\d+ and the gradient's norm inf"),
+        (
+            "training_step",
+            infinite_gradient,
+            r"the training loss is \d\.\d+ and the gradient's norm inf",
+        ),
         ("training_step", nan_waveform, "the training loss is nan"),
         ("validation_step", nan_loss, "the validation loss is nan"),
     ],
     ids=["loss", "infinite loss", "gradient", "waveform", "validation"],
 )
 def test_it_stops_before_the_weights_change(
-    train_in: TrainIn, further: Path, spoiled: Callable[..., SimpleNamespace], name: str, how: Any, said: str
+    run_training: TrainIn,
+    further: Path,
+    spoiled: Callable[..., SimpleNamespace],
+    name: str,
+    how: Any,
+    said: str,
 ) -> None:
     before, seen = stored(further), spoiled(name, how)
-    with pytest.raises(TrainingError, match=rf"in epoch 5 {said}.*4 epochs are finished.*annealing\.max_lr") as error:
-        train_in(further, "annealing.cycles=3")
+    with pytest.raises(
+        TrainingError, match=rf"in epoch 5 {said}.*4 epochs are finished.*annealing\.max_lr"
+    ) as error:
+        run_training(further, "annealing.cycles=3")
     after = state_of(seen.module)
     assert len(after) == len(seen.before) > len(list(seen.module.network.parameters()))
     assert all(torch.equal(one, other) for one, other in zip(after, seen.before, strict=True))
@@ -110,74 +130,99 @@ def test_it_stops_before_the_weights_change(
 
 
 def check_what_is_kept(further: Path, seen: SimpleNamespace, message: str) -> None:
-    """The file, the message and the MLflow run name the batch's cycles and hold what the network saw."""
+    """The file, the message and the MLflow run name the batch's cycles and hold what the network
+    saw.
+    """
     (path,) = further.glob("outputs/*/diverged-epoch-0005.npz")
-    assert is_whole(path)
+    assert is_intact(path)
     assert str(path.relative_to(further)) in message
     kept = np.load(path, allow_pickle=False)
-    np.testing.assert_array_equal(kept["pictures"], seen.pictures)
+    np.testing.assert_array_equal(kept["log_mels"], seen.log_mels)
     split = pd.read_csv(path.with_name("split.csv")).set_index(["recording", "cycle"])
     cycles = list(zip(kept["recording"].tolist(), kept["cycle"].tolist(), strict=True))
-    assert len(cycles) == len(kept["target"]) == len(kept["chunk"]) == len(seen.pictures)
+    assert len(cycles) == len(kept["target"]) == len(kept["chunk"]) == len(seen.log_mels)
     targets = split.loc[cycles, "label"].map({"normal": 0, "crackle": 1, "wheeze": 2, "both": 3})
     assert targets.tolist() == kept["target"].tolist()
     assert set(split.loc[cycles, "set"]) == {"train" if "copy" in kept else "val"}
-    listed = message.partition("(recording/cycle): ")[2].partition(". Their pictures")[0]
+    listed = message.partition("(recording/cycle): ")[2].partition(". Their log-mels")[0]
     assert set(listed.split(", ")) == {f"{recording}/{cycle}" for recording, cycle in cycles}
-    bad = sorted({f"{recording}/{cycle}" for (recording, cycle), picture in zip(cycles, kept["pictures"], strict=True)
-                  if not np.isfinite(picture).all()})  # fmt: skip
-    assert ("saw them, are not finite: " + ", ".join(bad) if bad else "saw them, are all finite") in message
-    (run,) = stored_mlflow_runs(path.parent)
+    bad = sorted({f"{recording}/{cycle}" for (recording, cycle), log_mel in zip(cycles, kept["log_mels"], strict=True)
+                  if not np.isfinite(log_mel).all()})  # fmt: skip
+    assert (
+        "saw them, are not finite: " + ", ".join(bad) if bad else "saw them, are all finite"
+    ) in message
+    (run,) = mlflow_runs(path.parent)
     assert run.info.status == "FAILED"
-    sent = Path(download_artifacts(run_id=run.info.run_id, tracking_uri=f"sqlite:///{further / 'mlflow.db'}"))
+    sent = Path(
+        download_artifacts(
+            run_id=run.info.run_id, tracking_uri=f"sqlite:///{further / 'mlflow.db'}"
+        )
+    )
     assert (sent / path.name).read_bytes() == path.read_bytes()
     assert message in (sent / "error.txt").read_text()
 
 
 def test_the_same_command_goes_on_after_it(
-    train_in: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch, spoiled: Callable[..., SimpleNamespace]
+    run_training: TrainIn,
+    further: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoiled: Callable[..., SimpleNamespace],
 ) -> None:
-    """As on other data or after a fix: from the last finished epoch, and nothing is left of what went wrong."""
+    """As on other data or after a fix: from the last finished epoch, and nothing is left of what
+    went wrong.
+    """
     spoiled("training_step", nan_loss)
     with pytest.raises(TrainingError):
-        train_in(further, "annealing.cycles=3")
+        run_training(further, "annealing.cycles=3")
     monkeypatch.undo()
-    folder = train_in(further, "annealing.cycles=3")
+    folder = run_training(further, "annealing.cycles=3")
     assert not list(folder.glob("diverged-*"))
     assert json.loads((folder / "facts.json").read_text())["epochs_trained"] == 2
-    assert mlflow_client(folder).get_run(stored_mlflow_runs(folder)[0].info.run_id).info.status == "FINISHED"
+    assert (
+        mlflow_client(folder).get_run(mlflow_runs(folder)[0].info.run_id).info.status == "FINISHED"
+    )
 
 
-def test_a_learning_rate_that_is_far_too_high(train_in: TrainIn, trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"in epoch 1 the training loss is nan.*annealing\.max_lr"):
-        train_in(tmp_path, "annealing.max_lr=1e30")
-    assert [run.info.status for run in stored_mlflow_runs(tmp_path / "outputs" / "run")] == ["FAILED"]
-    lower = train_in(tmp_path)
-    assert (lower / "predictions.parquet").read_bytes() == (trained / "predictions.parquet").read_bytes()
+def test_a_learning_rate_that_is_far_too_high(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        TrainingError, match=r"in epoch 1 the training loss is nan.*annealing\.max_lr"
+    ):
+        run_training(tmp_path, "annealing.max_lr=1e30")
+    assert [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] == ["FAILED"]
+    lower = run_training(tmp_path)
+    assert (lower / "predictions.parquet").read_bytes() == (
+        finished_run / "predictions.parquet"
+    ).read_bytes()
 
 
 def test_a_test_cycle_that_overflows_is_named(
-    train_in: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers of 1e30 are finite, and their squares are not: no score may come of the answer to them."""
-    original = EvaluationBatches._segment
+    """Numbers of 1e30 are finite, and their squares are not: no score may come of the answer to
+    them.
+    """
+    original = EvalBatchDataset._segment
 
-    def loud(batches: EvaluationBatches, row: int, segment: int) -> np.ndarray[Any, Any]:
+    def loud(batches: EvalBatchDataset, row: int, segment: int) -> np.ndarray[Any, Any]:
         waveform = original(batches, row, segment)
-        return waveform + np.float32(1e30) if (batches is tests.get("test") and row == 3) else waveform
+        return (
+            waveform + np.float32(1e30) if (batches is tests.get("test") and row == 3) else waveform
+        )
 
-    tests: dict[str, EvaluationBatches] = {}
-    loader = CyclesDataModule.evaluation_loader
+    tests: dict[str, EvalBatchDataset] = {}
+    loader = CyclesDataModule.eval_dataloader
 
     def noted(datamodule: CyclesDataModule, name: str) -> Any:
         made = loader(datamodule, name)
         tests[name] = made.dataset
         return made
 
-    monkeypatch.setattr(CyclesDataModule, "evaluation_loader", noted)
-    monkeypatch.setattr(EvaluationBatches, "_segment", loud)
+    monkeypatch.setattr(CyclesDataModule, "eval_dataloader", noted)
+    monkeypatch.setattr(EvalBatchDataset, "_segment", loud)
     with pytest.raises(DataError, match="NaN for") as error:
-        train_in(further)
+        run_training(further)
     (split,) = further.glob("outputs/*/split.csv")
     cycle = pd.read_csv(split).query("set == 'test'").iloc[3]
     assert f": {cycle['recording']}/{cycle['cycle']}. Look" in str(error.value)

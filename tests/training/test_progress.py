@@ -7,18 +7,27 @@ import pytest
 import torch
 
 import lungsound.training.progress
-from lungsound.training.progress import RunProgress
+from lungsound.training.progress import ProgressCallback
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def fake_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Seconds that pass when a test says so."""
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(lungsound.training.progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(
+        lungsound.training.progress, "time", SimpleNamespace(monotonic=lambda: now.seconds)
+    )
     return now
 
 
-def train(progress: RunProgress, clock: SimpleNamespace, first: int, last: int, batches: int, seconds: float) -> None:
+def train(
+    progress: ProgressCallback,
+    clock: SimpleNamespace,
+    first: int,
+    last: int,
+    batches: int,
+    seconds: float,
+) -> None:
     """Epochs `first` to `last`, from 1, of so many batches of so many seconds."""
     trainer = SimpleNamespace(
         current_epoch=first - 1,
@@ -37,16 +46,29 @@ def train(progress: RunProgress, clock: SimpleNamespace, first: int, last: int, 
     progress.on_train_end(trainer, None)
 
 
-def test_a_line_an_epoch_with_the_time_left(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    train(RunProgress(12), clock, first=3, last=4, batches=5, seconds=2.0)  # goes on after epoch 2
+def test_a_line_an_epoch_with_the_time_left(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(
+        ProgressCallback(12), clock, first=3, last=4, batches=5, seconds=2.0
+    )  # goes on after epoch 2
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["epoch", "3/12", "train/loss", "0.250", "0:01:30", "left"]  # 9 epochs of 10 s
+    assert lines[0].split() == [
+        "epoch",
+        "3/12",
+        "train/loss",
+        "0.250",
+        "0:01:30",
+        "left",
+    ]  # 9 epochs of 10 s
     assert lines[1].split()[-2:] == ["0:01:20", "left"]
     assert len(lines) == 2
 
 
-def test_a_long_training_is_measured_and_said_to_be(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    train(RunProgress(160), clock, first=1, last=1, batches=1000, seconds=3.0)
+def test_a_long_training_is_measured_and_said_to_be(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(ProgressCallback(160), clock, first=1, last=1, batches=1000, seconds=3.0)
     message, _ = capsys.readouterr().out.splitlines()
     assert message.startswith("Measured 3.00 s a batch on cpu, 1000 batches an epoch: ")
     assert f"about {timedelta(seconds=3 * 1000 * 160)} for 160 epochs" in message

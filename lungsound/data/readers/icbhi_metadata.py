@@ -8,11 +8,11 @@ from typing import Any
 
 DEMOGRAPHICS, DIAGNOSES = "demographic_info.txt", "patient_diagnosis.csv"
 AGE = re.compile(r"\d+(\.\d+)?|NA", re.ASCII)
-LEVELS = 2  # folders above the recordings' own that are looked into, too
+PARENT_LEVELS = 2  # folders above the recordings' own that are looked into, too
 
 
 @dataclass
-class SideFiles:
+class PatientMetadata:
     """What is known of each patient, and notes on lines that say nothing."""
 
     ages: dict[str, float] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class SideFiles:
     diagnoses: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def of(self, patient: str) -> dict[str, Any]:
+    def for_patient(self, patient: str) -> dict[str, Any]:
         return {
             "age": self.ages.get(patient, nan),
             "sex": self.sexes.get(patient, ""),
@@ -28,39 +28,47 @@ class SideFiles:
         }
 
 
-def read_side_files(folder: Path) -> SideFiles:
-    """Age, sex and diagnosis of the patients, from the files beside or above `folder`, as far as they are there."""
-    side = SideFiles()
+def read_patient_metadata(folder: Path) -> PatientMetadata:
+    """Age, sex and diagnosis of the patients, from the files beside or above `folder`, as far as
+    they are there.
+    """
+    side = PatientMetadata()
     # patient age sex BMI weight height, NA where unknown
-    for number, fields in _lines(side, folder, DEMOGRAPHICS, None):
+    for number, fields in _read_fields(side, folder, DEMOGRAPHICS, None):
         if len(fields) < 3 or not fields[0].isdigit() or not AGE.fullmatch(fields[1]):
-            side.notes.append(f"{DEMOGRAPHICS}, line {number}: expected patient, age, sex ..., but got {fields}")
+            side.notes.append(
+                f"{DEMOGRAPHICS}, line {number}: expected patient, age, sex ..., but got {fields}"
+            )
             continue
         if fields[1] != "NA":
             side.ages[fields[0]] = float(fields[1])
         if fields[2] in ("M", "F"):
             side.sexes[fields[0]] = fields[2]
-    for number, fields in _lines(side, folder, DIAGNOSES, ","):
+    for number, fields in _read_fields(side, folder, DIAGNOSES, ","):
         if len(fields) == 2 and fields[0].isdigit():
             side.diagnoses[fields[0]] = fields[1]
         elif number > 1:  # some releases have a header
-            side.notes.append(f"{DIAGNOSES}, line {number}: expected patient,diagnosis, but got {fields}")
+            side.notes.append(
+                f"{DIAGNOSES}, line {number}: expected patient,diagnosis, but got {fields}"
+            )
     return side
 
 
-def find_beside(folder: Path, name: str) -> Path | None:
+def find_metadata_file(folder: Path, name: str) -> Path | None:
     """The side file `name` in the folder of the recordings, or up to two above it."""
-    places = [folder.absolute(), *folder.absolute().parents[:LEVELS]]
+    places = [folder.absolute(), *folder.absolute().parents[:PARENT_LEVELS]]
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
-def four_fields(name: str) -> str:
+def name_without_device(name: str) -> str:
     """A recording's name without its device: 226_1b1_Pl_sc of 226_1b1_Pl_sc_LittC2SE."""
     return "_".join(name.split("_")[:4])
 
 
-def _lines(side: SideFiles, folder: Path, name: str, separator: str | None) -> list[tuple[int, list[str]]]:
-    path = find_beside(folder, name)
+def _read_fields(
+    side: PatientMetadata, folder: Path, name: str, separator: str | None
+) -> list[tuple[int, list[str]]]:
+    path = find_metadata_file(folder, name)
     if path is None:
         return []
     try:

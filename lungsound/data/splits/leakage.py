@@ -5,31 +5,35 @@ from typing import Any
 
 import pandas as pd
 
-from lungsound.data.splits.table import SETS
+from lungsound.data.splits.table import SET_NAMES
 
-WORDS = {
+SET_PAIR_NAMES = {
     "train+val": "training and validation",
     "train+test": "training and test",
     "val+test": "validation and test",
 }
 
 
-def leak_report(cycles: pd.DataFrame) -> dict[str, Any]:
+def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
     """Counts from the columns set, patient, recording and content; cycles in no set do not count.
 
-    `patients` and `recordings`: how many of test are also in training or validation, of `test_patients` and
-    `test_recordings`. `duplicates`: sounds of test that training or validation holds under another recording's name.
-    `pairs`: the same three for each two sets, such as `train+val`.
+    `patients` and `recordings`: how many of test are also in training or validation, of
+    `test_patients` and `test_recordings`. `duplicates`: sounds of test that training or validation
+    holds under another recording's name. `pairs`: the same three for each two sets, such as
+    `train+val`.
     """
-    parts = {name: cycles[cycles["set"] == name] for name in SETS}
-    seen = cycles[cycles["set"].isin(["train", "val"])]
-    report: dict[str, Any] = _shared(parts["test"], seen)
+    parts = {name: cycles[cycles["set"] == name] for name in SET_NAMES}
+    train_and_val = cycles[cycles["set"].isin(["train", "val"])]
+    report: dict[str, Any] = _count_shared(parts["test"], train_and_val)
     report |= {f"test_{kind}s": parts["test"][kind].nunique() for kind in ("patient", "recording")}
-    pairs = {f"{one}+{other}": _shared(parts[one], parts[other]) for one, other in combinations(SETS, 2)}
+    pairs = {
+        f"{one}+{other}": _count_shared(parts[one], parts[other])
+        for one, other in combinations(SET_NAMES, 2)
+    }
     return {**report, "pairs": pairs}
 
 
-def leak_line(report: dict[str, Any]) -> str:
+def leakage_sentence(report: dict[str, Any]) -> str:
     """The sentence that stands beside every score of a split."""
     shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
     if shared:
@@ -45,23 +49,28 @@ def leak_line(report: dict[str, Any]) -> str:
     return line
 
 
-def leak_rows(report: dict[str, Any]) -> list[list[str]]:
+def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
     """The report as rows for a table: what, then patients, recordings, duplicates."""
     rows = [
-        [f"in {WORDS[pair]}", *(str(counts[kind]) for kind in ("patients", "recordings", "duplicates"))]
+        [
+            f"in {SET_PAIR_NAMES[pair]}",
+            *(str(counts[kind]) for kind in ("patients", "recordings", "duplicates")),
+        ]
         for pair, counts in report["pairs"].items()
     ]
-    of_test = [f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")]
-    return [*rows, ["of test, in training or validation", *of_test, str(report["duplicates"])]]
+    test_counts = [
+        f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")
+    ]
+    return [*rows, ["of test, in training or validation", *test_counts, str(report["duplicates"])]]
 
 
-def _shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
+def _count_shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
     sounds = one[["content", "recording"]].drop_duplicates().merge(
         other[["content", "recording"]].drop_duplicates(), on="content", suffixes=("", "_other")
     )  # fmt: skip
-    renamed = sounds["content"][sounds["recording"] != sounds["recording_other"]]
+    duplicates = sounds["content"][sounds["recording"] != sounds["recording_other"]]
     return {
         "patients": len(set(one["patient"]) & set(other["patient"])),
         "recordings": len(set(one["recording"]) & set(other["recording"])),
-        "duplicates": renamed.nunique(),
+        "duplicates": duplicates.nunique(),
     }

@@ -1,4 +1,6 @@
-"""Names and annotations of the ICBHI database: counts against pandas, every bad line named by file, line and value."""
+"""Names and annotations of the ICBHI database: counts against pandas, every bad line named by file,
+line and value.
+"""
 
 import codecs
 from math import isnan
@@ -8,9 +10,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lungsound.data.labels import LABELS
-from lungsound.data.readers.icbhi import Name, match_names, parse_name, read_annotations, read_icbhi
-from lungsound.data.readers.icbhi_metadata import find_beside, read_side_files
+from lungsound.data.labels import FOUR_CLASS
+from lungsound.data.readers.icbhi import (
+    RecordingName,
+    match_across_releases,
+    parse_name,
+    read_annotations,
+    read_icbhi,
+)
+from lungsound.data.readers.icbhi_metadata import find_metadata_file, read_patient_metadata
 from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError
 
@@ -30,14 +38,16 @@ def test_full_database_counts_as_published_and_as_pandas_counts(real_data: Path)
     read = [read_annotations(path) for path in paths]
     assert [problem for _, problems in read for problem in problems] == []
     cycles = [cycle for annotations, _ in read for cycle in annotations]
-    counts = [sum(cycle.label == label for cycle in cycles) for label in LABELS]
+    counts = [sum(cycle.label == label for cycle in cycles) for label in FOUR_CLASS.labels]
     assert (len(paths), len({name.patient for name in names}), len(cycles)) == (920, 126, 6898)
     assert counts == [3642, 1864, 886, 506]
 
     columns = ["start", "end", "crackle", "wheeze"]
     tables = [pd.read_csv(path, sep=r"\s+", header=None, names=columns) for path in paths]
     table = pd.concat(tables, ignore_index=True)
-    by_flags = table.groupby(["wheeze", "crackle"]).size().to_list()  # (0, 0), (0, 1), (1, 0), (1, 1)
+    by_flags = (
+        table.groupby(["wheeze", "crackle"]).size().to_list()
+    )  # (0, 0), (0, 1), (1, 0), (1, 1)
     assert counts == by_flags
     assert [cycle.start_seconds for cycle in cycles] == table["start"].to_list()
     assert [cycle.end_seconds for cycle in cycles] == table["end"].to_list()
@@ -47,11 +57,15 @@ def test_full_database_counts_as_published_and_as_pandas_counts(real_data: Path)
 
 
 def test_names_have_the_published_fields(real_data: Path) -> None:
-    names = [parse_name(path.stem) for path in (real_data / "icbhi_annotations").glob("*_*_*_*_*.txt")]
+    names = [
+        parse_name(path.stem) for path in (real_data / "icbhi_annotations").glob("*_*_*_*_*.txt")
+    ]
     assert {name.location for name in names} == {"Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr"}
     assert {name.mode for name in names} == {"sc", "mc"}
     assert {name.device for name in names} == {"AKGC417L", "LittC2SE", "Litt3200", "Meditron"}
-    assert parse_name("226_1b1_Pl_sc_LittC2SE") == Name("226", "1b1", "Pl", "sc", "LittC2SE")
+    assert parse_name("226_1b1_Pl_sc_LittC2SE") == RecordingName(
+        "226", "1b1", "Pl", "sc", "LittC2SE"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,10 +87,14 @@ def test_bad_name_says_which_field(stem: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "label"), [("0\t0", "normal"), ("1\t0", "crackle"), ("0\t1", "wheeze"), ("1\t1", "both")]
+    ("flags", "label"),
+    [("0\t0", "normal"), ("1\t0", "crackle"), ("0\t1", "wheeze"), ("1\t1", "both")],
 )
 def test_flags_are_crackle_then_wheeze(tmp_path: Path, flags: str, label: str) -> None:
-    assert read_annotations(annotation(tmp_path, f"0\t1.5\t{flags}\n")) == ((Annotation(0, 0.0, 1.5, label),), ())
+    assert read_annotations(annotation(tmp_path, f"0\t1.5\t{flags}\n")) == (
+        (Annotation(0, 0.0, 1.5, label),),
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,9 +108,19 @@ def test_flags_are_crackle_then_wheeze(tmp_path: Path, flags: str, label: str) -
         codecs.BOM_UTF16_LE + "0.5\t1.25\t1\t0\r\n1.25\t2\t0\t1\r\n".encode("utf-16-le"),
         "0.5\t1.25\t1\t0\n1.25\t2\t0\t1\n\n \n",
     ],
-    ids=["tabs", "spaces", "windows", "old mac", "utf-8 mark", "utf-16 mark", "empty lines at the end"],
+    ids=[
+        "tabs",
+        "spaces",
+        "windows",
+        "old mac",
+        "utf-8 mark",
+        "utf-16 mark",
+        "empty lines at the end",
+    ],
 )
-def test_separators_line_ends_and_byte_order_marks_just_work(tmp_path: Path, content: str | bytes) -> None:
+def test_separators_line_ends_and_byte_order_marks_just_work(
+    tmp_path: Path, content: str | bytes
+) -> None:
     expected = (Annotation(0, 0.5, 1.25, "crackle"), Annotation(1, 1.25, 2.0, "wheeze"))
     assert read_annotations(annotation(tmp_path, content)) == (expected, ())
 
@@ -130,7 +158,9 @@ def test_cycles_may_touch_and_overlap(tmp_path: Path) -> None:
         ("0.5\t1.25\t0\tyes", "wheeze is 'yes', expected 0 or 1"),
     ],
 )
-def test_bad_line_names_file_line_and_value_and_the_others_are_kept(tmp_path: Path, line: str, value: str) -> None:
+def test_bad_line_names_file_line_and_value_and_the_others_are_kept(
+    tmp_path: Path, line: str, value: str
+) -> None:
     annotations, (problem,) = read_annotations(annotation(tmp_path, f"{GOOD}{line}\n{GOOD}"))
     assert problem.startswith(f"{STEM}.txt, line 2: ")
     assert value in problem
@@ -140,7 +170,9 @@ def test_bad_line_names_file_line_and_value_and_the_others_are_kept(tmp_path: Pa
 
 def test_every_bad_line_is_reported(tmp_path: Path) -> None:
     _, problems = read_annotations(annotation(tmp_path, f"1 0 0 0\n{GOOD}0 1 0\n0 1 7 0\n"))
-    assert [problem.split(":")[0] for problem in problems] == [f"{STEM}.txt, line {line}" for line in (1, 3, 4)]
+    assert [problem.split(":")[0] for problem in problems] == [
+        f"{STEM}.txt, line {line}" for line in (1, 3, 4)
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"\r\n \n", codecs.BOM_UTF8])
@@ -161,7 +193,12 @@ def test_binary_annotation_file_is_one_short_problem(tmp_path: Path) -> None:
 def test_published_layouts_are_found_and_side_files_ignored(tmp_path: Path, inner: str) -> None:
     folder = tmp_path / inner
     folder.mkdir(exist_ok=True)
-    for side in ("filename_format.txt", "patient_diagnosis.txt", "ICBHI_challenge_train_test.txt", "._x.wav"):
+    for side in (
+        "filename_format.txt",
+        "patient_diagnosis.txt",
+        "ICBHI_challenge_train_test.txt",
+        "._x.wav",
+    ):
         (folder / side).write_text("not an annotation")
     for stem in ("103_2b2_Ar_mc_LittC2SE", STEM):
         (folder / f"{stem}.wav").write_bytes(b"")
@@ -193,7 +230,9 @@ def test_missing_partners_and_bad_names_are_problems(tmp_path: Path) -> None:
     annotation(tmp_path, GOOD, "102_1b1_Ar_sc_Meditron")
     annotation(tmp_path, GOOD, "102_1b1_Qq_sc_Meditron")
     recordings, problems, _ = read_icbhi(tmp_path)
-    assert recordings[0].problems == (f"{STEM}.wav: audio without annotation, expected {STEM}.txt beside it",)
+    assert recordings[0].problems == (
+        f"{STEM}.wav: audio without annotation, expected {STEM}.txt beside it",
+    )
     assert len(problems) == 4
     text = "\n".join(problems)
     assert "my recording.wav: the name 'my recording' has 1 fields, expected 5" in text
@@ -215,7 +254,14 @@ def test_no_folder_or_no_recordings_says_where_what_and_how(tmp_path: Path) -> N
         with pytest.raises(DataError) as error:
             read_icbhi(root)
         said = str(error.value)
-        for part in (str(root), found, "audio_and_txt_files", "ICBHI_final_database", "https://", "data.root="):
+        for part in (
+            str(root),
+            found,
+            "audio_and_txt_files",
+            "ICBHI_final_database",
+            "https://",
+            "data.root=",
+        ):
             assert part in said
 
 
@@ -280,7 +326,10 @@ def test_nothing_is_guessed(tmp_path: Path, sounds: list[str], texts: list[str])
     assert [one.cycles for one in recordings] == [()] * len(sounds)
     assert notes == []
     assert problems == [
-        *(f"{stem}.wav: audio without annotation, expected {stem}.txt beside it" for stem in sounds),
+        *(
+            f"{stem}.wav: audio without annotation, expected {stem}.txt beside it"
+            for stem in sounds
+        ),
         *(f"{stem}.txt: annotation without audio, expected {stem}.wav beside it" for stem in texts),
     ]
 
@@ -289,7 +338,9 @@ def test_an_annotation_of_its_own_name_is_never_given_away(tmp_path: Path) -> No
     audio(tmp_path, STEM, "101_1b1_Al_sc_Other")
     annotation(tmp_path, GOOD)
     _, problems, notes = read_icbhi(tmp_path)
-    assert problems == ["101_1b1_Al_sc_Other.wav: audio without annotation, expected 101_1b1_Al_sc_Other.txt beside it"]
+    assert problems == [
+        "101_1b1_Al_sc_Other.wav: audio without annotation, expected 101_1b1_Al_sc_Other.txt beside it"
+    ]
     assert notes == []
 
 
@@ -305,9 +356,9 @@ def test_a_name_of_four_fields_takes_no_annotation(tmp_path: Path) -> None:
 def test_the_real_names_match_across_any_device(real_data: Path) -> None:
     names = [path.stem for path in (real_data / "icbhi_annotations").glob("*_*_*_*_*.txt")]
     others = [name.rsplit("_", 1)[0] + "_Other" for name in names]
-    assert match_names(names, others) == dict(zip(names, others, strict=True))
+    assert match_across_releases(names, others) == dict(zip(names, others, strict=True))
     official = pd.read_csv(real_data / "ICBHI_challenge_train_test.txt", sep=r"\s+", header=None)[0]
-    matched = match_names(official, names)
+    matched = match_across_releases(official, names)
     assert len(matched) == 920
     different = {name: other for name, other in matched.items() if name != other}
     assert different == {"226_1b1_Pl_sc_Meditron": "226_1b1_Pl_sc_LittC2SE"}
@@ -317,29 +368,40 @@ def test_the_real_names_match_across_any_device(real_data: Path) -> None:
 
 
 def written(folder: Path, demographics: str | None = None, diagnoses: str | None = None) -> Path:
-    for name, content in (("demographic_info.txt", demographics), ("patient_diagnosis.csv", diagnoses)):
+    for name, content in (
+        ("demographic_info.txt", demographics),
+        ("patient_diagnosis.csv", diagnoses),
+    ):
         if content is not None:
             (folder / name).write_text(content)
     return folder
 
 
 def test_real_side_files_by_hand_and_by_pandas(real_data: Path) -> None:
-    side = read_side_files(real_data / "icbhi" / "audio_and_txt_files")  # two folders below them
-    assert side.of("101") == {"age": 3, "sex": "F", "diagnosis": "URTI"}
-    assert side.of("102") == {"age": 0.75, "sex": "F", "diagnosis": "Healthy"}
-    assert side.of("103") == {"age": 70, "sex": "F", "diagnosis": "Asthma"}
-    assert side.of("104") == {"age": 70, "sex": "F", "diagnosis": "COPD"}
-    assert side.of("108")["sex"] == "M"
+    side = read_patient_metadata(
+        real_data / "icbhi" / "audio_and_txt_files"
+    )  # two folders below them
+    assert side.for_patient("101") == {"age": 3, "sex": "F", "diagnosis": "URTI"}
+    assert side.for_patient("102") == {"age": 0.75, "sex": "F", "diagnosis": "Healthy"}
+    assert side.for_patient("103") == {"age": 70, "sex": "F", "diagnosis": "Asthma"}
+    assert side.for_patient("104") == {"age": 70, "sex": "F", "diagnosis": "COPD"}
+    assert side.for_patient("108")["sex"] == "M"
     assert side.notes == []
-    people = pd.read_csv(real_data / "demographic_info.txt", sep=r"\s+", header=None, dtype={0: str}, index_col=0)
+    people = pd.read_csv(
+        real_data / "demographic_info.txt", sep=r"\s+", header=None, dtype={0: str}, index_col=0
+    )
     assert side.ages == people[1].dropna().to_dict()
     assert side.sexes == people[2].dropna().to_dict()
-    ill = pd.read_csv(real_data / "patient_diagnosis.csv", dtype=str, index_col=0, keep_default_na=False)
+    ill = pd.read_csv(
+        real_data / "patient_diagnosis.csv", dtype=str, index_col=0, keep_default_na=False
+    )
     assert side.diagnoses == ill.iloc[:, 0].to_dict()
     assert (len(people), len(ill)) == (126, 126)
     recordings, _, _ = read_icbhi(real_data / "icbhi")
     for one in recordings:
-        assert {"age": one.age, "sex": one.sex, "diagnosis": one.diagnosis} == side.of(one.patient)
+        assert {"age": one.age, "sex": one.sex, "diagnosis": one.diagnosis} == side.for_patient(
+            one.patient
+        )
 
 
 def known(folder: Path) -> tuple[Any, ...]:
@@ -374,7 +436,9 @@ def test_unknown_values_are_unknown(tmp_path: Path) -> None:
 
 def test_broken_lines_of_side_files_are_noted_and_the_others_are_taken(tmp_path: Path) -> None:
     demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n"
-    age, sex, diagnosis, notes = known(written(tmp_path, demographics, "ID,CLASS\nx,COPD\n101,LRTI\n102\n103,a,b\n"))
+    age, sex, diagnosis, notes = known(
+        written(tmp_path, demographics, "ID,CLASS\nx,COPD\n101,LRTI\n102\n103,a,b\n")
+    )
     assert (age, sex, diagnosis) == (61, "M", "LRTI")
     assert notes == [
         *(
@@ -394,7 +458,9 @@ def test_broken_lines_of_side_files_are_noted_and_the_others_are_taken(tmp_path:
     ]
 
 
-def test_a_side_file_that_cannot_be_read_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_file_that_cannot_be_read_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written(tmp_path, "101 61 M\n", "101,COPD\n")
     read = Path.read_text
 
@@ -421,4 +487,4 @@ def test_the_nearest_side_file_is_taken_up_to_two_folders_above(tmp_path: Path) 
     folder.mkdir(parents=True)
     for place, there in ((tmp_path, None), (tmp_path / "a", tmp_path / "a"), (folder, folder)):
         (place / "side.txt").write_text("")
-        assert find_beside(folder, "side.txt") == (there / "side.txt" if there else None)
+        assert find_metadata_file(folder, "side.txt") == (there / "side.txt" if there else None)

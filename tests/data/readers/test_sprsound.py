@@ -1,4 +1,6 @@
-"""SPRSound: its counts against json and pandas, every layout it comes in, and every way its files can be broken."""
+"""SPRSound: its counts against json and pandas, every layout it comes in, and every way its files
+can be broken.
+"""
 
 import json
 import re
@@ -13,10 +15,10 @@ import soundfile
 from support.sprsound import AUDIO, JSON, RATE_HZ, add, annotate, event
 
 from lungsound.data.database import Database, open_database
-from lungsound.data.labels import SPRSOUND_TYPES
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.sprsound import read_events, read_sprsound
-from lungsound.data.recordings import Annotation, Listing
-from lungsound.data.store import open_store
+from lungsound.data.recordings import Annotation, ReadResult
+from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError
 
 # From the issue, and not from the code.
@@ -50,7 +52,12 @@ PUBLISHED = {
         "Wheeze+Crackle": 3,
     },
 }
-A, B, C, D = "40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740", "41279835_14.1_0_p3_2945", "41279835_14.1_0_p4_2050"
+A, B, C, D = (
+    "40638274_9.7_1_p1_1696",
+    "40672181_13.1_0_p2_2740",
+    "41279835_14.1_0_p3_2945",
+    "41279835_14.1_0_p4_2050",
+)
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def opened(root: Path, skip_bad: bool = False) -> Database:
 
 
 @pytest.fixture(scope="module")
-def real(real_data: Path) -> Listing:
+def real(real_data: Path) -> ReadResult:
     return read_sprsound(real_data / "sprsound")
 
 
@@ -87,14 +94,18 @@ def annotated(real_data: Path) -> pd.DataFrame:
 # --- the real files ---
 
 
-def test_the_published_counts(real: Listing) -> None:
+def test_the_published_counts(real: ReadResult) -> None:
     assert real.problems == []
     counts = {
-        part: Counter(cycle.event_type for one in real.recordings if one.part == part for cycle in one.cycles)
+        part: Counter(
+            cycle.event_type for one in real.recordings if one.part == part for cycle in one.cycles
+        )
         for part in ("train", "inter", "intra")
     }
     assert counts == {**PUBLISHED, "inter": {}}
-    train, intra = ([one for one in real.recordings if one.part == part] for part in ("train", "intra"))
+    train, intra = (
+        [one for one in real.recordings if one.part == part] for part in ("train", "intra")
+    )
     assert (len(train), len(intra), len(real.recordings)) == (1949, 379, 1949 + 379)
     children = [{one.patient for one in part} for part in (train, intra)]
     assert [len(part) for part in children] == [251, 162]
@@ -106,34 +117,56 @@ def test_the_published_counts(real: Listing) -> None:
     ]
 
 
-def test_every_event_is_as_json_and_pandas_read_it(real: Listing, annotated: pd.DataFrame) -> None:
+def test_every_event_is_as_json_and_pandas_read_it(
+    real: ReadResult, annotated: pd.DataFrame
+) -> None:
     rows = [
-        (one.part, one.name, cycle.line, cycle.start_seconds, cycle.end_seconds, cycle.label, cycle.event_type)
+        (
+            one.part,
+            one.name,
+            cycle.line,
+            cycle.start_seconds,
+            cycle.end_seconds,
+            cycle.label,
+            cycle.event_type,
+        )
         for one in real.recordings
         for cycle in one.cycles
     ]
-    read = pd.DataFrame(rows, columns=["part", "recording", "cycle", "start", "end", "label", "type"])
+    read = pd.DataFrame(
+        rows, columns=["part", "recording", "cycle", "start", "end", "label", "type"]
+    )
     expected = annotated.assign(
         start=annotated["start"].astype(float) / 1000,
         end=annotated["end"].astype(float) / 1000,
         label=annotated["type"].map(LABEL),
     )
     pd.testing.assert_frame_equal(read, expected[read.columns], check_dtype=False)
-    assert SPRSOUND_TYPES == LABEL
+    fold = SPRSOUND_SEVEN.fold_to(FOUR_CLASS)
+    folded = [FOUR_CLASS.labels[index] for index in fold]
+    assert dict(zip(SPRSOUND_SEVEN.labels, folded, strict=True)) == LABEL
 
 
-def test_names_say_who_where_and_how_old(real: Listing) -> None:
-    pattern = r"(?P<patient>\d+)_(?P<age>[\d.]+)_(?P<sex>\d)_(?P<location>..)_(?P<recording_index>\d+)$"
+def test_names_say_who_where_and_how_old(real: ReadResult) -> None:
+    pattern = (
+        r"(?P<patient>\d+)_(?P<age>[\d.]+)_(?P<sex>\d)_(?P<location>..)_(?P<recording_index>\d+)$"
+    )
     names = pd.Series([one.name for one in real.recordings])
     assert names.is_monotonic_increasing
-    expected = names.str.extract(pattern).assign(sex=lambda table: table["sex"].map({"0": "M", "1": "F"}))
+    expected = names.str.extract(pattern).assign(
+        sex=lambda table: table["sex"].map({"0": "M", "1": "F"})
+    )
     for column in ("patient", "recording_index", "location", "sex"):
-        assert [getattr(one, column) for one in real.recordings] == expected[column].tolist(), column
+        assert [getattr(one, column) for one in real.recordings] == expected[column].tolist(), (
+            column
+        )
     assert [one.age for one in real.recordings] == expected["age"].astype(float).tolist()
     assert {one.diagnosis for one in real.recordings} == {""}
 
 
-def test_poor_quality_recordings_and_they_alone_have_no_events(real: Listing, real_data: Path) -> None:
+def test_poor_quality_recordings_and_they_alone_have_no_events(
+    real: ReadResult, real_data: Path
+) -> None:
     quality = {
         path.stem: json.loads(path.read_text())["record_annotation"]
         for part in ("train", "intra")
@@ -144,11 +177,15 @@ def test_poor_quality_recordings_and_they_alone_have_no_events(real: Listing, re
     assert {one.name for one in real.recordings if not one.cycles} == poor
 
 
-def test_the_recording_that_lies_in_both_parts_has_one_content(real: Listing, tmp_path: Path) -> None:
+def test_the_recording_that_lies_in_both_parts_has_one_content(
+    real: ReadResult, tmp_path: Path
+) -> None:
     pair = ("41279835_14.1_0_p1_2050", "41279835_14.1_0_p1_2945")
-    other = next(one for one in real.recordings if one.patient == "41279835" and one.name not in pair)
+    other = next(
+        one for one in real.recordings if one.patient == "41279835" and one.name not in pair
+    )
     chosen = [one for one in real.recordings if one.name in pair] + [other]
-    stored = open_store(chosen, RATE_HZ, tmp_path).recordings
+    stored = open_waveform_store(chosen, RATE_HZ, tmp_path).recordings
     assert [one.part for one in chosen] == ["intra", "train", other.part]
     assert stored[pair[0]]["content"] == stored[pair[1]]["content"] != stored[other.name]["content"]
     assert all(entry["rate_hz"] == RATE_HZ and entry["problem"] == "" for entry in stored.values())
@@ -162,7 +199,13 @@ def test_the_table_of_a_fake_database(root: Path) -> None:
     table = database.cycles
     assert table["recording"].tolist() == [A, A, B, C, D]
     assert table["part"].tolist() == ["train", "train", "inter", "train", "intra"]
-    assert table["event_type"].tolist() == ["Normal", "Rhonchi", "Fine Crackle", "Wheeze+Crackle", "Wheeze+Crackle"]
+    assert table["event_type"].tolist() == [
+        "Normal",
+        "Rhonchi",
+        "Fine Crackle",
+        "Wheeze+Crackle",
+        "Wheeze+Crackle",
+    ]
     assert table["label"].tolist() == ["normal", "wheeze", "crackle", "both", "both"]
     assert table["patient"].tolist() == ["40638274", "40638274", "40672181", "41279835", "41279835"]
     assert table["age"].tolist() == [9.7, 9.7, 13.1, 14.1, 14.1]
@@ -172,7 +215,9 @@ def test_the_table_of_a_fake_database(root: Path) -> None:
     lengths = (table["end_sample"] - table["start_sample"]).tolist()
     assert lengths == [8000, 4004, 8000, 8000, 8000]
     for row in table.to_dict("records"):  # the tone of its recording
-        spectrum = np.abs(np.fft.rfft(database.store.samples[row["start_sample"] : row["end_sample"]]))
+        spectrum = np.abs(
+            np.fft.rfft(database.store.samples[row["start_sample"] : row["end_sample"]])
+        )
         pitch = np.argmax(spectrum) * RATE_HZ / (row["end_sample"] - row["start_sample"])
         tone = 440 if row["recording"] in (C, D) else 100 + sum(row["recording"].encode())
         assert pitch == pytest.approx(tone, abs=2)
@@ -183,16 +228,22 @@ def test_a_sound_under_two_names_is_found_and_reported(root: Path) -> None:
     contents = database.cycles.drop_duplicates("recording").set_index("recording")["content"]
     assert contents[C] == contents[D]
     assert contents.nunique() == 3
-    assert [note for note in database.notes if "same sound" in note] == [f"{C} and {D} hold the same sound"]
+    assert [note for note in database.notes if "same sound" in note] == [
+        f"{C} and {D} hold the same sound"
+    ]
 
 
 def test_wav_and_flac_are_the_same_database(root: Path) -> None:
     other = root.parent / "other"
     for path in root.rglob("*.json"):
         annotate(other / path.relative_to(root), json.loads(path.read_text())["event_annotation"])
-    for path in (path for folder in ("train_wav", "test_wav") for path in (root / folder).iterdir()):
+    for path in (
+        path for folder in ("train_wav", "test_wav") for path in (root / folder).iterdir()
+    ):
         samples, rate_hz = soundfile.read(path, dtype="int16")
-        turned = other / path.relative_to(root).with_suffix({".wav": ".flac", ".flac": ".wav"}[path.suffix])
+        turned = other / path.relative_to(root).with_suffix(
+            {".wav": ".flac", ".flac": ".wav"}[path.suffix]
+        )
         turned.parent.mkdir(exist_ok=True)
         soundfile.write(turned, samples, rate_hz, subtype="PCM_16")
     one, another = opened(root), opened(other)
@@ -227,7 +278,9 @@ def test_a_folder_that_may_not_be_read_beside_it_is_no_matter(
 
     monkeypatch.setattr(Path, "iterdir", guarded)
     assert len(read_sprsound(tmp_path).recordings) == 4
-    with pytest.raises(DataError, match=r"lost\+found cannot be read: Permission denied \(data\.root\)"):
+    with pytest.raises(
+        DataError, match=r"lost\+found cannot be read: Permission denied \(data\.root\)"
+    ):
         read_sprsound(tmp_path / "lost+found")
 
 
@@ -262,7 +315,14 @@ def test_nothing_at_all_says_where_what_and_how(tmp_path: Path) -> None:
         with pytest.raises(DataError) as error:
             read_sprsound(place)
         said = str(error.value)
-        for part in (str(place), found, "train_wav", "test_json/inter_test_json", "https://", "data.root=PATH"):
+        for part in (
+            str(place),
+            found,
+            "train_wav",
+            "test_json/inter_test_json",
+            "https://",
+            "data.root=PATH",
+        ):
             assert part in said
 
 
@@ -283,14 +343,25 @@ def test_partners_that_are_missing_and_bad_names_are_problems(root: Path) -> Non
     (root / "train_wav" / f"{A}.wav").unlink()
     (root / "train_json" / f"{C}.json").unlink()
     (root / "test_json" / "intra_test_json" / f"{D}.json").unlink()
-    for name in ("A1_9.7_1_p1_1", "1_9.7_2_p1_1", "1_9.7_1_p5_1", "1_9.7_1_p1", "1__1_p1_1", "١_9.7_1_p1_1"):
+    for name in (
+        "A1_9.7_1_p1_1",
+        "1_9.7_2_p1_1",
+        "1_9.7_1_p5_1",
+        "1_9.7_1_p1",
+        "1__1_p1_1",
+        "١_9.7_1_p1_1",
+    ):
         annotate(root / "train_json" / f"{name}.json", [event()])
     problems = read_sprsound(root).problems
     assert f"{A}.json: annotation without audio, expected {A}.wav or .flac in train_wav" in problems
     assert f"{C}.wav: audio without annotation, expected {C}.json in train_json" in problems
     said = f"expected {D}.json in test_json/inter_test_json or test_json/intra_test_json"
     assert f"{D}.flac: audio without annotation, {said}" in problems
-    bad = [problem for problem in problems if "the name is not patient_age_sex_location_number" in problem]
+    bad = [
+        problem
+        for problem in problems
+        if "the name is not patient_age_sex_location_number" in problem
+    ]
     assert (len(bad), len(problems)) == (6, 9)
 
 
@@ -303,8 +374,12 @@ def test_test_audio_whose_part_is_not_there_is_no_problem(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("train", "intra"), ("inter", "intra")])
-def test_a_name_in_two_parts_is_a_problem_and_in_one_set(root: Path, first: str, second: str) -> None:
-    """The waveforms lie under their names: the other one's sound, or one cycle in training and in test."""
+def test_a_name_in_two_parts_is_a_problem_and_in_one_set(
+    root: Path, first: str, second: str
+) -> None:
+    """The waveforms lie under their names: the other one's sound, or one cycle in training and in
+    test.
+    """
     name = {"train": A, "inter": B}[first]
     add(root, second, name, event("Stridor"), tone=1000)
     with pytest.raises(DataError) as error:
@@ -328,7 +403,9 @@ def test_a_recording_of_poor_quality_is_not_in_use(root: Path) -> None:
 
 def test_events_in_a_recording_of_poor_quality_are_events(tmp_path: Path) -> None:
     """The published parts that are known have none; what a part to come annotates is taken."""
-    cycles, problems = read_events(annotate(tmp_path / "a.json", [event(), event()], "Poor Quality"))
+    cycles, problems = read_events(
+        annotate(tmp_path / "a.json", [event(), event()], "Poor Quality")
+    )
     assert (len(cycles), problems) == (2, ())
 
 
@@ -337,7 +414,9 @@ def test_an_event_after_the_audio_is_named_as_an_event(root: Path) -> None:
     with pytest.raises(DataError) as error:
         opened(root)
     (problem,) = error.value.problems
-    assert problem.startswith(f"{A}.json, event 2: end 2.1 s is 100 ms after the audio's end at 2.000 s")
+    assert problem.startswith(
+        f"{A}.json, event 2: end 2.1 s is 100 ms after the audio's end at 2.000 s"
+    )
 
 
 # --- annotations ---
@@ -345,7 +424,9 @@ def test_an_event_after_the_audio_is_named_as_an_event(root: Path) -> None:
 
 @pytest.mark.parametrize("start", ["1234", 1234, 1234.0, "1234.0", " 1234 "])
 @pytest.mark.parametrize("end", ["2815.5", 2815.5])
-def test_times_are_milliseconds_as_strings_and_as_numbers(tmp_path: Path, start: Any, end: Any) -> None:
+def test_times_are_milliseconds_as_strings_and_as_numbers(
+    tmp_path: Path, start: Any, end: Any
+) -> None:
     path = annotate(tmp_path / "a.json", [event("Stridor", start, end)])
     assert read_events(path) == ((Annotation(0, 1.234, 2.8155, "wheeze", "Stridor"),), ())
 
@@ -357,10 +438,17 @@ def test_types_become_labels(tmp_path: Path, kind: str) -> None:
 
 
 def test_events_keep_their_place_in_the_file_whatever_their_times(tmp_path: Path) -> None:
-    events = [event("Normal", 500, 900), event("Normal", 0, 400), event("Cough"), event("Wheeze", 100, 300)]
+    events = [
+        event("Normal", 500, 900),
+        event("Normal", 0, 400),
+        event("Cough"),
+        event("Wheeze", 100, 300),
+    ]
     cycles, (problem,) = read_events(annotate(tmp_path / "a.json", events))
     assert [(cycle.line, cycle.start_seconds) for cycle in cycles] == [(0, 0.5), (1, 0.0), (3, 0.1)]
-    assert problem.startswith("a.json, event 3: type is 'Cough', expected one of Normal, Fine Crackle,")
+    assert problem.startswith(
+        "a.json, event 3: type is 'Cough', expected one of Normal, Fine Crackle,"
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,7 +471,9 @@ def test_events_keep_their_place_in_the_file_whatever_their_times(tmp_path: Path
         ('["' + "x" * 5000 + '"]', "expected an object with a list event_annotation"),
     ],
 )
-def test_a_file_of_another_shape_is_one_short_problem(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_a_file_of_another_shape_is_one_short_problem(
+    tmp_path: Path, content: str | bytes, said: str
+) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     cycles, (problem,) = read_events(path)
@@ -392,7 +482,25 @@ def test_a_file_of_another_shape_is_one_short_problem(tmp_path: Path, content: s
     assert "\n" not in problem and len(problem) < 250
 
 
-BAD_TIMES = (None, True, "", "x", "-1", "1e3", "1_0", "nan", "٣", "9" * 400, [], {}, -1, -0.5, 1e12, 10**400, {"ms": 1})
+BAD_TIMES = (
+    None,
+    True,
+    "",
+    "x",
+    "-1",
+    "1e3",
+    "1_0",
+    "nan",
+    "٣",
+    "9" * 400,
+    [],
+    {},
+    -1,
+    -0.5,
+    1e12,
+    10**400,
+    {"ms": 1},
+)
 
 
 @pytest.mark.parametrize("value", BAD_TIMES, ids=lambda value: repr(value)[:12])
@@ -402,7 +510,10 @@ def test_a_bad_time_is_named(tmp_path: Path, field: str, value: Any) -> None:
     cycles, (problem,) = read_events(path)
     assert [cycle.line for cycle in cycles] == [0, 2]
     shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    assert problem == f"a.json, event 2: {field} is {shown}, expected milliseconds from 0, such as 1234"
+    assert (
+        problem
+        == f"a.json, event 2: {field} is {shown}, expected milliseconds from 0, such as 1234"
+    )
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -417,7 +528,10 @@ def test_numbers_that_json_should_not_have_are_refused(tmp_path: Path, word: str
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (event(start="1000", end="1000"), "end 1000 is not after start 1000, expected start < end in ms"),
+        (
+            event(start="1000", end="1000"),
+            "end 1000 is not after start 1000, expected start < end in ms",
+        ),
         (event(start=3, end=2), "end 2 is not after start 3"),
         ({"start": 0, "end": 1}, "type is None, expected one of Normal,"),
         (event("normal"), "type is 'normal'"),
@@ -429,8 +543,12 @@ def test_numbers_that_json_should_not_have_are_refused(tmp_path: Path, word: str
         ([["deep"] * 50] * 50, "expected an object with start, end and type, but got [["),
     ],
 )
-def test_a_bad_event_is_named_and_the_others_are_kept(tmp_path: Path, wrong: Any, said: str) -> None:
-    cycles, (problem,) = read_events(annotate(tmp_path / "a.json", [event(), wrong, event("Wheeze")]))
+def test_a_bad_event_is_named_and_the_others_are_kept(
+    tmp_path: Path, wrong: Any, said: str
+) -> None:
+    cycles, (problem,) = read_events(
+        annotate(tmp_path / "a.json", [event(), wrong, event("Wheeze")])
+    )
     assert [cycle.line for cycle in cycles] == [0, 2]
     assert problem.startswith("a.json, event 2: ") and said in problem
     assert len(problem) < 200
@@ -455,4 +573,7 @@ def test_every_problem_of_every_file_comes_at_once(root: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    assert read_events(tmp_path / "gone.json") == ((), ("gone.json: cannot be read: No such file or directory",))
+    assert read_events(tmp_path / "gone.json") == (
+        (),
+        ("gone.json: cannot be read: No such file or directory",),
+    )

@@ -1,4 +1,6 @@
-"""Protocols by patient and the databases' own, at the databases' full size: who is in which set, and who is not."""
+"""Protocols by patient and the databases' own, at the databases' full size: who is in which set,
+and who is not.
+"""
 
 import re
 from collections import Counter
@@ -11,17 +13,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.runs import configured
+from support.runs import compose_config
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, cycle_key
 from lungsound.data.readers.icbhi import read_annotations
 from lungsound.data.readers.sprsound import read_sprsound
-from lungsound.data.splits.protocols import OFFICIAL_FILE, official_icbhi, official_sprsound, patient_split
-from lungsound.data.splits.table import SETS
+from lungsound.data.splits.protocols import (
+    OFFICIAL_SPLIT_FILENAME,
+    official_icbhi,
+    official_sprsound,
+    patient_split,
+)
+from lungsound.data.splits.table import SET_NAMES
 from lungsound.errors import DataError
-from lungsound.runs.build import assigned_sets, official_file, split_cycles
-from lungsound.runs.validation import checked
+from lungsound.runs.build import assign_sets, assign_split, official_split_path
+from lungsound.runs.validation import validate_config
 
 PAIR = ("41279835_14.1_0_p1_2945", "41279835_14.1_0_p1_2050")  # one sound, in training and in test
 SHARED = ["156", "218"]  # patients on both sides of ICBHI's own split
@@ -29,21 +36,28 @@ FOLDS, SEEDS = range(5), (0, 7)
 
 
 def settings(*overrides: str) -> Config:
-    with configured(*overrides) as (cfg, _):
-        return checked(cfg)
+    with compose_config(*overrides) as (cfg, _):
+        return validate_config(cfg)
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The columns that protocols read."""
     cycles = pd.DataFrame(rows)
     keys = [cycle_key(*name) for name in zip(cycles["recording"], cycles["cycle"], strict=True)]
-    return cycles.assign(key=np.array(keys, "uint64"), content=cycles["recording"].replace(PAIR[1], PAIR[0]))
+    return cycles.assign(
+        key=np.array(keys, "uint64"), content=cycles["recording"].replace(PAIR[1], PAIR[0])
+    )
 
 
 @pytest.fixture(scope="module")
 def icbhi(real_data: Path) -> pd.DataFrame:
     rows = [
-        {"recording": path.stem, "patient": path.stem[:3], "cycle": cycle.line, "label": cycle.label}
+        {
+            "recording": path.stem,
+            "patient": path.stem[:3],
+            "cycle": cycle.line,
+            "label": cycle.label,
+        }
         for path in sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
         for cycle in read_annotations(path)[0]
     ]
@@ -72,7 +86,7 @@ def with_inter(sprsound: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def file(real_data: Path) -> Path:
-    return real_data / OFFICIAL_FILE
+    return real_data / OFFICIAL_SPLIT_FILENAME
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +116,14 @@ def test_no_patient_is_in_two_sets_and_each_is_tested_once(
     request: pytest.FixtureRequest, folds: Any, database: str, seed: int
 ) -> None:
     cycles = request.getfixturevalue(database)
-    assert (len(cycles), cycles["patient"].nunique()) == {"icbhi": (6898, 126), "sprsound": (7660, 247)}[database]
+    assert (len(cycles), cycles["patient"].nunique()) == {
+        "icbhi": (6898, 126),
+        "sprsound": (7660, 247),
+    }[database]
     tested: Counter[str] = Counter()
     for fold in FOLDS:
         sets = folds(database, fold, seed)
-        assert set(sets) == set(SETS)
+        assert set(sets) == set(SET_NAMES)
         assert cycles["patient"].groupby(sets).nunique().sum() == cycles["patient"].nunique()
         tested.update(patients(cycles, sets, "test"))
         assert (sets == "val").sum() / (sets != "test").sum() == pytest.approx(0.2, abs=0.025)
@@ -118,7 +135,8 @@ def test_no_patient_is_in_two_sets_and_each_is_tested_once(
 def test_classes_are_as_even_as_whole_patients_allow(
     request: pytest.FixtureRequest, folds: Any, database: str, column: str, seed: int
 ) -> None:
-    """No fold's share of a class is off a fifth by more than half of what one patient may hold of it.
+    """No fold's share of a class is off a fifth by more than half of what one patient may hold of
+    it.
 
     A patient who holds more than a fifth is in some fold, which nobody can help.
     """
@@ -133,18 +151,24 @@ def test_classes_are_as_even_as_whole_patients_allow(
 def test_folds_differ_more_than_seeds(icbhi: pd.DataFrame, folds: Any) -> None:
     """And seeds do something."""
     assert not folds("icbhi", 0, SEEDS[0]).equals(folds("icbhi", 0, SEEDS[1]))
-    tested = {(fold, seed): patients(icbhi, folds("icbhi", fold, seed), "test") for fold in FOLDS for seed in SEEDS}
+    tested = {
+        (fold, seed): patients(icbhi, folds("icbhi", fold, seed), "test")
+        for fold in FOLDS
+        for seed in SEEDS
+    }
     for fold, other in ((0, 1), (2, 4)):
         assert not tested[fold, SEEDS[0]] & tested[other, SEEDS[0]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_neither_the_rows_order_nor_their_index_matters(icbhi: pd.DataFrame, file: Path, seed: int) -> None:
+def test_neither_the_rows_order_nor_their_index_matters(
+    icbhi: pd.DataFrame, file: Path, seed: int
+) -> None:
     shuffled = icbhi.sample(frac=1, random_state=seed)
     renumbered = shuffled.reset_index(drop=True)
     for protocol in (
         lambda cycles: patient_split(cycles, 5, 1, seed),
-        lambda cycles: official_icbhi(cycles, file, seed, clean=True)[0],
+        lambda cycles: official_icbhi(cycles, file, seed, remove_leaks=True)[0],
     ):
         expected = protocol(icbhi)
         pd.testing.assert_series_equal(protocol(shuffled).sort_index(), expected)
@@ -158,15 +182,22 @@ def test_the_rows_order_does_not_matter_in_sprsounds_own_split(sprsound: pd.Data
 
 
 @pytest.mark.parametrize(("kept", "count", "said"), [(4, 5, "got 4"), (20, 21, "got 20")])
-def test_fewer_patients_than_folds_is_an_error(icbhi: pd.DataFrame, kept: int, count: int, said: str) -> None:
+def test_fewer_patients_than_folds_is_an_error(
+    icbhi: pd.DataFrame, kept: int, count: int, said: str
+) -> None:
     few = icbhi[icbhi["patient"].isin(sorted(set(icbhi["patient"]))[:kept])]
-    with pytest.raises(DataError, match=f"Expected at least {count} patients for {count} folds by patient, but {said}"):
+    with pytest.raises(
+        DataError,
+        match=f"Expected at least {count} patients for {count} folds by patient, but {said}",
+    ):
         patient_split(few, count, 0, 0)
 
 
 def test_too_few_patients_for_a_validation_set_says_what_for(icbhi: pd.DataFrame) -> None:
     few = icbhi[icbhi["patient"].isin(["101", "102", "103", "104", "105"])]
-    with pytest.raises(DataError, match=r"No validation set can be cut from training by patient\. .* but got 4"):
+    with pytest.raises(
+        DataError, match=r"No validation set can be cut from training by patient\. .* but got 4"
+    ):
         patient_split(few, 5, 0, 0)
 
 
@@ -184,29 +215,44 @@ def with_val_as_train(sets: pd.Series) -> pd.Series:
     return sets.replace("val", "train")
 
 
-def test_the_official_split_of_the_full_database(icbhi: pd.DataFrame, file: Path, named: pd.Series) -> None:
-    sets, notes = official_icbhi(icbhi, file, 0, clean=False)
+def test_the_official_split_of_the_full_database(
+    icbhi: pd.DataFrame, file: Path, named: pd.Series
+) -> None:
+    sets, notes = official_icbhi(icbhi, file, 0, remove_leaks=False)
     expected = icbhi["recording"].str.rsplit("_", n=1).str[0].map(named)
     assert with_val_as_train(sets).tolist() == expected.tolist()
     cycles = with_val_as_train(sets).value_counts()
     recordings = icbhi["recording"].groupby(with_val_as_train(sets)).nunique()
     assert cycles.to_dict() == {"train": 4142, "test": 2756}
     assert recordings.to_dict() == {"train": 539, "test": 381}
-    assert notes == (f"{OFFICIAL_FILE}: 226_1b1_Pl_sc_Meditron is taken for 226_1b1_Pl_sc_LittC2SE",)
-    assert sorted(patients(icbhi, sets, "test") & patients(icbhi, with_val_as_train(sets), "train")) == SHARED
+    assert notes == (
+        f"{OFFICIAL_SPLIT_FILENAME}: 226_1b1_Pl_sc_Meditron is taken for 226_1b1_Pl_sc_LittC2SE",
+    )
+    assert (
+        sorted(patients(icbhi, sets, "test") & patients(icbhi, with_val_as_train(sets), "train"))
+        == SHARED
+    )
 
 
 def test_the_clean_split_takes_two_patients_out_of_test(icbhi: pd.DataFrame, file: Path) -> None:
-    official, _ = official_icbhi(icbhi, file, 0, clean=False)
-    clean, notes = official_icbhi(icbhi, file, 0, clean=True)
-    assert with_val_as_train(clean).value_counts().to_dict() == {"train": 4142, "test": 2636, "": 120}
+    official, _ = official_icbhi(icbhi, file, 0, remove_leaks=False)
+    clean, notes = official_icbhi(icbhi, file, 0, remove_leaks=True)
+    assert with_val_as_train(clean).value_counts().to_dict() == {
+        "train": 4142,
+        "test": 2636,
+        "": 120,
+    }
     out = icbhi[clean == ""]
     assert (out["recording"].nunique(), sorted(set(out["patient"]))) == (12, SHARED)
     assert set(official[out.index]) == {"test"}
-    pd.testing.assert_series_equal(clean.drop(out.index), official.drop(out.index))  # one training for both
+    pd.testing.assert_series_equal(
+        clean.drop(out.index), official.drop(out.index)
+    )  # one training for both
     said = "left out of test: 12 recordings, 120 cycles, of patients who are also in training (156, 218)"
     assert notes[1:] == (said,)
-    assert not patients(icbhi, clean, "test") & (patients(icbhi, clean, "train") | patients(icbhi, clean, "val"))
+    assert not patients(icbhi, clean, "test") & (
+        patients(icbhi, clean, "train") | patients(icbhi, clean, "val")
+    )
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -216,7 +262,9 @@ def test_official_validation_is_patients_of_nothing_else(
 ) -> None:
     sets, _ = official_icbhi(icbhi, file, seed, clean)
     val = patients(icbhi, sets, "val")
-    assert val and not val & (patients(icbhi, sets, "train") | patients(icbhi, sets, "test") | set(SHARED))
+    assert val and not val & (
+        patients(icbhi, sets, "train") | patients(icbhi, sets, "test") | set(SHARED)
+    )
     assert (sets == "val").sum() / 4142 == pytest.approx(0.2, abs=0.025)
     assert set(icbhi["label"][sets == "val"]) == {"normal", "crackle", "wheeze", "both"}
 
@@ -228,7 +276,9 @@ def test_no_patient_of_test_validates_however_many_are_on_both_sides(
     """Of the published two none may happen to be drawn: here it is most of them."""
     recordings = icbhi.drop_duplicates("recording")
     several = recordings["patient"].duplicated() & (recordings["patient"] < "180")
-    lines = recordings["recording"] + np.where(several | (recordings["patient"] > "215"), " test", " train")
+    lines = recordings["recording"] + np.where(
+        several | (recordings["patient"] > "215"), " test", " train"
+    )
     (tmp_path / "mine.txt").write_text("\n".join(lines))
     both = set(recordings["patient"][several])
     sets, notes = official_icbhi(icbhi, tmp_path / "mine.txt", 0, clean)
@@ -238,52 +288,69 @@ def test_no_patient_of_test_validates_however_many_are_on_both_sides(
     assert bool(both & patients(icbhi, sets, "test")) == (not clean) == (notes == ())
 
 
-def test_seeds_choose_other_validation_patients_and_nothing_else(icbhi: pd.DataFrame, file: Path) -> None:
-    one, other = (official_icbhi(icbhi, file, seed, clean=False)[0] for seed in (0, 1))
+def test_seeds_choose_other_validation_patients_and_nothing_else(
+    icbhi: pd.DataFrame, file: Path
+) -> None:
+    one, other = (official_icbhi(icbhi, file, seed, remove_leaks=False)[0] for seed in (0, 1))
     assert patients(icbhi, one, "val") != patients(icbhi, other, "val")
     pd.testing.assert_series_equal(with_val_as_train(one), with_val_as_train(other))
 
 
 def test_devices_of_another_release_are_matched_and_listed(icbhi: pd.DataFrame, file: Path) -> None:
-    expected, _ = official_icbhi(icbhi, file, 0, clean=False)
+    expected, _ = official_icbhi(icbhi, file, 0, remove_leaks=False)
     renamed = icbhi["recording"].str.replace(r"_(AKGC417L|Litt3200)$", "_Other", regex=True)
-    sets, notes = official_icbhi(icbhi.assign(recording=renamed), file, 0, clean=False)
+    sets, notes = official_icbhi(icbhi.assign(recording=renamed), file, 0, remove_leaks=False)
     pd.testing.assert_series_equal(sets, expected)
     changed = sorted(set(icbhi["recording"][renamed != icbhi["recording"]]))
     assert len(notes) == len(changed) + 1 > 400
-    assert notes[0] == f"{OFFICIAL_FILE}: {changed[0]} is taken for {changed[0].rsplit('_', 1)[0]}_Other"
+    assert (
+        notes[0]
+        == f"{OFFICIAL_SPLIT_FILENAME}: {changed[0]} is taken for {changed[0].rsplit('_', 1)[0]}_Other"
+    )
 
 
 def test_a_name_that_could_be_two_recordings_is_neither(icbhi: pd.DataFrame, file: Path) -> None:
-    twice = icbhi[icbhi["recording"] == "226_1b1_Pl_sc_LittC2SE"].assign(recording="226_1b1_Pl_sc_Other")
-    sets, notes = official_icbhi(pd.concat([icbhi, twice], ignore_index=True), file, 0, clean=False)
+    twice = icbhi[icbhi["recording"] == "226_1b1_Pl_sc_LittC2SE"].assign(
+        recording="226_1b1_Pl_sc_Other"
+    )
+    sets, notes = official_icbhi(
+        pd.concat([icbhi, twice], ignore_index=True), file, 0, remove_leaks=False
+    )
     alike = ["226_1b1_Pl_sc_LittC2SE", "226_1b1_Pl_sc_Other"]
     assert set(icbhi["recording"][sets[: len(icbhi)] == ""]) == {alike[0]}
     assert notes == (
-        f"{OFFICIAL_FILE} does not name 2 recordings, which are left out: {', '.join(alike)}",
-        f"1 of the 920 recordings in {OFFICIAL_FILE} are not in use",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 2 recordings, which are left out: {', '.join(alike)}",
+        f"1 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
 
 def test_recordings_on_one_side_alone_are_told(icbhi: pd.DataFrame, file: Path) -> None:
     some = icbhi[~icbhi["recording"].isin(sorted(set(icbhi["recording"]))[100:130])]
     unknown = some.iloc[:3].assign(recording="999_1b1_Al_sc_Meditron", patient="999")
-    sets, notes = official_icbhi(pd.concat([some, unknown], ignore_index=True), file, 0, clean=False)
+    sets, notes = official_icbhi(
+        pd.concat([some, unknown], ignore_index=True), file, 0, remove_leaks=False
+    )
     assert sets.iloc[-3:].tolist() == [""] * 3
     assert (sets == "").sum() == 3
     assert notes[1:] == (
-        f"{OFFICIAL_FILE} does not name 1 recordings, which are left out: 999_1b1_Al_sc_Meditron",
-        f"30 of the 920 recordings in {OFFICIAL_FILE} are not in use",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 1 recordings, which are left out: 999_1b1_Al_sc_Meditron",
+        f"30 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
 
 @pytest.mark.parametrize(
     ("content", "problems"),
     [
-        ("a_1b1_Al_sc_X train\n\nb_1b1_Al_sc_X dev\n", ["line 3: expected a recording and train or test: 'b_1b1"]),
+        (
+            "a_1b1_Al_sc_X train\n\nb_1b1_Al_sc_X dev\n",
+            ["line 3: expected a recording and train or test: 'b_1b1"],
+        ),
         ("a_1b1_Al_sc_X\n", ["line 1: expected a recording and train or test"]),
         ("a train test\nb\ttest\nc TEST\n", ["line 1: ", "line 3: "]),
-        ("a_1b1_Al_sc_X train\na_1b1_Al_sc_Y test\n", ["line 2: a_1b1_Al_sc_Y is named a second time, after line 1"]),
+        (
+            "a_1b1_Al_sc_X train\na_1b1_Al_sc_Y test\n",
+            ["line 2: a_1b1_Al_sc_Y is named a second time, after line 1"],
+        ),
         ("", ["it is empty"]),
         (" \n\n", ["it is empty"]),
         ("x" * 9999, ["line 1: expected a recording and train or test: 'xxx"]),
@@ -295,7 +362,7 @@ def test_every_broken_line_of_the_official_file_is_named(
     path = tmp_path / "mine.txt"
     path.write_text(content)
     with pytest.raises(DataError) as error:
-        official_icbhi(icbhi, path, 0, clean=False)
+        official_icbhi(icbhi, path, 0, remove_leaks=False)
     assert str(error.value).startswith(f"The official split {path} cannot be used (split.file):")
     assert len(error.value.problems) == len(problems)
     for problem, said in zip(error.value.problems, problems, strict=True):
@@ -303,20 +370,28 @@ def test_every_broken_line_of_the_official_file_is_named(
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path, icbhi: pd.DataFrame, file: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be read: No such file or directory \(split\.file\)"):
-        official_icbhi(icbhi, tmp_path / "gone.txt", 0, clean=False)
+    with pytest.raises(
+        DataError, match=r"cannot be read: No such file or directory \(split\.file\)"
+    ):
+        official_icbhi(icbhi, tmp_path / "gone.txt", 0, remove_leaks=False)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x80")
     with pytest.raises(DataError, match=r"binary\.txt is not a text file: .*split\.file"):
-        official_icbhi(icbhi, tmp_path / "binary.txt", 0, clean=False)
-    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    sets, _ = official_icbhi(icbhi, tmp_path / "marked.txt", 0, clean=False)
+        official_icbhi(icbhi, tmp_path / "binary.txt", 0, remove_leaks=False)
+    (tmp_path / "marked.txt").write_bytes(
+        b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n")
+    )
+    sets, _ = official_icbhi(icbhi, tmp_path / "marked.txt", 0, remove_leaks=False)
     assert (sets == "test").sum() == 2756
 
 
-def test_a_file_about_other_recordings_leaves_nothing_to_train_on(tmp_path: Path, icbhi: pd.DataFrame) -> None:
+def test_a_file_about_other_recordings_leaves_nothing_to_train_on(
+    tmp_path: Path, icbhi: pd.DataFrame
+) -> None:
     (tmp_path / "other.txt").write_text("501_1b1_Al_sc_X train\n502_1b1_Al_sc_X test\n")
-    with pytest.raises(DataError, match=r"No validation set can be cut from training by patient\. .* but got 0"):
-        official_icbhi(icbhi, tmp_path / "other.txt", 0, clean=False)
+    with pytest.raises(
+        DataError, match=r"No validation set can be cut from training by patient\. .* but got 0"
+    ):
+        official_icbhi(icbhi, tmp_path / "other.txt", 0, remove_leaks=False)
 
 
 @pytest.mark.parametrize("level", ["audio_and_txt_files", ".", ".."])
@@ -325,13 +400,18 @@ def test_the_file_is_found_beside_the_database(tmp_path: Path, level: str) -> No
     folder.mkdir(parents=True)
     (folder / "101_1b1_Al_sc_Meditron.wav").write_bytes(b"")
     chosen = settings("data=icbhi", f"data.root={tmp_path / 'icbhi'}", "split=official")
-    with pytest.raises(DataError, match=rf"split=official: expected {OFFICIAL_FILE} in .*split\.file=PATH"):
-        official_file(chosen)
-    place = tmp_path / "icbhi" / level / OFFICIAL_FILE
+    with pytest.raises(
+        DataError,
+        match=rf"split=official: expected {OFFICIAL_SPLIT_FILENAME} in .*split\.file=PATH",
+    ):
+        official_split_path(chosen)
+    place = tmp_path / "icbhi" / level / OFFICIAL_SPLIT_FILENAME
     place.write_text("")
-    assert official_file(chosen).samefile(place)
-    named = settings("data=icbhi", "data.root=/x", "split=official", "split.file=/elsewhere/mine.txt")
-    assert official_file(named) == Path("/elsewhere/mine.txt")
+    assert official_split_path(chosen).samefile(place)
+    named = settings(
+        "data=icbhi", "data.root=/x", "split=official", "split.file=/elsewhere/mine.txt"
+    )
+    assert official_split_path(named) == Path("/elsewhere/mine.txt")
 
 
 # --- SPRSound's own ---
@@ -347,7 +427,9 @@ def test_intra_is_what_there_is(sprsound: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("part", ["inter", "both"])
-def test_a_part_that_is_asked_for_and_not_there_is_an_error(sprsound: pd.DataFrame, part: str) -> None:
+def test_a_part_that_is_asked_for_and_not_there_is_an_error(
+    sprsound: pd.DataFrame, part: str
+) -> None:
     with pytest.raises(DataError) as error:
         official_sprsound(sprsound, part, 0, clean=False)
     wanted = {"inter": "train and inter", "both": "train and inter and intra"}[part]
@@ -356,15 +438,21 @@ def test_a_part_that_is_asked_for_and_not_there_is_an_error(sprsound: pd.DataFra
     )
 
 
-@pytest.mark.parametrize(("there", "lacking"), [("train", "no inter and no intra"), ("intra", "no train")])
-def test_a_side_that_is_not_there_is_an_error(sprsound: pd.DataFrame, there: str, lacking: str) -> None:
+@pytest.mark.parametrize(
+    ("there", "lacking"), [("train", "no inter and no intra"), ("intra", "no train")]
+)
+def test_a_side_that_is_not_there_is_an_error(
+    sprsound: pd.DataFrame, there: str, lacking: str
+) -> None:
     with pytest.raises(DataError) as error:
         official_sprsound(sprsound[sprsound["part"] == there], None, 0, clean=False)
     assert str(error.value).startswith("split.part=null: expected the parts train and ")
     assert str(error.value).endswith(f"but there is {lacking}, only {there}")
 
 
-@pytest.mark.parametrize(("part", "tested"), [("inter", {"inter"}), ("intra", {"intra"}), ("both", {"inter", "intra"})])
+@pytest.mark.parametrize(
+    ("part", "tested"), [("inter", {"inter"}), ("intra", {"intra"}), ("both", {"inter", "intra"})]
+)
 def test_the_part_asked_for_is_tested_and_the_other_is_left_out(
     with_inter: pd.DataFrame, part: str, tested: set[str]
 ) -> None:
@@ -398,7 +486,9 @@ def test_clean_takes_the_sound_that_is_in_both_out_of_test(sprsound: pd.DataFram
     kept = clean != ""
     assert clean[kept].equals(official[kept])
     events = (sprsound["recording"] == PAIR[1]).sum()
-    assert notes == (f"left out of test: 1 recordings, {events} cycles, that lie in training under another name",)
+    assert notes == (
+        f"left out of test: 1 recordings, {events} cycles, that lie in training under another name",
+    )
     once = sprsound.assign(content=sprsound["recording"])
     assert official_sprsound(once, None, 0, clean=True)[1] == ()
 
@@ -407,12 +497,23 @@ def test_clean_takes_the_sound_that_is_in_both_out_of_test(sprsound: pd.DataFram
 
 
 BY_PATIENT = {
-    "icbhi": ["split=patient", "split=patient split.fold=3 split.folds=4", "split=official", "split=official_clean"],
-    "with_inter": ["split=patient split.fold=2", "split=official split.part=inter", "split=official_clean"],
+    "icbhi": [
+        "split=patient",
+        "split=patient split.fold=3 split.folds=4",
+        "split=official",
+        "split=official_clean",
+    ],
+    "with_inter": [
+        "split=patient split.fold=2",
+        "split=official split.part=inter",
+        "split=official_clean",
+    ],
 }
 
 
-@pytest.mark.parametrize(("database", "split"), [(name, split) for name, some in BY_PATIENT.items() for split in some])
+@pytest.mark.parametrize(
+    ("database", "split"), [(name, split) for name, some in BY_PATIENT.items() for split in some]
+)
 def test_validation_of_every_protocol_by_patient(
     request: pytest.FixtureRequest, file: Path, database: str, split: str
 ) -> None:
@@ -420,7 +521,7 @@ def test_validation_of_every_protocol_by_patient(
     where = ["data=icbhi"] if database == "icbhi" else ["data=sprsound"]
     if database == "icbhi" and "official" in split:
         where.append(f"split.file={file}")
-    sets, _ = assigned_sets(cycles, settings(*where, "data.root=/there", *split.split()))
+    sets, _ = assign_sets(cycles, settings(*where, "data.root=/there", *split.split()))
     val = patients(cycles, sets, "val")
     assert val and not val & patients(cycles, sets, "train")
     if split != "split=official_clean" or database == "icbhi":
@@ -432,7 +533,7 @@ def test_validation_of_every_protocol_by_patient(
 
 
 def test_validation_of_the_papers_protocol_is_by_cycle(icbhi: pd.DataFrame) -> None:
-    sets, notes = assigned_sets(icbhi, settings("data=icbhi", "data.root=/there", "split=random"))
+    sets, notes = assign_sets(icbhi, settings("data=icbhi", "data.root=/there", "split=random"))
     for label, cycles in sets.groupby(icbhi["label"]):
         rest = (cycles != "test").sum()
         assert (cycles == "val").sum() == pytest.approx(0.2 * rest, abs=0.5), label
@@ -446,23 +547,40 @@ def database_of(cycles: pd.DataFrame) -> Database:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_validation_without_stridor_warns_and_goes_on(sprsound: pd.DataFrame, seed: int) -> None:
-    """Of training's two children with stridor one has 14 of 15 events: a fifth of the patients cannot have a fifth."""
+    """Of training's two children with stridor one has 14 of 15 events: a fifth of the patients
+    cannot have a fifth.
+    """
     chosen = settings(
-        "data=sprsound", "data.root=/there", "task=sprsound_seven", "split=official", f"split.seed={seed}"
+        "data=sprsound",
+        "data.root=/there",
+        "task=sprsound_seven",
+        "split=official",
+        f"split.seed={seed}",
     )
-    used, notes = split_cycles(database_of(sprsound), chosen)
+    used, notes = assign_split(database_of(sprsound), chosen)
     counts = pd.crosstab(used["event_type"], used["set"])
-    lacking = {(name, kind) for name, kind in product(("val", "test"), counts.index) if not counts.at[kind, name]}
+    lacking = {
+        (name, kind)
+        for name, kind in product(("val", "test"), counts.index)
+        if not counts.at[kind, name]
+    }
     said = [re.fullmatch(r"class (.+) has no (val|test) cycle: .*", note) for note in notes]
     assert {(match[2], match[1]) for match in said if match} == lacking == {("val", "Stridor")}
     assert (counts["train"] > 0).all()
     numbers = dict(zip(used["event_type"], used["target"], strict=True))
-    assert [numbers[kind] for kind in ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze")] == [0, 1, 2, 3]
+    assert [numbers[kind] for kind in ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze")] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert [numbers[kind] for kind in ("Rhonchi", "Stridor", "Wheeze+Crackle")] == [4, 5, 6]
 
 
 def test_four_classes_have_nothing_to_warn_of(sprsound: pd.DataFrame) -> None:
-    used, notes = split_cycles(database_of(sprsound), settings("data=sprsound", "data.root=/there", "split=official"))
+    used, notes = assign_split(
+        database_of(sprsound), settings("data=sprsound", "data.root=/there", "split=official")
+    )
     assert notes == ()
     assert used.groupby("label")["target"].unique().map(list).to_dict() == {
         "normal": [0], "crackle": [1], "wheeze": [2], "both": [3],
@@ -473,8 +591,10 @@ def test_a_training_without_a_class_does_not_start(sprsound: pd.DataFrame) -> No
     """Its only child may be in validation: nothing could be learned of it."""
     one = sprsound[(sprsound["event_type"] != "Stridor") | (sprsound["part"] == "intra")]
     with pytest.raises(DataError) as error:
-        split_cycles(
+        assign_split(
             database_of(one.reset_index(drop=True)),
             settings("data=sprsound", "data.root=/there", "task=sprsound_seven", "split=official"),
         )
-    assert error.value.problems == ("class Stridor has no training cycle (0 in train, 0 in val, 2 in test; 2 in all)",)
+    assert error.value.problems == (
+        "class Stridor has no training cycle (0 in train, 0 in val, 2 in test; 2 in all)",
+    )

@@ -1,4 +1,6 @@
-"""Splits: shares and disjointness at the database's full size, what a split file may say, classes that are missing."""
+"""Splits: shares and disjointness at the database's full size, what a split file may say, classes
+that are missing.
+"""
 
 from pathlib import Path
 
@@ -8,9 +10,15 @@ import pytest
 
 from lungsound.data.database import cycle_key
 from lungsound.data.readers.icbhi import parse_name, read_annotations
-from lungsound.data.splits.leakage import leak_report
-from lungsound.data.splits.table import SETS, check_classes, random_split, read_split, split_table
-from lungsound.errors import DamagedFileError, DataError
+from lungsound.data.splits.leakage import count_leakage
+from lungsound.data.splits.table import (
+    SET_NAMES,
+    check_classes,
+    random_split,
+    read_split,
+    split_table,
+)
+from lungsound.errors import CorruptFileError, DataError
 from lungsound.storage.files import write_file
 
 COUNTS = {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}
@@ -37,7 +45,9 @@ def small() -> pd.DataFrame:
 @pytest.fixture
 def full(real_data: Path) -> pd.DataFrame:
     paths = sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
-    cycles = table({path.stem: [cycle.label for cycle in read_annotations(path)[0]] for path in paths})
+    cycles = table(
+        {path.stem: [cycle.label for cycle in read_annotations(path)[0]] for path in paths}
+    )
     assert cycles["patient"].tolist() == [parse_name(name).patient for name in cycles["recording"]]
     return cycles
 
@@ -50,7 +60,8 @@ def test_full_database_is_split_by_the_papers_shares(full: pd.DataFrame) -> None
         assert shares["val"] == pytest.approx(0.8 * 0.2 * count, abs=0.7)
         assert shares["train"] == pytest.approx(0.8 * 0.8 * count, abs=0.7)
         assert shares.sum() == count
-    # What the paper's own counts of copies start from: 80 % of each class (N x 2, C x 4, W x 2 x 5, B x 2 x 8).
+    # What the paper's own counts of copies start from: 80 % of each class (N x 2, C x 4, W x 2 x 5,
+    # B x 2 x 8).
     kept = full["label"][sets != "test"].value_counts()
     for label, copies, published in (
         ("normal", 2, 5827),
@@ -63,17 +74,19 @@ def test_full_database_is_split_by_the_papers_shares(full: pd.DataFrame) -> None
 
 def test_the_random_protocol_shares_patients_and_counts_them(full: pd.DataFrame) -> None:
     sets = random_split(full, seed=3)
-    report = leak_report(full.assign(set=sets))
+    report = count_leakage(full.assign(set=sets))
     shared, tested = report["patients"], report["test_patients"]
-    patients = {name: set(full["patient"][sets == name]) for name in SETS}
+    patients = {name: set(full["patient"][sets == name]) for name in SET_NAMES}
     assert tested == len(patients["test"])
-    assert shared == sum(patient in patients["train"] | patients["val"] for patient in patients["test"])
+    assert shared == sum(
+        patient in patients["train"] | patients["val"] for patient in patients["test"]
+    )
     assert 0.9 * tested < shared <= tested
 
 
 def test_every_cycle_is_in_one_set_and_seeds_differ(small: pd.DataFrame) -> None:
     splits = [random_split(small, seed) for seed in range(10)]
-    assert all(set(sets) == set(SETS) and sets.index.equals(small.index) for sets in splits)
+    assert all(set(sets) == set(SET_NAMES) and sets.index.equals(small.index) for sets in splits)
     assert len({tuple(sets) for sets in splits}) == 10
     pd.testing.assert_series_equal(random_split(small, 4), splits[4])
 
@@ -101,7 +114,10 @@ def test_one_class_is_drawn_without_regard_to_the_others(small: pd.DataFrame) ->
 
 def test_classes_of_equal_size_are_drawn_differently(small: pd.DataFrame) -> None:
     ordered = random_split(small, seed=1)[small.sort_values("key").index]
-    drawn = {label: tuple(ordered[small["label"][ordered.index] == label]) for label in ("crackle", "wheeze", "both")}
+    drawn = {
+        label: tuple(ordered[small["label"][ordered.index] == label])
+        for label in ("crackle", "wheeze", "both")
+    }
     assert len(set(drawn.values())) == 3
 
 
@@ -111,7 +127,7 @@ def test_small_classes_always_keep_training_cycles(count: int) -> None:
     counts = random_split(cycles, seed=0).value_counts()
     test = int(count / 5 + 0.5)
     val = int((count - test) / 5 + 0.5)
-    assert [counts.get(name, 0) for name in SETS] == [count - test - val, val, test]
+    assert [counts.get(name, 0) for name in SET_NAMES] == [count - test - val, val, test]
     assert counts["train"] >= 1
 
 
@@ -126,7 +142,9 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_written_split_is_taken_back(tmp_path: Path, small: pd.DataFrame, newline: str, mark: str) -> None:
+def test_a_written_split_is_taken_back(
+    tmp_path: Path, small: pd.DataFrame, newline: str, mark: str
+) -> None:
     sets = random_split(small, seed=2)
     content = split_table(small, sets).to_csv(index=False, lineterminator=newline)
     assert content.startswith("recording,cycle,patient,label,set")
@@ -135,15 +153,23 @@ def test_a_written_split_is_taken_back(tmp_path: Path, small: pd.DataFrame, newl
     assert notes == ()
 
 
-def test_a_split_file_may_be_in_any_order_and_follows_the_database(tmp_path: Path, small: pd.DataFrame) -> None:
+def test_a_split_file_may_be_in_any_order_and_follows_the_database(
+    tmp_path: Path, small: pd.DataFrame
+) -> None:
     sets = random_split(small, seed=2)
-    content = split_table(small, sets).sample(frac=1, random_state=1)[["set", "cycle", "recording"]].to_csv(index=False)
+    content = (
+        split_table(small, sets)
+        .sample(frac=1, random_state=1)[["set", "cycle", "recording"]]
+        .to_csv(index=False)
+    )
     shuffled = small.sample(frac=1, random_state=5)
     back, _ = read_split(written(tmp_path, content), shuffled)
     pd.testing.assert_series_equal(back.sort_index(), sets)
 
 
-def test_cycles_the_file_does_not_name_are_left_out_with_a_note(tmp_path: Path, small: pd.DataFrame) -> None:
+def test_cycles_the_file_does_not_name_are_left_out_with_a_note(
+    tmp_path: Path, small: pd.DataFrame
+) -> None:
     sets = random_split(small, seed=2)
     content = split_table(small, sets).iloc[:-7].to_csv(index=False)
     back, notes = read_split(written(tmp_path, content), small)
@@ -177,7 +203,9 @@ def test_every_bad_line_of_a_split_file_is_named(tmp_path: Path, small: pd.DataF
         "mine.csv, line 8: the database has no cycle ''",
         "mine.csv, line 8: set ''",
     ):
-        assert sum(problem.startswith(beginning) for problem in error.value.problems) == 1, beginning
+        assert sum(problem.startswith(beginning) for problem in error.value.problems) == 1, (
+            beginning
+        )
     assert len(error.value.problems) == 7
 
 
@@ -208,7 +236,9 @@ def test_a_damaged_split_of_a_run_is_not_trusted(tmp_path: Path, small: pd.DataF
     path = tmp_path / "split.csv"
     write_file(path, split_table(small, random_split(small, 0)).to_csv(index=False).encode())
     path.write_text(path.read_text().replace("train", "test", 1))
-    with pytest.raises(DamagedFileError, match=rf"{path} does not match its checksum, .*split\.file"):
+    with pytest.raises(
+        CorruptFileError, match=rf"{path} does not match its checksum, .*split\.file"
+    ):
         read_split(path, small)
 
 

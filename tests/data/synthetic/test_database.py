@@ -1,4 +1,6 @@
-"""The demo database against ICBHI's published layout, counts and lengths, and its sounds against their physics."""
+"""The demo database against ICBHI's published layout, counts and lengths, and its sounds against
+their physics.
+"""
 
 import re
 from pathlib import Path
@@ -9,13 +11,15 @@ import pytest
 import soundfile
 from scipy import signal, stats
 from sklearn.metrics import roc_auc_score
-from support.files import flipped
+from support.files import flip_bit
 
 from lungsound.data.synthetic import database as demo
 from lungsound.data.synthetic import sounds as demo_sounds
 from lungsound.data.synthetic.mixing import mix_recording
 
-NAME = re.compile(r"(\d{3})_(\d[bp]\d)_(Tc|Al|Ar|Pl|Pr|Ll|Lr)_(sc|mc)_(AKGC417L|LittC2SE|Litt3200|Meditron)")
+NAME = re.compile(
+    r"(\d{3})_(\d[bp]\d)_(Tc|Al|Ar|Pl|Pr|Ll|Lr)_(sc|mc)_(AKGC417L|LittC2SE|Litt3200|Meditron)"
+)
 BYTES = {"PCM_16": 2, "PCM_24": 3}
 
 
@@ -45,11 +49,17 @@ def test_names_and_formats_are_icbhis(folder: Path) -> None:
     names = [NAME.fullmatch(path.stem) for path in wavs]
     assert all(names)
     assert len({name[1] for name in names if name}) == 12
-    assert not {int(name[1]) for name in names if name} & set(range(101, 227))  # ICBHI's own patients
+    assert not {int(name[1]) for name in names if name} & set(
+        range(101, 227)
+    )  # ICBHI's own patients
     for path, name in zip(wavs, names, strict=True):
         info = soundfile.info(path)
         assert (info.format, info.channels) == ("WAV", 1)
-        assert (info.samplerate, info.subtype) in {(4000, "PCM_16"), (44100, "PCM_16"), (44100, "PCM_24")}
+        assert (info.samplerate, info.subtype) in {
+            (4000, "PCM_16"),
+            (44100, "PCM_16"),
+            (44100, "PCM_24"),
+        }
         if name and name[5] == "Litt3200":
             assert info.samplerate == 4000
         assert (path.parent.parent / "SYNTHETIC.txt").exists()
@@ -93,14 +103,19 @@ def test_default_size(seed: int) -> None:
     assert 0.6 < kinds.mean() < 0.9  # 0.77 in ICBHI: a patient is mostly, not only, of one kind
     formats = {(plan.device.rate_hz, plan.device.subtype) for plan in plans}
     assert formats == {(4000, "PCM_16"), (44100, "PCM_16"), (44100, "PCM_24")}
-    assert sum(plan.seconds * plan.device.rate_hz * BYTES[plan.device.subtype] for plan in plans) < 150e6
+    assert (
+        sum(plan.seconds * plan.device.rate_hz * BYTES[plan.device.subtype] for plan in plans)
+        < 150e6
+    )
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     content = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         demo.make_demo(tmp_path / name, seed, patients=3, cycles=9)
-        content.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*"))})
+        content.append(
+            {path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*"))}
+        )
     assert content[0] == content[1]
     common = set(content[0].values()) & set(content[2].values())
     assert common == {content[0]["SYNTHETIC.txt"]}
@@ -120,9 +135,13 @@ def test_what_is_annotated_is_heard(folder: Path, cycles: pd.DataFrame) -> None:
         rate_hz = soundfile.info(folder / f"{row.recording}.wav").samplerate
         first, last = int(row.start * rate_hz), int(row.end * rate_hz)
         waveform, _ = soundfile.read(folder / f"{row.recording}.wav", start=first, stop=last)
-        band = signal.sosfilt(signal.butter(4, [300, 1500], "bandpass", fs=rate_hz, output="sos"), waveform)
+        band = signal.sosfilt(
+            signal.butter(4, [300, 1500], "bandpass", fs=rate_hz, output="sos"), waveform
+        )
         spiky.append(stats.kurtosis(band))
-        power = signal.welch(waveform, rate_hz, nperseg=rate_hz // 20)[1][5:75]  # 100 to 1500 Hz in steps of 20
+        power = signal.welch(waveform, rate_hz, nperseg=rate_hz // 20)[1][
+            5:75
+        ]  # 100 to 1500 Hz in steps of 20
         level = 10 * np.log10(power)
         peaky.append(np.max(level - signal.medfilt(level, 9)))
     assert roc_auc_score(cycles.crackle, spiky) > 0.75
@@ -131,9 +150,12 @@ def test_what_is_annotated_is_heard(folder: Path, cycles: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("kind", ["fine", "coarse"])
 def test_crackle_widths(kind: str) -> None:
-    """Initial deflection and two cycles from the zero crossings of the waveform, as they are measured in the clinic."""
+    """Initial deflection and two cycles from the zero crossings of the waveform, as they are
+    measured in the clinic.
+    """
     rng = np.random.default_rng(0)
-    # 0.7 and 5 ms, 1.5 and 10 ms are the centres of the American Thoracic Society (1977); 10 ms is CORSA's border.
+    # 0.7 and 5 ms, 1.5 and 10 ms are the centres of the American Thoracic Society (1977); 10 ms is
+    # CORSA's border.
     published = {"fine": ((0.5, 0.9), (3.5, 10.0)), "coarse": ((1.0, 1.6), (10.0, 14.0))}[kind]
     widths, durations = demo_sounds.CRACKLE_WIDTHS_MS[kind]
     for _ in range(50):
@@ -182,7 +204,9 @@ def test_what_is_no_wheeze_is_refused(seconds: float, hertz: float) -> None:
 
 
 def test_breath_falls_as_published() -> None:
-    """12.7 to 15.2 dB an octave in inspiration, 13.4 to 20.3 in expiration (Gavriely 1995); a trachea is broader."""
+    """12.7 to 15.2 dB an octave in inspiration, 13.4 to 20.3 in expiration (Gavriely 1995); a
+    trachea is broader.
+    """
     for inspiration, steepest, gentlest in ((True, -15.2, -12.7), (False, -20.3, -13.4)):
         noise = demo_sounds.breath(np.random.default_rng(2), 400_000, 4000, False, inspiration)
         frequencies, power = signal.welch(noise, 4000, nperseg=1024)
@@ -192,7 +216,8 @@ def test_breath_falls_as_published() -> None:
     chest = demo_sounds.breath(np.random.default_rng(2), 400_000, 4000, False, True)
     trachea = demo_sounds.breath(np.random.default_rng(2), 400_000, 4000, True, True)
     above = [
-        np.mean(signal.sosfilt(signal.butter(4, 500, "high", fs=4000, output="sos"), x) ** 2) for x in (chest, trachea)
+        np.mean(signal.sosfilt(signal.butter(4, 500, "high", fs=4000, output="sos"), x) ** 2)
+        for x in (chest, trachea)
     ]
     assert above[1] > 5 * above[0]
 
@@ -209,7 +234,7 @@ def test_every_device_limits_its_band() -> None:
     noise = np.random.default_rng(5).standard_normal(1 << 17).astype(np.float32)
     responses = []
     for device in demo.DEVICES:
-        heard = demo_sounds.through(device, noise)
+        heard = demo_sounds.apply_device_response(device, noise)
         assert heard.shape == noise.shape
         frequencies, power = signal.welch(heard, device.rate_hz, nperseg=8192)
         hertz = np.array([device.low_hz / 2, 300, 0.98 * device.rate_hz / 2])
@@ -229,9 +254,14 @@ def test_demo_root_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert demo.demo_root(tmp_path, 0, patients=2, cycles=4) == root
 
 
-def test_demo_root_changes_with_arguments_and_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_root_changes_with_arguments_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "make_demo", lambda folder, *arguments: folder.mkdir(parents=True))
-    roots = {demo.demo_root(tmp_path, *numbers) for numbers in ((0, 2, 4), (1, 2, 4), (0, 3, 4), (0, 2, 5))}
+    roots = {
+        demo.demo_root(tmp_path, *numbers)
+        for numbers in ((0, 2, 4), (1, 2, 4), (0, 3, 4), (0, 2, 5))
+    }
     changed = tmp_path / "demo_sounds.py"
     changed.write_bytes(Path(str(demo_sounds.__file__)).read_bytes() + b"# louder\n")
     monkeypatch.setattr(demo_sounds, "__file__", str(changed))
@@ -247,7 +277,9 @@ def test_demo_root_of_a_process_that_died(tmp_path: Path, monkeypatch: pytest.Mo
             demo.demo_root(tmp_path / "broken", 0, patients=2, cycles=4)
     root = tmp_path / "broken" / "demo" / whole.name
     assert (root / "SYNTHETIC.txt").exists()  # from the first file on
-    half = root / "audio_and_txt_files" / f".{next(whole.glob('*/*.wav')).name}.12345678.part"  # as of a kill
+    half = (
+        root / "audio_and_txt_files" / f".{next(whole.glob('*/*.wav')).name}.12345678.part"
+    )  # as of a kill
     half.parent.mkdir()
     half.write_bytes(b"RIFF")
     assert demo.demo_root(tmp_path / "broken", 0, patients=2, cycles=4) == root
@@ -256,10 +288,12 @@ def test_demo_root_of_a_process_that_died(tmp_path: Path, monkeypatch: pytest.Mo
     assert content[0] == content[1]
 
 
-def test_a_damaged_demo_is_put_aside_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_demo_is_put_aside_and_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = demo.demo_root(tmp_path, 0, patients=2, cycles=4)
     audio = next(root.glob("*/*.wav"))
-    whole, damaged = audio.read_bytes(), flipped(audio.read_bytes(), 100)
+    whole, damaged = audio.read_bytes(), flip_bit(audio.read_bytes(), 100)
     audio.write_bytes(damaged)
     assert demo.demo_root(tmp_path, 0, patients=2, cycles=4) == root
     assert audio.read_bytes() == whole

@@ -1,4 +1,6 @@
-"""`python -m lungsound.data check`: its numbers counted independently, and real files broken in each way it names."""
+"""`python -m lungsound.data check`: its numbers counted independently, and real files broken in
+each way it names.
+"""
 
 import json
 import shutil
@@ -15,13 +17,21 @@ import soundfile
 from support.runs import ROOT
 
 from lungsound.cli.data import main
-from lungsound.data.tools.audit import CLIPPED_RUN, PROMISES, Report, check, clipped_samples
+from lungsound.data.tools.audit import MIN_CLIPPED_RUN, PUBLISHED, AuditReport, check, count_clipped
 from lungsound.errors import DataError
 
 # 44.1 kHz in 24 and 16 bits, 4 kHz in 16; the first is what is broken.
 ICBHI = ("104_1b1_Al_sc_Litt3200", "182_1b1_Tc_sc_Meditron", "103_2b2_Ar_mc_LittC2SE")
 LABELS = ("normal", "crackle", "wheeze", "both")
-TYPES = ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze", "Rhonchi", "Stridor", "Wheeze+Crackle")
+TYPES = (
+    "Normal",
+    "Fine Crackle",
+    "Coarse Crackle",
+    "Wheeze",
+    "Rhonchi",
+    "Stridor",
+    "Wheeze+Crackle",
+)
 WAV, TXT = f"{ICBHI[0]}.wav", f"{ICBHI[0]}.txt"
 
 
@@ -30,14 +40,22 @@ def icbhi(real_data: Path, tmp_path: Path) -> Path:
     """A writable copy of three real recordings with their annotations."""
     for name in ICBHI:
         for suffix in (".wav", ".txt"):
-            shutil.copyfile(real_data / "icbhi/audio_and_txt_files" / f"{name}{suffix}", tmp_path / f"{name}{suffix}")
+            shutil.copyfile(
+                real_data / "icbhi/audio_and_txt_files" / f"{name}{suffix}",
+                tmp_path / f"{name}{suffix}",
+            )
     return tmp_path
 
 
 @pytest.fixture
 def sprsound(real_data: Path, tmp_path: Path) -> Path:
-    """A writable copy of five real recordings each of the train and intra parts, one of them of poor quality."""
-    for audio, annotations in (("train_wav", "train_json"), ("test_wav", "test_json/intra_test_json")):
+    """A writable copy of five real recordings each of the train and intra parts, one of them of
+    poor quality.
+    """
+    for audio, annotations in (
+        ("train_wav", "train_json"),
+        ("test_wav", "test_json/intra_test_json"),
+    ):
         source = real_data / "sprsound"
         (tmp_path / audio).mkdir()
         (tmp_path / annotations).mkdir(parents=True)
@@ -45,16 +63,22 @@ def sprsound(real_data: Path, tmp_path: Path) -> Path:
         poor = {path for path in paths if "Poor Quality" in path.read_text()}
         for path in [*[path for path in paths if path not in poor][:4], min(poor)]:
             shutil.copyfile(path, tmp_path / annotations / path.name)
-            shutil.copyfile(source / audio / f"{path.stem}.flac", tmp_path / audio / f"{path.stem}.flac")
+            shutil.copyfile(
+                source / audio / f"{path.stem}.flac", tmp_path / audio / f"{path.stem}.flac"
+            )
     return tmp_path
 
 
-def rewritten(change: Callable[[np.ndarray], np.ndarray], subtype: str | None = None) -> Callable[[Path], None]:
+def rewritten(
+    change: Callable[[np.ndarray], np.ndarray], subtype: str | None = None
+) -> Callable[[Path], None]:
     """Break a folder: its first recording's samples are put through `change`."""
 
     def change_file(folder: Path) -> None:
         samples, rate_hz = soundfile.read(folder / WAV, dtype="float32")
-        soundfile.write(folder / WAV, change(samples), rate_hz, subtype or soundfile.info(folder / WAV).subtype)
+        soundfile.write(
+            folder / WAV, change(samples), rate_hz, subtype or soundfile.info(folder / WAV).subtype
+        )
 
     return change_file
 
@@ -77,7 +101,7 @@ def nan_at_ten(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def here(report: Report, part: str = "all") -> dict[str, object]:
+def here(report: AuditReport, part: str = "all") -> dict[str, object]:
     return report.table[part, "here"].to_dict()
 
 
@@ -98,7 +122,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_a_problem_with_its_file(name: str, icbhi: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_broken_is_a_problem_with_its_file(
+    name: str, icbhi: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     break_it, file, said = BROKEN[name]
     break_it(icbhi)
     with pytest.raises(SystemExit) as end:
@@ -134,7 +160,9 @@ def test_no_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[
     for name in ("icbhi", "sprsound"):
         with pytest.raises(DataError) as error:
             main(["check", name, str(tmp_path / "nowhere")])
-        assert str(error.value).startswith(f"No {'ICBHI' if name == 'icbhi' else 'SPRSound'} recordings")
+        assert str(error.value).startswith(
+            f"No {'ICBHI' if name == 'icbhi' else 'SPRSound'} recordings"
+        )
     assert capsys.readouterr().out == ""
 
 
@@ -143,14 +171,23 @@ def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:
     names = ["start", "end", "crackle", "wheeze"]
     cycles = pd.concat([pd.read_csv(path, sep=r"\s+", names=names) for path in icbhi.glob("*.txt")])
     files = [soundfile.info(path) for path in icbhi.glob("*.wav")]
-    by_flags = cycles.groupby(["wheeze", "crackle"]).size().reindex([(0, 0), (0, 1), (1, 0), (1, 1)], fill_value=0)
+    by_flags = (
+        cycles.groupby(["wheeze", "crackle"])
+        .size()
+        .reindex([(0, 0), (0, 1), (1, 0), (1, 1)], fill_value=0)
+    )
     length, seconds = cycles["end"] - cycles["start"], [file.duration for file in files]
     assert [found[label] for label in LABELS] == by_flags.to_list()
     assert (found["recordings"], found["patients"], found["cycles"]) == (3, 3, len(cycles))
     assert [found[f"{rate} Hz"] for rate in (44100, 10000, 4000)] == [2, 0, 1]
     assert found["24 bits"] == sum(file.subtype == "PCM_24" for file in files)
     assert found["16 bits"] == sum(file.subtype == "PCM_16" for file in files)
-    assert [found[device] for device in ("AKGC417L", "LittC2SE", "Litt3200", "Meditron")] == [0, 1, 1, 1]
+    assert [found[device] for device in ("AKGC417L", "LittC2SE", "Litt3200", "Meditron")] == [
+        0,
+        1,
+        1,
+        1,
+    ]
     assert found["minutes"] == pytest.approx(sum(seconds) / 60)
     for what, values in (("recording", pd.Series(seconds)), ("cycle", length)):
         measured = [found[f"{kind} {what}, s"] for kind in ("shortest", "mean", "longest")]
@@ -161,7 +198,9 @@ def test_sprsound_numbers_are_those_of_json(sprsound: Path) -> None:
     report = check("sprsound", sprsound)
     assert report.problems == []
     for part, folder in (("train", "train_json"), ("intra", "test_json/intra_test_json")):
-        contents = {path.stem: json.loads(path.read_bytes()) for path in (sprsound / folder).glob("*.json")}
+        contents = {
+            path.stem: json.loads(path.read_bytes()) for path in (sprsound / folder).glob("*.json")
+        }
         events = [event for content in contents.values() for event in content["event_annotation"]]
         types = Counter(event["type"] for event in events)
         found = here(report, part)
@@ -172,16 +211,22 @@ def test_sprsound_numbers_are_those_of_json(sprsound: Path) -> None:
         assert found["mean cycle, s"] == pytest.approx(
             np.mean([int(event["end"]) - int(event["start"]) for event in events]) / 1000
         )
-    assert here(report)["cycles"] == here(report, "train")["cycles"] + here(report, "intra")["cycles"]
+    assert (
+        here(report)["cycles"] == here(report, "train")["cycles"] + here(report, "intra")["cycles"]
+    )
     assert set(here(report, "inter").values()) == {None}
-    assert any("not there" in remark and "inter" in remark for remark in report.remarks)
-    poor = [remark for remark in report.remarks if "Poor Quality" in remark]
-    assert poor == ["2 recordings are annotated Poor Quality and have no cycle: 1 of train, 1 of intra"]
+    assert any("not there" in remark and "inter" in remark for remark in report.warnings)
+    poor = [remark for remark in report.warnings if "Poor Quality" in remark]
+    assert poor == [
+        "2 recordings are annotated Poor Quality and have no cycle: 1 of train, 1 of intra"
+    ]
 
 
 def test_sprsound_is_broken_in_its_own_ways(sprsound: Path) -> None:
     paths = sorted((sprsound / "train_json").glob("*.json"))
-    cut_short, unannotated, unheard, emptied = [path for path in paths if "Poor Quality" not in path.read_text()]
+    cut_short, unannotated, unheard, emptied = [
+        path for path in paths if "Poor Quality" not in path.read_text()
+    ]
     events = json.loads(cut_short.read_bytes())
     events["event_annotation"][-1]["end"] = "60000"
     cut_short.write_text(json.dumps(events))
@@ -190,19 +235,28 @@ def test_sprsound_is_broken_in_its_own_ways(sprsound: Path) -> None:
     emptied.write_text(json.dumps({"record_annotation": "Normal", "event_annotation": []}))
     report = check("sprsound", sprsound)
     assert len(report.problems) == 3
-    for path, said in ((cut_short, "after the audio's end"), (unannotated, "not JSON"), (unheard, "without audio")):
+    for path, said in (
+        (cut_short, "after the audio's end"),
+        (unannotated, "not JSON"),
+        (unheard, "without audio"),
+    ):
         assert any(problem.startswith(path.name) and said in problem for problem in report.problems)
-    assert any(remark.startswith(f"{emptied.name}: annotated Normal, and no event") for remark in report.remarks)
+    assert any(
+        remark.startswith(f"{emptied.name}: annotated Normal, and no event")
+        for remark in report.warnings
+    )
 
 
 def test_the_promises_add_up() -> None:
-    whole = PROMISES["icbhi"]["all"]
+    whole = PUBLISHED["icbhi"]["all"]
     assert sum(int(whole[label]) for label in LABELS) == whole["cycles"] == 6898
-    parts = PROMISES["sprsound"]
+    parts = PUBLISHED["sprsound"]
     for part in ("train", "intra"):
         assert sum(int(parts[part][kind]) for kind in TYPES) == parts[part]["cycles"]
     for row in ("recordings", "cycles"):
-        assert sum(int(parts[part][row]) for part in ("train", "inter", "intra")) == parts["all"][row]
+        assert (
+            sum(int(parts[part][row]) for part in ("train", "inter", "intra")) == parts["all"][row]
+        )
 
 
 def test_remarks_alone_end_with_0(icbhi: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,14 +280,14 @@ def test_clipping_needs_a_row_at_full_scale() -> None:
     time = np.arange(44100) / 44100
     for tone_hz in (50, 100, 1000, 8000):
         tone = np.round(32767 * np.sin(2 * np.pi * tone_hz * time)) / 32768
-        assert clipped_samples(tone.astype(np.float32)) == 0, tone_hz
+        assert count_clipped(tone.astype(np.float32)) == 0, tone_hz
     loud = np.clip(1.2 * np.sin(2 * np.pi * 100 * time), -1, 32767 / 32768).astype(np.float32)
-    assert clipped_samples(loud) == (np.abs(loud) >= 32767 / 32768).sum() > 10000
+    assert count_clipped(loud) == (np.abs(loud) >= 32767 / 32768).sum() > 10000
     rows = np.zeros(40, np.float32)
-    rows[1:CLIPPED_RUN] = 1  # one too few
-    rows[10 : 10 + CLIPPED_RUN] = -1
-    rows[-CLIPPED_RUN:] = 1
-    assert clipped_samples(rows) == 2 * CLIPPED_RUN
+    rows[1:MIN_CLIPPED_RUN] = 1  # one too few
+    rows[10 : 10 + MIN_CLIPPED_RUN] = -1
+    rows[-MIN_CLIPPED_RUN:] = 1
+    assert count_clipped(rows) == 2 * MIN_CLIPPED_RUN
 
 
 def test_synthetic_data_are_called_so(icbhi: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ import pytest
 import urllib3.response
 
 from lungsound.data.tools import download as module
-from lungsound.data.tools.download import SOURCES, get
+from lungsound.data.tools.download import SOURCES, download_database
 from lungsound.errors import DataError
 
 ICBHI = {
@@ -35,7 +35,9 @@ SPRSOUND = {
     f"{TOP}/test_wav/40512331_8.1_1_p1_3548.wav": b"RIFF2",
     f"{TOP}/test_json/inter_test_json/40512331_8.1_1_p1_3548.json": b"{}",
 }
-LATER_SPRSOUND = {name.replace("train_", "BioCAS2022/train2022_"): content for name, content in SPRSOUND.items()}
+LATER_SPRSOUND = {
+    name.replace("train_", "BioCAS2022/train2022_"): content for name, content in SPRSOUND.items()
+}
 STALL_SECONDS = 0.2
 
 
@@ -78,7 +80,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def body(content: bytes, status: int = 200, length: int | None = None) -> Callable[[Handler], None]:
-    """An answer that announces `length` bytes: by default as many as there are; -1: it does not say."""
+    """An answer that announces `length` bytes: by default as many as there are; -1: it does not
+    say.
+    """
 
     def answer(handler: Handler) -> None:
         handler.send_response(status)
@@ -102,7 +106,9 @@ def stalling(handler: Handler) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A server that answers as `server.answer` says; the stalling answers wait for `server.release`."""
+    """A server that answers as `server.answer` says; the stalling answers wait for
+    `server.release`.
+    """
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         http.answer, http.requests = body(GOOD), 0
@@ -119,28 +125,42 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_folder_of_icbhis_recordings(server: SimpleNamespace, tmp_path: Path) -> None:
-    folder = get("icbhi", tmp_path / "new" / "icbhi", server.url)
+    folder = download_database("icbhi", tmp_path / "new" / "icbhi", server.url)
     assert folder == tmp_path / "new" / "icbhi" / "ICBHI_final_database"
-    assert contents(tmp_path / "new") == {f"icbhi/{name}": content for name, content in ICBHI.items()}
+    assert contents(tmp_path / "new") == {
+        f"icbhi/{name}": content for name, content in ICBHI.items()
+    }
 
 
 def test_the_folder_that_holds_sprsounds_parts(server: SimpleNamespace, tmp_path: Path) -> None:
     server.answer = body(packed(SPRSOUND), length=-1)  # GitHub does not say how long its archive is
-    assert get("sprsound", tmp_path / "sprsound", server.url) == tmp_path / "sprsound" / TOP
+    assert (
+        download_database("sprsound", tmp_path / "sprsound", server.url)
+        == tmp_path / "sprsound" / TOP
+    )
     assert contents(tmp_path / "sprsound") == SPRSOUND
 
 
-@pytest.mark.parametrize("above", ["", "Respiratory_Sound_Database/Respiratory_Sound_Database/audio_and_txt_files/"])
+@pytest.mark.parametrize(
+    "above", ["", "Respiratory_Sound_Database/Respiratory_Sound_Database/audio_and_txt_files/"]
+)
 def test_recordings_at_any_depth(above: str, tmp_path: Path) -> None:
     files = {above + Path(name).name: content for name, content in ICBHI.items()}
     # macOS packs a file of its own beside every one.
     files |= {f"__MACOSX/._{Path(name).name}": b"" for name in ICBHI}
     (tmp_path / "mirror.zip").write_bytes(packed(files))
-    assert get("icbhi", tmp_path / "icbhi", str(tmp_path / "mirror.zip")) == tmp_path / "icbhi" / above
+    assert (
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "mirror.zip"))
+        == tmp_path / "icbhi" / above
+    )
 
 
 BROKEN: dict[str, tuple[Callable[[Handler], None], str]] = {
@@ -153,8 +173,14 @@ BROKEN: dict[str, tuple[Callable[[Handler], None], str]] = {
     "a page": (body(b"<!DOCTYPE html><title>Sign in</title>"), "begin b'<!DOCTYPE html>"),
     "empty": (body(b""), "got 0 bytes"),
     "damaged": (body(damaged()), "101_1b1_Al_sc_Meditron.wav in it is damaged"),
-    "other files": (body(packed({"readme.txt": b"", "song.wav": b""})), "got 2 files, such as ['readme.txt'"),
-    "no annotations": (body(packed({name: b"" for name in ICBHI if name.endswith(".wav")})), "got 1 files"),
+    "other files": (
+        body(packed({"readme.txt": b"", "song.wav": b""})),
+        "got 2 files, such as ['readme.txt'",
+    ),
+    "no annotations": (
+        body(packed({name: b"" for name in ICBHI if name.endswith(".wav")})),
+        "got 1 files",
+    ),
     "leads out": (body(packed({**ICBHI, "../evil.txt": b""})), "'../evil.txt'"),
 }
 
@@ -166,13 +192,17 @@ def test_a_broken_download_leaves_nothing_and_the_next_try_succeeds(
     server.answer = answer
     timeout_seconds = STALL_SECONDS if answer in (silent, stalling) else 30
     with pytest.raises(DataError) as caught:
-        get("icbhi", tmp_path / "icbhi", server.url, timeout_seconds)
+        download_database("icbhi", tmp_path / "icbhi", server.url, timeout_seconds)
     message = str(caught.value)
     assert told in message
-    assert server.url in message and SOURCES["icbhi"].by_hand in message and "data.root=PATH" in message
+    assert (
+        server.url in message
+        and SOURCES["icbhi"].manual_url in message
+        and "data.root=PATH" in message
+    )
     assert list(tmp_path.iterdir()) == []
     server.answer = body(GOOD)
-    get("icbhi", tmp_path / "icbhi", server.url)
+    download_database("icbhi", tmp_path / "icbhi", server.url)
     assert contents(tmp_path) == {f"icbhi/{name}": content for name, content in ICBHI.items()}
 
 
@@ -187,7 +217,7 @@ def test_a_short_body_is_noticed_where_the_http_library_does_not(
     monkeypatch.setattr(urllib3.response.HTTPResponse, "__init__", as_before_urllib3_2)
     server.answer = body(GOOD, length=len(GOOD) + 10)
     with pytest.raises(DataError, match=f"expected {len(GOOD) + 10} bytes, but got {len(GOOD)}"):
-        get("icbhi", tmp_path / "icbhi", server.url)
+        download_database("icbhi", tmp_path / "icbhi", server.url)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +233,7 @@ def test_a_server_that_would_compress_on_the_way(server: SimpleNamespace, tmp_pa
         handler.wfile.write(content)
 
     server.answer = answer
-    get("icbhi", tmp_path / "icbhi", server.url)
+    download_database("icbhi", tmp_path / "icbhi", server.url)
     assert contents(tmp_path / "icbhi") == ICBHI
 
 
@@ -211,13 +241,15 @@ def test_a_server_that_is_not_there(server: SimpleNamespace, tmp_path: Path) -> 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
         port = other.server_port
     with pytest.raises(DataError, match=r"[Rr]efused"):
-        get("icbhi", tmp_path / "icbhi", f"http://127.0.0.1:{port}/database.zip")
+        download_database("icbhi", tmp_path / "icbhi", f"http://127.0.0.1:{port}/database.zip")
 
 
 def test_later_commits_of_sprsound_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "main.zip").write_bytes(packed(LATER_SPRSOUND))
-    with pytest.raises(DataError, match="expected train_wav, train_json, test_wav, test_json in one folder") as caught:
-        get("sprsound", tmp_path / "sprsound", str(tmp_path / "main.zip"))
+    with pytest.raises(
+        DataError, match="expected train_wav, train_json, test_wav, test_json in one folder"
+    ) as caught:
+        download_database("sprsound", tmp_path / "sprsound", str(tmp_path / "main.zip"))
     assert "commit 45b0d5d" in str(caught.value)
 
 
@@ -228,7 +260,7 @@ def test_a_name_that_leads_out_is_refused(member: str, tmp_path: Path) -> None:
     archive = tmp_path / "bad.zip"
     archive.write_bytes(packed({**ICBHI, member: b"evil"}))
     with pytest.raises(DataError) as caught:
-        get("icbhi", tmp_path / "below" / "icbhi", str(archive))
+        download_database("icbhi", tmp_path / "below" / "icbhi", str(archive))
     assert repr(member) in str(caught.value)
     assert list(contents(tmp_path)) == ["bad.zip"]
 
@@ -236,17 +268,19 @@ def test_a_name_that_leads_out_is_refused(member: str, tmp_path: Path) -> None:
 def test_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(with_link("/etc/passwd"))
     with pytest.raises(DataError, match=r"link\.wav' is a link"):
-        get("icbhi", tmp_path / "icbhi", str(tmp_path / "bad.zip"))
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "bad.zip"))
     assert not (tmp_path / "icbhi").exists()
 
 
 @pytest.mark.parametrize("limit, free", [(1000, 10**12), (10**12, 1000)])
-def test_more_bytes_than_there_may_be(limit: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_bytes_than_there_may_be(
+    limit: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bomb.zip").write_bytes(GOOD)
     monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", limit)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     with pytest.raises(DataError, match="unpacked"):
-        get("icbhi", tmp_path / "icbhi", str(tmp_path / "bomb.zip"))
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "bomb.zip"))
     assert not (tmp_path / "icbhi").exists()
 
 
@@ -256,10 +290,12 @@ def test_an_encrypted_archive(tmp_path: Path) -> None:
         content[content.index(header) + flags] |= 1
     (tmp_path / "locked.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be unpacked: .*encrypted"):
-        get("icbhi", tmp_path / "icbhi", str(tmp_path / "locked.zip"))
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "locked.zip"))
 
 
-@pytest.mark.parametrize("error, raised", [(OSError(28, "No space left"), DataError), (KeyboardInterrupt(), None)])
+@pytest.mark.parametrize(
+    "error, raised", [(OSError(28, "No space left"), DataError), (KeyboardInterrupt(), None)]
+)
 def test_an_end_in_the_middle_of_unpacking_leaves_nothing(
     error: BaseException, raised: type | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,9 +306,9 @@ def test_an_end_in_the_middle_of_unpacking_leaves_nothing(
     (tmp_path / "icbhi.zip").write_bytes(GOOD)
     with monkeypatch.context() as patch, pytest.raises(raised or type(error)):
         patch.setattr(zipfile.ZipFile, "extractall", half)
-        get("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
     assert [path.name for path in tmp_path.iterdir()] == ["icbhi.zip"]
-    get("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
+    download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
     assert contents(tmp_path / "icbhi") == ICBHI
 
 
@@ -280,7 +316,10 @@ def test_an_end_in_the_middle_of_unpacking_leaves_nothing(
 def test_a_local_archive_stays_where_it_is(form: Callable[[Path], str], tmp_path: Path) -> None:
     archive = tmp_path / "my archive.zip"
     archive.write_bytes(GOOD)
-    assert get("icbhi", tmp_path / "icbhi", form(archive)) == tmp_path / "icbhi" / "ICBHI_final_database"
+    assert (
+        download_database("icbhi", tmp_path / "icbhi", form(archive))
+        == tmp_path / "icbhi" / "ICBHI_final_database"
+    )
     assert archive.read_bytes() == GOOD
     assert sorted(path.name for path in tmp_path.iterdir()) == ["icbhi", "my archive.zip"]
 
@@ -297,23 +336,25 @@ def test_a_local_archive_stays_where_it_is(form: Callable[[Path], str], tmp_path
 )
 def test_an_address_that_cannot_be_used(address: str, told: str, tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path), pytest.raises(DataError, match=told) as caught:
-        get("icbhi", tmp_path / "icbhi", address)
+        download_database("icbhi", tmp_path / "icbhi", address)
     assert address in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_database(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected a database of icbhi, sprsound, but got 'coswara'"):
-        get("coswara", tmp_path / "data")
+    with pytest.raises(
+        DataError, match="Expected a database of icbhi, sprsound, but got 'coswara'"
+    ):
+        download_database("coswara", tmp_path / "data")
 
 
 def test_a_database_that_is_there_is_left_as_it_is(
     server: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = get("icbhi", tmp_path / "icbhi", server.url)
+    first = download_database("icbhi", tmp_path / "icbhi", server.url)
     (first / "notes.md").write_text("mine")
     before = contents(tmp_path)
-    assert get("icbhi", tmp_path / "icbhi", server.url) == first
+    assert download_database("icbhi", tmp_path / "icbhi", server.url) == first
     assert "holds ICBHI 2017 already" in capsys.readouterr().out
     assert server.requests == 1 and contents(tmp_path) == before
 
@@ -322,30 +363,39 @@ def test_a_destination_in_use_is_refused(server: SimpleNamespace, tmp_path: Path
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     before = contents(tmp_path)
-    for destination, told in (("thesis", "a folder with other things"), ("thesis/chapter.txt", "is a file")):
+    for destination, told in (
+        ("thesis", "a folder with other things"),
+        ("thesis/chapter.txt", "is a file"),
+    ):
         with pytest.raises(DataError, match=told):
-            get("icbhi", tmp_path / destination, server.url)
-    get("icbhi", tmp_path / "icbhi", server.url)
+            download_database("icbhi", tmp_path / destination, server.url)
+    download_database("icbhi", tmp_path / "icbhi", server.url)
     with pytest.raises(DataError, match="other things"):  # the other database
-        get("sprsound", tmp_path / "icbhi", server.url)
+        download_database("sprsound", tmp_path / "icbhi", server.url)
     assert server.requests == 1
-    assert {name: content for name, content in contents(tmp_path).items() if "thesis" in name} == before
+    assert {
+        name: content for name, content in contents(tmp_path).items() if "thesis" in name
+    } == before
 
 
 def test_an_empty_folder_is_filled(server: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "icbhi").mkdir()
-    get("icbhi", tmp_path / "icbhi", server.url)
+    download_database("icbhi", tmp_path / "icbhi", server.url)
     assert contents(tmp_path / "icbhi") == ICBHI
 
 
 def test_a_published_checksum_holds_for_its_own_address(
     server: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SOURCES, "icbhi", replace(SOURCES["icbhi"], url=server.url, sha256="0" * 64))
+    monkeypatch.setitem(
+        SOURCES, "icbhi", replace(SOURCES["icbhi"], url=server.url, sha256="0" * 64)
+    )
     with pytest.raises(DataError, match=f"SHA-256 {'0' * 64}, but got"):
-        get("icbhi", tmp_path / "icbhi")
+        download_database("icbhi", tmp_path / "icbhi")
     assert list(tmp_path.iterdir()) == []
-    get("icbhi", tmp_path / "icbhi", f"{server.url}?mirror")  # may be packed otherwise
+    download_database(
+        "icbhi", tmp_path / "icbhi", f"{server.url}?mirror"
+    )  # may be packed otherwise
 
 
 def test_two_at_once_download_once(server: SimpleNamespace, tmp_path: Path) -> None:
@@ -364,7 +414,12 @@ def test_two_at_once_download_once(server: SimpleNamespace, tmp_path: Path) -> N
     server.answer = answer
     folders: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: folders.append(get("icbhi", tmp_path / "icbhi", server.url))) for _ in range(2)
+        threading.Thread(
+            target=lambda: folders.append(
+                download_database("icbhi", tmp_path / "icbhi", server.url)
+            )
+        )
+        for _ in range(2)
     ]
     with contextlib.redirect_stdout(Told()):
         for thread in threads:
@@ -377,16 +432,22 @@ def test_two_at_once_download_once(server: SimpleNamespace, tmp_path: Path) -> N
     assert server.requests == 1 and [path.name for path in tmp_path.iterdir()] == ["icbhi"]
 
 
-def test_what_a_killed_try_left_is_removed_by_the_next(server: SimpleNamespace, tmp_path: Path) -> None:
+def test_what_a_killed_try_left_is_removed_by_the_next(
+    server: SimpleNamespace, tmp_path: Path
+) -> None:
     server.answer = stalling
-    code = "import sys; from lungsound.data.tools.download import get; get('icbhi', sys.argv[1], sys.argv[2])"
+    code = "import sys; from lungsound.data.tools.download import download_database; download_database('icbhi', sys.argv[1], sys.argv[2])"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "icbhi"), server.url])
     assert server.asked.wait(60)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [".icbhi.part"]
     (tmp_path / ".icbhi.part" / "work" / "unpacked").mkdir()  # as if it had come that far
-    (tmp_path / ".icbhi.part" / "work" / "unpacked" / "101_1b1_Al_sc_Litt3200.wav").write_bytes(b"RI")
+    (tmp_path / ".icbhi.part" / "work" / "unpacked" / "101_1b1_Al_sc_Litt3200.wav").write_bytes(
+        b"RI"
+    )
     server.answer = body(GOOD)
-    get("icbhi", tmp_path / "icbhi", server.url)
-    assert [path.name for path in tmp_path.iterdir()] == ["icbhi"] and contents(tmp_path / "icbhi") == ICBHI
+    download_database("icbhi", tmp_path / "icbhi", server.url)
+    assert [path.name for path in tmp_path.iterdir()] == ["icbhi"] and contents(
+        tmp_path / "icbhi"
+    ) == ICBHI

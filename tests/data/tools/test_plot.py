@@ -1,4 +1,6 @@
-"""A database's figures: what is drawn is what the annotations say, nothing overlaps, and they read in grey."""
+"""A database's figures: what is drawn is what the annotations say, nothing overlaps, and they read
+in grey.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +13,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
-from support.figures import drawn_texts
+from support.figures import check_text_layout
 
 from lungsound.cli.data import main
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, SPRSOUND_TYPES
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.icbhi import parse_name, read_annotations
+from lungsound.data.readers.sprsound import EVENT_LABELS
 from lungsound.data.recordings import Recording
 from lungsound.data.tools.audit import cycle_table
 from lungsound.data.tools.plot import SHADES, classes_by, database_figures
@@ -24,17 +27,21 @@ from lungsound.errors import DataError
 SYNTHETIC = "SYNTHETIC data in the layout of SPRSound 2022"
 
 
-def drawn_cycles(cycles: int, patients: int, devices: int, parts: tuple[str, ...] = ()) -> pd.DataFrame:
+def drawn_cycles(
+    cycles: int, patients: int, devices: int, parts: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """A table of cycles in which normal is frequent and one event type of a part is missing."""
     draws = np.random.default_rng(cycles)
-    types = draws.choice(SPRSOUND_LABELS, cycles, p=[0.6, 0.1, 0.05, 0.1, 0.05, 0.05, 0.05])
-    patient = np.sort(draws.integers(0, patients, cycles)) if patients > 1 else np.zeros(cycles, int)
+    types = draws.choice(SPRSOUND_SEVEN.labels, cycles, p=[0.6, 0.1, 0.05, 0.1, 0.05, 0.05, 0.05])
+    patient = (
+        np.sort(draws.integers(0, patients, cycles)) if patients > 1 else np.zeros(cycles, int)
+    )
     return pd.DataFrame(
         {
             "patient": [f"{100 + number}" for number in patient],
             "device": [f"Device{number}" for number in patient % devices],
             "part": draws.choice(parts, cycles) if parts else "",
-            "label": [SPRSOUND_TYPES[kind] for kind in types],
+            "label": [EVENT_LABELS[kind] for kind in types],
             "event_type": types if parts else "",
             "seconds": draws.gamma(4, 0.6, cycles),
         }
@@ -62,7 +69,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_no_text_overlaps_or_leaves_a_figure(name: str) -> None:
     for figure in database_figures(TABLES[name](), SYNTHETIC).values():
-        assert any(text.startswith(SYNTHETIC) for text in drawn_texts(figure))
+        assert any(text.startswith(SYNTHETIC) for text in check_text_layout(figure))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -73,16 +80,23 @@ def test_every_axis_is_named(name: str) -> None:
 
 
 def widths(figure: Figure, panel: int) -> list[float]:
-    return [patch.get_width() for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)]
+    return [
+        patch.get_width() for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)
+    ]
 
 
 def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> None:
     figure = classes_by(icbhi, "device", "label", "ICBHI 2017")
     devices = ("AKGC417L", "Litt3200", "LittC2SE", "Meditron")
     counts = icbhi.groupby(["device", "label"]).size()
-    assert counts.groupby("label").sum().loc[list(LABELS)].to_list() == [3642, 1864, 886, 506]
+    assert counts.groupby("label").sum().loc[list(FOUR_CLASS.labels)].to_list() == [
+        3642,
+        1864,
+        886,
+        506,
+    ]
     for number, device in enumerate(devices):
-        expected = counts[device].loc[list(LABELS)].to_list()
+        expected = counts[device].loc[list(FOUR_CLASS.labels)].to_list()
         texts = [text.get_text() for text in figure.axes[number].texts]
         assert texts == [str(count) for count in expected]
         np.testing.assert_allclose(widths(figure, number), 100 * np.array(expected) / sum(expected))
@@ -92,7 +106,8 @@ def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> Non
 def test_bars_by_patient_hold_every_cycle_the_most_first(icbhi: pd.DataFrame) -> None:
     figure = database_figures(icbhi, "ICBHI 2017")["classes-by-patient"]
     upper, lower = (
-        [patch.get_data() for patch in panel.patches if isinstance(patch, StepPatch)] for panel in figure.axes
+        [patch.get_data() for patch in panel.patches if isinstance(patch, StepPatch)]
+        for panel in figure.axes
     )
     heights = [np.asarray(step.values) - np.asarray(step.baseline) for step in upper]
     assert [int(height.sum()) for height in heights] == [3642, 1864, 886, 506]
@@ -108,8 +123,13 @@ def test_histograms_hold_every_cycle_and_patient(icbhi: pd.DataFrame) -> None:
     patients = figures["cycles-per-patient"].axes[0].patches
     assert sum(patch.get_height() for patch in patients) == 126
     durations = figures["durations-by-class"].axes
-    assert [sum(patch.get_height() for patch in panel.patches) for panel in durations] == [3642, 1864, 886, 506]
-    for panel, label in zip(durations, LABELS, strict=True):
+    assert [sum(patch.get_height() for patch in panel.patches) for panel in durations] == [
+        3642,
+        1864,
+        886,
+        506,
+    ]
+    for panel, label in zip(durations, FOUR_CLASS.labels, strict=True):
         median = icbhi.loc[icbhi["label"] == label, "seconds"].median()
         assert panel.lines[0].get_xdata()[0] == pytest.approx(median)
         assert f"median {median:.2f} s" in panel.get_title(loc="right")
@@ -122,13 +142,17 @@ def test_parts_and_event_types_are_drawn_where_there_are_some() -> None:
     assert [panel.get_title().partition(":")[0] for panel in panels] == ["train", "intra"]
     for panel, part in zip(panels, ("train", "intra"), strict=True):
         chosen = cycles.loc[cycles["part"] == part, "event_type"]
-        assert [text.get_text() for text in panel.texts] == [str((chosen == kind).sum()) for kind in SPRSOUND_LABELS]
+        assert [text.get_text() for text in panel.texts] == [
+            str((chosen == kind).sum()) for kind in SPRSOUND_SEVEN.labels
+        ]
     assert len(figures["classes-by-part"].axes) == 2
-    assert len(figures["durations-by-event-type"].axes) == len(SPRSOUND_LABELS)
+    assert len(figures["durations-by-event-type"].axes) == len(SPRSOUND_SEVEN.labels)
 
 
 def test_classes_differ_in_lightness() -> None:
-    lightness = [float(np.dot(to_rgb(SHADES[label]), (0.299, 0.587, 0.114))) for label in LABELS]
+    lightness = [
+        float(np.dot(to_rgb(SHADES[label]), (0.299, 0.587, 0.114))) for label in FOUR_CLASS.labels
+    ]
     assert all(lighter - darker > 0.1 for lighter, darker in pairwise(lightness))
 
 
@@ -159,7 +183,9 @@ def test_the_command_writes_png_into_the_folder(
     printed = capsys.readouterr().out.splitlines()
     assert sorted(map(Path, printed)) == sorted((tmp_path / "to").glob("*.png"))
     assert len(printed) == len(titles) == 4
-    assert all(title.startswith("SYNTHETIC") == synthetic and "ICBHI 2017" in title for title in titles)
+    assert all(
+        title.startswith("SYNTHETIC") == synthetic and "ICBHI 2017" in title for title in titles
+    )
     for path in printed:
         with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 5, path  # drawn, not blank
