@@ -58,11 +58,11 @@ class Parts:
     def all(self) -> Iterator[tuple[str, Callable[[], None], float]]:
         """Name, work, and the seconds it takes on a GPU."""
         yield "ceilings", self.ceilings, 10.0
-        yield "the step", self.steps, 60.0
-        yield "single choices", self.choices, 30.0
         yield "features on the device", self.features, 20.0
         yield "cutting waveforms", self.cutting, 20.0
         yield "epochs", self.epochs, 40.0
+        yield "the step", self.steps, 60.0
+        yield "single choices", self.choices, 30.0
         yield "compiled", self.compiled, 120.0
 
     def time(self, variant: Variant, share: float = 1.0) -> Timing:
@@ -251,7 +251,7 @@ class Parts:
             cases = [("width 1/16", ("segment=2x2s", "model.width=0.0625"), True)]
         rows, stretched = [], None
         for name, overrides, guarded in cases:
-            if self.report.left() < (0 if self.quick else 110):
+            if self.report.left() < (0 if self.quick else 80):
                 break
             settings, parts = self.demo(*(() if self.quick else (copies,)), *overrides)
             parts.datamodule.stretched = stretched or parts.datamodule.stretched
