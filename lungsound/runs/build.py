@@ -47,6 +47,9 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
 GPU_NUM_WORKERS = 4
+# The same sums every time. torch reads it once, at a process's first product on a GPU; a study
+# measures a step before its first run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -211,10 +214,23 @@ def uses_gpu(settings: Config) -> bool:
     return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
+def set_float32(settings: Config) -> None:
+    """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
+
+    These are settings of the whole process: a run before this one may have had others.
+    """
+    word = settings.trainer.matmul_precision if uses_gpu(settings) else "highest"
+    # torch must not be asked by these names where its newer `fp32_precision` was set, and
+    # Lightning asks by these.
+    torch.set_float32_matmul_precision(word)
+    torch.backends.cudnn.allow_tf32 = word != "highest"
+
+
 def build_trainer(
     settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    set_float32(settings)
     # What Lightning says of absent devices, of its own products and at its end is not for our
     # users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -233,9 +249,8 @@ def build_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        deterministic="warn"
-        if accelerator == "gpu"
-        else None,  # on a CPU our operators are, as they stand
+        # On a CPU our operators are deterministic as they stand.
+        deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )
 
 
@@ -261,6 +276,7 @@ def trajectory_key_fields(
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
+        "matmul_precision": settings.trainer.matmul_precision,
         "device": torch.cuda.get_device_name() if uses_gpu(settings) else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -53,9 +53,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     something.
     """
     settings = validate_config(cfg)
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # before any work on a GPU: the same sums every time
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study has said it once for all
         print(cost_message(settings, choices["experiment"]), flush=True)

@@ -24,6 +24,7 @@ CHOICES = {
     "task.classes": (2, 4, 7),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
+    "trainer.matmul_precision": ("highest", "high", "medium"),
 }
 # key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use:
 # what lies beyond them, a zero too many or a stranger's file, would fill the memory before anything
