@@ -14,7 +14,8 @@ import soundfile
 import soxr
 
 from lungsound.data import store as store_module
-from lungsound.data.database import Database, cycle_key, open_database
+from lungsound.data.cycles import cycle_key
+from lungsound.data.database import Database, open_database
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
 from lungsound.data.store import open_waveform_store
