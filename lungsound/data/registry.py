@@ -93,7 +93,7 @@ class DatabaseSpec:
 
         Raises DataError if the annotations do not have these classes.
         """
-        for column, annotated in reversed(self.label_sets.items()):
+        for column, annotated in reversed(list(self.label_sets.items())):
             if labels in annotated.chain:
                 return column, annotated
         raise DataError(f"The classes {', '.join(labels.labels)} are not annotated in {self.title}")

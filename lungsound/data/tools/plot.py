@@ -96,9 +96,8 @@ def classes_by_patient(cycles: pd.DataFrame, labels: LabelSet, title: str) -> Fi
     class.
     """
     counts = pd.crosstab(cycles["patient"], cycles["label"])
-    counts = counts.reindex(columns=list(labels.labels), fill_value=0).assign(
-        all=counts.sum(axis=1)
-    )
+    counts = counts.reindex(columns=list(labels.labels), fill_value=0)
+    counts["all"] = counts.sum(axis=1)
     counts = counts.sort_values(["all", labels.normal], ascending=False, kind="stable")
     totals = counts.pop("all")
     figure = new_figure(9.0, 5.6, title)
@@ -112,9 +111,10 @@ def classes_by_patient(cycles: pd.DataFrame, labels: LabelSet, title: str) -> Fi
     lower.set_xlim(0.5, len(counts) + 0.5)
     lower.set_xlabel(f"{_pluralize(len(counts), 'patient')} with cycles, the one with most first")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    handles = upper.get_legend_handles_labels()
-    place = "outside lower center"
-    figure.legend(*handles, loc=place, ncols=len(labels), frameon=False, fontsize=9)
+    handles, names = upper.get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
+    )
     return figure
 
 
