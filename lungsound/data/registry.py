@@ -56,17 +56,18 @@ class DatabaseSpec:
 
     `label_sets` has the classes that are annotated, by column of the table of cycles (`label`,
     `event_type`), the finest first; `label` is always there. `protocols` are those that only this
-    database has. `published` has, by part, the counts that its publishers promise. `create` makes
-    the database in a store folder (from seed, patients, cycles) if it has no folder of its own.
+    database has. `published` has, by part, the counts that its publishers promise. `statistics` are
+    for the estimate of a training's length (without them, ICBHI's). `create` makes the database in
+    a store folder (from seed, patients, cycles) if it has no folder of its own.
     """
 
     name: str
     title: str
     read: Callable[[Path], ReadResult]
     label_sets: Mapping[str, LabelSet]
-    statistics: CycleStatistics
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
+    statistics: CycleStatistics | None = None
     download: DownloadSource | None = None
     create: Callable[[Path, int, int, int], Path] | None = None
 

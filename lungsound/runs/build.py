@@ -104,7 +104,10 @@ def build_datamodule(
         frame_count(length, features.n_fft, features.hop),
         segment.chunks,
     )
-    augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
+    labels = database.spec.label_sets["label"].labels
+    copies = {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
+    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0

@@ -11,7 +11,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from lungsound.config.schema import Config
-from lungsound.data.registry import DATABASES, CycleStatistics
+from lungsound.data.registry import DATABASES, ICBHI, CycleStatistics
 from lungsound.models.cnn7 import CNN7
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.spectrum import frame_count
@@ -73,12 +73,13 @@ def items_per_epoch(settings: Config) -> float:
     """Training items an epoch, from the class counts, the copies and the distribution of the
     cycles' lengths.
     """
-    statistics = DATABASES[settings.data.name].statistics
+    statistics = DATABASES[settings.data.name].statistics or ICBHI.statistics
+    assert statistics is not None
     counts = statistics.counts
     cycles = settings.data.demo_cycles if settings.data.name == "demo" else sum(counts.values())
     stretched = ("wheeze", "both") if settings.augment.stretch != "none" else ()
     copies = sum(
-        count * (1 + settings.augment.vtlp_copies[label]) * (2 if label in stretched else 1)
+        count * (1 + settings.augment.vtlp_copies.get(label, 0)) * (2 if label in stretched else 1)
         for label, count in counts.items()
     )
     segments = mean_segments_per_cycle(settings.segment.seconds, statistics)

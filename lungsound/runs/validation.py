@@ -200,7 +200,8 @@ def _check_augment(cfg: DictConfig) -> list[str]:
     labels = DATABASES[cfg.data.name].label_sets["label"].labels
     known = {label for one in LABEL_SETS for label in one.labels}
     in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
-    if not set(labels) <= set(copies) <= known or not in_range:
+    is_named = set(labels) <= set(copies) or not any(copies.values())
+    if not is_named or not set(copies) <= known or not in_range:
         wrong.append(
             f"augment.vtlp_copies: expected {', '.join(labels)} with numbers from 0 to "
             f"{MAX_VTLP_COPIES}, but got {copies}"
