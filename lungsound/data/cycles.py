@@ -46,7 +46,7 @@ RECORDING_COLUMNS = (
 
 
 class RecordingRows(NamedTuple):
-    """The cycles of one recording as rows of the table, problems that only its audio shows, notes."""
+    """The rows of one recording, the problems that only its audio shows, and notes."""
 
     rows: list[dict[str, object]]
     problems: list[str]

@@ -219,8 +219,8 @@ def test_table_has_a_row_per_cycle_in_order(root: Path) -> None:
     database = opened(root)
     cycles = database.cycles
     expected_columns = (
-        "recording patient recording_index location mode device cycle start_seconds end_seconds label "
-        "start_sample end_sample key part event_type age sex diagnosis content"
+        "recording patient recording_index location mode device cycle start_seconds end_seconds "
+        "label start_sample end_sample key part event_type age sex diagnosis content"
     )
     assert list(cycles.columns) == expected_columns.split()
     assert cycles.index.equals(pd.RangeIndex(6))

@@ -46,7 +46,7 @@ class RecordingName:
 
 
 def parse_name(stem: str) -> RecordingName:
-    """The fields of a file name without its suffix. Raises ValueError that names the wrong field."""
+    """The fields of a file name without suffix. Raises ValueError that names the wrong field."""
     fields = stem.split("_")
     if len(fields) != 5:
         raise ValueError(f"the name {stem!r} has {len(fields)} fields, expected 5: {NAME_FORMAT}")
@@ -110,7 +110,7 @@ def read_icbhi(root: Path) -> ReadResult:
 
 
 def match_across_releases(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """The counterpart among `others` of each name that alone shares its first four fields with it."""
+    """The counterpart among `others` of each name, if it alone has the same first four fields."""
     names_by_prefix, others_by_prefix = _by_prefix(names), _by_prefix(others)
     return {
         same[0]: others_by_prefix[prefix][0]

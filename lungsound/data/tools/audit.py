@@ -1,4 +1,4 @@
-"""An audit of a database's folder: what it holds, what its publishers promise, and every problem."""
+"""An audit of a database's folder: its counts, those that are published, and every problem."""
 
 import os
 from collections import Counter
@@ -86,7 +86,7 @@ def measure_all(recordings: Sequence[Recording]) -> list[AudioMeasurements]:
 
 
 def measure(audio: Path) -> AudioMeasurements:
-    """One recording's audio, at its own rate; `stored["problem"]` is why it cannot be read, or ""."""
+    """One recording's audio at its own rate. An unreadable one has a `stored["problem"]`."""
     try:
         samples, rate_hz, note = read_audio(audio)
     except DataError as error:

@@ -54,7 +54,7 @@ def classes_by(
 ) -> Figure:
     """Share and number of cycles of each class, one panel per value of `group` (device, part).
 
-    `column` has the classes `labels`. Shares make panels comparable whose numbers of cycles are not.
+    `column` has the classes `labels`. Shares make panels with different counts comparable.
     """
     found = cycles[group].unique()
     groups = [part for part in PARTS if part in found]

@@ -256,8 +256,8 @@ def test_the_clean_split_takes_two_patients_out_of_test(icbhi: pd.DataFrame, fil
     pd.testing.assert_series_equal(
         clean.drop(out.index), official.drop(out.index)
     )  # one training for both
-    said = "left out of test: 12 recordings, 120 cycles, of patients who are also in training (156, 218)"
-    assert notes[1:] == (said,)
+    reason = "of patients who are also in training (156, 218)"
+    assert notes[1:] == (f"left out of test: 12 recordings, 120 cycles, {reason}",)
     assert not patients(icbhi, clean, "test") & (
         patients(icbhi, clean, "train") | patients(icbhi, clean, "val")
     )
@@ -311,10 +311,8 @@ def test_devices_of_another_release_are_matched_and_listed(icbhi: pd.DataFrame, 
     pd.testing.assert_series_equal(sets, expected)
     changed = sorted(set(icbhi["recording"][renamed != icbhi["recording"]]))
     assert len(notes) == len(changed) + 1 > 400
-    assert (
-        notes[0]
-        == f"{OFFICIAL_SPLIT_FILENAME}: {changed[0]} is taken for {changed[0].rsplit('_', 1)[0]}_Other"
-    )
+    other = changed[0].rsplit("_", 1)[0] + "_Other"
+    assert notes[0] == f"{OFFICIAL_SPLIT_FILENAME}: {changed[0]} is taken for {other}"
 
 
 def test_a_name_that_could_be_two_recordings_is_neither(icbhi: pd.DataFrame, file: Path) -> None:
@@ -325,7 +323,8 @@ def test_a_name_that_could_be_two_recordings_is_neither(icbhi: pd.DataFrame, fil
     alike = ["226_1b1_Pl_sc_LittC2SE", "226_1b1_Pl_sc_Other"]
     assert set(icbhi["recording"][sets[: len(icbhi)] == ""]) == {alike[0]}
     assert notes == (
-        f"{OFFICIAL_SPLIT_FILENAME} does not name 2 recordings, which are left out: {', '.join(alike)}",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 2 recordings, which are left out: "
+        f"{', '.join(alike)}",
         f"1 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
@@ -339,7 +338,8 @@ def test_recordings_on_one_side_alone_are_told(icbhi: pd.DataFrame, file: Path) 
     assert sets.iloc[-3:].tolist() == [""] * 3
     assert (sets == "").sum() == 3
     assert notes[1:] == (
-        f"{OFFICIAL_SPLIT_FILENAME} does not name 1 recordings, which are left out: 999_1b1_Al_sc_Meditron",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 1 recordings, which are left out: "
+        "999_1b1_Al_sc_Meditron",
         f"30 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
@@ -437,7 +437,8 @@ def test_a_part_that_is_asked_for_and_not_there_is_an_error(
         official_sprsound(sprsound, 0, part, clean=False)
     wanted = {"inter": "train and inter", "both": "train and inter and intra"}[part]
     assert str(error.value) == (
-        f"split.part={part}: expected the parts {wanted} of SPRSound, but there is no inter, only intra, train"
+        f"split.part={part}: expected the parts {wanted} of SPRSound, but there is no inter, "
+        "only intra, train"
     )
 
 

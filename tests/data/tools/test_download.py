@@ -421,7 +421,10 @@ def test_what_a_killed_try_left_is_removed_by_the_next(
     server: SimpleNamespace, tmp_path: Path
 ) -> None:
     server.answer = stalling
-    code = "import sys; from lungsound.data.tools.download import download_database; download_database('icbhi', sys.argv[1], sys.argv[2])"
+    code = (
+        "import sys; from lungsound.data.tools.download import download_database; "
+        "download_database('icbhi', sys.argv[1], sys.argv[2])"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "icbhi"), server.url])
     assert server.asked.wait(60)
     process.kill()
