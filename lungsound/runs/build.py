@@ -21,21 +21,11 @@ import lungsound.data
 import lungsound.signal
 import lungsound.training
 from lungsound.config.schema import Config, to_container
-from lungsound.data.database import Database, open_database
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
-from lungsound.data.readers.icbhi import find_icbhi_folder
-from lungsound.data.readers.icbhi_metadata import find_metadata_file
+from lungsound.data.database import Database, assign_split, open_database
+from lungsound.data.labels import LabelSet
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.data.splits.protocols import (
-    OFFICIAL_SPLIT_FILENAME,
-    official_icbhi,
-    official_sprsound,
-    patient_split,
-)
-from lungsound.data.splits.table import check_classes, random_split, read_split
-from lungsound.data.synthetic.database import demo_root
-from lungsound.errors import DataError
 from lungsound.models.cnn7 import CNN7
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
@@ -57,6 +47,7 @@ class RunInputs:
     """What a run works on: enough to name it, and to see what of it is stored."""
 
     database: Database
+    labels: LabelSet  # the classes of the task
     cycles: (
         pd.DataFrame
     )  # those in a set: the database's columns, `set`, and `target` (class number)
@@ -84,20 +75,21 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
     be used.
     """
     database = database or build_database(settings)
-    cycles, notes = assign_split(database, settings)
+    labels = database.spec.task(settings.task.classes)
+    split = {**vars(settings.split), "root": settings.data.root}
+    cycles, notes = assign_split(database, labels, split.pop("protocol"), split)
     annealing = Annealing(**vars(settings.annealing))
     key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return RunInputs(
-        database, cycles, (*database.notes, *notes), count_leakage(cycles), annealing, trajectory
-    )
+    notes = (*database.notes, *notes)
+    return RunInputs(database, labels, cycles, notes, count_leakage(cycles), annealing, trajectory)
 
 
 def build_components(settings: Config) -> RunComponents:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    module = build_module(settings, datamodule.cycles["val"])
+    module = build_module(settings, inputs.labels, datamodule.cycles["val"])
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -115,7 +107,10 @@ def build_datamodule(
         frame_count(length, features.n_fft, features.hop),
         segment.chunks,
     )
-    augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
+    labels = database.spec.label_sets["label"].labels
+    copies = {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
+    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
@@ -125,7 +120,7 @@ def build_datamodule(
     )
 
 
-def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
+def build_module(settings: Config, labels: LabelSet, val_cycles: pd.DataFrame) -> SnapshotModule:
     """The untrained module, which watches the scores of the `val_cycles` cycles."""
     model, feature_settings = settings.model, vars(settings.features)
     features = Features(
@@ -134,7 +129,6 @@ def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
     targets = torch.tensor(val_cycles["target"].tolist())
     annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
     network, gamma = build_network(settings), settings.loss.gamma
-    labels = label_set(settings.task.classes)
     return SnapshotModule(
         features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
     )
@@ -149,65 +143,13 @@ def build_network(settings: Config) -> CNN7:
 
 def build_database(settings: Config) -> Database:
     data, store_dir = settings.data, Path(settings.store_dir)
-    if data.name == "demo":
-        root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
+    create = DATABASES[data.name].create
+    if create is not None:
+        root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # checked with the configuration
         root = Path(os.path.expanduser(data.root))
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
-
-
-def assign_split(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
-    cycles, labels = database.cycles, label_set(settings.task.classes)
-    sets, notes = assign_sets(cycles, settings)
-    notes = (*notes, *check_classes(cycles, sets, label_column(labels)))
-    used = cycles.assign(set=sets, target=encode_targets(cycles, labels))[sets != ""]
-    return used.reset_index(drop=True), notes
-
-
-def label_column(labels: LabelSet) -> str:
-    return "event_type" if labels == SPRSOUND_SEVEN else "label"
-
-
-def encode_targets(cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
-    """The index in `labels` of each cycle's class."""
-    annotated = SPRSOUND_SEVEN if labels == SPRSOUND_SEVEN else FOUR_CLASS
-    numbers = dict(zip(annotated.labels, annotated.fold_to(labels), strict=True))
-    return cycles[label_column(labels)].map(numbers).astype("int64")
-
-
-def assign_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
-    """The set of every cycle, "" for none, by the chosen protocol; and notes."""
-    split = settings.split
-    clean = split.protocol == "official_clean"
-    if split.protocol == "random":
-        return random_split(cycles, split.seed), ()
-    if split.protocol == "patient":
-        assert split.folds is not None and split.fold is not None  # checked with the configuration
-        return patient_split(cycles, split.folds, split.fold, split.seed), ()
-    if split.protocol == "file":
-        assert split.file is not None
-        return read_split(Path(os.path.expanduser(split.file)), cycles)
-    if settings.data.name == "sprsound":
-        return official_sprsound(cycles, split.part, split.seed, clean)
-    return official_icbhi(cycles, official_split_path(settings), split.seed, clean)
-
-
-def official_split_path(settings: Config) -> Path:
-    """ICBHI's official split: `split.file`, or the published file beside the database."""
-    if settings.split.file is not None:
-        return Path(os.path.expanduser(settings.split.file))
-    assert settings.data.root is not None
-    found = find_metadata_file(
-        find_icbhi_folder(Path(os.path.expanduser(settings.data.root))), OFFICIAL_SPLIT_FILENAME
-    )
-    if found is None:
-        raise DataError(
-            f"split={settings.split.protocol}: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {settings.data.root}, "
-            "or up to two above, but it is not there. Get it from the database's page, or name it: split.file=PATH"
-        )
-    return found
 
 
 def uses_gpu(settings: Config) -> bool:
