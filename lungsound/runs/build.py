@@ -16,27 +16,19 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 import lungsound.data
 import lungsound.signal
 import lungsound.training
 from lungsound.config.schema import Config, to_container
-from lungsound.data.database import Database, open_database
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
-from lungsound.data.readers.icbhi import find_icbhi_folder
-from lungsound.data.readers.icbhi_metadata import find_metadata_file
+from lungsound.data.database import Database, assign_split, open_database
+from lungsound.data.labels import LabelSet
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.data.splits.protocols import (
-    OFFICIAL_SPLIT_FILENAME,
-    official_icbhi,
-    official_sprsound,
-    patient_split,
-)
-from lungsound.data.splits.table import check_classes, random_split, read_split
-from lungsound.data.synthetic.database import demo_root
-from lungsound.errors import DataError
-from lungsound.models.cnn7 import CNN7
+from lungsound.models.registry import NETWORKS
+from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
 from lungsound.signal.spectrum import frame_count
@@ -47,6 +39,9 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
 GPU_NUM_WORKERS = 4
+# The same sums every time. torch reads it once, at a process's first product on a GPU; a study
+# measures a step before its first run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,7 @@ class RunInputs:
     """What a run works on: enough to name it, and to see what of it is stored."""
 
     database: Database
+    labels: LabelSet  # the classes of the task
     cycles: (
         pd.DataFrame
     )  # those in a set: the database's columns, `set`, and `target` (class number)
@@ -81,20 +77,21 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
     be used.
     """
     database = database or build_database(settings)
-    cycles, notes = assign_split(database, settings)
+    labels = database.spec.task(settings.task.classes)
+    split = {**vars(settings.split), "root": settings.data.root}
+    cycles, notes = assign_split(database, labels, split.pop("protocol"), split)
     annealing = Annealing(**vars(settings.annealing))
     key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return RunInputs(
-        database, cycles, (*database.notes, *notes), count_leakage(cycles), annealing, trajectory
-    )
+    notes = (*database.notes, *notes)
+    return RunInputs(database, labels, cycles, notes, count_leakage(cycles), annealing, trajectory)
 
 
 def build_components(settings: Config) -> RunComponents:
     """Everything a run needs. Raises DataError where the database or the split cannot be used."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    module = build_module(settings, datamodule.cycles["val"])
+    module = build_module(settings, inputs.labels, datamodule.cycles["val"])
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -112,7 +109,10 @@ def build_datamodule(
         frame_count(length, features.n_fft, features.hop),
         segment.chunks,
     )
-    augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
+    labels = database.spec.label_sets["label"].labels
+    copies = {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
+    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
@@ -122,7 +122,7 @@ def build_datamodule(
     )
 
 
-def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
+def build_module(settings: Config, labels: LabelSet, val_cycles: pd.DataFrame) -> SnapshotModule:
     """The untrained module, which watches the scores of the `val_cycles` cycles."""
     model, feature_settings = settings.model, vars(settings.features)
     features = Features(
@@ -131,90 +131,56 @@ def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
     targets = torch.tensor(val_cycles["target"].tolist())
     annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
     network, gamma = build_network(settings), settings.loss.gamma
-    labels = label_set(settings.task.classes)
     return SnapshotModule(
         features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
     )
 
 
-def build_network(settings: Config) -> CNN7:
-    model, seed = settings.model, int(make_rng(settings.seed, "weights").integers(2**31))
-    return CNN7(
-        settings.task.classes, model.width, model.table1, model.bn_momentum, model.bn_eps, seed
+def build_network(settings: Config) -> nn.Module:
+    model, features, segment = settings.model, settings.features, settings.segment
+    length = round(segment.seconds * features.sample_rate)
+    frames = frame_count(length, features.n_fft, features.hop)
+    return NETWORKS[model.name].build(
+        classes=settings.task.classes,
+        bands=features.n_mels,
+        frames=frames_per_chunk(frames, segment.chunks),
+        seed=int(make_rng(settings.seed, "weights").integers(2**31)),
+        **model.settings(),
     )
 
 
 def build_database(settings: Config) -> Database:
     data, store_dir = settings.data, Path(settings.store_dir)
-    if data.name == "demo":
-        root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
+    create = DATABASES[data.name].create
+    if create is not None:
+        root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # checked with the configuration
         root = Path(os.path.expanduser(data.root))
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def assign_split(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
-    cycles, labels = database.cycles, label_set(settings.task.classes)
-    sets, notes = assign_sets(cycles, settings)
-    notes = (*notes, *check_classes(cycles, sets, label_column(labels)))
-    used = cycles.assign(set=sets, target=encode_targets(cycles, labels))[sets != ""]
-    return used.reset_index(drop=True), notes
-
-
-def label_column(labels: LabelSet) -> str:
-    return "event_type" if labels == SPRSOUND_SEVEN else "label"
-
-
-def encode_targets(cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
-    """The index in `labels` of each cycle's class."""
-    annotated = SPRSOUND_SEVEN if labels == SPRSOUND_SEVEN else FOUR_CLASS
-    numbers = dict(zip(annotated.labels, annotated.fold_to(labels), strict=True))
-    return cycles[label_column(labels)].map(numbers).astype("int64")
-
-
-def assign_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
-    """The set of every cycle, "" for none, by the chosen protocol; and notes."""
-    split = settings.split
-    clean = split.protocol == "official_clean"
-    if split.protocol == "random":
-        return random_split(cycles, split.seed), ()
-    if split.protocol == "patient":
-        assert split.folds is not None and split.fold is not None  # checked with the configuration
-        return patient_split(cycles, split.folds, split.fold, split.seed), ()
-    if split.protocol == "file":
-        assert split.file is not None
-        return read_split(Path(os.path.expanduser(split.file)), cycles)
-    if settings.data.name == "sprsound":
-        return official_sprsound(cycles, split.part, split.seed, clean)
-    return official_icbhi(cycles, official_split_path(settings), split.seed, clean)
-
-
-def official_split_path(settings: Config) -> Path:
-    """ICBHI's official split: `split.file`, or the published file beside the database."""
-    if settings.split.file is not None:
-        return Path(os.path.expanduser(settings.split.file))
-    assert settings.data.root is not None
-    found = find_metadata_file(
-        find_icbhi_folder(Path(os.path.expanduser(settings.data.root))), OFFICIAL_SPLIT_FILENAME
-    )
-    if found is None:
-        raise DataError(
-            f"split={settings.split.protocol}: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {settings.data.root}, "
-            "or up to two above, but it is not there. Get it from the database's page, or name it: split.file=PATH"
-        )
-    return found
-
-
 def uses_gpu(settings: Config) -> bool:
     return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def set_float32(settings: Config) -> None:
+    """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
+
+    These are settings of the whole process: a run before this one may have had others.
+    """
+    word = settings.trainer.matmul_precision if uses_gpu(settings) else "highest"
+    # torch must not be asked by these names where its newer `fp32_precision` was set, and
+    # Lightning asks by these.
+    torch.set_float32_matmul_precision(word)
+    torch.backends.cudnn.allow_tf32 = word != "highest"
 
 
 def build_trainer(
     settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    set_float32(settings)
     # What Lightning says of absent devices, of its own products and at its end is not for our
     # users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -233,9 +199,8 @@ def build_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        deterministic="warn"
-        if accelerator == "gpu"
-        else None,  # on a CPU our operators are, as they stand
+        # On a CPU our operators are deterministic as they stand.
+        deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )
 
 
@@ -261,6 +226,7 @@ def trajectory_key_fields(
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
+        "matmul_precision": settings.trainer.matmul_precision,
         "device": torch.cuda.get_device_name() if uses_gpu(settings) else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

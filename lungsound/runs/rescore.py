@@ -11,19 +11,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
-from lungsound.data.database import Database, open_database
-from lungsound.data.labels import label_set
+from lungsound.data.database import Database, encode_targets, open_database
+from lungsound.data.labels import LabelSet
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
-from lungsound.runs.build import (
-    RunComponents,
-    build_datamodule,
-    build_module,
-    encode_targets,
-    label_column,
-)
+from lungsound.runs.build import RunComponents, build_datamodule, build_module
 from lungsound.runs.predict import member_epochs, predict_members
 from lungsound.runs.run import format_scores, write_scores
 from lungsound.runs.validation import validate_config
@@ -53,17 +48,14 @@ def score_on_database(
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
-    labels = label_set(settings.task.classes)
+    labels = DATABASES[settings.data.name].task(settings.task.classes)
     database = open_database(
         name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
     )
     cycles = _select_part(database, part)
-    if label_column(labels) == "event_type" and (cycles["event_type"] == "").any():
-        raise DataError(
-            f"{run}: its classes are SPRSound's event types, which {name} does not have"
-        )
-    cycles = cycles.assign(set="test", target=encode_targets(cycles, labels))
-    parts = _build_components(settings, source_run, database, cycles)
+    target = encode_targets(database.spec, cycles, labels)
+    cycles = cycles.assign(set="test", target=target)
+    parts = _build_components(settings, source_run, database, labels, cycles)
     print(*parts.notes, sep="\n", flush=True)
     table = predict_members(settings, parts, member_epochs(parts.annealing, source_run), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
@@ -102,7 +94,7 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
 
 
 def _build_components(
-    settings: Config, run: RunFolder, database: Database, cycles: pd.DataFrame
+    settings: Config, run: RunFolder, database: Database, labels: LabelSet, cycles: pd.DataFrame
 ) -> RunComponents:
     annealing = Annealing(**vars(settings.annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / run.trajectory(), annealing)
@@ -115,12 +107,11 @@ def _build_components(
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )
-    datamodule, module = (
-        build_datamodule(settings, database, cycles),
-        build_module(settings, cycles),
-    )
+    datamodule = build_datamodule(settings, database, cycles)
+    module = build_module(settings, labels, cycles)
+    notes = database.notes
     return RunComponents(
-        database, cycles, database.notes, leaks, annealing, trajectory, datamodule, module
+        database, labels, cycles, notes, leaks, annealing, trajectory, datamodule, module
     )
 
 

@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
-from lungsound.data.labels import FOUR_CLASS, label_set
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.data.splits.table import split_table
 from lungsound.errors import LungsoundError, StorageError
@@ -53,9 +52,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     something.
     """
     settings = validate_config(cfg)
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # before any work on a GPU: the same sums every time
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study has said it once for all
         print(cost_message(settings, choices["experiment"]), flush=True)
@@ -214,7 +210,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
     )
     folder.write_figure("members", plot_ensemble_size(summary, title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
-    for labels in label_set(summary["task"]).chain:
+    for labels in parts.labels.chain:
         confusion = summary["confusion"][f"ensemble_{len(labels)}"]
         figure = plot_confusion(confusion, labels.labels, title)
         folder.write_figure(f"confusion_{len(labels)}", figure)
@@ -264,7 +260,7 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Any:
         label: samples[
             example_cycles.at[label, "start_sample"] : example_cycles.at[label, "end_sample"]
         ]
-        for label in FOUR_CLASS.labels
+        for label in parts.database.spec.label_sets["label"].labels
         if label in example_cycles.index
     }
     augmentation = parts.datamodule.augmentation

@@ -59,7 +59,9 @@ class DivergenceCallback(pl.Callback):
         else:  # infinite also where Adam's squares of finite gradients would be
             norm = get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
         if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the device, not two
-            what = f"loss is {self.loss.item():.4g} and the gradient's norm {norm.item():.4g}"
+            # Lightning's hook gives the loss times float16's scale.
+            loss = self.loss if trainer.scaler is None else self.loss / trainer.scaler.get_scale()
+            what = f"loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
             log_mels = module.train_inputs(self.batch)
             raise self._error(trainer, f"training {what}", "train", self.batch, log_mels)
 

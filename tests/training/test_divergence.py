@@ -37,7 +37,7 @@ def infinite_loss(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> tor
 
 
 def infinite_gradient(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
-    weight = module.network.conv_weights()[0]
+    weight = module.network.blocks[1].weight
     return loss + (weight - weight.detach()).sum().sqrt()  # √0: the loss stays what it is
 
 
@@ -54,7 +54,7 @@ def state_of(module: SnapshotModule) -> list[torch.Tensor]:
 
 @pytest.fixture
 def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
-    """`spoiled(name, how)`: from now on a step goes wrong at AT; what is returned tells what was
+    """`inject_non_finite(name, how)`: from now on a step goes wrong at AT; what is returned tells what was
     seen there.
     """
 
@@ -112,12 +112,12 @@ def stored(folder: Path) -> dict[str, bytes]:
 def test_it_stops_before_the_weights_change(
     run_training: TrainIn,
     further: Path,
-    spoiled: Callable[..., SimpleNamespace],
+    inject_non_finite: Callable[..., SimpleNamespace],
     name: str,
     how: Any,
     said: str,
 ) -> None:
-    before, seen = stored(further), spoiled(name, how)
+    before, seen = stored(further), inject_non_finite(name, how)
     with pytest.raises(
         TrainingError, match=rf"in epoch 5 {said}.*4 epochs are finished.*annealing\.max_lr"
     ) as error:
@@ -166,12 +166,12 @@ def test_the_same_command_goes_on_after_it(
     run_training: TrainIn,
     further: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoiled: Callable[..., SimpleNamespace],
+    inject_non_finite: Callable[..., SimpleNamespace],
 ) -> None:
     """As on other data or after a fix: from the last finished epoch, and nothing is left of what
     went wrong.
     """
-    spoiled("training_step", nan_loss)
+    inject_non_finite("training_step", nan_loss)
     with pytest.raises(TrainingError):
         run_training(further, "annealing.cycles=3")
     monkeypatch.undo()
