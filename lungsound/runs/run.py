@@ -29,10 +29,9 @@ from lungsound.runs.predict import member_epochs, member_weight_paths, predict_m
 from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_error, corrupt_file_on_error
 from lungsound.storage.signals import interruptible, raise_if_interrupted
-from lungsound.tracking.background import Sender, sending
-from lungsound.tracking.client import SQLITE, check_address
-from lungsound.tracking.state import Record, begin, begin_anew
-from lungsound.tracking.sync import RunView
+from lungsound.tracking.background import BackgroundSync, background_sync
+from lungsound.tracking.client import SQLITE, validate_tracking_uri
+from lungsound.tracking.state import TrackingState, reset_run_folder, start_tracking
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.interrupt import InterruptCallback
 from lungsound.training.progress import ProgressCallback
@@ -56,29 +55,28 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     if is_standalone:  # a study has said it once for all
         print(cost_message(settings, choices["experiment"]), flush=True)
     ensure_writable(settings)
-    check_address(settings.tracking.uri)
+    validate_tracking_uri(settings.tracking.uri)
     parts = build_components(settings)
     print(*parts.notes, parts.leakage_sentence, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     with folder.lock():
         if settings.redo:
-            begin_anew(folder)
+            reset_run_folder(folder)
         else:
             folder.quarantine_corrupt()
-        with sending(
-            RunView(folder.path), make_tracking_state(settings, parts, folder), is_standalone
-        ) as sender:
+        state = make_tracking_state(settings, parts, folder)
+        with background_sync(folder.path, state, retry_at_end=is_standalone) as tracking:
             if folder.is_complete:
                 print("This run is finished; its results are listed. redo=true trains it again.")
             else:
                 if not folder.has_predictions:
-                    train(settings, choices, parts, folder, sender)
+                    train(settings, choices, parts, folder, tracking)
                     predict(settings, parts, folder)
                     raise_if_interrupted()  # one that came where Python drops exceptions: in a loader's end, say
                 write_run_report(settings, parts, folder)
             if settings.tracking.log_snapshots:
-                sender.weights = member_weight_paths(parts, folder)
-    print_results(settings, parts, folder, sender.unsent)
+                tracking.send_weights(member_weight_paths(parts, folder))
+    print_results(settings, parts, folder, tracking.sync_warning)
     return folder.path
 
 
@@ -115,14 +113,14 @@ def train(
     choices: dict[str, str],
     parts: RunComponents,
     folder: RunFolder,
-    sender: Sender,
+    tracking: BackgroundSync,
 ) -> None:
     """Bring the trajectory to this run's last epoch, and the run's folder and MLflow along with it."""
     trajectory, epochs = parts.trajectory, parts.annealing.epochs
 
     def sync_history(*_: Any) -> None:
         folder.write_history(trajectory.history(epochs))
-        sender.wake()
+        tracking.notify()
 
     def count_epoch(*_: Any) -> None:
         metadata["epochs_trained"] += 1
@@ -144,7 +142,7 @@ def train(
         )
         metadata = run_metadata(settings, choices, parts, folder, epochs_done)
         folder.write_json("facts.json", metadata)
-        sender.wake()
+        tracking.notify()
         if epochs_done < epochs:
             epoch_counter, history_sync = (
                 pl.callbacks.LambdaCallback(on_train_epoch_end=hook)
@@ -310,7 +308,7 @@ def format_scores(folder: RunFolder) -> str:
         )
 
 
-def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> Record:
+def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> TrackingState:
     tags = {
         "data": data_title(parts),
         "leak": parts.leakage_sentence,
@@ -318,4 +316,4 @@ def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolde
     }
     tracking = settings.tracking
     study = None if tracking.study is None else Path(tracking.study)
-    return begin(folder.path, tracking.uri, tracking.experiment, tags, study)
+    return start_tracking(folder.path, tracking.uri, tracking.experiment, tags, study)
