@@ -1,10 +1,5 @@
-"""The one place where the configuration becomes objects. Below, functions and classes take plain
-arguments.
-"""
+"""The one place where the configuration becomes objects; below, arguments are plain."""
 
-import functools
-import hashlib
-import inspect
 import logging
 import os
 import warnings
@@ -17,10 +12,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-import lungsound.data
-import lungsound.signal
-import lungsound.training
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import Config
 from lungsound.data.database import Database, open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
 from lungsound.data.readers.icbhi import find_icbhi_folder
@@ -37,6 +29,7 @@ from lungsound.data.splits.table import check_classes, random_split, read_split
 from lungsound.data.synthetic.database import demo_root
 from lungsound.errors import DataError
 from lungsound.models.cnn7 import CNN7
+from lungsound.runs.identity import trajectory_key_fields, uses_gpu
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
 from lungsound.signal.spectrum import frame_count
@@ -51,13 +44,11 @@ GPU_NUM_WORKERS = 4
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run works on: enough to name it, and to see what of it is stored."""
+    """What a run works on: enough to name it, and to find what is stored of it."""
 
     database: Database
-    cycles: (
-        pd.DataFrame
-    )  # those in a set: the database's columns, `set`, and `target` (class number)
-    notes: tuple[str, ...]  # what a user should know of the database and the split
+    cycles: pd.DataFrame  # those in a set: columns of the database, `set`, `target` (class number)
+    notes: tuple[str, ...]  # on the database and the split, for the user
     leakage: dict[str, Any]  # `count_leakage` of the split
     annealing: Annealing
     trajectory: Trajectory
@@ -77,8 +68,9 @@ class RunComponents(RunInputs):
 
 
 def build_inputs(settings: Config, database: Database | None = None) -> RunInputs:
-    """`database`: where it is open already. Raises DataError where the database or the split cannot
-    be used.
+    """Return what a run works on; `database`: if it is open already.
+
+    Raises DataError if the database or the split cannot be used.
     """
     database = database or build_database(settings)
     cycles, notes = assign_split(database, settings)
@@ -91,10 +83,10 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
 
 
 def build_components(settings: Config) -> RunComponents:
-    """Everything a run needs. Raises DataError where the database or the split cannot be used."""
+    """Return everything a run needs. Raises DataError as `build_inputs` does."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    module = build_module(settings, datamodule.cycles["val"])
+    module = build_module(settings, inputs.annealing, datamodule.cycles["val"])
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -122,15 +114,16 @@ def build_datamodule(
     )
 
 
-def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
-    """The untrained module, which watches the scores of the `val_cycles` cycles."""
+def build_module(
+    settings: Config, annealing: Annealing, val_cycles: pd.DataFrame
+) -> SnapshotModule:
+    """Return the untrained module, which logs the scores of the `val_cycles`."""
     model, feature_settings = settings.model, vars(settings.features)
     features = Features(
         **{name: value for name, value in feature_settings.items() if name != "roll"}
     )
     targets = torch.tensor(val_cycles["target"].tolist())
-    annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
-    network, gamma = build_network(settings), settings.loss.gamma
+    network, gamma, chunks = build_network(settings), settings.loss.gamma, settings.segment.chunks
     labels = label_set(settings.task.classes)
     return SnapshotModule(
         features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
@@ -207,16 +200,11 @@ def official_split_path(settings: Config) -> Path:
     return found
 
 
-def uses_gpu(settings: Config) -> bool:
-    return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
 def build_trainer(
     settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
-    # What Lightning says of absent devices, of its own products and at its end is not for our
-    # users.
+    # Lightning's remarks on absent devices and its own products are not for our users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
@@ -237,45 +225,3 @@ def build_trainer(
         if accelerator == "gpu"
         else None,  # on a CPU our operators are, as they stand
     )
-
-
-def trajectory_key_fields(
-    settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
-) -> dict[str, Any]:
-    """All that shapes a training path; what is not in it (M, select, names, tracking, workers)
-    shares the path.
-    """
-    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
-    continue_from = annealing.continue_from
-    return {
-        "data": database.fingerprint,
-        "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
-        **{group: to_container(getattr(settings, group)) for group in groups},
-        "annealing": {
-            "schedule": annealing.schedule,
-            "period_epochs": annealing.epochs_per_period,
-            "max_lr": annealing.max_lr,
-            "continue_from": continue_from,
-            "monitor": annealing.monitor if continue_from == "best" else None,
-        },
-        "seed": settings.seed,
-        "batch_size": settings.trainer.batch_size,
-        "precision": settings.trainer.precision,
-        "device": torch.cuda.get_device_name() if uses_gpu(settings) else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "source": source_hash(),
-    }
-
-
-@functools.cache  # the code that runs is the code that was there when the process began
-def source_hash() -> str:
-    """A hash of the rooms whose code decides the weights: another code, another trajectory."""
-    digest = hashlib.sha256()
-    for package in (lungsound.data, lungsound.signal, lungsound.training):
-        folder = Path(inspect.getfile(package)).parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(
-                path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
-            )
-    return digest.hexdigest()

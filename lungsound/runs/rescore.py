@@ -1,6 +1,4 @@
-"""A finished run's members on another database, or on one part of one: the same scores, the same
-leak report.
-"""
+"""Score a finished run's members on another database, or on one part of it."""
 
 import io
 from pathlib import Path
@@ -15,7 +13,7 @@ from lungsound.data.database import Database, open_database
 from lungsound.data.labels import label_set
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
 from lungsound.runs.build import (
     RunComponents,
@@ -24,8 +22,8 @@ from lungsound.runs.build import (
     encode_targets,
     label_column,
 )
-from lungsound.runs.predict import member_epochs, predict_members
-from lungsound.runs.run import format_scores, write_scores
+from lungsound.runs.predict import predict_members
+from lungsound.runs.report import format_scores, write_scores
 from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
@@ -42,14 +40,12 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; the folder with its predictions
-    and scores.
+    """Score the members of `run` on the database `name` at `root`; return the folder with scores.
 
-    `skip_bad` leaves out recordings that cannot be used, and says so. Everything is done in the
-    run's own signal settings. The single member stays the one that is best on the run's own
-    validation cycles, whose predictions are in the written file, too. Raises LungsoundError where
-    the run is not finished, its members are not stored any more, or the database lacks what is
-    asked for.
+    `skip_bad` leaves out recordings that cannot be used, with a note. The signal settings are the
+    run's own. The single member stays the one that is best on the run's own validation cycles,
+    whose predictions are in the written file, too. Raises LungsoundError if the run is not
+    finished, has no members, or the database lacks what is asked for.
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
@@ -65,7 +61,7 @@ def score_on_database(
     cycles = cycles.assign(set="test", target=encode_targets(cycles, labels))
     parts = _build_components(settings, source_run, database, cycles)
     print(*parts.notes, sep="\n", flush=True)
-    table = predict_members(settings, parts, member_epochs(parts.annealing, source_run), ("test",))
+    table = predict_members(settings, parts, source_run.member_paths(), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     with source_run.lock():
         target_folder.write_predictions(_append_validation(table, source_run.read_predictions()))
@@ -75,7 +71,7 @@ def score_on_database(
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
-    """The configuration a finished run was made with. Raises ConfigError where there is none."""
+    """Return the configuration of a finished run. Raises ConfigError if there is none."""
     if not run.has_predictions:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
@@ -83,8 +79,8 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
     path = run.path / "config.yaml"
     text = run.read_text(path.name)
     with corrupt_file_on_error(path):
-        # Nothing that is written with a run needs these; a stranger's could read this machine's
-        # environment, or grow.
+        # Reject YAML aliases, tags and interpolations: they could read the environment or exhaust
+        # memory.
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
             raise ValueError("expected plain values, but got an alias or a tag")
         values = yaml.safe_load(text)
@@ -105,19 +101,19 @@ def _build_components(
     settings: Config, run: RunFolder, database: Database, cycles: pd.DataFrame
 ) -> RunComponents:
     annealing = Annealing(**vars(settings.annealing))
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / run.trajectory(), annealing)
-    for epoch in member_epochs(annealing, run):
-        if not trajectory.snapshot_path(epoch).exists():
-            raise DataError(
-                f"{trajectory.snapshot_path(epoch)}: expected the run's member in the store, but it is not there. Name "
-                "the store it was trained in with --store, or train the run again (redo=true)"
-            )
+    key = run.trajectory_key()
+    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
+    if not run.member_paths():
+        raise DataError(
+            f"{run.path / MEMBERS}: expected the members' weights, but they are not there: the run "
+            "was made by release 0.1. Its command makes one that has them"
+        )
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )
     datamodule, module = (
         build_datamodule(settings, database, cycles),
-        build_module(settings, cycles),
+        build_module(settings, annealing, cycles),
     )
     return RunComponents(
         database, cycles, database.notes, leaks, annealing, trajectory, datamodule, module
@@ -125,9 +121,7 @@ def _build_components(
 
 
 def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
-    """What the run was trained and chosen on; names from another database are never those of this
-    one.
-    """
+    """Return the cycles of training and validation; those of another database get its name."""
     text = run.read_text("split.csv")
     with corrupt_file_on_error(run.path / "split.csv"):
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)

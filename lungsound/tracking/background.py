@@ -11,7 +11,7 @@ from typing import Any
 
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
-from lungsound.storage.signals import allow_signals, defer_signals
+from lungsound.storage.signals import defer_signals
 from lungsound.tracking.client import reason
 from lungsound.tracking.state import Record, read_record, settled, write_record
 from lungsound.tracking.sync import FolderView
@@ -138,7 +138,7 @@ def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]
         with defer_signals():  # how it ended is written down and told, whatever comes meanwhile
             try:
                 sender.start()
-                with allow_signals():
+                with defer_signals(False):
                     yield sender
             except BaseException as error:
                 ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",

@@ -2,7 +2,6 @@
 any time.
 """
 
-import fcntl
 import json
 import uuid
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
-from lungsound.storage.locks import open_lock_file
+from lungsound.storage.locks import try_lock
 from lungsound.tracking.client import check_address
 
 FILE = "tracking.json"
@@ -109,10 +108,5 @@ def held_if_free(folder: Path) -> Iterator[bool]:
     """Whether nobody works on the folder, and nobody will inside. Raises StorageError where that
     cannot be known.
     """
-    with open_lock_file(folder_lock_path(folder)) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with try_lock(folder_lock_path(folder)) as acquired:
+        yield acquired

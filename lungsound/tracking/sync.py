@@ -15,11 +15,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 from lungsound.results.biocas import BIOCAS_METRICS
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import MEMBERS, RunFolder
 from lungsound.scoring.scores import score_names
-from lungsound.storage.files import QUARANTINE_INFIX, read_file
+from lungsound.storage.files import CHECKSUM_MANIFEST, QUARANTINE_INFIX, read_file
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
 from lungsound.tracking.state import Record
+from lungsound.training.weights import read_weights
 
 FOLDER_TAG = "lungsound.folder"
 BATCH = 1000  # metrics MLflow takes in one call
@@ -147,7 +148,10 @@ class FolderView(ABC):
                 path.is_file()
                 and not path.is_symlink()
                 and not path.name.startswith(".")
-                and QUARANTINE_INFIX not in path.name
+                and path.suffix != ".sha256"
+                and path.name != CHECKSUM_MANIFEST
+                and path.parent.name != MEMBERS
+                and QUARANTINE_INFIX not in str(path.relative_to(self.path))
             ):
                 place = path.parent.relative_to(self.path).as_posix()
                 self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
@@ -187,9 +191,9 @@ class RunView(FolderView):
     def _send(self, record: Record) -> None:
         folder, finished = RunFolder(self.path), record.status == "FINISHED"
         if not finished or self.status != "FINISHED":
-            if (self.path / "facts.json").exists():
+            if folder.metadata_path.exists():
                 growing = set() if finished else {"epochs_trained", "last_epoch_trained"}
-                facts = folder.read_json("facts.json")
+                facts = folder.metadata()
                 self.send_params(
                     {name: value for name, value in facts.items() if name not in growing}
                 )
@@ -211,9 +215,11 @@ class RunView(FolderView):
         }
         for path in record.weights:
             if Path(path).name not in there:
-                read_file(
-                    Path(path), sealed=True
-                )  # ours and whole: a stranger's record could name any file here
+                # Ours and intact: a stranger's record could name any file here.
+                if path.endswith(".pt"):  # of release 0.1
+                    read_file(Path(path), embedded_checksum=True)
+                else:
+                    read_weights(Path(path))
                 self.client.log_artifact(self.run_id, path, SNAPSHOTS)
                 self.beat()
 
@@ -224,7 +230,7 @@ def history_metrics(history: list[dict[str, Any]]) -> list[tuple[str, float | No
         (name, record[name], record["epoch"])
         for record in history
         for name in record
-        if name not in ("epoch", "period")
+        if name not in ("epoch", "period", "machine")
     ]
 
 

@@ -38,9 +38,7 @@ def test_probabilities_are_those_of_release_0_1(
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE)
 
 
-def test_history_is_that_of_release_0_1(
-    finished_run: Path, expected: dict[str, list[Any]]
-) -> None:
+def test_history_is_that_of_release_0_1(finished_run: Path, expected: dict[str, list[Any]]) -> None:
     lines = (finished_run / "history.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert len(records) == len(expected["history"])

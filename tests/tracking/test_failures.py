@@ -24,7 +24,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.disk import read_only
-from support.files import flip_bit
 from support.mlflow import (
     join_tracking_threads,
     metric_points,
@@ -203,7 +202,7 @@ def test_a_training_goes_on_while_mlflow_hangs(
     waveforms_of(finished_run, tmp_path)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
         patch.setattr(RunView, "_find", find)
-        patch.setattr(lungsound.runs.run, "predict", broken)
+        patch.setattr(lungsound.runs.run, "predict_run", broken)
         run_training(tmp_path, *ONE_EPOCH)
     assert trained_epochs == [1]
     assert threading.main_thread() not in asking
@@ -259,14 +258,14 @@ def test_what_fails_for_a_while_is_said_once(
         back.set()
         original(view, new)
 
-    def predict(*arguments: Any) -> None:
+    def predict(*arguments: Any) -> Any:
         back.wait()
-        lungsound_predict(*arguments)
+        return lungsound_predict(*arguments)
 
-    lungsound_predict = lungsound.runs.run.predict
+    lungsound_predict = lungsound.runs.run.predict_run
     monkeypatch.setattr(sender, "PAUSE_S", 0.01)
     monkeypatch.setattr(RunView, "send_points", send_points)
-    monkeypatch.setattr(lungsound.runs.run, "predict", predict)
+    monkeypatch.setattr(lungsound.runs.run, "predict_run", predict)
     shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     folder = run_training(tmp_path)
     told = capfd.readouterr().out
@@ -304,10 +303,10 @@ def test_a_server_that_fails_and_comes_back(
             server.mode = "forward"
             return predict(*arguments)
 
-        predict = lungsound.runs.run.predict
+        predict = lungsound.runs.run.predict_run
         monkeypatch.setattr(sender, "PAUSE_S", 0.05)
         monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", next_state)
-        monkeypatch.setattr(lungsound.runs.run, "predict", back)
+        monkeypatch.setattr(lungsound.runs.run, "predict_run", back)
         folder = run_training(tmp_path, f"tracking.uri={server.uri}")
         told = capfd.readouterr()
         assert "did not take everything" not in told.out
@@ -346,7 +345,7 @@ def killed_run(
     shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(RunView, "_send", sent)
-        patch.setattr(lungsound.runs.run, "predict", die)
+        patch.setattr(lungsound.runs.run, "predict_run", die)
         patch.setattr(sender.Sender, "end", nothing)
         run_training(tmp_path)
     (folder,) = tmp_path.glob("outputs/*/")
@@ -375,7 +374,7 @@ def test_a_killed_run_that_is_made_anew_is_the_same_in_mlflow(
 
 
 def damaged(record: Path) -> None:
-    record.write_bytes(flip_bit(record.read_bytes(), 30))
+    record.write_bytes(record.read_bytes()[:30])
 
 
 @pytest.mark.parametrize("harm", [damaged, Path.unlink])
@@ -446,7 +445,7 @@ def test_a_kill_while_a_folder_is_emptied_loses_no_mlflow_run(
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(RunFolder, "clear", die)
         run_training(tmp_path, "redo=true")
-    assert {path.name for path in killed_run.iterdir()} == {"tracking.json", "tracking.json.sha256"}
+    assert {path.name for path in killed_run.iterdir()} == {"tracking.json"}
     run_training(tmp_path, "redo=true")
     assert only_run(killed_run).info.run_id == before.info.run_id
     assert_sent(killed_run, finished_run)
@@ -485,7 +484,7 @@ def test_a_signal_while_a_failed_run_waits_for_mlflow(
 
     waveforms_of(finished_run, tmp_path)
     signal_during_final_sync(RunView, signal.SIGTERM)
-    monkeypatch.setattr(lungsound.runs.run, "predict", broken)
+    monkeypatch.setattr(lungsound.runs.run, "predict_run", broken)
     with pytest.raises(SystemExit) as end:
         told(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
@@ -535,7 +534,7 @@ def test_a_strangers_record_sends_no_file_of_this_machine(
     assert known
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     write_record(folder, replace(known, uri=address, id="another", weights=(str(secret),)))
-    with pytest.raises(LungsoundError, match="secret is damaged"):
+    with pytest.raises(LungsoundError, match="secret is not as"):
         send(folder)
     assert not [
         path

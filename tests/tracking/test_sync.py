@@ -184,7 +184,9 @@ def test_weights_are_sent_when_asked(
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     best = {max((line for line in history if line["period"] == period), key=lambda line: line["val/score_4"])["epoch"]
             for period in (1, 2)}  # fmt: skip
-    assert sent == {f"snapshots/epoch-{epoch:04d}.pt" for epoch in best}
+    assert sent == {
+        f"snapshots/member-{member:02d}.safetensors" for member in range(1, len(best) + 1)
+    }
     assert run.data.params["epochs_trained"] == "0"
 
 

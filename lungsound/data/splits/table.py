@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, TWO_CLASS
-from lungsound.errors import CorruptFileError, DataError, StorageError
-from lungsound.storage.files import checksum_path, read_file
+from lungsound.errors import DataError, StorageError
+from lungsound.storage.files import read_file
 
 SET_NAMES = ("train", "val", "test")
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.2
@@ -135,11 +135,6 @@ def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
         ) from error
     except StorageError as error:
         raise DataError(f"{error} (split.file)") from error
-    except CorruptFileError as error:
-        raise CorruptFileError(
-            f"The split file {path} does not match its checksum, {checksum_path(path).name} beside it: it is damaged, "
-            "or was edited. Take another copy, or delete the checksum where the file is right (split.file)"
-        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"The split file {path} is not a text file: {error.reason} (split.file)"
