@@ -3,7 +3,7 @@ BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills browser lint ui bench
+.PHONY: help demo test test-all fuzz kills browser lint ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -12,10 +12,10 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser"
+	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu"
 
 test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
-	$(BIN)/pytest $(EACH_CORE) -m "not browser" --junitxml=.venv/test-all.xml; code=$$?; \
+	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
@@ -40,6 +40,9 @@ bench: .venv/installed ## what the parts of a training step, and preparing a rea
 	$(BIN)/python benchmarks/bench.py > benchmarks/results.md
 	$(BIN)/python benchmarks/preparation.py >> benchmarks/results.md
 	cat benchmarks/results.md
+
+gpu: ## on a GPU: its tests and what training costs there; PYTHON has torch, WHEELS what else is missing
+	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu.py --output benchmarks/gpu.md $(if $(WHEELS),--wheels $(WHEELS))
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
 .venv/installed: pyproject.toml constraints.txt

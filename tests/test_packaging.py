@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-import lungsound
 from support.runs import ROOT
+
+import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Imported by nobody, and needed: Hydra finds its launcher as a plugin; pytest's process per core;
@@ -37,7 +38,8 @@ def imported_distributions(files: Iterable[Path], declared: set[str]) -> set[str
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules.add(node.module.partition(".")[0])
-    ours = {path.stem for path in (*ROOT.glob("tests/*"), *ROOT.glob("*.py"))} | {"lungsound"}
+    modules_of_ours = ("*.py", "tests/*", "benchmarks/*.py")
+    ours = {path.stem for place in modules_of_ours for path in ROOT.glob(place)} | {"lungsound"}
     brings = packages_distributions()
     found: set[str] = set()
     for module in modules - ours - set(sys.stdlib_module_names):

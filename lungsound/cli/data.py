@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lungsound.data.registry import DATABASES
 from lungsound.errors import DataError
 from lungsound.storage.files import write_file
-
-DATABASE_TITLES = {"icbhi": "ICBHI 2017", "sprsound": "SPRSound 2022"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_check(name: str, path: Path) -> None:
     """Print what is there, every problem and every remark. Exit code 1 where there is a problem."""
-    from lungsound.data.tools.audit import check as check_database
+    from lungsound.data.tools.audit import audit
 
-    table, problems, remarks = check_database(name, path)
+    table, problems, remarks = audit(name, path)
     print(
-        f"{_database_title(name, path)} in {path.absolute()}: what is here, and what its paper and publishers promise.\n"
+        f"{_database_title(name, path)} in {path.absolute()}: what is here, and what its paper and "
+        "publishers promise.\n"
     )
     with pd.option_context(
         "display.width", None, "display.max_rows", None, "display.max_columns", None
@@ -52,16 +52,16 @@ def run_plot(name: str, path: Path, folder: Path) -> None:
     """Draw the database from its annotations, one PNG a figure, into `folder`, and print their
     paths.
     """
-    from lungsound.data.database import READERS
-    from lungsound.data.tools.audit import cycle_table
+    from lungsound.data.tools.audit import annotated_cycles
     from lungsound.data.tools.plot import database_figures
 
-    cycles = cycle_table(READERS[name](path).recordings)
+    spec = DATABASES[name]
+    cycles = annotated_cycles(spec.read(path).recordings)
     if cycles.empty:
         raise DataError(
             f"No annotated cycle in {path.absolute()}: python -m lungsound.data check {name} says why"
         )
-    for figure_name, figure in database_figures(cycles, _database_title(name, path)).items():
+    for figure_name, figure in database_figures(cycles, spec, _database_title(name, path)).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120)
         target = folder / f"{name}-{figure_name}.png"
@@ -75,15 +75,15 @@ def run_plot(name: str, path: Path, folder: Path) -> None:
 
 
 def _database_title(name: str, path: Path) -> str:
-    from lungsound.data.database import SYNTHETIC_MARKER
+    from lungsound.data.database import is_synthetic
 
-    root = path.expanduser()
-    synthetic = any((folder / SYNTHETIC_MARKER).exists() for folder in (root, root.parent))
-    return (
-        f"SYNTHETIC data in the layout of {DATABASE_TITLES[name]}"
-        if synthetic
-        else DATABASE_TITLES[name]
-    )
+    title = DATABASES[name].title
+    synthetic = is_synthetic(path.expanduser())
+    return f"SYNTHETIC data in the layout of {title}" if synthetic else title
+
+
+def _names() -> list[str]:
+    return [name for name, spec in DATABASES.items() if spec.create is None]
 
 
 def _format_cell(value: object) -> str:
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot = commands.add_parser("plot", help="draw its classes, durations and patients as PNG")
     for command in (get, check, plot):
-        command.add_argument("name", choices=DATABASE_TITLES, help="the database")
+        command.add_argument("name", choices=_names(), help="the database")
     get.add_argument("destination", metavar="DEST", type=Path, help="the folder to make")
     get.add_argument("--url", help="another address of the same archive")
     for command in (check, plot):

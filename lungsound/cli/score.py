@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from lungsound.data.registry import DATABASES
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The side command; `score --help` lists its words."""
@@ -17,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "score", help="score a run's members and ensemble on every cycle of a database"
     )
     score.add_argument("run", type=Path, help="the run's folder, below outputs")
-    score.add_argument("database", choices=["icbhi", "sprsound"])
+    score.add_argument(
+        "database", choices=[name for name, spec in DATABASES.items() if spec.create is None]
+    )
     score.add_argument("path", type=Path, help="the database's folder")
     score.add_argument(
         "--part",

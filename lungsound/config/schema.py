@@ -102,6 +102,9 @@ class TrainerConfig:
     batch_size: int = MISSING
     num_workers: int | None = MISSING
     precision: str = MISSING
+    # A run of release 0.1 has neither of these keys, and can still be scored.
+    matmul_precision: str = "highest"
+    deterministic: bool = True
 
 
 @dataclass

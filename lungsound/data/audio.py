@@ -1,8 +1,8 @@
-"""WAV and FLAC files -> mono float32 samples, at the rate asked for.
+"""WAV and FLAC files -> mono float32 samples, at the requested rate.
 
-soundfile returns what it finds: a truncated file is silently short and a header-only one has 0
-frames. So the chunks are walked here first, what the header promises is compared with what the file
-holds, and soundfile decodes the rest.
+soundfile is silent about damage: a truncated file is short and a header-only one has 0 frames.
+Therefore the size that the header promises is compared with the size of the file before soundfile
+decodes it.
 """
 
 import io
@@ -20,7 +20,7 @@ from lungsound.errors import DataError
 FLAC = b"fLaC"
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 BLOCK_FRAMES = 2**18  # samples of each channel
-UNKNOWN_FRAME_COUNT = 2**63 - 1  # libsndfile's word for a length that the header does not give
+UNKNOWN_FRAME_COUNT = 2**63 - 1  # of libsndfile, for a length that the header does not give
 # Written by programs that stream to a pipe and cannot go back to fill in the size.
 STREAMING_SIZES = (0, 0xFFFFFFFF)
 # Chunk names that may follow an odd chunk whose writer forgot the padding byte.
@@ -28,12 +28,11 @@ KNOWN_RIFF_IDS = (b"fmt ", b"data", b"fact", b"LIST")
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
-    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note ("": nothing
-    to say).
+    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note or "".
 
     16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises
-    DataError, one line that names the file and what is wrong, where it is empty, truncated, header
-    only, of neither format, or holds NaN or infinity.
+    DataError, one line with the file and its fault, if it is empty, truncated, header only, of
+    neither format, or holds NaN or infinity.
     """
     path = Path(path)
     try:
@@ -46,12 +45,11 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
 
 
 def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """As `read_audio`, from a FLAC file's bytes. Raises ValueError with what is wrong."""
+    """As `read_audio`, from the bytes of a FLAC file. Raises ValueError with the fault."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate_hz = file.frames, file.samplerate
-            # In blocks: soundfile makes room for what it is asked for, and a header promises
-            # anything.
+            # In blocks: soundfile allocates what the header promises, whatever that is.
             samples = np.concatenate([np.zeros((0, file.channels), np.float32), *_blocks(file)])
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
@@ -67,7 +65,7 @@ def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
 
 
 def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """As `read_audio`, from a WAV file's bytes. Raises ValueError with what is wrong."""
+    """As `read_audio`, from the bytes of a WAV file. Raises ValueError with the fault."""
     wav, notes = _repair_wav(content)
     try:
         samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
@@ -79,8 +77,8 @@ def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
     if not finite.all():
         first = int(np.argmin(finite))
         raise ValueError(
-            f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first is sample {first} "
-            f"({first / rate_hz:.3f} s): {samples[first].tolist()}"
+            f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first "
+            f"is sample {first} ({first / rate_hz:.3f} s): {samples[first].tolist()}"
         )
     mono, note = _to_mono(samples)
     return mono, rate_hz, "; ".join([*notes, note] if note else notes)
@@ -92,17 +90,16 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
 
 
 def _check_rate(rate_hz: int) -> None:
-    """A rate of a few Hz would make gigabytes of a small file."""
+    """Raises ValueError: resampled from a few Hz, a small file would become gigabytes."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise ValueError(
-            f"damaged header: expected a rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, but got {rate_hz}"
+            f"damaged header: expected a rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, "
+            f"but got {rate_hz}"
         )
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe; unchanged
-    at the same rate.
-    """
+    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe."""
     if from_hz == to_hz:
         return samples
     resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
@@ -113,65 +110,58 @@ def _to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
     channels = samples.shape[1]
     if channels == 1:
         return samples[:, 0], ""
-    return samples.mean(
-        axis=1, dtype=np.float32
-    ), f"{channels} channels mixed down to one (their mean)"
+    mean = samples.mean(axis=1, dtype=np.float32)
+    return mean, f"{channels} channels mixed down to one (their mean)"
 
 
 def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
-    """A plain WAV of the same format and audio, and notes. Raises ValueError where the file is not
-    whole.
+    """A plain WAV of the same format and audio, and notes. Raises ValueError for an incomplete
+    file.
     """
+    chunks = _checked_chunks(content)
+    start, promised = chunks[b"data"]
+    available = len(content) - start
+    notes = []
+    is_streamed = promised in STREAMING_SIZES and available
+    if is_streamed and not _has_trailing_riff_chunks(content, start + promised):
+        notes.append(
+            f"its header leaves the length open ({promised:#x}): all {available} bytes after it "
+            "are taken as audio"
+        )
+        promised = available
+    if not promised or promised > available:
+        fault = "truncated: its header" if promised and available else "header only: it"
+        raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
+    body = b"WAVE"
+    for name in (b"fmt ", b"fact"):
+        if name in chunks:
+            body += _encode_riff_chunk(name, content, *chunks[name])
+    body += _encode_riff_chunk(b"data", content, start, promised)
+    return b"RIFF" + struct.pack("<I", len(body)) + body, notes
+
+
+def _checked_chunks(content: bytes) -> dict[bytes, tuple[int, int]]:
+    """The chunks of a WAV file with a usable format chunk and a data chunk. Raises ValueError."""
+    size = len(content)
     if not content:
         raise ValueError("empty, 0 bytes, expected a WAV or FLAC file")
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise ValueError(
-            f"not a WAV file: it begins with {content[:12]!r}, expected b'RIFF....WAVE'"
-        )
+        start = content[:12]
+        raise ValueError(f"not a WAV file: it begins with {start!r}, expected b'RIFF....WAVE'")
     chunks = _index_riff_chunks(content)
-    if b"fmt " not in chunks or chunks[b"fmt "][1] < 16 or sum(chunks[b"fmt "]) > len(content):
-        raise ValueError(
-            f"header only or damaged: no whole 'fmt ' chunk in its {len(content)} bytes"
-        )
+    if b"fmt " not in chunks or chunks[b"fmt "][1] < 16 or sum(chunks[b"fmt "]) > size:
+        raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in its {size} bytes")
     if b"data" not in chunks:
-        raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
+        raise ValueError(f"header only: no 'data' chunk in its {size} bytes")
     _, channels, rate_hz = struct.unpack_from("<HHI", content, chunks[b"fmt "][0])
     if not channels:
         raise ValueError("damaged header: expected a channel, but got 0")
     _check_rate(rate_hz)
-    start, promised = chunks[b"data"]
-    available = len(content) - start
-    notes = []
-    if (
-        promised in STREAMING_SIZES
-        and available
-        and not _has_trailing_riff_chunks(content, start + promised)
-    ):
-        notes.append(
-            f"its header leaves the length open ({promised:#x}): all {available} bytes after it are taken as audio"
-        )
-        promised = available
-    if not promised or not available:
-        raise ValueError(
-            f"header only: it promises {promised} bytes of audio, {available} are there"
-        )
-    if promised > available:
-        raise ValueError(
-            f"truncated: its header promises {promised} bytes of audio, {available} are there"
-        )
-    parts = [
-        _encode_riff_chunk(name, content, *chunks[name])
-        for name in (b"fmt ", b"fact")
-        if name in chunks
-    ]
-    body = b"WAVE" + b"".join(parts) + _encode_riff_chunk(b"data", content, start, promised)
-    return b"RIFF" + struct.pack("<I", len(body)) + body, notes
+    return chunks
 
 
 def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[int, int]]:
-    """The first chunk of each name from `offset` on: where its content starts, and the size its
-    header gives.
-    """
+    """Start and size, by its header, of the content of the first chunk of each name."""
     chunks: dict[bytes, tuple[int, int]] = {}
     while offset + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, offset)
@@ -182,7 +172,7 @@ def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[in
 
 
 def _has_trailing_riff_chunks(content: bytes, offset: int) -> bool:
-    """Whether what follows `offset` is a row of usual chunks up to the file's end, and so no audio."""
+    """Whether only usual chunks follow from `offset` to the file's end, and so no audio."""
     following = _index_riff_chunks(content, offset)
     return bool(following) and all(name in KNOWN_RIFF_IDS for name in following)
 

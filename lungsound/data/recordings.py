@@ -1,4 +1,4 @@
-"""What every database's reader returns: recordings and their annotated cycles, no audio."""
+"""The result of every reader: recordings and their annotated cycles, no audio."""
 
 from dataclasses import dataclass
 from math import nan
@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Annotation:
-    """One cycle: its place in the annotation file (line or event, from 0), times in seconds, and
-    one of LABELS.
+    """One cycle: its line or event in the annotation file, from 0, times in seconds, and its class.
 
-    `event_type` is the class as annotated, one of SPRSOUND_LABELS; "" where the database has no
-    finer classes.
+    `event_type` is a finer class, if the database has any ("" if not): see
+    `DatabaseSpec.label_sets`.
     """
 
     line: int
@@ -24,10 +23,10 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording, its cycles in the file's order, and what is wrong with its annotation.
+    """One recording, its cycles in the order of the file, and the problems of its annotation.
 
-    `part` is the database's own (train, intra, inter), "" where it has none. `age` is in years,
-    `sex` M or F; NaN and "" where they, or the diagnosis, are not known.
+    `part` is the part of the database (train, intra, inter), "" if it has none. `age` is in years,
+    `sex` M or F; they are NaN and "" if unknown, as is the diagnosis. `quality` is as annotated.
     """
 
     name: str
@@ -44,16 +43,16 @@ class Recording:
     age: float = nan
     sex: str = ""
     diagnosis: str = ""
+    quality: str = ""
 
     def where(self, cycle: Annotation) -> str:
         """The place of a cycle, for messages."""
-        return f"{self.annotation}, {'event' if self.annotation.endswith('.json') else 'line'} {cycle.line + 1}"
+        unit = "event" if self.annotation.endswith(".json") else "line"
+        return f"{self.annotation}, {unit} {cycle.line + 1}"
 
 
 class ReadResult(NamedTuple):
-    """A reader's result: recordings sorted by name, every problem (one line each), and what a user
-    should know.
-    """
+    """Recordings sorted by name, every problem (one line each), and notes for the user."""
 
     recordings: list[Recording]
     problems: list[str]

@@ -31,14 +31,13 @@ from lungsound.storage.files import (
 from lungsound.storage.keys import canonical_json, content_key
 from lungsound.storage.locks import file_lock
 
-FORMAT_VERSION = 2  # Raised when what is stored for the same recordings changes, so that no older store is taken for a new one.
+# Increased if other content is stored for the same recordings: no older store is then used.
+FORMAT_VERSION = 2
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
 
 
 class StoredRecording(TypedDict):
-    """Where a recording's samples lie in the store, its length and rate as recorded, and what there
-    is to say.
-    """
+    """Place of a recording's samples in the store, its length and rate as recorded, its faults."""
 
     offset: int  # first sample, in the store's samples
     samples: int  # at the store's rate
@@ -71,7 +70,7 @@ class WaveformStore:
         return self._samples
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled memmap is a copy of all it maps: each worker would be sent the whole database.
+        # A pickled memmap is a copy of all it maps: each worker would receive the whole database.
         return {**self.__dict__, "_samples": None}
 
 
@@ -80,8 +79,8 @@ def open_waveform_store(
 ) -> WaveformStore:
     """The waveforms of `recordings` at `sample_rate` Hz, from `store_dir`, or decoded into it now.
 
-    Two processes that ask at once build it once. A recording that cannot be read stays in the index
-    with its problem. Raises StorageError where the store cannot be written.
+    Two processes at once build it once. A recording that cannot be read is in the index with its
+    problem. Raises StorageError if the store cannot be written.
     """
     recordings = sorted(recordings, key=lambda recording: recording.name)
     fingerprint = content_key(
@@ -99,10 +98,10 @@ def open_waveform_store(
 
 
 def _estimate_bytes(recordings: Sequence[Recording], sample_rate: int) -> int:
-    """Of the whole store, by what the headers of the audio files promise."""
+    """Size of the whole store, by the headers of the audio files."""
     seconds = 0.0
     for recording in recordings:
-        with contextlib.suppress(soundfile.LibsndfileError):  # such a one takes no room
+        with contextlib.suppress(soundfile.LibsndfileError):  # an unreadable one takes no space
             seconds += soundfile.info(recording.audio).duration
     return 4 * round(seconds * sample_rate)
 
@@ -116,9 +115,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
-    """The index of a whole store, or None where there is none, or a file of it is not as `_build`
-    leaves it.
-    """
+    """The index of a complete store, or None if there is none, or a file of it is damaged."""
     if not is_intact_folder(folder):
         return None
     try:
@@ -129,7 +126,7 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
     except (
         FileNotFoundError,
         CorruptFileError,
-    ):  # or put aside this instant, by a process that makes it again
+    ):  # or quarantined right now, by a process that makes it again
         return None
     return index
 
@@ -137,31 +134,16 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
 def _check_index(
     index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int
 ) -> None:
-    """Raises ValueError where it is not that of `recordings`, one after the other in a file of
-    `size` bytes.
-    """
-    field_types = {
-        "offset": int,
-        "samples": int,
-        "seconds": float,
-        "rate_hz": int,
-        "content": str,
-        "note": str,
-        "problem": str,
-    }
+    """Raises ValueError unless it lists `recordings`, one after the other in `size` bytes."""
     if list(index) != [recording.name for recording in recordings]:
         raise ValueError("expected the database's recordings in their order")
     offset = 0
     for name, entry in index.items():
-        if {key: type(value) for key, value in entry.items()} != field_types or not 0 <= entry[
-            "seconds"
-        ] < math.inf:
-            raise ValueError(f"{name}: expected {', '.join(field_types)}")
-        if (
-            entry["offset"] != offset
-            or entry["samples"] < 0
-            or (entry["problem"] and entry["samples"])
-        ):
+        types = {key: type(value) for key, value in entry.items()}
+        if types != StoredRecording.__annotations__ or not 0 <= entry["seconds"] < math.inf:
+            raise ValueError(f"{name}: expected {', '.join(StoredRecording.__annotations__)}")
+        is_empty = entry["samples"] == 0
+        if entry["offset"] != offset or entry["samples"] < 0 or (entry["problem"] and not is_empty):
             raise ValueError(f"{name}: expected its samples from {offset} on")
         offset += entry["samples"]
     if 4 * offset != size:

@@ -3,28 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lungsound.scoring.scores import score_names
+
 SET_TITLES = {"val": "validation", "test": "test"}
-COLUMNS = {
-    "sprsound_seven": {
-        "specificity": "Sp",
-        "sensitivity_7": "Se 7",
-        "sensitivity_2": "Se 2",
-        "score_7": "7-class",
-        "score_2": "2-class",
-    },
-    "four_class": {
-        "specificity": "Sp",
-        "sensitivity_4": "Se 4",
-        "sensitivity_2": "Se 2",
-        "score_4": "4-class",
-        "score_2": "2-class",
-    },
-    "two_class": {"specificity": "Sp", "sensitivity_2": "Se 2", "score_2": "2-class"},
-}
 LEGEND = (
     "Sp: specificity. Se: sensitivity. 7-class, 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
 )
 NAME_WIDTH, NUMBER_WIDTH = 18, 8
+
+
+def score_columns(summary: dict[str, Any]) -> dict[str, str]:
+    """Score names and their headings: of the task's own classes and of the coarsest that they fold
+    to.
+    """
+    scores = score_names(summary["ensemble"][-1]["test"])
+    sizes = [name.rpartition("_")[2] for name in dict.fromkeys([scores[0], scores[-1]])]
+    sensitivities = {f"sensitivity_{size}": f"Se {size}" for size in sizes}
+    return {"specificity": "Sp", **sensitivities, **{f"score_{n}": f"{n}-class" for n in sizes}}
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
@@ -34,7 +29,7 @@ def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
     One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the
     single member that is best on validation; validation on the left, test on the right.
     """
-    columns = COLUMNS[summary["task"]]
+    columns = score_columns(summary)
     block = NUMBER_WIDTH * len(columns)
     rule = "-" * (NAME_WIDTH + len(SET_TITLES) * block + 1)
     lines = [
@@ -70,7 +65,7 @@ def report_markdown(
     """The run's `report.md`: what leaks (a line, and rows of counts), the result, what was run
     (`facts`), all scores, `more` sections, and the figures (paths from it).
     """
-    columns = COLUMNS[summary["task"]]
+    columns = score_columns(summary)
     names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
     scores = [
         [name, *(cell for key in SET_TITLES for cell in _cells(entry[key], columns))]
@@ -111,7 +106,7 @@ def _cells(scores: Mapping[str, float | None], columns: Mapping[str, str]) -> li
 def _result(summary: dict[str, Any]) -> str:
     ensemble, single = summary["ensemble"][-1], summary["single"]
     scores = {
-        name: label for name, label in COLUMNS[summary["task"]].items() if name.startswith("score")
+        name: label for name, label in score_columns(summary).items() if name.startswith("score")
     }
     parts = (
         f"{label} score {_cells(ensemble['test'], {name: label})[0]} (single member "

@@ -13,21 +13,11 @@ import pytorch_lightning as pl
 import torch
 
 from lungsound.config.schema import Config
-from lungsound.data.database import Database, open_database
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
-from lungsound.data.readers.icbhi import find_icbhi_folder
-from lungsound.data.readers.icbhi_metadata import find_metadata_file
+from lungsound.data.database import Database, assign_split, open_database
+from lungsound.data.labels import LabelSet
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.data.splits.protocols import (
-    OFFICIAL_SPLIT_FILENAME,
-    official_icbhi,
-    official_sprsound,
-    patient_split,
-)
-from lungsound.data.splits.table import check_classes, random_split, read_split
-from lungsound.data.synthetic.database import demo_root
-from lungsound.errors import DataError
 from lungsound.models.cnn7 import CNN7
 from lungsound.runs.identity import trajectory_key_fields, uses_gpu
 from lungsound.signal.features import Features
@@ -40,6 +30,9 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
 GPU_NUM_WORKERS = 4
+# The same sums every time. torch reads it once, at a process's first product on a GPU; a study
+# measures a step before its first run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ class RunInputs:
     """What a run works on: enough to name it, and to find what is stored of it."""
 
     database: Database
+    labels: LabelSet  # the classes of the task
     cycles: pd.DataFrame  # those in a set: columns of the database, `set`, `target` (class number)
     notes: tuple[str, ...]  # on the database and the split, for the user
     leakage: dict[str, Any]  # `count_leakage` of the split
@@ -73,20 +67,22 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
     Raises DataError if the database or the split cannot be used.
     """
     database = database or build_database(settings)
-    cycles, notes = assign_split(database, settings)
+    labels = database.spec.task(settings.task.classes)
+    split = {**vars(settings.split), "root": settings.data.root}
+    cycles, notes = assign_split(database, labels, split.pop("protocol"), split)
     annealing = Annealing(**vars(settings.annealing))
     key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    return RunInputs(
-        database, cycles, (*database.notes, *notes), count_leakage(cycles), annealing, trajectory
-    )
+    notes = (*database.notes, *notes)
+    return RunInputs(database, labels, cycles, notes, count_leakage(cycles), annealing, trajectory)
 
 
 def build_components(settings: Config) -> RunComponents:
     """Return everything a run needs. Raises DataError as `build_inputs` does."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    module = build_module(settings, inputs.annealing, datamodule.cycles["val"])
+    annealing, val_cycles = inputs.annealing, datamodule.cycles["val"]
+    module = build_module(settings, annealing, inputs.labels, val_cycles)
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -104,7 +100,10 @@ def build_datamodule(
         frame_count(length, features.n_fft, features.hop),
         segment.chunks,
     )
-    augmentation = Augmentation(**vars(settings.augment), roll=features.roll)
+    labels = database.spec.label_sets["label"].labels
+    copies = {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
+    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU they would take the training's cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
@@ -115,7 +114,7 @@ def build_datamodule(
 
 
 def build_module(
-    settings: Config, annealing: Annealing, val_cycles: pd.DataFrame
+    settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
 ) -> SnapshotModule:
     """Return the untrained module, which logs the scores of the `val_cycles`."""
     model, feature_settings = settings.model, vars(settings.features)
@@ -124,7 +123,6 @@ def build_module(
     )
     targets = torch.tensor(val_cycles["target"].tolist())
     network, gamma, chunks = build_network(settings), settings.loss.gamma, settings.segment.chunks
-    labels = label_set(settings.task.classes)
     return SnapshotModule(
         features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
     )
@@ -139,71 +137,32 @@ def build_network(settings: Config) -> CNN7:
 
 def build_database(settings: Config) -> Database:
     data, store_dir = settings.data, Path(settings.store_dir)
-    if data.name == "demo":
-        root = demo_root(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
+    create = DATABASES[data.name].create
+    if create is not None:
+        root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # checked with the configuration
         root = Path(os.path.expanduser(data.root))
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def assign_split(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
-    cycles, labels = database.cycles, label_set(settings.task.classes)
-    sets, notes = assign_sets(cycles, settings)
-    notes = (*notes, *check_classes(cycles, sets, label_column(labels)))
-    used = cycles.assign(set=sets, target=encode_targets(cycles, labels))[sets != ""]
-    return used.reset_index(drop=True), notes
+def set_float32(settings: Config) -> None:
+    """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
 
-
-def label_column(labels: LabelSet) -> str:
-    return "event_type" if labels == SPRSOUND_SEVEN else "label"
-
-
-def encode_targets(cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
-    """The index in `labels` of each cycle's class."""
-    annotated = SPRSOUND_SEVEN if labels == SPRSOUND_SEVEN else FOUR_CLASS
-    numbers = dict(zip(annotated.labels, annotated.fold_to(labels), strict=True))
-    return cycles[label_column(labels)].map(numbers).astype("int64")
-
-
-def assign_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:
-    """The set of every cycle, "" for none, by the chosen protocol; and notes."""
-    split = settings.split
-    clean = split.protocol == "official_clean"
-    if split.protocol == "random":
-        return random_split(cycles, split.seed), ()
-    if split.protocol == "patient":
-        assert split.folds is not None and split.fold is not None  # checked with the configuration
-        return patient_split(cycles, split.folds, split.fold, split.seed), ()
-    if split.protocol == "file":
-        assert split.file is not None
-        return read_split(Path(os.path.expanduser(split.file)), cycles)
-    if settings.data.name == "sprsound":
-        return official_sprsound(cycles, split.part, split.seed, clean)
-    return official_icbhi(cycles, official_split_path(settings), split.seed, clean)
-
-
-def official_split_path(settings: Config) -> Path:
-    """ICBHI's official split: `split.file`, or the published file beside the database."""
-    if settings.split.file is not None:
-        return Path(os.path.expanduser(settings.split.file))
-    assert settings.data.root is not None
-    found = find_metadata_file(
-        find_icbhi_folder(Path(os.path.expanduser(settings.data.root))), OFFICIAL_SPLIT_FILENAME
-    )
-    if found is None:
-        raise DataError(
-            f"split={settings.split.protocol}: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {settings.data.root}, "
-            "or up to two above, but it is not there. Get it from the database's page, or name it: split.file=PATH"
-        )
-    return found
+    These are settings of the whole process: a run before this one may have had others.
+    """
+    word = settings.trainer.matmul_precision if uses_gpu(settings) else "highest"
+    # torch must not be asked by these names where its newer `fp32_precision` was set, and
+    # Lightning asks by these.
+    torch.set_float32_matmul_precision(word)
+    torch.backends.cudnn.allow_tf32 = word != "highest"
 
 
 def build_trainer(
     settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    set_float32(settings)
     # Lightning's remarks on absent devices and its own products are not for our users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
@@ -221,7 +180,6 @@ def build_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        deterministic="warn"
-        if accelerator == "gpu"
-        else None,  # on a CPU our operators are, as they stand
+        # On a CPU our operators are deterministic as they stand.
+        deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )

@@ -4,7 +4,6 @@ a run prints.
 
 import math
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -12,28 +11,13 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from lungsound.config.schema import Config
+from lungsound.data.registry import DATABASES, ICBHI, CycleStatistics
 from lungsound.models.cnn7 import CNN7
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.spectrum import frame_count
 from lungsound.training.losses import focal_loss
 from lungsound.training.schedule import Annealing
 
-
-@dataclass(frozen=True)
-class CycleStatistics:
-    """A database's cycles by class, and mean and deviation of the natural logarithm of their
-    seconds.
-    """
-
-    classes: dict[str, int]
-    log_mean: float
-    log_std: float
-
-
-ICBHI = CycleStatistics({"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}, 0.895, 0.467)
-SPRSOUND = CycleStatistics(
-    {"normal": 5847, "crackle": 1150, "wheeze": 630, "both": 33}, 0.144, 0.475
-)  # train and intra
 TRAIN_FRACTION = 0.8 * 0.8
 TIMING_BATCH_SIZE, TIMING_SECONDS = 8, 0.6
 
@@ -89,14 +73,13 @@ def items_per_epoch(settings: Config) -> float:
     """Training items an epoch, from the class counts, the copies and the distribution of the
     cycles' lengths.
     """
-    statistics = (
-        SPRSOUND if settings.data.name == "sprsound" else ICBHI
-    )  # the demo has ICBHI's shares and lengths
-    counts = statistics.classes
+    statistics = DATABASES[settings.data.name].statistics or ICBHI.statistics
+    assert statistics is not None
+    counts = statistics.counts
     cycles = settings.data.demo_cycles if settings.data.name == "demo" else sum(counts.values())
     stretched = ("wheeze", "both") if settings.augment.stretch != "none" else ()
     copies = sum(
-        count * (1 + settings.augment.vtlp_copies[label]) * (2 if label in stretched else 1)
+        count * (1 + settings.augment.vtlp_copies.get(label, 0)) * (2 if label in stretched else 1)
         for label, count in counts.items()
     )
     segments = mean_segments_per_cycle(settings.segment.seconds, statistics)
@@ -105,7 +88,7 @@ def items_per_epoch(settings: Config) -> float:
     )
 
 
-def mean_segments_per_cycle(seconds: float, known: CycleStatistics = ICBHI) -> float:
+def mean_segments_per_cycle(seconds: float, known: CycleStatistics) -> float:
     """E[ceil(d / seconds)] = Σ P(d > j · seconds), j from 0, for log-normal durations d."""
     scores = [(math.log(j * seconds) - known.log_mean) / known.log_std for j in range(1, 50)]
     return 1 + sum(math.erfc(score / math.sqrt(2)) / 2 for score in scores)

@@ -54,6 +54,7 @@ def trajectory_key_fields(
         "seed": settings.seed,
         "batch_size": settings.trainer.batch_size,
         "precision": settings.trainer.precision,
+        "matmul_precision": settings.trainer.matmul_precision,
         "source": source_hash(),
     }
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.config.schema import Config, SplitConfig
-from lungsound.data.labels import label_set
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, RunInputs
 from lungsound.storage.files import corrupt_file_on_error
@@ -46,7 +45,7 @@ def run_metadata(
         **({} if settings.split.file is None else {"split.file": settings.split.file}),
         "seed": settings.seed,
         "synthetic": parts.database.synthetic,
-        "label_order": " ".join(label_set(settings.task.classes).labels),
+        "label_order": " ".join(parts.labels.labels),
         "epochs_trained": previously_trained,
         "last_epoch_trained": last_trained_epoch,
         "trajectory": parts.trajectory.folder.name,

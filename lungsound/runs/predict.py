@@ -81,7 +81,7 @@ def _table(
 ) -> pd.DataFrame:
     cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
     joined = [torch.cat([member[name] for name in sets]) for member in members]
-    return predictions_table(cycles, joined, parts.module.labels, parts.database.synthetic)
+    return predictions_table(cycles, joined, parts.labels, parts.database.synthetic)
 
 
 def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:

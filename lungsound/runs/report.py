@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lungsound.config.schema import Config
-from lungsound.data.labels import FOUR_CLASS, label_set
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
 from lungsound.results.examples import plot_preprocessing_examples
@@ -66,7 +65,7 @@ def write_figures(
     folder.write_figure("annealing", annealing)
     folder.write_figure("members", plot_ensemble_size(summary, title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
-    for labels in label_set(summary["task"]).chain:
+    for labels in parts.labels.chain:
         confusion = summary["confusion"][f"ensemble_{len(labels)}"]
         figure = plot_confusion(confusion, labels.labels, title)
         folder.write_figure(f"confusion_{len(labels)}", figure)
@@ -80,7 +79,7 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
     in_order = cycles.loc[fills_segment.sort_values(kind="stable").index]
     example_cycles = in_order.drop_duplicates("label").set_index("label")
     waveforms = {}
-    for label in FOUR_CLASS.labels:
+    for label in parts.database.spec.label_sets["label"].labels:
         if label in example_cycles.index:
             start, end = example_cycles.loc[label, ["start_sample", "end_sample"]]
             waveforms[label] = samples[start:end]

@@ -9,19 +9,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
-from lungsound.data.database import Database, open_database
-from lungsound.data.labels import label_set
+from lungsound.data.database import Database, encode_targets, open_database
+from lungsound.data.labels import LabelSet
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
-from lungsound.runs.build import (
-    RunComponents,
-    build_datamodule,
-    build_module,
-    encode_targets,
-    label_column,
-)
+from lungsound.runs.build import RunComponents, build_datamodule, build_module
 from lungsound.runs.predict import predict_members
 from lungsound.runs.report import format_scores, write_scores
 from lungsound.runs.validation import validate_config
@@ -40,26 +35,25 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; return the folder with scores.
+    """Score the members of `run` on the database `name` at `root`; the folder with its predictions
+    and scores.
 
-    `skip_bad` leaves out recordings that cannot be used, with a note. The signal settings are the
-    run's own. The single member stays the one that is best on the run's own validation cycles,
-    whose predictions are in the written file, too. Raises LungsoundError if the run is not
-    finished, has no members, or the database lacks what is asked for.
+    `skip_bad` leaves out recordings that cannot be used, and says so. Everything is done in the
+    run's own signal settings. The single member stays the one that is best on the run's own
+    validation cycles, whose predictions are in the written file, too. Raises LungsoundError where
+    the run is not finished, its members are not stored any more, or the database lacks what is
+    asked for.
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
-    labels = label_set(settings.task.classes)
+    labels = DATABASES[settings.data.name].task(settings.task.classes)
     database = open_database(
         name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
     )
     cycles = _select_part(database, part)
-    if label_column(labels) == "event_type" and (cycles["event_type"] == "").any():
-        raise DataError(
-            f"{run}: its classes are SPRSound's event types, which {name} does not have"
-        )
-    cycles = cycles.assign(set="test", target=encode_targets(cycles, labels))
-    parts = _build_components(settings, source_run, database, cycles)
+    target = encode_targets(database.spec, cycles, labels)
+    cycles = cycles.assign(set="test", target=target)
+    parts = _build_components(settings, source_run, database, labels, cycles)
     print(*parts.notes, sep="\n", flush=True)
     table = predict_members(settings, parts, source_run.member_paths(), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
@@ -79,8 +73,8 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
     path = run.path / "config.yaml"
     text = run.read_text(path.name)
     with corrupt_file_on_error(path):
-        # Reject YAML aliases, tags and interpolations: they could read the environment or exhaust
-        # memory.
+        # Nothing that is written with a run needs these; a stranger's could read this machine's
+        # environment, or grow.
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
             raise ValueError("expected plain values, but got an alias or a tag")
         values = yaml.safe_load(text)
@@ -98,7 +92,7 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
 
 
 def _build_components(
-    settings: Config, run: RunFolder, database: Database, cycles: pd.DataFrame
+    settings: Config, run: RunFolder, database: Database, labels: LabelSet, cycles: pd.DataFrame
 ) -> RunComponents:
     annealing = Annealing(**vars(settings.annealing))
     key = run.trajectory_key()
@@ -111,12 +105,11 @@ def _build_components(
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )
-    datamodule, module = (
-        build_datamodule(settings, database, cycles),
-        build_module(settings, annealing, cycles),
-    )
+    datamodule = build_datamodule(settings, database, cycles)
+    module = build_module(settings, annealing, labels, cycles)
+    notes = database.notes
     return RunComponents(
-        database, cycles, database.notes, leaks, annealing, trajectory, datamodule, module
+        database, labels, cycles, notes, leaks, annealing, trajectory, datamodule, module
     )
 
 

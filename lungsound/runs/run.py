@@ -1,6 +1,5 @@
 """The whole story of one run, top to bottom."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +29,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     `choices` names the chosen option of each group. Raises LungsoundError for what a user can mend.
     """
     settings = validate_config(cfg)
-    # Before any work on a GPU: the same sums every time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study prints it once for all its runs
         print(cost_message(settings, choices["experiment"]), flush=True)

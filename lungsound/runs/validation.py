@@ -1,16 +1,19 @@
 """The configuration's ranges and cross conditions, checked before any work."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.config.schema import Config
+from lungsound.data.labels import LABEL_SETS
+from lungsound.data.registry import DATABASES
+from lungsound.data.splits.protocols import PROTOCOLS, protocol_keys
 from lungsound.errors import ConfigError
 
-CHOICES = {
-    "data.name": ("demo", "icbhi", "sprsound"),
-    "split.protocol": ("random", "patient", "official", "official_clean", "file"),
+CHOICES: dict[str, Sequence[Any]] = {
     "padding.mode": ("sample", "zero"),
     "features.normalization": ("segment", "band", "global"),
     "augment.stretch": ("phase_vocoder", "resample", "none"),
@@ -20,10 +23,9 @@ CHOICES = {
     "annealing.select": ("best", "last"),
     "annealing.monitor": ("score", "accuracy", "loss"),
     "annealing.continue_from": ("last", "best"),
-    "split.part": ("inter", "intra", "both", None),
-    "task.classes": (2, 4, 7),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
+    "trainer.matmul_precision": ("highest", "high", "medium"),
 }
 # key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use:
 # what lies beyond them, a zero too many or a stranger's file, would fill the memory before anything
@@ -65,21 +67,34 @@ MAX_VTLP_COPIES = 1000  # of a cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
 
+def registered_choices() -> dict[str, Sequence[Any]]:
+    """The values of the keys that name something registered."""
+    protocols = dict.fromkeys(PROTOCOLS)
+    for spec in DATABASES.values():
+        protocols |= dict.fromkeys(spec.protocols)
+    return {
+        "data.name": tuple(DATABASES),
+        "split.protocol": tuple(protocols),
+        "task.classes": sorted({len(labels) for labels in LABEL_SETS}),
+    }
+
+
 def validate_config(cfg: DictConfig) -> Config:
     """The composed configuration as typed objects, its ranges and cross conditions checked.
 
     Raises ConfigError that lists everything wrong, each with its key, what was expected and what
     came.
     """
+    choices = {**CHOICES, **registered_choices()}
     try:
         settings = OmegaConf.to_object(cfg)
         value = {
-            key: OmegaConf.select(cfg, key) for key in (*CHOICES, *RANGES, *POSITIVE_UPPER_BOUNDS)
+            key: OmegaConf.select(cfg, key) for key in (*choices, *RANGES, *POSITIVE_UPPER_BOUNDS)
         }
     except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
     errors = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
-             for key, known in CHOICES.items() if value[key] not in known]  # fmt: skip
+             for key, known in choices.items() if value[key] not in known]  # fmt: skip
     errors += [f"{key}: expected {_describe_range(value[key], low, high)}, but got {value[key]!r}"
               for key, (low, high) in RANGES.items() if not _in_range(value[key], low, high)]  # fmt: skip
     errors += [f"{key}: expected a number above 0, but got {value[key]!r}"
@@ -108,64 +123,56 @@ def validate_config(cfg: DictConfig) -> Config:
 
 
 def _check_database(cfg: DictConfig) -> list[str]:
+    data, spec = cfg.data, DATABASES[cfg.data.name]
     wrong = []
-    if cfg.data.name != "demo" and cfg.data.root is None:
+    if spec.create is None and data.root is None:
         wrong.append(
-            f"data.root: expected the folder of the database {cfg.data.name}, but got none. Add data.root=PATH, "
-            "or set LUNGSOUND_DATA=PATH"
+            f"data.root: expected the folder of the database {data.name}, but got none. "
+            "Add data.root=PATH, or set LUNGSOUND_DATA=PATH"
         )
-    if cfg.data.name == "demo" and cfg.data.root is not None:
+    if spec.create is not None and data.root is not None:
         wrong.append(
-            f"data.root: expected none for data=demo, which is made on the spot, but got {cfg.data.root!r}. "
-            "Add data=icbhi"
+            f"data.root: expected none for data={data.name}, which is made on the spot, but got "
+            f"{data.root!r}. Add data=icbhi"
         )
-    if cfg.data.demo_cycles < cfg.data.demo_patients:
+    if data.demo_cycles < data.demo_patients:
         wrong.append(
-            f"data.demo_cycles: expected one or more for each of data.demo_patients={cfg.data.demo_patients}, "
-            f"but got {cfg.data.demo_cycles}"
+            "data.demo_cycles: expected one or more for each of "
+            f"data.demo_patients={data.demo_patients}, but got {data.demo_cycles}"
         )
-    if cfg.task.classes == 7 and cfg.data.name != "sprsound":
+    sizes = sorted(len(labels) for labels in spec.tasks)
+    if cfg.task.classes not in sizes:
         wrong.append(
-            f"task=sprsound_seven: expected data=sprsound, whose event types these are, but got {cfg.data.name}"
+            f"task.classes: expected one of {', '.join(map(str, sizes))} for data={data.name}, "
+            f"but got {cfg.task.classes}"
         )
     return wrong
 
 
 def _check_split(cfg: DictConfig) -> list[str]:
+    """A protocol's function says by its signature which keys it needs, and which it may get."""
     split, data = cfg.split, cfg.data.name
-    official = split.protocol.startswith("official")
+    protocols = DATABASES[data].all_protocols
+    if split.protocol not in protocols:
+        return [
+            f"split={split.protocol}: expected one of {', '.join(protocols)} for data={data}, "
+            "whose own split is not known"
+        ]
+    keys = protocol_keys(protocols[split.protocol])
     wrong = []
-    if split.protocol == "file" and split.file is None:
-        wrong.append(
-            "split.file: expected the path of a split table, but got none. Add split.file=PATH"
-        )
-    if official and data == "demo":
-        wrong.append(
-            f"split={split.protocol}: expected a database with a split of its own, but got data=demo"
-        )
-    key_applies = {
-        "file": (
-            split.protocol == "file" or (official and data == "icbhi"),
-            "split=file, and split=official of icbhi",
-        ),
-        "part": (
-            official and data == "sprsound",
-            "split=official and official_clean of data=sprsound",
-        ),
-        "folds": (split.protocol == "patient", "split=patient"),
-        "fold": (split.protocol == "patient", "split=patient"),
-    }
-    for key, (used, applies_to) in key_applies.items():
-        if split[key] is not None and not used:
+    for key in ("file", "folds", "fold", "part"):
+        if split[key] is None and keys.get(key, False):
             wrong.append(
-                f"split.{key}: expected none for split={split.protocol} data={data}, but got {split[key]!r}. "
-                f"It is for {applies_to}"
+                f"split.{key}: expected a value for split={split.protocol}, but got none. "
+                f"Add split.{key}={'PATH' if key == 'file' else 'NUMBER'}"
             )
-    if split.protocol == "patient" and (split.folds is None or split.fold is None):
-        wrong.append(
-            f"split.folds, split.fold: expected two numbers, but got {split.folds} and {split.fold}"
-        )
-    elif split.protocol == "patient" and split.fold >= split.folds:
+        if split[key] is not None and key not in keys:
+            users = [name for name, one in protocols.items() if key in protocol_keys(one)]
+            wrong.append(
+                f"split.{key}: expected none for split={split.protocol} data={data}, but got "
+                f"{split[key]!r}. It is for split={' or '.join(users) or 'another database'}"
+            )
+    if not wrong and None not in (split.fold, split.folds) and split.fold >= split.folds:
         wrong.append(
             f"split.fold: expected less than split.folds={split.folds}, but got {split.fold}"
         )
@@ -191,14 +198,14 @@ def _check_augment(cfg: DictConfig) -> list[str]:
         elif limits[0] < low or limits[1] > high:
             wrong.append(f"augment.{key}: expected numbers from {low} to {high}, but got {limits}")
     copies = dict(cfg.augment.vtlp_copies)
-    has_all_labels = set(copies) == {"normal", "crackle", "wheeze", "both"}
-    if (
-        not has_all_labels
-        or not 0 <= min(copies.values()) <= max(copies.values()) <= MAX_VTLP_COPIES
-    ):
+    labels = DATABASES[cfg.data.name].label_sets["label"].labels
+    known = {label for one in LABEL_SETS for label in one.labels}
+    in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
+    is_named = set(labels) <= set(copies) or not any(copies.values())
+    if not is_named or not set(copies) <= known or not in_range:
         wrong.append(
-            f"augment.vtlp_copies: expected normal, crackle, wheeze and both with numbers from 0 to {MAX_VTLP_COPIES}, "
-            f"but got {copies}"
+            f"augment.vtlp_copies: expected {', '.join(labels)} with numbers from 0 to "
+            f"{MAX_VTLP_COPIES}, but got {copies}"
         )
     if (
         not wrong

@@ -13,7 +13,7 @@ from lungsound.scoring.scores import confusion_matrix, icbhi_scores
 
 
 class CycleScores(Metric):
-    """ICBHI scores of cycles with the true classes `truth` [cycles], int64 from 0, of the K `labels`.
+    """ICBHI scores of cycles with the true classes `truth` [cycles], int64, of the K `labels`.
 
     `update` takes the probabilities [n, K] of any chunks, in any order, and the cycle [n] of
     each; `compute` gives `icbhi_scores` of the answers, once every cycle has had a chunk

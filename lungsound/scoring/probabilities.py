@@ -17,12 +17,11 @@ def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tenso
     """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up
     over batches.
     """
-    zeros = torch.zeros(
-        cycles, probabilities.shape[-1], dtype=torch.float64, device=probabilities.device
-    )
-    return zeros.index_add(0, cycle, probabilities.double()), torch.bincount(
-        cycle, minlength=cycles
-    )
+    values = probabilities.double()
+    sums = values.new_zeros(cycles, values.shape[-1]).index_add(0, cycle, values)
+    # Not torch.bincount, for which the host waits for a GPU.
+    chunks = cycle.new_zeros(cycles).index_add(0, cycle, torch.ones_like(cycle))
+    return sums, chunks
 
 
 def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:

@@ -20,16 +20,15 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """
     for name, values in (("truth", truth), ("predicted", predicted)):
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
-            raise ValueError(
-                f"Expected `{name}` from 0 to {classes - 1}, but got {values.min()} to {values.max()}"
-            )
+            found = f"{values.min()} to {values.max()}"
+            raise ValueError(f"Expected `{name}` from 0 to {classes - 1}, but got {found}")
     return torch.bincount(truth * classes + predicted, minlength=classes**2).reshape(
         classes, classes
     )
 
 
 def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Tensor:
-    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`, which fold to it."""
+    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`."""
     fold = torch.tensor(labels.fold_to(coarser))
     size = len(coarser)
     rows = torch.zeros(size, len(labels), dtype=confusion.dtype)
@@ -68,7 +67,7 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
 
 
 def score_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are `score_N` (also `val/score_N`), a model's own (the largest N) first."""
+    """Those of `names` that are `score_N` or `val/score_N`, the largest N (a model's own) first."""
     matches = [match for name in names if (match := SCORE_NAME.fullmatch(name))]
     matches.sort(key=lambda match: int(match[1]), reverse=True)
     return [match[0] for match in matches]

@@ -51,9 +51,10 @@ class DivergenceCallback(pl.Callback):
         else:  # infinite also if the squares of finite gradients, which Adam takes, would be
             norm = get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
         if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the device, not two
-            values = f"{self.loss.item():.4g} and the gradient's norm {norm.item():.4g}"
+            # Lightning's hook gives the loss times float16's scale.
+            loss = self.loss if trainer.scaler is None else self.loss / trainer.scaler.get_scale()
+            what = f"training loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
             log_mels = module.train_inputs(self.batch)
-            what = f"training loss is {values}"
             raise self._error(trainer, what, "train", self.batch, log_mels)
 
     def on_validation_batch_end(

@@ -14,7 +14,8 @@ import soundfile
 import soxr
 
 from lungsound.data import store as store_module
-from lungsound.data.database import Database, cycle_key, open_database
+from lungsound.data.cycles import cycle_key
+from lungsound.data.database import Database, open_database
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
 from lungsound.data.store import open_waveform_store
@@ -216,8 +217,8 @@ def test_table_has_a_row_per_cycle_in_order(root: Path) -> None:
     database = opened(root)
     cycles = database.cycles
     expected_columns = (
-        "recording patient recording_index location mode device cycle start_seconds end_seconds label "
-        "start_sample end_sample key part event_type age sex diagnosis content"
+        "recording patient recording_index location mode device cycle start_seconds end_seconds "
+        "label start_sample end_sample key part event_type age sex diagnosis content"
     )
     assert list(cycles.columns) == expected_columns.split()
     assert cycles.index.equals(pd.RangeIndex(6))

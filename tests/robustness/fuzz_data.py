@@ -19,9 +19,10 @@ from lungsound.config.ellipsis import parse_sweep_overrides
 from lungsound.config.overrides import parse_train_overrides
 from lungsound.config.schema import CONFIG_DIR
 from lungsound.data.database import open_database
-from lungsound.data.labels import SPRSOUND_SEVEN
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
+from lungsound.data.splits.checks import check_classes
 from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
-from lungsound.data.splits.table import check_classes, read_split
+from lungsound.data.splits.table import file_split
 from lungsound.data.tools.audit import check
 from lungsound.data.tools.download import download_database
 from lungsound.studies import plan
@@ -209,8 +210,8 @@ def split_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
         (folder / "my.csv.sha256").write_bytes(rng.randbytes(20))
 
     def run() -> None:
-        sets, _ = read_split(path, cycles)
-        check_classes(cycles, sets)
+        sets, _ = file_split(cycles, path)
+        check_classes(cycles["label"], sets, FOUR_CLASS.labels)
 
     return FuzzCase(run, ("my.csv", "split.file"))
 

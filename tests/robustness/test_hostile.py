@@ -25,7 +25,7 @@ from support.runs import ROOT
 
 from lungsound.data.database import open_database
 from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
-from lungsound.data.splits.table import read_split
+from lungsound.data.splits.table import file_split
 from lungsound.data.tools.download import download_database
 from lungsound.errors import CorruptFileError, DataError, LungsoundError
 from lungsound.results.folder import RunFolder
@@ -287,7 +287,7 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
         with pytest.raises(DataError):
             official_icbhi(database.cycles, root / OFFICIAL_SPLIT_FILENAME, 0, False)
         with pytest.raises(DataError, match="has no cycle") as error:
-            read_split(split, database.cycles)
+            file_split(database.cycles, split)
         assert len(error.value.problems) == len(names)
         open_database("icbhi", root, 4000, tmp_path / "store", False)
     assert OFFICIAL  # the published form is tests/test_protocols.py's

@@ -146,6 +146,11 @@ def options(group: str) -> list[str]:
         ("model.width=nan", "model.width: ", "but got nan"),
         ("loss.gamma=inf", "loss.gamma: ", "but got inf"),
         (
+            "trainer.matmul_precision=tf32",
+            "trainer.matmul_precision: ",
+            "high, medium, but got 'tf32'",
+        ),
+        (
             "trainer=cpu trainer.precision=16-mixed",
             "trainer.precision: ",
             "on a CPU, but got '16-mixed'",

@@ -547,6 +547,7 @@ OTHER_PATH = (
         "task=two_class",
     ),
     *("trainer.precision=bf16-mixed", "trainer.batch_size=16", "data.demo_seed=1"),
+    "trainer.matmul_precision=high",
 )
 SAME_PATH = (
     *(
@@ -561,6 +562,7 @@ SAME_PATH = (
         "output_dir=elsewhere",
         "redo=true",
     ),
+    "trainer.deterministic=false",
 )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungsound.data.labels import FOUR_CLASS
+from lungsound.data.readers.files import files_by_stem, missing_reason, quoted
 from lungsound.data.readers.icbhi_metadata import (
     PatientMetadata,
     name_without_device,
@@ -29,7 +30,7 @@ NAME_FORMAT = "patient_index_location_mode_device, such as 101_1b1_Al_sc_Meditro
 # float() alone would also take "nan", "1_0" and digits of other scripts.
 DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 FIELD_PATTERN = re.compile(r"[0-9A-Za-z-]+")
-# What tells a recording's annotation from the side files, also where one of its fields is wrong.
+# The shape of a recording's name: other .txt files of the database do not have it.
 NAME_PATTERN = re.compile(r"\d+(_[^_]+){4}", re.ASCII)
 
 
@@ -45,9 +46,7 @@ class RecordingName:
 
 
 def parse_name(stem: str) -> RecordingName:
-    """The fields of a file name without its suffix. Raises ValueError, saying which field does not
-    fit.
-    """
+    """The fields of a file name without suffix. Raises ValueError that names the wrong field."""
     fields = stem.split("_")
     if len(fields) != 5:
         raise ValueError(f"the name {stem!r} has {len(fields)} fields, expected 5: {NAME_FORMAT}")
@@ -56,7 +55,8 @@ def parse_name(stem: str) -> RecordingName:
         raise ValueError(f"patient {name.patient!r} in the name, expected digits: {NAME_FORMAT}")
     if not FIELD_PATTERN.fullmatch(name.recording_index):
         raise ValueError(
-            f"recording index {name.recording_index!r} in the name, expected letters and digits: {NAME_FORMAT}"
+            f"recording index {name.recording_index!r} in the name, expected letters and digits: "
+            f"{NAME_FORMAT}"
         )
     if name.location not in LOCATIONS:
         raise ValueError(
@@ -75,27 +75,20 @@ def read_icbhi(root: Path) -> ReadResult:
     """All recordings below `root`, sorted by name, every problem found, one line each, and notes.
 
     `root` is a folder of `.wav` + `.txt`, or one that contains `audio_and_txt_files` or
-    `ICBHI_final_database`. A recording with `problems` is in the list too, so that its audio is
+    `ICBHI_final_database`. A recording with `problems` is in the list, too, so that its audio is
     checked in the same start; its problems are also in the second list. Releases of the database
-    differ in the device that some names end with: where an audio file has no annotation of its own
-    name, the one that shares its first four fields is taken, and a note says so. Age, sex and
-    diagnosis come from the side files, where they lie in the folder or up to two above. Raises
-    DataError where there are no recordings at all.
+    differ in the device that some names end with: an audio file without an annotation of its own
+    name gets the one that shares its first four fields, and a note. Age, sex and diagnosis come
+    from the metadata files, if they are in the folder or up to two above. Raises DataError if there
+    are no recordings at all.
     """
-    folder = find_icbhi_folder(
-        Path(os.path.expanduser(root))
-    )  # Path.expanduser raises where there is no such user
-    audio = _files_by_stem(folder, ".wav")
-    annotations = {
-        stem: path
-        for stem, path in _files_by_stem(folder, ".txt").items()
-        if NAME_PATTERN.fullmatch(stem)
-    }
-    unmatched_audio = [
-        stem for stem in audio if stem not in annotations and NAME_PATTERN.fullmatch(stem)
-    ]
-    matched = match_across_releases(unmatched_audio, annotations.keys() - audio.keys())
-    patient_metadata = read_patient_metadata(folder)
+    # Path.expanduser raises if there is no such user.
+    folder = find_icbhi_folder(Path(os.path.expanduser(root)))
+    audio = files_by_stem(folder, ".wav")
+    annotations = _annotation_files(folder)
+    unmatched = [name for name in audio.keys() - annotations.keys() if NAME_PATTERN.fullmatch(name)]
+    matched = match_across_releases(sorted(unmatched), annotations.keys() - audio.keys())
+    metadata = read_patient_metadata(folder)
     recordings, problems = [], []
     for stem, path in audio.items():
         try:
@@ -103,44 +96,42 @@ def read_icbhi(root: Path) -> ReadResult:
         except ValueError as error:
             problems.append(f"{path.name}: {error}")
             continue
-        recording = _recording(
-            stem, name, path, annotations.get(matched.get(stem, stem)), patient_metadata
-        )
-        recordings.append(recording)
-        problems += recording.problems
+        annotation = annotations.get(matched.get(stem, stem))
+        recordings.append(_recording(stem, name, path, annotation, metadata))
+        problems += recordings[-1].problems
     for stem in sorted(annotations.keys() - audio.keys() - set(matched.values())):
-        problems.append(
-            f"{annotations[stem].name}: annotation without audio, expected {stem}.wav beside it"
-        )
+        file = annotations[stem].name
+        problems.append(f"{file}: annotation without audio, expected {stem}.wav beside it")
     notes = [
         f"{stem}.wav is taken with {other}.txt: another release's device"
         for stem, other in matched.items()
     ]
-    return ReadResult(recordings, problems, [*notes, *patient_metadata.notes])
+    return ReadResult(recordings, problems, [*notes, *metadata.notes])
 
 
 def match_across_releases(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """Each name's counterpart among `others` that shares its first four fields, where no other on
-    either side does.
-    """
-    sides: list[dict[str, list[str]]] = [{}, {}]
-    for side, side_names in zip(sides, (names, others), strict=True):
-        for name in side_names:
-            side.setdefault(name_without_device(name), []).append(name)
-    names_by_prefix, others_by_prefix = sides
+    """The counterpart among `others` of each name, if it alone has the same first four fields."""
+    names_by_prefix, others_by_prefix = _by_prefix(names), _by_prefix(others)
     return {
-        names_by_prefix[key][0]: others_by_prefix[key][0]
-        for key in names_by_prefix
-        if len(names_by_prefix[key]) == len(others_by_prefix.get(key, [])) == 1
+        same[0]: others_by_prefix[prefix][0]
+        for prefix, same in names_by_prefix.items()
+        if len(same) == len(others_by_prefix.get(prefix, [])) == 1
     }
 
 
+def _by_prefix(names: Iterable[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name_without_device(name), []).append(name)
+    return groups
+
+
 def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
-    """The cycles of one annotation file (start, end, crackle, wheeze a line), and its problems:
+    """The cycles of one annotation file (start, end, crackle, wheeze per line), and its problems:
     file, line and value.
 
-    Fields are separated by tabs or spaces; empty lines are passed over but counted. Byte-order
-    marks and all line ends are taken as they come.
+    Fields are separated by tabs or spaces; empty lines are skipped but counted. Any byte-order mark
+    and line end is accepted.
     """
     path = Path(path)
     try:
@@ -161,7 +152,7 @@ def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...
             problems.append(f"{path.name}, line {line + 1}: {error}")
     if not annotations and not problems:
         problems.append(
-            f"{path.name}: empty, expected one line a cycle: start, end, crackle 0/1, wheeze 0/1"
+            f"{path.name}: empty, expected one line per cycle: start, end, crackle 0/1, wheeze 0/1"
         )
     return tuple(annotations), tuple(problems)
 
@@ -170,94 +161,80 @@ def _parse_line(line: int, content: str) -> Annotation:
     fields = content.split()
     if len(fields) != 4:
         raise ValueError(
-            f"{len(fields)} fields in {_abbreviate(content)}, expected 4: start, end, crackle 0/1, wheeze 0/1"
+            f"{len(fields)} fields in {quoted(content)}, expected 4: start, end, crackle 0/1, "
+            "wheeze 0/1"
         )
-    start_seconds, end_seconds = (
-        _parse_seconds("start", fields[0]),
-        _parse_seconds("end", fields[1]),
-    )
+    start_seconds = _parse_seconds("start", fields[0])
+    end_seconds = _parse_seconds("end", fields[1])
     if end_seconds <= start_seconds:
         raise ValueError(
             f"end {fields[1]} is not after start {fields[0]}, expected start < end in seconds"
         )
-    crackle, wheeze = _parse_flag("crackle", fields[2]), _parse_flag("wheeze", fields[3])
+    crackle = _parse_flag("crackle", fields[2])
+    wheeze = _parse_flag("wheeze", fields[3])
     return Annotation(line, start_seconds, end_seconds, FOUR_CLASS.labels[crackle + 2 * wheeze])
 
 
 def _parse_seconds(field: str, value: str) -> float:
-    if (
-        not DECIMAL_PATTERN.fullmatch(value)
-        or not math.isfinite(seconds := float(value))
-        or seconds < 0
-    ):
-        raise ValueError(f"{field} is {_abbreviate(value)}, expected seconds from 0, such as 1.234")
-    return seconds
+    if DECIMAL_PATTERN.fullmatch(value) and 0 <= float(value) < math.inf:
+        return float(value)
+    raise ValueError(f"{field} is {quoted(value)}, expected seconds from 0, such as 1.234")
 
 
 def _parse_flag(field: str, value: str) -> int:
     if value not in ("0", "1"):
-        raise ValueError(f"{field} is {_abbreviate(value)}, expected 0 or 1")
+        raise ValueError(f"{field} is {quoted(value)}, expected 0 or 1")
     return int(value)
 
 
 def _recording(
-    stem: str, name: RecordingName, audio: Path, annotation: Path | None, side: PatientMetadata
+    stem: str, name: RecordingName, audio: Path, annotation: Path | None, metadata: PatientMetadata
 ) -> Recording:
-    if annotation is None:
-        cycles: tuple[Annotation, ...] = ()
-        problems: tuple[str, ...] = (
-            f"{audio.name}: audio without annotation, expected {stem}.txt beside it",
-        )
-    else:
+    if annotation:
         cycles, problems = read_annotations(annotation)
-    known = side.for_patient(name.patient)
-    file = annotation.name if annotation else ""
+    else:
+        problem = f"{audio.name}: audio without annotation, expected {stem}.txt beside it"
+        cycles, problems = (), (problem,)
     return Recording(
-        stem, audio, **vars(name), cycles=cycles, problems=problems, annotation=file, **known
+        stem,
+        audio,
+        **vars(name),
+        cycles=cycles,
+        problems=problems,
+        annotation=annotation.name if annotation else "",
+        **metadata.for_patient(name.patient),
     )
 
 
 def find_icbhi_folder(root: Path) -> Path:
-    """The folder of the recordings themselves. Raises DataError where there is none."""
+    """The folder of the recordings themselves. Raises DataError if there is none."""
     candidates = [root, *(root / subfolder for subfolder in SUBFOLDERS)]
-    audio = {folder: _files_by_stem(folder, ".wav") for folder in candidates if folder.is_dir()}
+    audio = {folder: files_by_stem(folder, ".wav") for folder in candidates if folder.is_dir()}
     for folder, stems in audio.items():
         if any(map(NAME_PATTERN.fullmatch, stems)):
             return folder
     for folder, stems in audio.items():
         if stems:
             return folder
-    found = (
-        "no such folder"
-        if not root.exists()
-        else "not a folder"
-        if not root.is_dir()
-        else "no .wav file in it"
-    )
+    reason = missing_reason(root, "no .wav file in it")
     raise DataError(
-        f"No ICBHI recordings at {root.absolute()}: {found}. Looked there and in its {' and '.join(SUBFOLDERS)}; "
-        f"expected files such as 101_1b1_Al_sc_Meditron.wav and .txt. Get the database from {SOURCE}, unpack it and "
-        "give its folder as data.root=PATH, or take data=demo."
+        f"No ICBHI recordings at {root.absolute()}: {reason}. Looked there and in its "
+        f"{' and '.join(SUBFOLDERS)}; expected files such as 101_1b1_Al_sc_Meditron.wav and .txt. "
+        f"Get the database from {SOURCE}, unpack it and give its folder as data.root=PATH, or take "
+        "data=demo."
     )
 
 
-def _files_by_stem(folder: Path, suffix: str) -> dict[str, Path]:
-    # Names with a leading dot are left by macOS beside every file of an unpacked archive.
-    try:
-        paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-        return {
-            path.stem: path for path in paths if path.suffix.lower() == suffix and path.is_file()
-        }
-    except OSError as error:
-        raise DataError(
-            f"The folder {folder.absolute()} cannot be read: {error.strerror} (data.root)"
-        ) from error
+def has_icbhi_recordings(folder: Path) -> bool:
+    """Whether a recording of ICBHI lies in the folder itself, with its annotation."""
+    return bool(files_by_stem(folder, ".wav").keys() & _annotation_files(folder).keys())
+
+
+def _annotation_files(folder: Path) -> dict[str, Path]:
+    files = files_by_stem(folder, ".txt")
+    return {stem: path for stem, path in files.items() if NAME_PATTERN.fullmatch(stem)}
 
 
 def _decode(content: bytes) -> str:
-    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf_16 else "utf-8-sig")
-
-
-def _abbreviate(value: str) -> str:
-    return repr(value if len(value) <= 60 else value[:57] + "...")
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig")

@@ -1,4 +1,4 @@
-"""ICBHI 2017's side files, where they lie beside the recordings: age, sex, diagnosis."""
+"""Age, sex and diagnosis of ICBHI 2017's patients, from the files beside its recordings."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from typing import Any
 
 DEMOGRAPHICS, DIAGNOSES = "demographic_info.txt", "patient_diagnosis.csv"
 AGE = re.compile(r"\d+(\.\d+)?|NA", re.ASCII)
-PARENT_LEVELS = 2  # folders above the recordings' own that are looked into, too
+PARENT_LEVELS = 2  # folders above the recordings' own that are searched, too
 
 
 @dataclass
 class PatientMetadata:
-    """What is known of each patient, and notes on lines that say nothing."""
+    """Age, sex and diagnosis by patient, as far as they are given, and notes on unusable lines."""
 
     ages: dict[str, float] = field(default_factory=dict)
     sexes: dict[str, str] = field(default_factory=dict)
@@ -21,6 +21,7 @@ class PatientMetadata:
     notes: list[str] = field(default_factory=list)
 
     def for_patient(self, patient: str) -> dict[str, Any]:
+        """The fields age, sex and diagnosis of `Recording`."""
         return {
             "age": self.ages.get(patient, nan),
             "sex": self.sexes.get(patient, ""),
@@ -29,33 +30,32 @@ class PatientMetadata:
 
 
 def read_patient_metadata(folder: Path) -> PatientMetadata:
-    """Age, sex and diagnosis of the patients, from the files beside or above `folder`, as far as
-    they are there.
-    """
-    side = PatientMetadata()
-    # patient age sex BMI weight height, NA where unknown
-    for number, fields in _read_fields(side, folder, DEMOGRAPHICS, None):
+    """Age, sex and diagnosis of the patients, from the files in `folder` or above, if any."""
+    metadata = PatientMetadata()
+    # patient age sex BMI weight height, NA if unknown
+    for number, fields in _read_fields(metadata, folder, DEMOGRAPHICS, None):
         if len(fields) < 3 or not fields[0].isdigit() or not AGE.fullmatch(fields[1]):
-            side.notes.append(
+            metadata.notes.append(
                 f"{DEMOGRAPHICS}, line {number}: expected patient, age, sex ..., but got {fields}"
             )
             continue
-        if fields[1] != "NA":
-            side.ages[fields[0]] = float(fields[1])
-        if fields[2] in ("M", "F"):
-            side.sexes[fields[0]] = fields[2]
-    for number, fields in _read_fields(side, folder, DIAGNOSES, ","):
+        patient, age, sex = fields[:3]
+        if age != "NA":
+            metadata.ages[patient] = float(age)
+        if sex in ("M", "F"):
+            metadata.sexes[patient] = sex
+    for number, fields in _read_fields(metadata, folder, DIAGNOSES, ","):
         if len(fields) == 2 and fields[0].isdigit():
-            side.diagnoses[fields[0]] = fields[1]
+            metadata.diagnoses[fields[0]] = fields[1]
         elif number > 1:  # some releases have a header
-            side.notes.append(
+            metadata.notes.append(
                 f"{DIAGNOSES}, line {number}: expected patient,diagnosis, but got {fields}"
             )
-    return side
+    return metadata
 
 
 def find_metadata_file(folder: Path, name: str) -> Path | None:
-    """The side file `name` in the folder of the recordings, or up to two above it."""
+    """The file `name` in the folder of the recordings, or up to two above it."""
     places = [folder.absolute(), *folder.absolute().parents[:PARENT_LEVELS]]
     return next((place / name for place in places if (place / name).is_file()), None)
 
@@ -66,7 +66,7 @@ def name_without_device(name: str) -> str:
 
 
 def _read_fields(
-    side: PatientMetadata, folder: Path, name: str, separator: str | None
+    metadata: PatientMetadata, folder: Path, name: str, separator: str | None
 ) -> list[tuple[int, list[str]]]:
     path = find_metadata_file(folder, name)
     if path is None:
@@ -74,7 +74,7 @@ def _read_fields(
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        side.notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
+        metadata.notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
         return []
     return [
         (number, [word.strip() for word in line.split(separator)])

@@ -294,8 +294,11 @@ def test_audio_and_annotation_of_two_releases_find_each_other(tmp_path: Path) ->
         ("226_1b1_Pl_sc_Meditron", "Meditron", "226_1b1_Pl_sc_LittC2SE.txt", "both"),
     ]
     assert notes == [
-        "101_1b1_Al_sc_AKGC417L.wav is taken with 101_1b1_Al_sc_Meditron.txt: another release's device",
-        "226_1b1_Pl_sc_Meditron.wav is taken with 226_1b1_Pl_sc_LittC2SE.txt: another release's device",
+        f"{name}.wav is taken with {other}.txt: another release's device"
+        for name, other in (
+            ("101_1b1_Al_sc_AKGC417L", "101_1b1_Al_sc_Meditron"),
+            ("226_1b1_Pl_sc_Meditron", "226_1b1_Pl_sc_LittC2SE"),
+        )
     ]
 
 
@@ -339,7 +342,8 @@ def test_an_annotation_of_its_own_name_is_never_given_away(tmp_path: Path) -> No
     annotation(tmp_path, GOOD)
     _, problems, notes = read_icbhi(tmp_path)
     assert problems == [
-        "101_1b1_Al_sc_Other.wav: audio without annotation, expected 101_1b1_Al_sc_Other.txt beside it"
+        "101_1b1_Al_sc_Other.wav: audio without annotation, expected 101_1b1_Al_sc_Other.txt "
+        "beside it"
     ]
     assert notes == []
 

@@ -115,7 +115,8 @@ def test_a_recording_that_is_split_is_no_duplicate_of_itself() -> None:
 def test_one_sound_under_many_names_is_one() -> None:
     """And one that is both split and copied counts, too."""
     table = rows(
-        ("train", "1", "a", "x"), ("train", "2", "b", "x"), ("test", "3", "c", "x"), ("test", "4", "d", "x"),
+        ("train", "1", "a", "x"), ("train", "2", "b", "x"),
+        ("test", "3", "c", "x"), ("test", "4", "d", "x"),
         ("val", "5", "e", "y"), ("test", "5", "e", "y"), ("test", "6", "f", "y"),
     )  # fmt: skip
     report = count_leakage(table)
@@ -146,7 +147,8 @@ def of(**counts: int) -> dict[str, Any]:
         (of(), "No patient of the 9 in test is also in training or validation."),
         (
             of(patients=9),
-            "9 OF 9 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these scores say nothing about new patients.",
+            "9 OF 9 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these scores say nothing "
+            "about new patients.",
         ),
         (
             of(duplicates=1),

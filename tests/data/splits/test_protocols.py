@@ -16,18 +16,22 @@ import pytest
 from support.runs import compose_config
 
 from lungsound.config.schema import Config
-from lungsound.data.database import Database, cycle_key
+from lungsound.data.cycles import cycle_key
+from lungsound.data.database import Database, assign_split
 from lungsound.data.readers.icbhi import read_annotations
 from lungsound.data.readers.sprsound import read_sprsound
-from lungsound.data.splits.protocols import (
+from lungsound.data.registry import DATABASES
+from lungsound.data.splits.checks import SET_NAMES
+from lungsound.data.splits.official import (
     OFFICIAL_SPLIT_FILENAME,
-    official_icbhi,
+    SplitResult,
+    find_official_file,
     official_sprsound,
-    patient_split,
 )
-from lungsound.data.splits.table import SET_NAMES
+from lungsound.data.splits.official import official_icbhi as official_split
+from lungsound.data.splits.patient import patient_split
+from lungsound.data.splits.protocols import run_protocol
 from lungsound.errors import DataError
-from lungsound.runs.build import assign_sets, assign_split, official_split_path
 from lungsound.runs.validation import validate_config
 
 PAIR = ("41279835_14.1_0_p1_2945", "41279835_14.1_0_p1_2050")  # one sound, in training and in test
@@ -38,6 +42,10 @@ FOLDS, SEEDS = range(5), (0, 7)
 def settings(*overrides: str) -> Config:
     with compose_config(*overrides) as (cfg, _):
         return validate_config(cfg)
+
+
+def official_icbhi(cycles: pd.DataFrame, seed: int, file: Path, clean: bool) -> SplitResult:
+    return official_split(cycles, seed, "/not/read", file, clean)
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -100,7 +108,7 @@ def named(file: Path) -> pd.Series:
 def folds(icbhi: pd.DataFrame, sprsound: pd.DataFrame) -> Any:
     """`folds(database, fold, seed)`: the sets by patient, each made once."""
     databases = {"icbhi": icbhi, "sprsound": sprsound}
-    return cache(lambda database, fold, seed: patient_split(databases[database], 5, fold, seed))
+    return cache(lambda database, fold, seed: patient_split(databases[database], seed, 5, fold)[0])
 
 
 def patients(cycles: pd.DataFrame, sets: pd.Series, name: str) -> set[str]:
@@ -167,8 +175,8 @@ def test_neither_the_rows_order_nor_their_index_matters(
     shuffled = icbhi.sample(frac=1, random_state=seed)
     renumbered = shuffled.reset_index(drop=True)
     for protocol in (
-        lambda cycles: patient_split(cycles, 5, 1, seed),
-        lambda cycles: official_icbhi(cycles, file, seed, remove_leaks=True)[0],
+        lambda cycles: patient_split(cycles, seed, 5, 1)[0],
+        lambda cycles: official_icbhi(cycles, seed, file, clean=True)[0],
     ):
         expected = protocol(icbhi)
         pd.testing.assert_series_equal(protocol(shuffled).sort_index(), expected)
@@ -176,8 +184,8 @@ def test_neither_the_rows_order_nor_their_index_matters(
 
 
 def test_the_rows_order_does_not_matter_in_sprsounds_own_split(sprsound: pd.DataFrame) -> None:
-    expected, _ = official_sprsound(sprsound, None, 3, clean=True)
-    sets, _ = official_sprsound(sprsound.sample(frac=1, random_state=3), None, 3, clean=True)
+    expected, _ = official_sprsound(sprsound, 3, None, clean=True)
+    sets, _ = official_sprsound(sprsound.sample(frac=1, random_state=3), 3, None, clean=True)
     pd.testing.assert_series_equal(sets.sort_index(), expected)
 
 
@@ -190,7 +198,7 @@ def test_fewer_patients_than_folds_is_an_error(
         DataError,
         match=f"Expected at least {count} patients for {count} folds by patient, but {said}",
     ):
-        patient_split(few, count, 0, 0)
+        patient_split(few, 0, count, 0)
 
 
 def test_too_few_patients_for_a_validation_set_says_what_for(icbhi: pd.DataFrame) -> None:
@@ -198,14 +206,14 @@ def test_too_few_patients_for_a_validation_set_says_what_for(icbhi: pd.DataFrame
     with pytest.raises(
         DataError, match=r"No validation set can be cut from training by patient\. .* but got 4"
     ):
-        patient_split(few, 5, 0, 0)
+        patient_split(few, 0, 5, 0)
 
 
 def test_classes_too_small_for_the_folds_are_an_error(icbhi: pd.DataFrame) -> None:
     few = icbhi.groupby("label").head(1).reset_index(drop=True)
     few = few.assign(patient=["1", "2", "3", "4"])
     with pytest.raises(DataError, match="No 3 folds by patient can be made of 4 cycles"):
-        patient_split(few, 3, 0, 0)
+        patient_split(few, 0, 3, 0)
 
 
 # --- ICBHI's own ---
@@ -218,7 +226,7 @@ def with_val_as_train(sets: pd.Series) -> pd.Series:
 def test_the_official_split_of_the_full_database(
     icbhi: pd.DataFrame, file: Path, named: pd.Series
 ) -> None:
-    sets, notes = official_icbhi(icbhi, file, 0, remove_leaks=False)
+    sets, notes = official_icbhi(icbhi, 0, file, clean=False)
     expected = icbhi["recording"].str.rsplit("_", n=1).str[0].map(named)
     assert with_val_as_train(sets).tolist() == expected.tolist()
     cycles = with_val_as_train(sets).value_counts()
@@ -235,8 +243,8 @@ def test_the_official_split_of_the_full_database(
 
 
 def test_the_clean_split_takes_two_patients_out_of_test(icbhi: pd.DataFrame, file: Path) -> None:
-    official, _ = official_icbhi(icbhi, file, 0, remove_leaks=False)
-    clean, notes = official_icbhi(icbhi, file, 0, remove_leaks=True)
+    official, _ = official_icbhi(icbhi, 0, file, clean=False)
+    clean, notes = official_icbhi(icbhi, 0, file, clean=True)
     assert with_val_as_train(clean).value_counts().to_dict() == {
         "train": 4142,
         "test": 2636,
@@ -248,8 +256,8 @@ def test_the_clean_split_takes_two_patients_out_of_test(icbhi: pd.DataFrame, fil
     pd.testing.assert_series_equal(
         clean.drop(out.index), official.drop(out.index)
     )  # one training for both
-    said = "left out of test: 12 recordings, 120 cycles, of patients who are also in training (156, 218)"
-    assert notes[1:] == (said,)
+    reason = "of patients who are also in training (156, 218)"
+    assert notes[1:] == (f"left out of test: 12 recordings, 120 cycles, {reason}",)
     assert not patients(icbhi, clean, "test") & (
         patients(icbhi, clean, "train") | patients(icbhi, clean, "val")
     )
@@ -260,7 +268,7 @@ def test_the_clean_split_takes_two_patients_out_of_test(icbhi: pd.DataFrame, fil
 def test_official_validation_is_patients_of_nothing_else(
     icbhi: pd.DataFrame, file: Path, clean: bool, seed: int
 ) -> None:
-    sets, _ = official_icbhi(icbhi, file, seed, clean)
+    sets, _ = official_icbhi(icbhi, seed, file, clean)
     val = patients(icbhi, sets, "val")
     assert val and not val & (
         patients(icbhi, sets, "train") | patients(icbhi, sets, "test") | set(SHARED)
@@ -281,7 +289,7 @@ def test_no_patient_of_test_validates_however_many_are_on_both_sides(
     )
     (tmp_path / "mine.txt").write_text("\n".join(lines))
     both = set(recordings["patient"][several])
-    sets, notes = official_icbhi(icbhi, tmp_path / "mine.txt", 0, clean)
+    sets, notes = official_icbhi(icbhi, 0, tmp_path / "mine.txt", clean)
     assert len(both) > 40
     assert patients(icbhi, sets, "val") and not patients(icbhi, sets, "val") & both
     assert both <= patients(icbhi, sets, "train")
@@ -291,35 +299,32 @@ def test_no_patient_of_test_validates_however_many_are_on_both_sides(
 def test_seeds_choose_other_validation_patients_and_nothing_else(
     icbhi: pd.DataFrame, file: Path
 ) -> None:
-    one, other = (official_icbhi(icbhi, file, seed, remove_leaks=False)[0] for seed in (0, 1))
+    one, other = (official_icbhi(icbhi, seed, file, clean=False)[0] for seed in (0, 1))
     assert patients(icbhi, one, "val") != patients(icbhi, other, "val")
     pd.testing.assert_series_equal(with_val_as_train(one), with_val_as_train(other))
 
 
 def test_devices_of_another_release_are_matched_and_listed(icbhi: pd.DataFrame, file: Path) -> None:
-    expected, _ = official_icbhi(icbhi, file, 0, remove_leaks=False)
+    expected, _ = official_icbhi(icbhi, 0, file, clean=False)
     renamed = icbhi["recording"].str.replace(r"_(AKGC417L|Litt3200)$", "_Other", regex=True)
-    sets, notes = official_icbhi(icbhi.assign(recording=renamed), file, 0, remove_leaks=False)
+    sets, notes = official_icbhi(icbhi.assign(recording=renamed), 0, file, clean=False)
     pd.testing.assert_series_equal(sets, expected)
     changed = sorted(set(icbhi["recording"][renamed != icbhi["recording"]]))
     assert len(notes) == len(changed) + 1 > 400
-    assert (
-        notes[0]
-        == f"{OFFICIAL_SPLIT_FILENAME}: {changed[0]} is taken for {changed[0].rsplit('_', 1)[0]}_Other"
-    )
+    other = changed[0].rsplit("_", 1)[0] + "_Other"
+    assert notes[0] == f"{OFFICIAL_SPLIT_FILENAME}: {changed[0]} is taken for {other}"
 
 
 def test_a_name_that_could_be_two_recordings_is_neither(icbhi: pd.DataFrame, file: Path) -> None:
     twice = icbhi[icbhi["recording"] == "226_1b1_Pl_sc_LittC2SE"].assign(
         recording="226_1b1_Pl_sc_Other"
     )
-    sets, notes = official_icbhi(
-        pd.concat([icbhi, twice], ignore_index=True), file, 0, remove_leaks=False
-    )
+    sets, notes = official_icbhi(pd.concat([icbhi, twice], ignore_index=True), 0, file, clean=False)
     alike = ["226_1b1_Pl_sc_LittC2SE", "226_1b1_Pl_sc_Other"]
     assert set(icbhi["recording"][sets[: len(icbhi)] == ""]) == {alike[0]}
     assert notes == (
-        f"{OFFICIAL_SPLIT_FILENAME} does not name 2 recordings, which are left out: {', '.join(alike)}",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 2 recordings, which are left out: "
+        f"{', '.join(alike)}",
         f"1 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
@@ -328,12 +333,13 @@ def test_recordings_on_one_side_alone_are_told(icbhi: pd.DataFrame, file: Path) 
     some = icbhi[~icbhi["recording"].isin(sorted(set(icbhi["recording"]))[100:130])]
     unknown = some.iloc[:3].assign(recording="999_1b1_Al_sc_Meditron", patient="999")
     sets, notes = official_icbhi(
-        pd.concat([some, unknown], ignore_index=True), file, 0, remove_leaks=False
+        pd.concat([some, unknown], ignore_index=True), 0, file, clean=False
     )
     assert sets.iloc[-3:].tolist() == [""] * 3
     assert (sets == "").sum() == 3
     assert notes[1:] == (
-        f"{OFFICIAL_SPLIT_FILENAME} does not name 1 recordings, which are left out: 999_1b1_Al_sc_Meditron",
+        f"{OFFICIAL_SPLIT_FILENAME} does not name 1 recordings, which are left out: "
+        "999_1b1_Al_sc_Meditron",
         f"30 of the 920 recordings in {OFFICIAL_SPLIT_FILENAME} are not in use",
     )
 
@@ -362,7 +368,7 @@ def test_every_broken_line_of_the_official_file_is_named(
     path = tmp_path / "mine.txt"
     path.write_text(content)
     with pytest.raises(DataError) as error:
-        official_icbhi(icbhi, path, 0, remove_leaks=False)
+        official_icbhi(icbhi, 0, path, clean=False)
     assert str(error.value).startswith(f"The official split {path} cannot be used (split.file):")
     assert len(error.value.problems) == len(problems)
     for problem, said in zip(error.value.problems, problems, strict=True):
@@ -373,14 +379,14 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, icbhi: pd.DataFrame, fil
     with pytest.raises(
         DataError, match=r"cannot be read: No such file or directory \(split\.file\)"
     ):
-        official_icbhi(icbhi, tmp_path / "gone.txt", 0, remove_leaks=False)
+        official_icbhi(icbhi, 0, tmp_path / "gone.txt", clean=False)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x80")
     with pytest.raises(DataError, match=r"binary\.txt is not a text file: .*split\.file"):
-        official_icbhi(icbhi, tmp_path / "binary.txt", 0, remove_leaks=False)
+        official_icbhi(icbhi, 0, tmp_path / "binary.txt", clean=False)
     (tmp_path / "marked.txt").write_bytes(
         b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n")
     )
-    sets, _ = official_icbhi(icbhi, tmp_path / "marked.txt", 0, remove_leaks=False)
+    sets, _ = official_icbhi(icbhi, 0, tmp_path / "marked.txt", clean=False)
     assert (sets == "test").sum() == 2756
 
 
@@ -391,7 +397,7 @@ def test_a_file_about_other_recordings_leaves_nothing_to_train_on(
     with pytest.raises(
         DataError, match=r"No validation set can be cut from training by patient\. .* but got 0"
     ):
-        official_icbhi(icbhi, tmp_path / "other.txt", 0, remove_leaks=False)
+        official_icbhi(icbhi, 0, tmp_path / "other.txt", clean=False)
 
 
 @pytest.mark.parametrize("level", ["audio_and_txt_files", ".", ".."])
@@ -399,19 +405,16 @@ def test_the_file_is_found_beside_the_database(tmp_path: Path, level: str) -> No
     folder = tmp_path / "icbhi" / "audio_and_txt_files"
     folder.mkdir(parents=True)
     (folder / "101_1b1_Al_sc_Meditron.wav").write_bytes(b"")
-    chosen = settings("data=icbhi", f"data.root={tmp_path / 'icbhi'}", "split=official")
     with pytest.raises(
         DataError,
         match=rf"split=official: expected {OFFICIAL_SPLIT_FILENAME} in .*split\.file=PATH",
     ):
-        official_split_path(chosen)
+        find_official_file(tmp_path / "icbhi")
     place = tmp_path / "icbhi" / level / OFFICIAL_SPLIT_FILENAME
     place.write_text("")
-    assert official_split_path(chosen).samefile(place)
-    named = settings(
-        "data=icbhi", "data.root=/x", "split=official", "split.file=/elsewhere/mine.txt"
-    )
-    assert official_split_path(named) == Path("/elsewhere/mine.txt")
+    assert find_official_file(tmp_path / "icbhi").samefile(place)
+    with pytest.raises(DataError, match=f"The official split .*{OFFICIAL_SPLIT_FILENAME} cannot"):
+        official_split(pd.DataFrame({"recording": []}), 0, tmp_path / "icbhi")
 
 
 # --- SPRSound's own ---
@@ -419,7 +422,7 @@ def test_the_file_is_found_beside_the_database(tmp_path: Path, level: str) -> No
 
 def test_intra_is_what_there_is(sprsound: pd.DataFrame) -> None:
     for part in (None, "intra"):
-        sets, notes = official_sprsound(sprsound, part, 0, clean=False)
+        sets, notes = official_sprsound(sprsound, 0, part, clean=False)
         counts = pd.crosstab(sprsound["part"], sets)
         assert counts.loc["intra"].to_dict() == {"test": 1004, "train": 0, "val": 0}
         assert (counts.loc["train", "test"], counts.loc["train"].sum()) == (0, 6656)
@@ -431,10 +434,11 @@ def test_a_part_that_is_asked_for_and_not_there_is_an_error(
     sprsound: pd.DataFrame, part: str
 ) -> None:
     with pytest.raises(DataError) as error:
-        official_sprsound(sprsound, part, 0, clean=False)
+        official_sprsound(sprsound, 0, part, clean=False)
     wanted = {"inter": "train and inter", "both": "train and inter and intra"}[part]
     assert str(error.value) == (
-        f"split.part={part}: expected the parts {wanted} of SPRSound, but there is no inter, only intra, train"
+        f"split.part={part}: expected the parts {wanted} of SPRSound, but there is no inter, "
+        "only intra, train"
     )
 
 
@@ -445,7 +449,7 @@ def test_a_side_that_is_not_there_is_an_error(
     sprsound: pd.DataFrame, there: str, lacking: str
 ) -> None:
     with pytest.raises(DataError) as error:
-        official_sprsound(sprsound[sprsound["part"] == there], None, 0, clean=False)
+        official_sprsound(sprsound[sprsound["part"] == there], 0, None, clean=False)
     assert str(error.value).startswith("split.part=null: expected the parts train and ")
     assert str(error.value).endswith(f"but there is {lacking}, only {there}")
 
@@ -456,11 +460,11 @@ def test_a_side_that_is_not_there_is_an_error(
 def test_the_part_asked_for_is_tested_and_the_other_is_left_out(
     with_inter: pd.DataFrame, part: str, tested: set[str]
 ) -> None:
-    sets, _ = official_sprsound(with_inter, part, 0, clean=False)
+    sets, _ = official_sprsound(with_inter, 0, part, clean=False)
     assert set(with_inter["part"][sets == "test"]) == tested
     assert set(with_inter["part"][sets == ""]) == {"inter", "intra"} - tested
     assert set(with_inter["part"][sets.isin(["train", "val"])]) == {"train"}
-    nothing_said, _ = official_sprsound(with_inter, None, 0, clean=False)
+    nothing_said, _ = official_sprsound(with_inter, 0, None, clean=False)
     assert nothing_said.equals(sets) == (part == "both")
 
 
@@ -470,17 +474,17 @@ def test_validation_is_by_patient_and_the_same_whatever_is_tested(
     """Chosen without a look at the test parts: what is trained is one thing for all of them."""
     training = sprsound["part"] == "train"
     for seed in (0, 1):
-        sets, _ = official_sprsound(sprsound, "intra", seed, clean=False)
+        sets, _ = official_sprsound(sprsound, seed, "intra", clean=False)
         assert not patients(sprsound, sets, "val") & patients(sprsound, sets, "train")
         assert (sets == "val").sum() / 6656 == pytest.approx(0.2, abs=0.025)
         for part, clean in (("inter", False), ("both", True)):
-            others, _ = official_sprsound(with_inter, part, seed, clean)
+            others, _ = official_sprsound(with_inter, seed, part, clean)
             assert others[: len(sprsound)][training].equals(sets[training])
 
 
 def test_clean_takes_the_sound_that_is_in_both_out_of_test(sprsound: pd.DataFrame) -> None:
-    official, _ = official_sprsound(sprsound, None, 0, clean=False)
-    clean, notes = official_sprsound(sprsound, None, 0, clean=True)
+    official, _ = official_sprsound(sprsound, 0, None, clean=False)
+    clean, notes = official_sprsound(sprsound, 0, None, clean=True)
     assert set(sprsound["recording"][clean == ""]) == {PAIR[1]}
     assert set(official[sprsound["recording"] == PAIR[1]]) == {"test"}
     kept = clean != ""
@@ -490,10 +494,16 @@ def test_clean_takes_the_sound_that_is_in_both_out_of_test(sprsound: pd.DataFram
         f"left out of test: 1 recordings, {events} cycles, that lie in training under another name",
     )
     once = sprsound.assign(content=sprsound["recording"])
-    assert official_sprsound(once, None, 0, clean=True)[1] == ()
+    assert official_sprsound(once, 0, None, clean=True)[1] == ()
 
 
 # --- every protocol, as a run gets it ---
+
+
+def configured_sets(cycles: pd.DataFrame, *overrides: str) -> SplitResult:
+    chosen = settings("data.root=/there", *overrides)
+    protocol = DATABASES[chosen.data.name].all_protocols[chosen.split.protocol]
+    return run_protocol(protocol, cycles, {**vars(chosen.split), "root": chosen.data.root})
 
 
 BY_PATIENT = {
@@ -521,7 +531,7 @@ def test_validation_of_every_protocol_by_patient(
     where = ["data=icbhi"] if database == "icbhi" else ["data=sprsound"]
     if database == "icbhi" and "official" in split:
         where.append(f"split.file={file}")
-    sets, _ = assign_sets(cycles, settings(*where, "data.root=/there", *split.split()))
+    sets, _ = configured_sets(cycles, *where, *split.split())
     val = patients(cycles, sets, "val")
     assert val and not val & patients(cycles, sets, "train")
     if split != "split=official_clean" or database == "icbhi":
@@ -533,7 +543,7 @@ def test_validation_of_every_protocol_by_patient(
 
 
 def test_validation_of_the_papers_protocol_is_by_cycle(icbhi: pd.DataFrame) -> None:
-    sets, notes = assign_sets(icbhi, settings("data=icbhi", "data.root=/there", "split=random"))
+    sets, notes = configured_sets(icbhi, "data=icbhi", "split=random")
     for label, cycles in sets.groupby(icbhi["label"]):
         rest = (cycles != "test").sum()
         assert (cycles == "val").sum() == pytest.approx(0.2 * rest, abs=0.5), label
@@ -541,8 +551,13 @@ def test_validation_of_the_papers_protocol_is_by_cycle(icbhi: pd.DataFrame) -> N
     assert notes == ()
 
 
-def database_of(cycles: pd.DataFrame) -> Database:
-    return Database("sprsound", False, 0, cycles, SimpleNamespace(), "", ())  # type: ignore[arg-type]
+def configured_split(cycles: pd.DataFrame, *overrides: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """SPRSound's own split, as a run gets it."""
+    chosen = settings("data=sprsound", "data.root=/there", "split=official", *overrides)
+    spec, store = DATABASES["sprsound"], SimpleNamespace()
+    database = Database(spec, False, 0, cycles, store, "", ())  # type: ignore[arg-type]
+    labels = spec.task(chosen.task.classes)
+    return assign_split(database, labels, "official", vars(chosen.split))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -550,14 +565,7 @@ def test_a_validation_without_stridor_warns_and_goes_on(sprsound: pd.DataFrame, 
     """Of training's two children with stridor one has 14 of 15 events: a fifth of the patients
     cannot have a fifth.
     """
-    chosen = settings(
-        "data=sprsound",
-        "data.root=/there",
-        "task=sprsound_seven",
-        "split=official",
-        f"split.seed={seed}",
-    )
-    used, notes = assign_split(database_of(sprsound), chosen)
+    used, notes = configured_split(sprsound, "task=sprsound_seven", f"split.seed={seed}")
     counts = pd.crosstab(used["event_type"], used["set"])
     lacking = {
         (name, kind)
@@ -578,9 +586,7 @@ def test_a_validation_without_stridor_warns_and_goes_on(sprsound: pd.DataFrame, 
 
 
 def test_four_classes_have_nothing_to_warn_of(sprsound: pd.DataFrame) -> None:
-    used, notes = assign_split(
-        database_of(sprsound), settings("data=sprsound", "data.root=/there", "split=official")
-    )
+    used, notes = configured_split(sprsound)
     assert notes == ()
     assert used.groupby("label")["target"].unique().map(list).to_dict() == {
         "normal": [0], "crackle": [1], "wheeze": [2], "both": [3],
@@ -591,10 +597,7 @@ def test_a_training_without_a_class_does_not_start(sprsound: pd.DataFrame) -> No
     """Its only child may be in validation: nothing could be learned of it."""
     one = sprsound[(sprsound["event_type"] != "Stridor") | (sprsound["part"] == "intra")]
     with pytest.raises(DataError) as error:
-        assign_split(
-            database_of(one.reset_index(drop=True)),
-            settings("data=sprsound", "data.root=/there", "task=sprsound_seven", "split=official"),
-        )
+        configured_split(one.reset_index(drop=True), "task=sprsound_seven")
     assert error.value.problems == (
         "class Stridor has no training cycle (0 in train, 0 in val, 2 in test; 2 in all)",
     )

@@ -17,7 +17,8 @@ import soundfile
 from support.runs import ROOT
 
 from lungsound.cli.data import main
-from lungsound.data.tools.audit import MIN_CLIPPED_RUN, PUBLISHED, AuditReport, check, count_clipped
+from lungsound.data.registry import DATABASES
+from lungsound.data.tools.audit import MIN_CLIPPED_RUN, AuditReport, audit, count_clipped
 from lungsound.errors import DataError
 
 # 44.1 kHz in 24 and 16 bits, 4 kHz in 16; the first is what is broken.
@@ -141,7 +142,7 @@ def test_every_problem_is_told_in_one_go(icbhi: Path) -> None:
     for break_it in (cut(5000), with_line("8\t9\t0")):
         break_it(icbhi)
     (icbhi / f"{ICBHI[1]}.txt").unlink()
-    problems = check("icbhi", icbhi).problems
+    problems = audit("icbhi", icbhi).problems
     assert [problem.partition(":")[0].partition(",")[0] for problem in sorted(problems)] == [
         TXT, WAV, f"{ICBHI[1]}.wav"
     ]  # fmt: skip
@@ -167,7 +168,7 @@ def test_no_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:
-    found = here(check("icbhi", icbhi))
+    found = here(audit("icbhi", icbhi))
     names = ["start", "end", "crackle", "wheeze"]
     cycles = pd.concat([pd.read_csv(path, sep=r"\s+", names=names) for path in icbhi.glob("*.txt")])
     files = [soundfile.info(path) for path in icbhi.glob("*.wav")]
@@ -195,7 +196,7 @@ def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:
 
 
 def test_sprsound_numbers_are_those_of_json(sprsound: Path) -> None:
-    report = check("sprsound", sprsound)
+    report = audit("sprsound", sprsound)
     assert report.problems == []
     for part, folder in (("train", "train_json"), ("intra", "test_json/intra_test_json")):
         contents = {
@@ -233,7 +234,7 @@ def test_sprsound_is_broken_in_its_own_ways(sprsound: Path) -> None:
     unannotated.write_text("{")
     (sprsound / "train_wav" / f"{unheard.stem}.flac").unlink()
     emptied.write_text(json.dumps({"record_annotation": "Normal", "event_annotation": []}))
-    report = check("sprsound", sprsound)
+    report = audit("sprsound", sprsound)
     assert len(report.problems) == 3
     for path, said in (
         (cut_short, "after the audio's end"),
@@ -248,9 +249,9 @@ def test_sprsound_is_broken_in_its_own_ways(sprsound: Path) -> None:
 
 
 def test_the_promises_add_up() -> None:
-    whole = PUBLISHED["icbhi"]["all"]
+    whole = DATABASES["icbhi"].published["all"]
     assert sum(int(whole[label]) for label in LABELS) == whole["cycles"] == 6898
-    parts = PUBLISHED["sprsound"]
+    parts = DATABASES["sprsound"].published
     for part in ("train", "intra"):
         assert sum(int(parts[part][kind]) for kind in TYPES) == parts[part]["cycles"]
     for row in ("recordings", "cycles"):

@@ -20,7 +20,8 @@ from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.icbhi import parse_name, read_annotations
 from lungsound.data.readers.sprsound import EVENT_LABELS
 from lungsound.data.recordings import Recording
-from lungsound.data.tools.audit import cycle_table
+from lungsound.data.registry import DATABASES, DatabaseSpec
+from lungsound.data.tools.audit import annotated_cycles
 from lungsound.data.tools.plot import SHADES, classes_by, database_figures
 from lungsound.errors import DataError
 
@@ -51,7 +52,7 @@ def drawn_cycles(
 @pytest.fixture(scope="module")
 def icbhi(real_data: Path) -> pd.DataFrame:
     """The cycles of all 920 annotations of ICBHI 2017."""
-    return cycle_table(
+    return annotated_cycles(
         Recording(path.stem, path, **vars(parse_name(path.stem)), cycles=read_annotations(path)[0])
         for path in sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
     )
@@ -66,15 +67,19 @@ TABLES = {
 }
 
 
+def spec_of(name: str) -> DatabaseSpec:
+    return DATABASES["sprsound" if name in ("3 parts", "1 cycle") else "icbhi"]
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_no_text_overlaps_or_leaves_a_figure(name: str) -> None:
-    for figure in database_figures(TABLES[name](), SYNTHETIC).values():
+    for figure in database_figures(TABLES[name](), spec_of(name), SYNTHETIC).values():
         assert any(text.startswith(SYNTHETIC) for text in check_text_layout(figure))
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_axis_is_named(name: str) -> None:
-    for figure in database_figures(TABLES[name](), SYNTHETIC).values():
+    for figure in database_figures(TABLES[name](), spec_of(name), SYNTHETIC).values():
         assert figure.get_supxlabel() or any(panel.get_xlabel() for panel in figure.axes)
         assert figure.get_supylabel() or all(panel.get_ylabel() for panel in figure.axes)
 
@@ -86,7 +91,7 @@ def widths(figure: Figure, panel: int) -> list[float]:
 
 
 def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> None:
-    figure = classes_by(icbhi, "device", "label", "ICBHI 2017")
+    figure = classes_by(icbhi, "device", FOUR_CLASS, "ICBHI 2017")
     devices = ("AKGC417L", "Litt3200", "LittC2SE", "Meditron")
     counts = icbhi.groupby(["device", "label"]).size()
     assert counts.groupby("label").sum().loc[list(FOUR_CLASS.labels)].to_list() == [
@@ -104,7 +109,7 @@ def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> Non
 
 
 def test_bars_by_patient_hold_every_cycle_the_most_first(icbhi: pd.DataFrame) -> None:
-    figure = database_figures(icbhi, "ICBHI 2017")["classes-by-patient"]
+    figure = database_figures(icbhi, DATABASES["icbhi"], "ICBHI 2017")["classes-by-patient"]
     upper, lower = (
         [patch.get_data() for patch in panel.patches if isinstance(patch, StepPatch)]
         for panel in figure.axes
@@ -118,7 +123,7 @@ def test_bars_by_patient_hold_every_cycle_the_most_first(icbhi: pd.DataFrame) ->
 
 
 def test_histograms_hold_every_cycle_and_patient(icbhi: pd.DataFrame) -> None:
-    figures = database_figures(icbhi, "ICBHI 2017")
+    figures = database_figures(icbhi, DATABASES["icbhi"], "ICBHI 2017")
     assert len(figures) == 4  # ICBHI has no parts and no event types
     patients = figures["cycles-per-patient"].axes[0].patches
     assert sum(patch.get_height() for patch in patients) == 126
@@ -137,7 +142,7 @@ def test_histograms_hold_every_cycle_and_patient(icbhi: pd.DataFrame) -> None:
 
 def test_parts_and_event_types_are_drawn_where_there_are_some() -> None:
     cycles = drawn_cycles(500, 20, 1, ("intra", "train"))
-    figures = database_figures(cycles, "SPRSound 2022")
+    figures = database_figures(cycles, DATABASES["sprsound"], "SPRSound 2022")
     panels = figures["event-types-by-part"].axes
     assert [panel.get_title().partition(":")[0] for panel in panels] == ["train", "intra"]
     for panel, part in zip(panels, ("train", "intra"), strict=True):
@@ -150,9 +155,7 @@ def test_parts_and_event_types_are_drawn_where_there_are_some() -> None:
 
 
 def test_classes_differ_in_lightness() -> None:
-    lightness = [
-        float(np.dot(to_rgb(SHADES[label]), (0.299, 0.587, 0.114))) for label in FOUR_CLASS.labels
-    ]
+    lightness = [float(np.dot(to_rgb(shade), (0.299, 0.587, 0.114))) for shade in SHADES]
     assert all(lighter - darker > 0.1 for lighter, darker in pairwise(lightness))
 
 

@@ -1,0 +1,131 @@
+"""The table of cycles: one row per annotated cycle, with its place in the store's samples."""
+
+import hashlib
+from typing import NamedTuple
+
+import pandas as pd
+
+from lungsound.data.recordings import Annotation, Recording
+from lungsound.data.store import StoredRecording
+
+# An annotation may end this much after its audio: times are rounded. The microseconds absorb the
+# rounding of a float difference.
+END_TOLERANCE_SECONDS = 0.050 + 1e-6
+CYCLE_DTYPES = {
+    "recording": "str",
+    "patient": "str",
+    "recording_index": "str",
+    "location": "str",
+    "mode": "str",
+    "device": "str",
+    "cycle": "int64",
+    "start_seconds": "float64",
+    "end_seconds": "float64",
+    "label": "str",
+    "start_sample": "int64",
+    "end_sample": "int64",
+    "key": "uint64",
+    "part": "str",
+    "event_type": "str",
+    "age": "float64",
+    "sex": "str",
+    "diagnosis": "str",
+    "content": "str",
+}
+RECORDING_COLUMNS = (
+    "patient",
+    "recording_index",
+    "location",
+    "mode",
+    "device",
+    "part",
+    "age",
+    "sex",
+    "diagnosis",
+)
+
+
+class RecordingRows(NamedTuple):
+    """The rows of one recording, the problems that only its audio shows, and notes."""
+
+    rows: list[dict[str, object]]
+    problems: list[str]
+    notes: list[str]
+
+
+def cycle_key(recording: str, cycle: int) -> int:
+    """The 64-bit name of a cycle for random draws: the first 8 bytes, big-endian, of
+    sha256("recording/cycle").
+    """
+    return int.from_bytes(hashlib.sha256(f"{recording}/{cycle}".encode()).digest()[:8], "big")
+
+
+def build_cycle_rows(
+    recording: Recording, stored: StoredRecording, sample_rate: int
+) -> RecordingRows:
+    """The rows of a recording whose audio is `stored` at `sample_rate` Hz."""
+    result = RecordingRows([], [], [])
+    if stored["problem"]:
+        result.problems.append(stored["problem"])
+        return result
+    if stored["note"]:
+        result.notes.append(f"{recording.audio.name}: {stored['note']}")
+    for cycle in recording.cycles:
+        _append_cycle(result, recording, stored, cycle, sample_rate)
+    return result
+
+
+def cycles_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """The table with the columns of CYCLE_DTYPES, sorted by recording and cycle."""
+    cycles = pd.DataFrame(rows, columns=list(CYCLE_DTYPES)).astype(CYCLE_DTYPES)
+    return cycles.sort_values(["recording", "cycle"], ignore_index=True)
+
+
+def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
+    """One line for each sound that several recordings hold (columns recording and content)."""
+    recordings = cycles.drop_duplicates("recording")
+    duplicates = recordings[recordings.duplicated("content", keep=False)]
+    groups = duplicates.groupby("content", sort=False)["recording"]
+    return [f"{' and '.join(sorted(names))} hold the same sound" for _, names in groups]
+
+
+def _append_cycle(
+    result: RecordingRows,
+    recording: Recording,
+    stored: StoredRecording,
+    cycle: Annotation,
+    sample_rate: int,
+) -> None:
+    end_seconds = min(cycle.end_seconds, stored["seconds"])
+    overhang = cycle.end_seconds - stored["seconds"]
+    start = min(round(cycle.start_seconds * sample_rate), stored["samples"])
+    end = min(round(end_seconds * sample_rate), stored["samples"])
+    where = f"{recording.where(cycle)}: end {cycle.end_seconds:g} s"
+    audio_end = f"the audio's end at {stored['seconds']:.3f} s"
+    if overhang > END_TOLERANCE_SECONDS:
+        late_ms = 1000 * overhang
+        result.problems.append(
+            f"{where} is {late_ms:.0f} ms after {audio_end}, expected at most 50 ms"
+        )
+    elif start >= end:
+        result.problems.append(
+            f"{where}, start {cycle.start_seconds:g} s: no sample lies between them before "
+            f"{audio_end}"
+        )
+    elif overhang > 0:
+        result.notes.append(f"{where} cut to {audio_end}")
+    result.rows.append(
+        {
+            "recording": recording.name,
+            **{name: getattr(recording, name) for name in RECORDING_COLUMNS},
+            "cycle": cycle.line,
+            "start_seconds": cycle.start_seconds,
+            "end_seconds": end_seconds,
+            "label": cycle.label,
+            "event_type": cycle.event_type,
+            "start_sample": stored["offset"] + start,
+            "end_sample": stored["offset"] + end,
+            "key": cycle_key(recording.name, cycle.line),
+            "content": stored["content"],
+        }
+    )

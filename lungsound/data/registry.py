@@ -1,0 +1,191 @@
+"""The registry of databases: all that the project knows of each, in one entry.
+
+A new database is a reader (a function from its folder to `ReadResult`) and an entry here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, register_label_set
+from lungsound.data.readers.icbhi import SOURCE as ICBHI_PAGE
+from lungsound.data.readers.icbhi import has_icbhi_recordings, read_icbhi
+from lungsound.data.readers.sprsound import ALL_FOLDERS, has_all_folders, read_sprsound
+from lungsound.data.readers.sprsound import SOURCE as SPRSOUND_PAGE
+from lungsound.data.recordings import ReadResult
+from lungsound.data.splits.official import official_icbhi, official_sprsound
+from lungsound.data.splits.protocols import PROTOCOLS, Protocol
+from lungsound.errors import DataError
+
+ALL_PARTS = "all"  # the whole database, in `DatabaseSpec.published`
+# Rows of `DatabaseSpec.published` with a number, or this if the source names a value without one.
+NAMED = "named"
+# Later commits of SPRSound's repository keep the same recordings under other names:
+# BioCAS2022/train2022_wav and so on.
+SPRSOUND_COMMIT = "45b0d5d435ff320c46585762fa1090afd0ebb318"
+
+
+@dataclass(frozen=True)
+class DownloadSource:
+    """Where a database's archive comes from, and how its folder is recognized in it.
+
+    `sha256` is that of the archive at `url`, None if none was published. `expected` says what the
+    archive holds, for messages.
+    """
+
+    url: str
+    page: str
+    expected: str
+    is_database: Callable[[Path], bool]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class CycleStatistics:
+    """Number of cycles by label; mean and deviation of the natural logarithm of their seconds."""
+
+    counts: Mapping[str, int]
+    log_mean: float
+    log_std: float
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """A database: its name (`data.name`), its reader, its classes and its own protocols.
+
+    `label_sets` has the classes that are annotated, by column of the table of cycles (`label`,
+    `event_type`), the finest first; `label` is always there. `protocols` are those that only this
+    database has. `published` has, by part, the counts that its publishers promise. `statistics` are
+    for the estimate of a training's length (without them, ICBHI's). `create` makes the database in
+    a store folder (from seed, patients, cycles) if it has no folder of its own.
+    """
+
+    name: str
+    title: str
+    read: Callable[[Path], ReadResult]
+    label_sets: Mapping[str, LabelSet]
+    protocols: Mapping[str, Protocol] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
+    statistics: CycleStatistics | None = None
+    download: DownloadSource | None = None
+    create: Callable[[Path, int, int, int], Path] | None = None
+
+    @property
+    def all_protocols(self) -> dict[str, Protocol]:
+        return {**PROTOCOLS, **self.protocols}
+
+    @property
+    def tasks(self) -> tuple[LabelSet, ...]:
+        """The label sets that a model can be trained for, the finest first."""
+        chains = (labels.chain for labels in self.label_sets.values())
+        return tuple(dict.fromkeys(labels for chain in chains for labels in chain))
+
+    def task(self, classes: int) -> LabelSet:
+        """The label set with this number of classes. Raises DataError if there is none."""
+        for labels in self.tasks:
+            if len(labels) == classes:
+                return labels
+        sizes = ", ".join(str(len(labels)) for labels in self.tasks)
+        raise DataError(f"{self.title} has tasks of {sizes} classes, but not of {classes}")
+
+    def annotation(self, labels: LabelSet) -> tuple[str, LabelSet]:
+        """The column of the table of cycles that the classes `labels` come from, and its classes.
+
+        Raises DataError if the annotations do not have these classes.
+        """
+        for column, annotated in reversed(list(self.label_sets.items())):
+            if labels in annotated.chain:
+                return column, annotated
+        raise DataError(f"The classes {', '.join(labels.labels)} are not annotated in {self.title}")
+
+
+def register_database(spec: DatabaseSpec) -> None:
+    """Make a database available as `data.name=NAME`."""
+    DATABASES[spec.name] = spec
+    for labels in spec.tasks:
+        register_label_set(labels)
+
+
+def _create_demo(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
+    from lungsound.data.synthetic.database import demo_root  # it imports data.database
+
+    return demo_root(store_dir, seed, patients, cycles)
+
+
+ICBHI = DatabaseSpec(
+    name="icbhi",
+    title="ICBHI 2017",
+    read=read_icbhi,
+    label_sets={"label": FOUR_CLASS},
+    statistics=CycleStatistics(
+        {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}, 0.895, 0.467
+    ),
+    protocols={"official": official_icbhi, "official_clean": partial(official_icbhi, clean=True)},
+    # Rocha et al. 2018; the rates are those of the published files.
+    published={
+        ALL_PARTS: {
+            "recordings": 920, "patients": 126, "cycles": 6898,
+            "normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506, "minutes": 330,
+            **dict.fromkeys(["44100 Hz", "10000 Hz", "4000 Hz", "24 bits", "16 bits"], NAMED),
+            **dict.fromkeys(["AKGC417L", "LittC2SE", "Litt3200", "Meditron"], NAMED),
+        },
+    },
+    download=DownloadSource(
+        url="https://bhichallenge.med.auth.gr/sites/default/files/ICBHI_final_database/"
+        "ICBHI_final_database.zip",
+        page=ICBHI_PAGE,
+        expected="recordings such as 101_1b1_Al_sc_Meditron.wav, each with its .txt beside it",
+        is_database=has_icbhi_recordings,
+    ),
+)  # fmt: skip
+# The synthetic database has ICBHI's layout, class shares and cycle lengths.
+DEMO = DatabaseSpec(
+    name="demo",
+    title="SYNTHETIC demo",
+    read=read_icbhi,
+    label_sets=ICBHI.label_sets,
+    statistics=ICBHI.statistics,
+    create=_create_demo,
+)
+SPRSOUND = DatabaseSpec(
+    name="sprsound",
+    title="SPRSound 2022",
+    read=read_sprsound,
+    label_sets={"event_type": SPRSOUND_SEVEN, "label": FOUR_CLASS},
+    statistics=CycleStatistics(  # train and intra
+        {"normal": 5847, "crackle": 1150, "wheeze": 630, "both": 33}, 0.144, 0.475
+    ),
+    protocols={
+        "official": official_sprsound,
+        "official_clean": partial(official_sprsound, clean=True),
+    },
+    # Totals and the inter part's recordings as published (IEEE DataPort, the database's
+    # repository); train and intra counted from the published annotations; inter's children and
+    # events are the totals less these (intra's children are train's).
+    published={
+        "train": {
+            "recordings": 1949, "patients": 251, "cycles": 6656, "Normal": 5159,
+            "Fine Crackle": 912, "Coarse Crackle": 49, "Wheeze": 452, "Rhonchi": 39, "Stridor": 15,
+            "Wheeze+Crackle": 30, "minutes": 352,
+        },
+        "inter": {"recordings": 355, "patients": 41, "cycles": 1429},
+        "intra": {
+            "recordings": 379, "patients": 162, "cycles": 1004, "Normal": 688,
+            "Fine Crackle": 175, "Coarse Crackle": 14, "Wheeze": 108, "Rhonchi": 14, "Stridor": 2,
+            "Wheeze+Crackle": 3,
+        },
+        ALL_PARTS: {
+            "recordings": 2683, "patients": 292, "cycles": 9089,
+            **dict.fromkeys(["8000 Hz", "16 bits", "Yunting"], NAMED),
+        },
+    },
+    # No checksum: GitHub packs the archive on demand and does not promise the same bytes.
+    download=DownloadSource(
+        url=f"{SPRSOUND_PAGE}/archive/{SPRSOUND_COMMIT}.zip",
+        page=f"{SPRSOUND_PAGE} (commit {SPRSOUND_COMMIT[:7]}; later ones rename its folders)",
+        expected=f"{', '.join(ALL_FOLDERS)} in one folder",
+        is_database=has_all_folders,
+    ),
+)  # fmt: skip
+DATABASES: dict[str, DatabaseSpec] = {spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND)}

@@ -1,0 +1,38 @@
+"""The checks that every split must pass before it is trained on."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lungsound.errors import DataError
+
+SET_NAMES = ("train", "val", "test")
+
+
+def check_classes(classes: pd.Series, sets: pd.Series, labels: Sequence[str]) -> tuple[str, ...]:
+    """Notes on the classes, of `labels`, that are in a set and that val or test lacks.
+
+    `classes` and `sets` have the class and the set ("" for none) of every cycle. Raises DataError
+    if a class that is in a set has no training cycle, or a set has no cycle at all.
+    """
+    used = classes[sets != ""]
+    present = [label for label in labels if label in set(used)]
+    counts = pd.crosstab(used, sets)
+    counts = counts.reindex(index=present, columns=list(SET_NAMES), fill_value=0)
+    problems = [f"the {name} set is empty" for name in SET_NAMES if not counts[name].sum()]
+    for label in counts.index[counts["train"] == 0]:
+        row = counts.loc[label]
+        by_set = ", ".join(f"{row[name]} in {name}" for name in SET_NAMES)
+        total = (used == label).sum()
+        problems.append(f"class {label} has no training cycle ({by_set}; {total} in all)")
+    if problems:
+        raise DataError(
+            "This split cannot be trained on; take another split.seed, split.fold, split.file or "
+            "protocol:",
+            tuple(problems),
+        )
+    return tuple(
+        f"class {label} has no {name} cycle: scores of {name} are over the other classes"
+        for name in ("val", "test")
+        for label in counts.index[counts[name] == 0]
+    )

@@ -1,0 +1,156 @@
+"""The databases' own splits. They have no validation set: it is cut from training by patient."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from lungsound.data.readers.icbhi import find_icbhi_folder, match_across_releases
+from lungsound.data.readers.icbhi_metadata import find_metadata_file, name_without_device
+from lungsound.data.splits.patient import hold_out_validation
+from lungsound.errors import DataError
+
+OFFICIAL_SPLIT_FILENAME = "ICBHI_challenge_train_test.txt"
+SplitResult = tuple[pd.Series, tuple[str, ...]]
+
+
+def official_icbhi(
+    cycles: pd.DataFrame,
+    seed: int,
+    root: Path | str,
+    file: Path | str | None = None,
+    clean: bool = False,
+) -> SplitResult:
+    """ICBHI's own 60/40 split, and notes. No patient of test is in validation.
+
+    `file` has a recording and train or test per line; by default it is the published file in the
+    database's folder `root`. The device at the end of a name differs between releases: unknown
+    names are matched by their first four fields, and every match is noted. `clean` takes the
+    recordings of patients who are also in training (156 and 218) out of test. Raises DataError if
+    the file cannot be used.
+    """
+    path = Path(os.path.expanduser(file)) if file else find_official_file(root)
+    sets, notes = _match_recordings(cycles["recording"], path.name, read_official_file(path))
+    test = set(cycles["patient"][sets == "test"])
+    shared = sorted(test & set(cycles["patient"][sets == "train"]))
+    if clean and shared:
+        excluded = (sets == "test") & cycles["patient"].isin(shared)
+        reason = f"of patients who are also in training ({', '.join(shared)})"
+        notes.append(_exclusion_note(cycles[excluded], reason))
+        sets[excluded] = ""
+    source = f"split=official, {path.name}"
+    return hold_out_validation(cycles, sets, seed, shared, source), tuple(notes)
+
+
+def official_sprsound(
+    cycles: pd.DataFrame, seed: int, part: str | None = None, clean: bool = False
+) -> SplitResult:
+    """SPRSound's training part against its test part `part` (inter, intra, both; None: those that
+    are there), and notes.
+
+    The validation set is the same for every test part. `clean` takes sounds out of test that are
+    also in training under another name. Raises DataError if a part that is asked for is not there.
+    """
+    tested = _test_parts(set(cycles["part"]), part)
+    set_by_part = {"train": "train", **dict.fromkeys(tested, "test")}
+    sets = cycles["part"].map(set_by_part).fillna("").astype("str").rename("set")
+    notes = []
+    trained_sounds = cycles["content"][sets == "train"]
+    copies = (sets == "test") & cycles["content"].isin(trained_sounds)
+    if clean and copies.any():
+        notes.append(_exclusion_note(cycles[copies], "that lie in training under another name"))
+        sets[copies] = ""
+    source = "split=official, the part train"
+    return hold_out_validation(cycles, sets, seed, (), source), tuple(notes)
+
+
+def find_official_file(root: Path | str) -> Path:
+    """ICBHI's published split, in the database's folder or up to two above. Raises DataError."""
+    folder = find_icbhi_folder(Path(os.path.expanduser(root)))
+    found = find_metadata_file(folder, OFFICIAL_SPLIT_FILENAME)
+    if found is None:
+        raise DataError(
+            f"split=official: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {root}, "
+            "or up to two above, but it is not there. Get it from the database's page, or name it: "
+            "split.file=PATH"
+        )
+    return found
+
+
+def read_official_file(file: Path) -> dict[str, str]:
+    """ICBHI's split file: the set, train or test, of each recording it names. Raises DataError."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        reason = error.strerror
+        raise DataError(
+            f"The official split {file} cannot be read: {reason} (split.file)"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The official split {file} is not a text file: {error.reason} (split.file)"
+        ) from error
+    sets: dict[str, str] = {}
+    line_by_name: dict[str, int] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{file.name}, line {number}:"
+        name = name_without_device(words[0])
+        if len(words) != 2 or words[1] not in ("train", "test"):
+            problems.append(f"{where} expected a recording and train or test: {line[:60]!r}")
+        elif name in line_by_name:
+            first = line_by_name[name]
+            problems.append(f"{where} {words[0]} is named a second time, after line {first}")
+        else:
+            sets[words[0]] = words[1]
+            line_by_name[name] = number
+    if problems or not sets:
+        raise DataError(
+            f"The official split {file} cannot be used (split.file):",
+            tuple(problems or ["it is empty"]),
+        )
+    return sets
+
+
+def _match_recordings(
+    recording: pd.Series, file_name: str, listed: dict[str, str]
+) -> tuple[pd.Series, list[str]]:
+    """The listed set of each cycle's recording, "" if there is none, and notes."""
+    names = set(recording)
+    matched = match_across_releases(listed.keys() - names, names - listed.keys())
+    notes = [f"{file_name}: {name} is taken for {other}" for name, other in sorted(matched.items())]
+    set_by_name = {matched.get(name, name): set_name for name, set_name in listed.items()}
+    sets = recording.map(set_by_name).fillna("").astype("str").rename("set")
+    unlisted = sorted(set(recording[sets == ""]))
+    if unlisted:
+        notes.append(
+            f"{file_name} does not name {len(unlisted)} recordings, which are left out: "
+            f"{', '.join(unlisted)}"
+        )
+    if unused := len(listed) - recording[sets != ""].nunique():
+        notes.append(f"{unused} of the {len(listed)} recordings in {file_name} are not in use")
+    return sets, notes
+
+
+def _test_parts(present: set[str], part: str | None) -> set[str]:
+    """The parts to test on. Raises DataError if one of them, or the training part, is missing."""
+    parts = {None: present & {"inter", "intra"}, "both": {"inter", "intra"}}
+    tested = parts.get(part, {str(part)})
+    missing = ({"train"} | tested) - present
+    if not tested:
+        missing |= {"inter", "intra"}
+    if missing:
+        raise DataError(
+            f"split.part={part or 'null'}: expected the parts train and "
+            f"{' and '.join(sorted(tested)) or 'inter or intra'} of SPRSound, but there is no "
+            f"{' and no '.join(sorted(missing))}, only {', '.join(sorted(present))}"
+        )
+    return tested
+
+
+def _exclusion_note(cycles: pd.DataFrame, reason: str) -> str:
+    recordings = cycles["recording"].nunique()
+    return f"left out of test: {recordings} recordings, {len(cycles)} cycles, {reason}"

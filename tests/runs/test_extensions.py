@@ -1,0 +1,149 @@
+"""A database and a protocol of one's own, added as CONTRIBUTING.md says, outside of the package."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from support.runs import ROOT, compose_config
+
+from lungsound.cli.data import run_check
+from lungsound.data import labels as label_sets
+from lungsound.data.registry import DATABASES, DatabaseSpec, register_database
+from lungsound.data.splits.protocols import PROTOCOLS, register_protocol
+from lungsound.errors import ConfigError
+from lungsound.results.folder import RunFolder
+from lungsound.runs.validation import validate_config
+
+GUIDE = next(
+    text
+    for name in ("CONTRIBUTING.md", "docs/_add_database.md")
+    if "## Add a database" in (text := (ROOT / name).read_text())
+)
+LABELS = ("clear", "wheeze", "rhonchus")
+
+
+def code_block(first_words: str) -> str:
+    """The block of the guide that contains `first_words` in its first line."""
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", GUIDE, re.DOTALL)
+    (block,) = [block for block in blocks if first_words in block.partition("\n")[0]]
+    return str(block)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An importable folder with the guide's reader, protocol and options. What they register is
+    forgotten at the end.
+    """
+    for group in ("data", "split"):
+        (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "coughs_reader.py").write_text(code_block("readers/coughs.py"))
+    (tmp_path / "device_protocol.py").write_text(code_block("splits/device.py"))
+    (tmp_path / "conf/data/coughs.yaml").write_text(code_block("Coughs 2030"))
+    (tmp_path / "conf/split/device.yaml").write_text(code_block("conf/split/device.yaml"))
+    monkeypatch.syspath_prepend(tmp_path)
+    known = list(label_sets.LABEL_SETS)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_sets, "LABEL_SETS", label_sets.LABEL_SETS)
+        yield tmp_path
+    label_sets.LABEL_SETS[:] = known
+    DATABASES.pop("coughs", None)
+    PROTOCOLS.pop("device", None)
+    for name in ("coughs_reader", "device_protocol"):
+        sys.modules.pop(name, None)
+
+
+def add_database() -> ModuleType:
+    reader = importlib.import_module("coughs_reader")
+    spec = DatabaseSpec("coughs", "Coughs 2030", reader.read_coughs, {"label": reader.LABELS})
+    register_database(spec)
+    return reader
+
+
+def write_recordings(root: Path, patients: int = 10, cycles: int = 6) -> pd.DataFrame:
+    """One recording per patient at 4 kHz: cycles of a second, their labels in turn."""
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for patient in range(patients):
+        name = f"{patient:02}_1.wav"
+        soundfile.write(root / name, 0.1 * rng.standard_normal(4000 * cycles), 4000)
+        for cycle in range(cycles):
+            label = LABELS[(patient + cycle) % len(LABELS)]
+            rows.append((name, float(cycle), float(cycle + 1), label))
+    table = pd.DataFrame(rows, columns=["file", "start", "end", "label"])
+    table.to_csv(root / "labels.csv", index=False)
+    return table
+
+
+def test_a_database_of_ones_own_is_trained_and_scored(
+    package: Path, run_training: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_database()
+    annotated = write_recordings(package / "recordings")
+    run_check("coughs", package / "recordings")
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in printed if row[:1] == ["rhonchus"]] == [["rhonchus", "20", "-"]]
+    folder = run_training(
+        package / "work",
+        f"hydra.searchpath=[file://{package}/conf]",
+        "data=coughs",
+        f"data.root={package / 'recordings'}",
+        "task.classes=3",
+        "augment=none",
+    )
+    table = RunFolder(folder).read_predictions()
+    assert set(table["label"]) == set(annotated["label"]) == set(LABELS)
+    answers = np.array(LABELS)[table[[f"p_{label}" for label in LABELS]].to_numpy().argmax(axis=1)]
+    # The last member alone, by pandas.
+    tested = (table["set"] == "test") & (table["member"] == 2)
+    truth, answers = table["label"][tested], answers[tested]
+    normal = truth == "clear"
+    specificity = (answers[normal] == "clear").mean()
+    sensitivity = {
+        3: (answers[~normal] == truth[~normal]).mean(),
+        2: (answers[~normal] != "clear").mean(),
+    }
+    scores = RunFolder(folder).summary()["members"][-1]["test"]
+    for classes, share in sensitivity.items():
+        assert scores[f"score_{classes}"] == pytest.approx((specificity + share) / 2)
+    assert RunFolder(folder).summary()["task"] == "coughs"
+
+
+def test_a_protocol_of_ones_own_is_trained_with(
+    package: Path, run_training: Callable[..., Path]
+) -> None:
+    register_protocol("device", importlib.import_module("device_protocol").device_split)
+    folder = run_training(
+        package / "work",
+        f"hydra.searchpath=[file://{package}/conf]",
+        "split=device",
+        "split.fold=1",
+        "data.demo_patients=20",
+        "data.demo_cycles=200",
+    )
+    split = pd.read_csv(folder / "split.csv", dtype=str)
+    devices = split["recording"].str.rpartition("_")[2].groupby(split["set"]).unique()
+    assert len(devices["test"]) == 1
+    assert not set(devices["test"]) & (set(devices["train"]) | set(devices["val"]))
+    assert (split.groupby("patient")["set"].nunique() == 1).all()
+
+
+def test_a_protocols_signature_is_checked(package: Path) -> None:
+    register_protocol("device", importlib.import_module("device_protocol").device_split)
+    search = f"hydra.searchpath=[file://{package}/conf]"
+    for override, message in (
+        ("split.fold=null", "split.fold: expected a value for split=device"),
+        ("split.folds=5", "split.folds: expected none for split=device .*split=patient"),
+    ):
+        with (
+            compose_config(search, "split=device", override) as (cfg, _),
+            pytest.raises(ConfigError, match=message),
+        ):
+            validate_config(cfg)
