@@ -12,8 +12,10 @@ from hydra import initialize_config_dir
 from lungsound.config.overrides import add_experiment_from_env, compose_config
 from lungsound.config.schema import CONFIG_DIR
 from lungsound.errors import LungsoundError
+from lungsound.results.folder import folder_lock_path
+from lungsound.storage.locks import try_lock
 from lungsound.tracking.client import SQLITE, has_credentials, root_cause, validate_tracking_uri
-from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status, try_lock
+from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
 from lungsound.tracking.sync import sync
 
 
@@ -33,7 +35,7 @@ def send(folder: Path, uri: str | None = None) -> str:
     state = replace(state, uri=validate_tracking_uri(uri or state.uri))
     if uri is None:
         require_trusted_server(state.uri, folder)
-    with try_lock(folder) as acquired:
+    with try_lock(folder_lock_path(folder)) as acquired:
         if not acquired:
             raise LungsoundError(
                 f"{folder}: a command is at work on it and sends it; there is nothing else to do"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.results.study_folder import read_study
-from lungsound.storage.files import checksum_path, corrupt_file_on_error, write_file
+from lungsound.storage.files import corrupt_file_on_error, write_file
 from lungsound.storage.keys import canonical_json
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
@@ -122,7 +122,6 @@ def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for path in old:
         if path.relative_to(folder).as_posix() not in files:
             path.unlink()
-            checksum_path(path).unlink(missing_ok=True)
 
 
 def leak_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
@@ -161,7 +160,7 @@ def run_row(run: RunFolder) -> dict[str, Any]:
     """
     summary = run.summary()
     facts, scores, split = (
-        run.read_json("facts.json"),
+        run.metadata(),
         run.read_json("scores.json"),
         run.read_text("split.csv"),
     )

@@ -81,8 +81,10 @@ def trajectories(store_dir: Path) -> list[Path]:
 
 def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
-    for path in sorted(output_dir.glob("*/facts.json")):
-        users.setdefault(RunFolder(path.parent).trajectory(), []).append(path.parent.name)
+    for path in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
+        run = RunFolder(path)
+        if run.metadata_path.exists():
+            users.setdefault(run.trajectory_key(), []).append(path.name)
     return users
 
 

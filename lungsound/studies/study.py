@@ -19,17 +19,18 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from lungsound.config.schema import CONFIG_DIR, Config
-from lungsound.errors import LungsoundError, StorageError
+from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 from lungsound.results.folder import folder_lock_path
 from lungsound.results.study_folder import STUDY_FILE, read_study
-from lungsound.runs.build import source_hash
 from lungsound.runs.estimate import cost_message
+from lungsound.runs.identity import source_hash
 from lungsound.runs.naming import data_title
-from lungsound.runs.run import ensure_writable, run
-from lungsound.storage.files import read_file, verify_or_quarantine, write_file
+from lungsound.runs.preflight import ensure_writable
+from lungsound.runs.run import run
+from lungsound.storage.files import quarantine, read_file, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
-from lungsound.storage.signals import allow_signals, defer_signals, raise_if_interrupted
+from lungsound.storage.signals import defer_signals, raise_if_interrupted
 from lungsound.studies.plan import Job, format_plan, plan_jobs
 from lungsound.studies.report import write_report
 from lungsound.studies.store_admin import (
@@ -92,13 +93,13 @@ def run_jobs(
     folder: Path, words: list[str], jobs: Sequence[Job], plan: str, launch: Callable[[], None]
 ) -> list[str]:
     """Fill the study's folder; the names of the jobs that failed."""
-    for stale in folder.glob("failed-*.json*"):  # and their checksums
+    for stale in folder.glob("failed-*.json"):
         stale.unlink()
     tracking = jobs[0].settings.tracking
     tags = {"data": data_titles(jobs)}
     state = start_tracking(folder, tracking.uri, tracking.experiment, tags)
     write_study_file(folder, words, jobs, plan)
-    with allow_signals():
+    with defer_signals(False):
         reset_for_redo(jobs)
     background = BackgroundSync(folder, state)
     background.start()
@@ -112,7 +113,7 @@ def run_jobs(
             f"tracking.study={quoted_folder}",
             "redo=false",
         ]  # `reset_for_redo` has done it
-        with allow_signals(), translate_hydra_exit():
+        with defer_signals(False), translate_hydra_exit():
             launch()
         failed = collect_failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
@@ -170,7 +171,9 @@ def run_job(cfg: DictConfig) -> None:
             file=sys.stderr,
             flush=True,
         )
-        already_logged = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
+        already_logged = any(
+            note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ())
+        )
         record = {"error": str(error), "traceback": text, "shown": already_logged}
         with suppress(StorageError):  # on a full disk the unfinished folder says it
             write_file(
@@ -210,7 +213,11 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
     """study.json: what the study is and the folder of each of its runs, earlier commands' as well."""
     path = folder / STUDY_FILE
     current_values = [job.values for job in jobs]
-    earlier = read_study(folder)["jobs"] if verify_or_quarantine(path) else []
+    earlier: list[dict[str, object]] = []
+    try:
+        earlier = read_study(folder)["jobs"] if path.exists() else []
+    except CorruptFileError:
+        quarantine(path)
     study = {
         "words": list(words),
         "swept": sorted(jobs[0].values),
@@ -251,7 +258,7 @@ def finalize_study(
     try:
         done = [job for job in jobs if job.folder.is_complete]
         runs = {job.folder.path: job.folder for job in done}  # jobs may come to one run
-        trained = sum(run.read_json("facts.json")["epochs_trained"] for run in runs.values())
+        trained = sum(run.metadata()["epochs_trained"] for run in runs.values())
         counts = {
             "jobs": len(jobs),
             "jobs_finished": len(done),

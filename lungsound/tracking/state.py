@@ -2,18 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from lungsound.errors import CorruptFileError
-from lungsound.results.folder import RunFolder, folder_lock_path
-from lungsound.storage.files import corrupt_file_on_error, read_file, storage_error, write_file
+from lungsound.results.folder import RunFolder
+from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 from lungsound.tracking.client import validate_tracking_uri
 
 STATE_FILENAME = "tracking.json"
@@ -84,20 +81,3 @@ def resolve_status(folder: Path, state: TrackingState) -> TrackingState:
     if RunFolder(folder).is_complete:
         return replace(state, status="FINISHED", error="")
     return replace(state, status="KILLED") if state.status == "RUNNING" else state
-
-
-@contextmanager
-def try_lock(folder: Path) -> Iterator[bool]:
-    """Yield whether the folder's lock was free; it is held inside. Raises StorageError."""
-    lock = FileLock(folder_lock_path(folder))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise storage_error(folder_lock_path(folder), 0, error) from error
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -13,13 +13,15 @@ from typing import Any
 
 from mlflow.entities import Metric, Param
 
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.results.study_folder import STUDY_FILE, read_study
-from lungsound.storage.files import QUARANTINE_INFIX, read_file
+from lungsound.storage.files import CHECKSUM_MANIFEST, QUARANTINE_INFIX, read_file
 from lungsound.storage.keys import content_key
+from lungsound.storage.locks import try_lock
 from lungsound.tracking.client import RUN_TAG, Experiment, find_unique_run, open_experiment
 from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics
-from lungsound.tracking.state import TrackingState, read_state, resolve_status, try_lock
+from lungsound.tracking.state import TrackingState, read_state, resolve_status
+from lungsound.training.weights import read_weights
 
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's page makes a tree of it
 FOLDER_TAG = "lungsound.folder"
@@ -27,11 +29,12 @@ STUDY_TAG = "lungsound.study"
 FAILED_JOB_TAG = "lungsound.failed_job"
 METRICS_PER_REQUEST = 1000  # MLflow's limit
 MAX_CHILD_RUNS = 10_000
-METADATA_FILES = ("metadata.json", "facts.json")  # the second name is release 0.1's
 MUTABLE_PARAMS = ("epochs_trained", "last_epoch_trained")  # until the run is finished
 WEIGHTS_FOLDER = "snapshots"  # in the artifacts
-# Unfinished and corrupt files, weights, and the checksums of release 0.1.
-NOT_SENT = re.compile(rf"^\.|{re.escape(QUARANTINE_INFIX)}|\.safetensors$|\.sha256$")
+# Unfinished and corrupt files, weights, checksums (beside each file in release 0.1).
+NOT_SENT = re.compile(
+    rf"^\.|{re.escape(QUARANTINE_INFIX)}|\.safetensors$|\.sha256$|^{CHECKSUM_MANIFEST}$"
+)
 
 
 def sync(folder: Path, state: TrackingState) -> str:
@@ -106,7 +109,10 @@ class MlflowSync:
         for path in map(Path, self.state.weights):
             if path.name not in uploaded:
                 # Verified: an edited tracking.json could name any file of this machine.
-                read_file(path, sealed=True)
+                if path.suffix == ".pt":  # of release 0.1
+                    read_file(path, embedded_checksum=True)
+                else:
+                    read_weights(path)
                 self.client.log_artifact(self.run_id, str(path), WEIGHTS_FOLDER)
 
     def finish(self) -> None:
@@ -160,7 +166,7 @@ class StudySync(MlflowSync):
         if self.state.status == "RUNNING":
             return self.run_id  # its runs sync themselves
         for folder, state, swept in runs:
-            with try_lock(folder) as acquired:
+            with try_lock(folder_lock_path(folder)) as acquired:
                 if acquired:  # else the process that works on it syncs it
                     sync_run(self.experiment, folder, resolve_status(folder, state), swept)
         for identity, (job, error) in failures.items():
@@ -204,12 +210,11 @@ class StudySync(MlflowSync):
 
 def run_params(folder: Path, finished: bool) -> dict[str, Any]:
     """The run's metadata, without the values that change until it is finished."""
-    for name in METADATA_FILES:
-        if (folder / name).exists():
-            metadata: dict[str, Any] = RunFolder(folder).read_json(name)
-            mutable = () if finished else MUTABLE_PARAMS
-            return {key: value for key, value in metadata.items() if key not in mutable}
-    return {}
+    run = RunFolder(folder)
+    if not run.metadata_path.exists():
+        return {}
+    mutable = () if finished else MUTABLE_PARAMS
+    return {key: value for key, value in run.metadata().items() if key not in mutable}
 
 
 def files_to_send(folder: Path) -> Iterator[Path]:

@@ -148,10 +148,21 @@ def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
         DataError, match=r"--part train: expected a part .* there are: inter, intra"
     ):
         scored(run, "sprsound", sprsound(tmp_path / "sprsound"), "train")
-    with pytest.raises(
-        DataError, match="expected the run's member in the store, but it is not there"
-    ):
-        score_on_database(run, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    former = Path(shutil.copytree(run, tmp_path / "former"))
+    shutil.rmtree(former / "members")
+    (former / "metadata.json").rename(former / "facts.json")
+    with pytest.raises(DataError, match=r"expected the members' weights.*release 0\.1"):
+        score_on_database(former, "icbhi", demo_root(run), None)
+
+
+def test_a_run_is_scored_without_its_store(run: Path, tmp_path: Path) -> None:
+    """The folder alone, moved to another place."""
+    before = scored(run, "icbhi", demo_root(run)) / "predictions.parquet"
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    folder = score_on_database(moved, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    again = pd.read_parquet(folder / "predictions.parquet")
+    pd.testing.assert_frame_equal(again, pd.read_parquet(before), check_exact=True)
+    assert not (tmp_path / "elsewhere" / "trajectories").exists()
 
 
 def test_the_command(run: Path) -> None:

@@ -70,7 +70,7 @@ def make_run(
 ) -> None:
     folder = RunFolder(outputs / name)
     folder.write_text("config.yaml", "")
-    folder.write_json("facts.json", {**WHOLE, "model.parameters": 1000, **facts})
+    folder.write_json("metadata.json", {**WHOLE, "model.parameters": 1000, **facts})
     folder.write_text("split.csv", "set\n" + "train\n" * 8 + "val\n" * 4 + "test\n" * 4)
     folder.write_history(
         [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]

@@ -26,8 +26,8 @@ from support.disk import disk_full_for
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, skip_rendering
 
-import lungsound.runs.build
 import lungsound.runs.estimate
+import lungsound.runs.identity
 import lungsound.runs.run
 import lungsound.studies.study
 import lungsound.tracking.background
@@ -38,7 +38,7 @@ from lungsound.errors import ConfigError, DataError, LungsoundError, StorageErro
 from lungsound.studies.plan import REPORT_SECONDS, count_items, expand_jobs, format_plan, plan_jobs
 from lungsound.studies.study import main, run_study, study_folder
 from lungsound.tracking.sync import MlflowSync, StudySync
-from lungsound.training.trajectory import load_tensors
+from lungsound.training.weights import read_weights
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 COMMAND = ("sweep.py", "-m", "annealing.cycles=2,3,...,10")
@@ -72,7 +72,7 @@ def runs_of(folder: Path) -> dict[int, Path]:
     """The run folders of the typed study by their number of members."""
     found = {
         int(path.parent.name.split("-M")[1].split("-")[0]): path.parent
-        for path in folder.glob("outputs/*/facts.json")
+        for path in folder.glob("outputs/*/metadata.json")
     }
     return dict(sorted(found.items()))
 
@@ -105,7 +105,8 @@ def test_the_typed_command_trains_ten_periods_for_nine_ensembles(example_study: 
     runs = runs_of(example_study)
     assert list(runs) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
     trained = {
-        m: json.loads((run / "facts.json").read_text())["epochs_trained"] for m, run in runs.items()
+        m: json.loads((run / "metadata.json").read_text())["epochs_trained"]
+        for m, run in runs.items()
     }
     assert trained == {
         2: 2,
@@ -145,8 +146,8 @@ def test_each_ensemble_is_the_one_trained_alone(
     for name in ("predictions.parquet", "history.jsonl", "scores.json", "split.csv"):
         assert (alone / name).read_bytes() == (shared / name).read_bytes(), name
     stored = example_study / "store" / "trajectories"
-    for path in (tmp_path / "store" / "trajectories").glob("*/epoch-*.pt"):
-        mine, theirs = load_tensors(path), load_tensors(stored / path.parent.name / path.name)
+    for path in (tmp_path / "store" / "trajectories").glob("*/epoch-*.safetensors"):
+        mine, theirs = read_weights(path), read_weights(stored / path.parent.name / path.name)
         assert all(
             (mine["network"][name] == theirs["network"][name]).all() for name in mine["network"]
         )
@@ -215,7 +216,7 @@ def test_store_is_listed_and_cleared(
     main(["du", *places])
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
     asides = [
-        trajectory / "epoch-0001.pt.damaged-1",
+        trajectory / "epoch-0001.safetensors.damaged-1",
         next(tmp_path.glob("outputs/*/")) / "split.csv.damaged-2",
     ]
     asides.append(tmp_path / "store" / "demo" / "0123.damaged-1" / "1.wav.damaged-1")
@@ -253,18 +254,18 @@ def test_one_more_value_trains_only_what_is_new(
 def test_a_failed_job_is_a_failed_run_and_the_others_go_on(
     sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = lungsound.runs.run.predict
+    original = lungsound.runs.run.predict_run
 
-    def predict(settings: object, parts: object, folder: object) -> None:
+    def predict(settings: object, parts: object, folder: object) -> object:
         if "-M2-" in str(folder.path):  # type: ignore[attr-defined]
             raise RuntimeError("the disk is full")
-        original(settings, parts, folder)  # type: ignore[arg-type]
+        return original(settings, parts, folder)  # type: ignore[arg-type]
 
     with (
         monkeypatch.context() as patch,
         pytest.raises(SystemExit, match=r"1 of 3 jobs failed: annealing\.cycles=2"),
     ):
-        patch.setattr(lungsound.runs.run, "predict", predict)
+        patch.setattr(lungsound.runs.run, "predict_run", predict)
         sweep("annealing.cycles=1,2,3")
     table = (only_study(tmp_path) / "table3.md").read_text()
     assert "missing: annealing.cycles=2" in table
@@ -292,7 +293,7 @@ def test_a_full_disk_ends_a_study_that_goes_on_later(
         pytest.raises(StorageError, match=r"study\.json.*Make room"),
     ):
         sweep(words)
-    full = r"facts\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
+    full = r"metadata\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
     with disk_full_for(errno.ENOSPC, full), pytest.raises(SystemExit, match=r"2 of 2 jobs failed"):
         sweep(words)
     sweep(words)
@@ -338,7 +339,7 @@ def test_a_signal_while_a_study_waits_for_mlflow(
         raise LungsoundError("nothing can be predicted here")
 
     if broken:
-        monkeypatch.setattr(lungsound.runs.run, "predict", fail)
+        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
     signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         told(sweep)("annealing.cycles=1", "seed=0,1")
@@ -355,7 +356,7 @@ def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
     def fail(*_: object) -> None:
         raise LungsoundError("nothing can be predicted here")
 
-    monkeypatch.setattr(lungsound.runs.run, "predict", fail)
+    monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
     signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
         told(sweep)("annealing.cycles=1,2")
@@ -414,7 +415,7 @@ def test_jobs_that_come_to_one_run_are_each_in_the_tables(
     folder = sweep(
         "annealing.epochs_per_cycle=1,2", "annealing.total_epochs=2", "annealing.cycles=1,2"
     )
-    assert len(list(folder.glob("outputs/*/facts.json"))) == 2
+    assert len(list(folder.glob("outputs/*/metadata.json"))) == 2
     table = pd.read_csv(only_study(folder) / "all.csv")
     assert table.groupby("annealing.epochs_per_cycle")["annealing.cycles"].apply(
         list
@@ -589,13 +590,17 @@ def test_a_changed_line_of_training_makes_another_trajectory(
 ) -> None:
     copy = tmp_path / "training"
     shutil.copytree(ROOT / "lungsound" / "training", copy)
-    source_hash = lungsound.runs.build.source_hash.__wrapped__  # a process keeps its first
+    source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
     before = source_hash()
     monkeypatch.setattr(
-        lungsound.runs.build.lungsound.training, "__file__", str(copy / "__init__.py")
+        lungsound.runs.identity.lungsound.training, "__file__", str(copy / "__init__.py")
     )
     assert source_hash() == before
-    (copy / "losses.py").write_text((copy / "losses.py").read_text() + "\n")
+    losses = copy / "losses.py"
+    source = losses.read_text()
+    losses.write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
+    assert source_hash() == before
+    losses.write_text(source + "GAMMA = 1\n")
     assert source_hash() != before
 
 
@@ -799,7 +804,7 @@ def test_a_run_that_comes_out_elsewhere_is_a_failed_job(
     hashes = iter(
         f"source {number}" for number in range(10)
     )  # as when a line of it is changed meanwhile
-    monkeypatch.setattr(lungsound.runs.build, "source_hash", lambda: next(hashes))
+    monkeypatch.setattr(lungsound.runs.identity, "source_hash", lambda: next(hashes))
     with pytest.raises(SystemExit, match="1 of 1 jobs failed"):
         sweep("annealing.cycles=1")
 
@@ -847,7 +852,7 @@ def result_bytes(folder: Path) -> dict[str, dict[str, bytes]]:
     """Each run's predictions and history, by the run's name."""
     names = ("predictions.parquet", "history.jsonl")
     return {path.parent.name: {name: (path.parent / name).read_bytes() for name in names}
-            for path in folder.glob("outputs/*/facts.json")}  # fmt: skip
+            for path in folder.glob("outputs/*/metadata.json")}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -858,7 +863,7 @@ def test_two_processes_want_one_trajectory(tmp_path: Path) -> None:
     both = [start_cli("train.py", f"annealing.cycles={m}", folder=tmp_path) for m in (2, 3)]
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
+    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/metadata.json")]
     assert sum(fact["epochs_trained"] for fact in facts) == 3
     assert any("waiting for another process" in text for text in told)
     alone = tmp_path / "alone"

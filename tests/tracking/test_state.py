@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from lungsound.results.folder import folder_lock_path
 from lungsound.storage.files import write_file
-from lungsound.storage.locks import file_lock
-from lungsound.tracking.state import read_state, try_lock
+from lungsound.tracking.state import read_state
 
 RELEASE_0_1 = {
     "uri": "sqlite:////home/user/mlflow.db", "experiment": "lungsound", "id": "0123abcd",
@@ -44,13 +42,3 @@ def test_other_types_are_no_state(wrong: dict[str, Any], tmp_path: Path) -> None
 def test_other_content_is_no_state(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tracking.json").write_bytes(content)
     assert read_state(tmp_path) is None
-
-
-def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
-    for _ in range(2):
-        with try_lock(tmp_path) as acquired:
-            assert acquired
-            with try_lock(tmp_path) as again:
-                assert not again
-    with file_lock(folder_lock_path(tmp_path)), try_lock(tmp_path) as acquired:
-        assert not acquired
