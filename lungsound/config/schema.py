@@ -89,6 +89,7 @@ class AnnealingConfig:
     select: str = MISSING
     monitor: str = MISSING
     continue_from: str = MISSING
+    constant_epochs: int = 150  # runs of 0.1 do not have it
 
 
 @dataclass

@@ -55,7 +55,7 @@ def load_member(module: SnapshotModule, trajectory: Trajectory, epoch: int) -> N
         snapshot = trajectory.snapshot(epoch)
     except FileNotFoundError as error:
         raise DataError(
-            f"{path}: expected a member's weights, but another command removed them (study rm, or redo=true). The same "
+            f"{path}: expected a member's weights, but another command removed them (`lungsound study rm`, or redo=true). The same "
             "command trains them again"
         ) from error
     with corrupt_file_on_error(path):

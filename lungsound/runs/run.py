@@ -24,7 +24,7 @@ from lungsound.results.figures import plot_annealing, plot_confusion, plot_ensem
 from lungsound.results.folder import RunFolder
 from lungsound.results.report import report_markdown, scores_table
 from lungsound.runs.build import RunComponents, RunInputs, build_components, build_trainer
-from lungsound.runs.estimate import cost_message
+from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.naming import data_title, run_metadata, run_name
 from lungsound.runs.predict import member_epochs, member_weight_paths, predict_members
 from lungsound.runs.validation import validate_config
@@ -58,7 +58,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     )  # before any work on a GPU: the same sums every time
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study has said it once for all
-        print(cost_message(settings, choices["experiment"]), flush=True)
+        print(experiment_sentence(settings, choices["experiment"]), flush=True)
     ensure_writable(settings)
     check_address(settings.tracking.uri)
     parts = build_components(settings)

@@ -45,6 +45,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "annealing.cycles": (1, 10_000),
     "annealing.epochs_per_cycle": (1, 1_000_000),
     "annealing.total_epochs": (1, 1_000_000),
+    "annealing.constant_epochs": (1, 1_000_000),
     "model.l2": (0, None),
     "model.bn_momentum": (0, 1),
     "loss.gamma": (0, None),

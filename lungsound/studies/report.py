@@ -15,6 +15,7 @@ from lungsound.storage.files import checksum_path, corrupt_file_on_error, write_
 from lungsound.storage.keys import canonical_json
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
+from lungsound.studies.jobs import format_values
 from lungsound.studies.tables import PAPER_TABLE2, PAPER_TABLE3, has_paper_columns, matches_settings
 
 LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
@@ -148,11 +149,6 @@ def leak_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) 
     if any(count["duplicates"] for count in known):
         line += f" SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name: {format_range('duplicates')}."
     return line
-
-
-def format_values(values: Mapping[str, Any], alone: str = "the run") -> str:
-    """The values of the swept keys as they are typed; `alone`, where nothing is swept."""
-    return " ".join(f"{key}={value}" for key, value in values.items()) or alone
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Sender:
         why = "no answer" if self.error is None else reason(self.error)
         return (
             f"tracking.uri={self.record.uri}: MLflow did not take everything ({why}). Nothing is lost: the folder has "
-            f"it all. Send the rest with: python -m lungsound.tracking send {self.view.path}"
+            f"it all. Send the rest with: lungsound send {self.view.path}"
         )
 
     def _work(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.files import flip_bit
 
-from lungsound.cli.command import told
+from lungsound.cli.command import cli_command
 from lungsound.errors import CorruptFileError, Interrupted, StorageError
 from lungsound.storage.files import (
     checksum_path,
@@ -143,7 +143,7 @@ def exit_code(do: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_with_the_shells_code(number: int, code: int) -> None:
-    assert exit_code(lambda: told(signal.raise_signal)(number)) == code
+    assert exit_code(lambda: cli_command(signal.raise_signal)(number)) == code
 
 
 def test_a_stop_reaches_another_process_whole() -> None:
@@ -160,7 +160,7 @@ def test_a_second_signal_ends_it_at_once(second: int) -> None:
         finally:  # while it is ending
             signal.raise_signal(second)
 
-    assert exit_code(lambda: told(twice)()) == -second
+    assert exit_code(lambda: cli_command(twice)()) == -second
 
 
 @pytest.mark.parametrize("second", SIGNALS)
@@ -170,7 +170,7 @@ def test_a_second_signal_ends_also_what_put_off_the_first(second: int) -> None:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(second)
 
-    assert exit_code(lambda: told(twice)()) == -second
+    assert exit_code(lambda: cli_command(twice)()) == -second
 
 
 def test_a_signal_that_is_put_off_stops_at_the_end_or_where_it_is_let_in() -> None:

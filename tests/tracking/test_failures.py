@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from support.commands import run_lungsound
 from support.disk import read_only
 from support.files import flip_bit
 from support.mlflow import (
@@ -35,8 +36,8 @@ from support.mlflow import (
 from support.runs import ROOT
 
 import lungsound.runs.run
-from lungsound.cli.command import told
-from lungsound.cli.send import main, own_address, send
+from lungsound.cli.command import cli_command
+from lungsound.cli.send import default_tracking_uri, send_folder
 from lungsound.errors import LungsoundError, StorageError
 from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.storage.files import write_file
@@ -139,7 +140,7 @@ def assert_told_in_one_line(told: str, errors: str, folder: Path, why: str) -> N
     (line,) = [line for line in lines if "did not take everything" in line]
     assert line == lines[-2]
     assert re.search(why, line), line
-    assert line.endswith(f"python -m lungsound.tracking send outputs/{folder.name}")
+    assert line.endswith(f"lungsound send outputs/{folder.name}")
     for depths in ("Traceback", "sqlalchemy", "sqlite3", "urllib3", "alembic"):
         assert depths not in told + errors
 
@@ -170,7 +171,7 @@ def test_a_locked_database_is_not_waited_for(
     assert_told_in_one_line(told.out, told.err, folder, "no answer|database is locked")
     (record,) = RunFolder(folder).read_history()
     for _ in range(2):  # the second time there is nothing to send
-        main(["send", str(folder)])
+        run_lungsound("send", str(folder))
         assert "FINISHED in MLflow" in capfd.readouterr().out
         run = only_run(folder)
         assert run.info.status == "FINISHED"
@@ -211,7 +212,7 @@ def test_a_training_goes_on_while_mlflow_hangs(
     answers.set()
     join_tracking_threads()
     (folder,) = tmp_path.glob("outputs/*/")
-    main(["send", str(folder)])
+    run_lungsound("send", str(folder))
     run = only_run(folder)
     assert run.info.status == "FAILED"
     error = mlflow_client(folder).download_artifacts(run.info.run_id, "error.txt", str(tmp_path))
@@ -238,9 +239,9 @@ def test_a_server_that_is_down_from_the_start(
     assert RunFolder(folder).is_complete
     assert_told_in_one_line(told.out, told.err, folder, why)
     with pytest.raises(SystemExit, match="could not be sent") as stop:
-        main(["send", str(folder)])
+        run_lungsound("send", str(folder))
     assert len(str(stop.value).splitlines()) == 1
-    main(["send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
+    run_lungsound("send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = only_run(folder)
     assert run.info.status == "FINISHED"
     assert metric_points(folder, run) == metric_points(finished_run, only_run(finished_run))
@@ -358,7 +359,7 @@ def test_a_killed_run_is_right_once_a_command_was_typed(
     killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
     before = only_run(killed_run)
-    main(["send", str(killed_run)])
+    run_lungsound("send", str(killed_run))
     assert only_run(killed_run).info.status == "KILLED"
     assert run_training(tmp_path) == killed_run
     assert only_run(killed_run).info.run_id == before.info.run_id
@@ -464,7 +465,7 @@ def test_a_signal_while_a_finished_run_waits_for_mlflow(
     waveforms_of(finished_run, tmp_path)
     signal_during_final_sync(RunView, number)
     with pytest.raises(SystemExit) as end:
-        told(run_training)(tmp_path, *ONE_EPOCH)
+        cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FINISHED"
     assert end.value.code == code
@@ -487,7 +488,7 @@ def test_a_signal_while_a_failed_run_waits_for_mlflow(
     signal_during_final_sync(RunView, signal.SIGTERM)
     monkeypatch.setattr(lungsound.runs.run, "predict", broken)
     with pytest.raises(SystemExit) as end:
-        told(run_training)(tmp_path, *ONE_EPOCH)
+        cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FAILED"
     assert end.value.code == 143
@@ -511,13 +512,13 @@ def test_a_redo_ends_the_run_whose_end_mlflow_was_not_told(
 
 
 def test_a_folder_at_work_is_left_to_its_command(finished_run: Path) -> None:
-    with file_lock(folder_lock_path(finished_run)), pytest.raises(LungsoundError, match="at work"):
-        send(finished_run)
+    with file_lock(folder_lock_path(finished_run)), pytest.raises(LungsoundError, match="working on it"):
+        send_folder(finished_run)
 
 
 def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=f"{tmp_path}: expected the folder of a run") as stop:
-        main(["send", str(tmp_path), str(tmp_path / "none")])
+        run_lungsound("send", str(tmp_path), str(tmp_path / "none"))
     assert len(str(stop.value).splitlines()) == 2
 
 
@@ -536,7 +537,7 @@ def test_a_strangers_record_sends_no_file_of_this_machine(
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     write_record(folder, replace(known, uri=address, id="another", weights=(str(secret),)))
     with pytest.raises(LungsoundError, match="secret is damaged"):
-        send(folder)
+        send_folder(folder)
     assert not [
         path
         for path in tmp_path.rglob("*")
@@ -563,17 +564,17 @@ def test_a_strangers_server_is_asked_only_where_a_user_names_it(
 
     monkeypatch.setattr("lungsound.tracking.sync.open_client", ask)
     with pytest.raises(LungsoundError, match="no answer"):  # there is nothing that it could be told
-        send(tmp_path / "run")
+        send_folder(tmp_path / "run")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     with pytest.raises(LungsoundError, match=f"tracking.json names {server}.* --uri {server}$"):
-        send(tmp_path / "run")
+        send_folder(tmp_path / "run")
     assert asked == [server]
-    assert own_address() == "sqlite:///mlflow.db"
+    assert default_tracking_uri() == "sqlite:///mlflow.db"
     with pytest.raises(LungsoundError, match="no answer"):
-        send(tmp_path / "run", server)
-    monkeypatch.setattr("lungsound.cli.send.own_address", lambda: server)
+        send_folder(tmp_path / "run", server)
+    monkeypatch.setattr("lungsound.cli.send.default_tracking_uri", lambda: server)
     with pytest.raises(LungsoundError, match="no answer"):
-        send(tmp_path / "run")
+        send_folder(tmp_path / "run")
     assert asked == [server] * 3
 
 
@@ -583,7 +584,7 @@ def test_send_says_where_it_cannot_lock(finished_run: Path, tmp_path: Path) -> N
         read_only(tmp_path),
         pytest.raises(StorageError, match=r"\.run\.lock: expected to store .*Permission denied"),
     ):
-        send(tmp_path / "run")
+        send_folder(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -632,7 +633,7 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
     for name in ("create_run", "log_batch"):
         with monkeypatch.context() as patch, pytest.raises(LungsoundError, match="timed out"):
             patch.setattr(MlflowClient, name, hanging(getattr(MlflowClient, name)))
-            send(finished_run, new_database)
+            send_folder(finished_run, new_database)
     original = RunView.end
 
     def end(view: RunView, *args: Any) -> None:
@@ -641,7 +642,7 @@ def test_a_request_that_is_done_after_all_doubles_nothing(
         original(view, *args)
 
     monkeypatch.setattr(RunView, "end", end)
-    send(finished_run, new_database)
+    send_folder(finished_run, new_database)
     assert len(late) == 2
     folder = tmp_path / "outputs" / finished_run.name
     assert metric_points(folder, only_run(folder)) == metric_points(

@@ -217,7 +217,7 @@ def _find_folder(root: Path) -> Path:
     raise DataError(
         f"No SPRSound recordings at {root.absolute()}: {found}. Expected train_wav with train_json, or test_wav with "
         f"test_json/inter_test_json or test_json/intra_test_json, there or up to two folders below. Get the database "
-        f"from {SOURCE} (or python -m lungsound.data get sprsound DEST) and give its folder as data.root=PATH"
+        f"from {SOURCE} (or `lungsound data get sprsound DEST`) and give its folder as data.root=PATH"
     )
 
 
