@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,11 +35,12 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
-from lungsound.studies.jobs import expand_jobs
+from lungsound.studies.jobs import compose_jobs, expand_jobs
 from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
 from lungsound.studies.study import run_study, study_folder
 from lungsound.tracking.study_sync import StudyView
 from lungsound.tracking.sync import RunView
+from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import load_tensors
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -513,6 +515,35 @@ def test_the_plan_says_what_is_shared(
         in capsys.readouterr().out
     )
     assert not trained_epochs
+
+
+def planned_epochs(plan: str) -> dict[str, int]:
+    """job -> its epochs, from the printed table."""
+    rows = re.findall(r"^(annealing\S*=.*?) +(\d+) +T\d+  ", plan, flags=re.MULTILINE)
+    return {job: int(epochs) for job, epochs in rows}
+
+
+def test_the_constant_baseline_does_not_follow_the_number_of_members(
+    sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table IV's baseline has 150 epochs, whatever M is."""
+    tiny = ("experiment=tiny", "annealing=constant,cosine")
+    table4 = ("annealing.epochs_per_cycle=20", "annealing.constant_epochs=150", "plan=true")
+    sweep(*tiny, *table4, "annealing.cycles=8")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant": 150,
+        "annealing=cosine": 160,
+    }
+    sweep(*tiny, *table4, "annealing.cycles=2,10")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant annealing.cycles=2": 150,
+        "annealing=constant annealing.cycles=10": 150,
+        "annealing=cosine annealing.cycles=2": 40,
+        "annealing=cosine annealing.cycles=10": 200,
+    }
+    jobs = compose_jobs(["experiment=table4", "annealing.cycles=8", "data.root=/icbhi"])
+    budgets = {Annealing(**vars(job.settings.annealing)).epochs for job in jobs}
+    assert budgets == {150, 160}
 
 
 # What must make another training path, and what must not.
