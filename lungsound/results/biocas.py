@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.data.labels import TWO_CLASS_LABELS
+from lungsound.data.labels import LabelSet
 from lungsound.results.report import markdown_table
 from lungsound.results.summary import (
     member_numbers,
@@ -15,7 +15,7 @@ from lungsound.results.summary import (
     summarize,
 )
 from lungsound.scoring.biocas import TASKS, biocas_scores
-from lungsound.scoring.scores import merge_to_two_classes
+from lungsound.scoring.scores import fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
@@ -74,28 +74,22 @@ def biocas_table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(head, lines)
 
 
-def _rows(confusion: torch.Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:
     counts = confusion.tolist()
     recall = {
         label: row[number] / sum(row) if sum(row) else None
-        for number, (label, row) in enumerate(zip(labels, counts, strict=True))
+        for number, (label, row) in enumerate(zip(labels.labels, counts, strict=True))
     }
-    matrices = (
-        [confusion] if labels == TWO_CLASS_LABELS else [merge_to_two_classes(confusion), confusion]
-    )
-    return [
-        {
-            "task": TASKS[len(matrix)],
-            "events": int(matrix.sum()),
-            **{
-                name: None if isnan(value) else value
-                for name, value in biocas_scores(matrix).items()
-            },
-            "recall": recall,
-        }
-        for matrix in matrices
-        if len(matrix) in TASKS
-    ]
+    rows = []
+    for coarser in reversed(labels.chain):
+        if coarser.name in TASKS:
+            scores = biocas_scores(fold_confusion(confusion, labels, coarser))
+            figures = {name: None if isnan(score) else score for name, score in scores.items()}
+            events = int(confusion.sum())
+            rows.append(
+                {"task": TASKS[coarser.name], "events": events, **figures, "recall": recall}
+            )
+    return rows
 
 
 def _cell(value: float | None) -> str:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from lungsound.scoring.scores import SCORE_NAMES
+from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure
 
 STYLES = {"test": (DARK, "-", "o"), "val": (LIGHT, "--", "s")}
@@ -84,10 +84,11 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
     `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, 2-class alone, or
     7-class too.
     """
-    scores = [name for name in SCORE_NAMES if name in summary["ensemble"][0]["test"]]
+    scores = score_names(summary["ensemble"][0]["test"])
     figure = new_figure(4.6 * len(scores) + 0.4, 4.6, title)
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     for panel, score in zip(panels, scores, strict=True):
+        classes = score.rpartition("_")[2]
         for name, (color, line, marker) in STYLES.items():
             count, value = _series(summary["ensemble"], "members", name, score)
             panel.plot(
@@ -105,7 +106,7 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
         panel.axvline(single["member"], color="0.6", linewidth=0.8, linestyle=":", zorder=0,
                       label=f"best on validation: member {single['member']}")  # fmt: skip
         panel.set_xlabel("m: number of members, or a member's number")
-        panel.set_ylabel(f"{score[-1]}-class ICBHI score")
+        panel.set_ylabel(f"{classes}-class ICBHI score")
         panel.set_xlim(0.5, len(summary["members"]) + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.grid(axis="y", color="0.9")

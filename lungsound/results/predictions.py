@@ -3,7 +3,7 @@ follows from it.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS, class_labels
+from lungsound.data.labels import FOUR_CLASS, LABEL_SETS, LabelSet
 from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
@@ -20,31 +20,44 @@ INTEGER_COLUMNS = ["cycle", "member"]
 
 
 def predictions_table(
-    cycles: pd.DataFrame, members: Sequence[Tensor], synthetic: bool
+    cycles: pd.DataFrame, members: Sequence[Tensor], labels: LabelSet, synthetic: bool
 ) -> pd.DataFrame:
     """One row per cycle and member.
 
-    `label` is the true class of the task. `cycles` has CYCLE_COLUMNS; `members` holds each member's
-    probabilities [cycles, K], in the cycles' order. Members count from 1. The label order, and
+    `label` is the true class, one of `labels`. `cycles` has CYCLE_COLUMNS and `target`, the number
+    of that class; `members` holds each member's probabilities [cycles, K] of the K `labels`, in the
+    cycles' order. Members count from 1. The label order, and
     whether the data are synthetic, travel in the table's `attrs`.
     """
-    labels = class_labels(members[0].shape[1])
     extra_sections = [
         name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()
     ]
+    label = [labels.labels[target] for target in cycles["target"]]
+    rows = cycles[[*CYCLE_COLUMNS, *extra_sections]].assign(
+        label=pd.Series(label, cycles.index, "str")
+    )
     tables = []
     for member, probabilities in enumerate(members, start=1):
         columns = {
-            f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels)
+            f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels.labels)
         }
-        tables.append(cycles[[*CYCLE_COLUMNS, *extra_sections]].assign(member=member, **columns))
+        tables.append(rows.assign(member=member, **columns))
     table = pd.concat(tables, ignore_index=True)
-    if labels == SPRSOUND_LABELS:
-        table["label"] = table["event_type"]
-    if labels == TWO_CLASS_LABELS:
-        table["label"] = table["label"].where(table["label"] == "normal", "abnormal")
-    table.attrs = {"label_order": list(labels), "data": "SYNTHETIC" if synthetic else "real"}
+    table.attrs = {"label_order": list(labels.labels), "data": "SYNTHETIC" if synthetic else "real"}
     return table
+
+
+def probability_columns(labels: LabelSet) -> list[str]:
+    return [f"p_{label}" for label in labels.labels]
+
+
+def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
+    """The label set whose probabilities are among a table's columns; None if there is none."""
+    present = set(columns)
+    for labels in LABEL_SETS:
+        if present.issuperset(probability_columns(labels)):
+            return labels
+    return None
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
@@ -75,10 +88,8 @@ def _validated_columns(schema: pa.Schema) -> list[str]:
     """Those of ours that are there. Raises ValueError where one is missing, there twice, or of
     another type.
     """
-    tasks = [
-        [f"p_{label}" for label in labels] for labels in (SPRSOUND_LABELS, LABELS, TWO_CLASS_LABELS)
-    ]
-    probabilities = next((names for names in tasks if set(names) <= set(schema.names)), tasks[1])
+    labels = predicted_label_set(schema.names) or FOUR_CLASS
+    probabilities = probability_columns(labels)
     columns = [
         *CYCLE_COLUMNS,
         *(name for name in SPRSOUND_COLUMNS if name in schema.names),

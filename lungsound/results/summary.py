@@ -8,20 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import LABEL_SETS, LabelSet
 from lungsound.errors import DataError
+from lungsound.results.predictions import predicted_label_set, probability_columns
 from lungsound.scoring.probabilities import ensemble_probabilities
 from lungsound.scoring.scores import (
-    SCORE_NAMES,
     confusion_matrix,
+    fold_confusion,
     icbhi_scores,
-    merge_to_four_classes,
-    merge_to_two_classes,
     missing_classes,
+    score_names,
 )
 
 SETS = ("val", "test")
-TASKS = {SPRSOUND_LABELS: "sprsound_seven", LABELS: "four_class", TWO_CLASS_LABELS: "two_class"}
 
 
 @dataclass(frozen=True)
@@ -71,39 +70,42 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     members = [
         {
             "member": member,
-            **{name: _json_scores(votes[name].confusion(slice(place, place + 1))) for name in SETS},
+            **{
+                name: _json_scores(votes[name].confusion(slice(place, place + 1)), labels)
+                for name in SETS
+            },
         }
         for place, member in enumerate(member_numbers(predictions))
     ]
     ensemble = [
-        {"members": m, **{name: _json_scores(votes[name].confusion(slice(0, m))) for name in SETS}}
+        {
+            "members": m,
+            **{name: _json_scores(votes[name].confusion(slice(0, m)), labels) for name in SETS},
+        }
         for m in range(1, len(members) + 1)
     ]
     all_members = slice(None)
     return {
-        "task": TASKS[labels],
-        "labels": list(labels),
+        "task": labels.name,
+        "labels": list(labels.labels),
         "members": members,
         "ensemble": ensemble,
         "single": _best_single_member(members),
-        "confusion": _confusions(votes["test"].confusion(all_members)),
+        "confusion": _confusions(votes["test"].confusion(all_members), labels),
         "missing": {
-            name: list(missing_classes(votes[name].confusion(all_members))) for name in SETS
+            name: list(missing_classes(votes[name].confusion(all_members), labels)) for name in SETS
         },
     }
 
 
-def predicted_labels(predictions: pd.DataFrame) -> tuple[str, ...]:
-    """The classes that the predictions are about, in the order of every matrix. DataError where
-    they are not ours.
-    """
-    for labels in TASKS:
-        if {f"p_{label}" for label in labels} <= set(predictions.columns):
-            return tuple(labels)
-    raise DataError(
-        f"Expected the predictions to have the columns {' or '.join('p_' + ' p_'.join(labels) for labels in TASKS)}, "
-        f"but got {' '.join(map(str, predictions.columns))}."
-    )
+def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
+    """The label set of the predictions. Raises DataError if they are of none that is registered."""
+    labels = predicted_label_set(predictions.columns)
+    if labels is None:
+        known = " or ".join(" ".join(probability_columns(labels)) for labels in LABEL_SETS)
+        columns = " ".join(map(str, predictions.columns))
+        raise DataError(f"Expected the predictions to have the columns {known}, but got {columns}.")
+    return labels
 
 
 def member_numbers(predictions: pd.DataFrame) -> list[int]:
@@ -115,7 +117,7 @@ def member_numbers(predictions: pd.DataFrame) -> list[int]:
 
 
 def member_probabilities(
-    rows: pd.DataFrame, labels: tuple[str, ...], members: list[int]
+    rows: pd.DataFrame, labels: LabelSet, members: list[int]
 ) -> MemberProbabilities:
     """The rows as tensors, in an order that is the table's content's and not its rows'. DataError
     as `summarize`.
@@ -136,14 +138,14 @@ def member_probabilities(
         raise DataError(
             f"Expected every cycle to have the members {members}, but some lack one or have one twice."
         )
-    unknown = sorted(set(rows["label"]) - set(labels))
+    unknown = sorted(set(rows["label"]) - set(labels.labels))
     if unknown:
         raise DataError(
-            f"Expected every label to be one of {', '.join(labels)}, but got {', '.join(map(str, unknown))}."
+            f"Expected every label to be one of {', '.join(labels.labels)}, but got {', '.join(map(str, unknown))}."
         )
-    number = {label: place for place, label in enumerate(labels)}
+    number = {label: place for place, label in enumerate(labels.labels)}
     truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
-    probabilities = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    probabilities = rows[probability_columns(labels)].to_numpy(dtype=np.float64)
     if not np.isfinite(probabilities).all():
         raise DataError(
             "Expected every probability to be a number, but got some that are not: the network diverged."
@@ -152,22 +154,20 @@ def member_probabilities(
     return MemberProbabilities(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
 
 
-def _json_scores(confusion: torch.Tensor) -> dict[str, float | None]:
-    scores = {name: float(value) for name, value in icbhi_scores(confusion).items()}
+def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float | None]:
+    scores = icbhi_scores(confusion, labels)
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def _best_single_member(members: list[dict[str, Any]]) -> dict[str, Any]:
-    name = next(score for score in SCORE_NAMES if score in members[0]["val"])
+    name = score_names(members[0]["val"])[0]
     scores = [entry["val"][name] for entry in members]
     defined = [-math.inf if score is None else score for score in scores]
     return dict(members[defined.index(max(defined))])  # index finds the first of equals
 
 
-def _confusions(confusion: torch.Tensor) -> dict[str, list[list[int]]]:
-    matrices = [confusion]
-    if len(confusion) == len(SPRSOUND_LABELS):
-        matrices.append(merge_to_four_classes(confusion))
-    if len(confusion) > len(TWO_CLASS_LABELS):
-        matrices.append(merge_to_two_classes(confusion))
-    return {f"ensemble_{len(matrix)}": matrix.tolist() for matrix in matrices}
+def _confusions(confusion: torch.Tensor, labels: LabelSet) -> dict[str, list[list[int]]]:
+    return {
+        f"ensemble_{len(coarser)}": fold_confusion(confusion, labels, coarser).tolist()
+        for coarser in labels.chain
+    }

@@ -22,7 +22,7 @@ import lungsound.signal
 import lungsound.training
 from lungsound.config.schema import Config, to_container
 from lungsound.data.database import Database, open_database
-from lungsound.data.labels import SPRSOUND_LABELS, class_labels
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, label_set
 from lungsound.data.readers.icbhi import find_icbhi_folder
 from lungsound.data.readers.icbhi_metadata import find_metadata_file
 from lungsound.data.splits.leakage import count_leakage
@@ -131,8 +131,9 @@ def build_module(settings: Config, val_cycles: pd.DataFrame) -> SnapshotModule:
     targets = torch.tensor(val_cycles["target"].tolist())
     annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
     network, gamma = build_network(settings), settings.loss.gamma
+    labels = label_set(settings.task.classes)
     return SnapshotModule(
-        features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets
+        features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
     )
 
 
@@ -155,23 +156,22 @@ def build_database(settings: Config) -> Database:
 
 def assign_split(database: Database, settings: Config) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The cycles that are in a set, with `set` and `target`; what a user should know of the split."""
-    cycles, classes = database.cycles, class_labels(settings.task.classes)
+    cycles, labels = database.cycles, label_set(settings.task.classes)
     sets, notes = assign_sets(cycles, settings)
-    notes = (*notes, *check_classes(cycles, sets, label_column(classes)))
-    used = cycles.assign(set=sets, target=encode_targets(cycles, classes))[sets != ""]
+    notes = (*notes, *check_classes(cycles, sets, label_column(labels)))
+    used = cycles.assign(set=sets, target=encode_targets(cycles, labels))[sets != ""]
     return used.reset_index(drop=True), notes
 
 
-def label_column(classes: tuple[str, ...]) -> str:
-    return "event_type" if classes == SPRSOUND_LABELS else "label"
+def label_column(labels: LabelSet) -> str:
+    return "event_type" if labels == SPRSOUND_SEVEN else "label"
 
 
-def encode_targets(cycles: pd.DataFrame, classes: tuple[str, ...]) -> pd.Series:
-    """The place in `classes` of each cycle's; with two of them every adventitious one is
-    "abnormal", the second.
-    """
-    numbers = {label: number for number, label in enumerate(classes)}
-    return cycles[label_column(classes)].map(numbers).fillna(1).astype("int64")
+def encode_targets(cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
+    """The index in `labels` of each cycle's class."""
+    annotated = SPRSOUND_SEVEN if labels == SPRSOUND_SEVEN else FOUR_CLASS
+    numbers = dict(zip(annotated.labels, annotated.fold_to(labels), strict=True))
+    return cycles[label_column(labels)].map(numbers).astype("int64")
 
 
 def assign_sets(cycles: pd.DataFrame, settings: Config) -> tuple[pd.Series, tuple[str, ...]]:

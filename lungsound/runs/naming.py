@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.config.schema import Config, SplitConfig
-from lungsound.data.labels import class_labels
+from lungsound.data.labels import label_set
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, RunInputs
 from lungsound.storage.files import corrupt_file_on_error, is_intact
@@ -57,7 +57,7 @@ def run_metadata(
         **({} if settings.split.file is None else {"split.file": settings.split.file}),
         "seed": settings.seed,
         "synthetic": parts.database.synthetic,
-        "label_order": " ".join(class_labels(settings.task.classes)),
+        "label_order": " ".join(label_set(settings.task.classes).labels),
         "epochs_trained": previously_trained,
         "last_epoch_trained": last_trained_epoch,
         "trajectory": parts.trajectory.folder.name,

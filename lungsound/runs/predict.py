@@ -72,7 +72,8 @@ def predict_members(
         load_member(parts.module, parts.trajectory, epoch)
         members.append(torch.cat([predict_set(trainer, parts, name) for name in sets]))
     cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
-    return predictions_table(cycles, members, parts.database.synthetic)
+    labels = parts.module.labels
+    return predictions_table(cycles, members, labels, parts.database.synthetic)
 
 
 def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:

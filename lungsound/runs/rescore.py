@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, open_database
-from lungsound.data.labels import class_labels
+from lungsound.data.labels import label_set
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import RunFolder
@@ -53,16 +53,16 @@ def score_on_database(
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
-    classes = class_labels(settings.task.classes)
+    labels = label_set(settings.task.classes)
     database = open_database(
         name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
     )
     cycles = _select_part(database, part)
-    if label_column(classes) == "event_type" and (cycles["event_type"] == "").any():
+    if label_column(labels) == "event_type" and (cycles["event_type"] == "").any():
         raise DataError(
             f"{run}: its classes are SPRSound's event types, which {name} does not have"
         )
-    cycles = cycles.assign(set="test", target=encode_targets(cycles, classes))
+    cycles = cycles.assign(set="test", target=encode_targets(cycles, labels))
     parts = _build_components(settings, source_run, database, cycles)
     print(*parts.notes, sep="\n", flush=True)
     table = predict_members(settings, parts, member_epochs(parts.annealing, source_run), ("test",))

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
-from lungsound.data.labels import LABELS, class_labels
+from lungsound.data.labels import FOUR_CLASS, label_set
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.data.splits.table import split_table
 from lungsound.errors import LungsoundError, StorageError
@@ -214,10 +214,10 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
     )
     folder.write_figure("members", plot_ensemble_size(summary, title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
-    for name, confusion in summary["confusion"].items():
-        folder.write_figure(
-            f"confusion_{name[-1]}", plot_confusion(confusion, class_labels(int(name[-1])), title)
-        )
+    for labels in label_set(summary["task"]).chain:
+        confusion = summary["confusion"][f"ensemble_{len(labels)}"]
+        figure = plot_confusion(confusion, labels.labels, title)
+        folder.write_figure(f"confusion_{len(labels)}", figure)
     figures = [path.relative_to(folder.path).as_posix() for path in folder.figures()]
     known = {**folder.read_json("facts.json"), "notes": "; ".join(parts.notes)}
     known = {name: str(value) for name, value in known.items() if value != ""}
@@ -264,7 +264,7 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Any:
         label: samples[
             example_cycles.at[label, "start_sample"] : example_cycles.at[label, "end_sample"]
         ]
-        for label in LABELS
+        for label in FOUR_CLASS.labels
         if label in example_cycles.index
     }
     augmentation = parts.datamodule.augmentation

@@ -8,7 +8,7 @@ from math import isnan, nan
 
 from torch import Tensor
 
-TASKS = {2: "1-1", 7: "1-2"}  # classes -> the challenge's task
+TASKS = {"two_class": "1-1", "sprsound_seven": "1-2"}  # label set -> the challenge's task
 
 
 def biocas_scores(confusion: Tensor) -> dict[str, float]:

@@ -1,14 +1,15 @@
 """Confusion matrix and ICBHI scores."""
 
+import re
+from collections.abc import Iterable
 from math import isnan, nan
 
 import torch
 from torch import Tensor
 
-from lungsound.data.labels import LABELS, SPRSOUND_TO_LABEL, class_labels
+from lungsound.data.labels import LabelSet
 
-SCORE_NAMES = ("score_7", "score_4", "score_2")  # a model's own first
-SPRSOUND_TO_ICBHI_CLASS = [LABELS.index(label) for label in SPRSOUND_TO_LABEL.values()]
+SCORE_NAME = re.compile(r"(?:.*/)?score_(\d{1,9})", re.ASCII)
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
@@ -27,65 +28,56 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     )
 
 
-def merge_to_four_classes(confusion: Tensor) -> Tensor:
-    """The counts [4, 4] of a confusion matrix [7, 7] of SPRSound's event types, each taken as its
-    label.
-    """
-    rows = torch.zeros(len(LABELS), len(SPRSOUND_TO_ICBHI_CLASS), dtype=confusion.dtype)
-    fold = torch.tensor(SPRSOUND_TO_ICBHI_CLASS)
-    return torch.zeros(len(LABELS), len(LABELS), dtype=confusion.dtype).index_add(
-        1, fold, rows.index_add(0, fold, confusion.cpu())
-    )
+def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Tensor:
+    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`, which fold to it."""
+    fold = torch.tensor(labels.fold_to(coarser))
+    size = len(coarser)
+    rows = torch.zeros(size, len(labels), dtype=confusion.dtype)
+    rows.index_add_(0, fold, confusion)
+    return torch.zeros(size, size, dtype=confusion.dtype).index_add_(1, fold, rows)
 
 
-def merge_to_two_classes(confusion: Tensor) -> Tensor:
-    """The counts [2, 2] of normal and abnormal of a confusion matrix [K, K] whose first class is
-    normal.
-    """
-    columns = torch.stack([confusion[:, 0], confusion[:, 1:].sum(dim=1)], dim=1)
-    return torch.stack([columns[0], columns[1:].sum(dim=0)])
+def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
+    """The ICBHI scores of a confusion matrix [K, K] of the K classes `labels`.
 
-
-def icbhi_scores(confusion: Tensor) -> dict[str, float]:
-    """The ICBHI scores of a confusion matrix [4, 4] (normal, crackle, wheeze, both) or [2, 2]
-    (normal, abnormal).
-
-    `specificity`: the share of normal cycles answered normal. `sensitivity_4`: of the abnormal
-    cycles answered with their own class. `sensitivity_2`: of the abnormal cycles answered with any
-    abnormal class. `score_4`, `score_2`: the mean of specificity and that sensitivity. `accuracy`:
-    of all cycles answered rightly. Two classes have no `_4` scores. (Nguyen & Pernkopf 2020,
-    section IV.A.) A matrix [7, 7] of SPRSound's event types has `sensitivity_7` and `score_7`, too;
-    its `_4` scores are those of the types' labels.
+    `specificity`: the share of normal cycles answered normal. `sensitivity_N`, for `labels` and for
+    each set of N classes that they fold to: the share of abnormal cycles answered with their own of
+    the N classes. `score_N`: the mean of specificity and that sensitivity. `accuracy`: the share of
+    all cycles answered rightly. (Nguyen & Pernkopf 2020, section IV.A: N = 4 and 2.)
 
     A missing class is left out: what it alone decides is nan, and a score is the defined one of its
-    two halves. Raises ValueError for any other number of classes.
+    two halves. Raises ValueError for a matrix of another size.
     """
-    sizes = [(n, n) for n in (7, 4, 2)]
-    if tuple(confusion.shape) not in sizes:
+    if tuple(confusion.shape) != (len(labels), len(labels)):
         raise ValueError(
-            f"Expected a confusion matrix of 7, 4 or 2 classes, but got {tuple(confusion.shape)}"
+            f"Expected a confusion matrix of the {len(labels)} classes {', '.join(labels.labels)}, "
+            f"but got {tuple(confusion.shape)}"
         )
-    counts: list[list[int]] = confusion.tolist()
-    normal, cycles = sum(counts[0]), sum(map(sum, counts[1:]))
-    specificity = _ratio(counts[0][0], normal)
-    sensitivities = {2: _ratio(cycles - sum(row[0] for row in counts[1:]), cycles)}
-    for matrix in (
-        (confusion, merge_to_four_classes(confusion)) if len(counts) == 7 else (confusion,)
-    ):
-        sensitivities[len(matrix)] = _ratio(int(matrix.diagonal()[1:].sum()), cycles)
+    confusion = confusion.cpu()
+    normal_row = confusion[labels.normal_index]
+    normal, cycles = int(normal_row.sum()), int(confusion.sum())
+    specificity = _ratio(int(normal_row[labels.normal_index]), normal)
     scores = {"specificity": specificity}
-    for classes, sensitivity in sorted(sensitivities.items(), reverse=True):
-        scores[f"sensitivity_{classes}"] = sensitivity
-        scores[f"score_{classes}"] = _mean_defined(specificity, sensitivity)
-    return {**scores, "accuracy": _ratio(int(confusion.diagonal().sum()), normal + cycles)}
+    for coarser in labels.chain:
+        diagonal = fold_confusion(confusion, labels, coarser).diagonal()
+        correct = int(diagonal.sum()) - int(diagonal[coarser.normal_index])
+        sensitivity = _ratio(correct, cycles - normal)
+        scores[f"sensitivity_{len(coarser)}"] = sensitivity
+        scores[f"score_{len(coarser)}"] = _mean_defined(specificity, sensitivity)
+    return {**scores, "accuracy": _ratio(int(confusion.diagonal().sum()), cycles)}
 
 
-def missing_classes(confusion: Tensor) -> tuple[str, ...]:
-    """The labels that no cycle of the confusion matrix [4, 4] or [2, 2] has."""
-    labels = class_labels(len(confusion))
-    return tuple(
-        label for label, row in zip(labels, confusion.tolist(), strict=True) if not sum(row)
-    )
+def score_names(names: Iterable[str]) -> list[str]:
+    """Those of `names` that are `score_N` (also `val/score_N`), a model's own (the largest N) first."""
+    matches = [match for name in names if (match := SCORE_NAME.fullmatch(name))]
+    matches.sort(key=lambda match: int(match[1]), reverse=True)
+    return [match[0] for match in matches]
+
+
+def missing_classes(confusion: Tensor, labels: LabelSet) -> tuple[str, ...]:
+    """The labels that no cycle of the confusion matrix [K, K] has."""
+    counts = confusion.sum(dim=1).tolist()
+    return tuple(label for label, count in zip(labels.labels, counts, strict=True) if not count)
 
 
 def _ratio(part: int, whole: int) -> float:

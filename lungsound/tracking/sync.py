@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param, Run
 
 from lungsound.results.biocas import BIOCAS_METRICS
 from lungsound.results.folder import RunFolder
-from lungsound.scoring.scores import SCORE_NAMES
+from lungsound.scoring.scores import score_names
 from lungsound.storage.files import QUARANTINE_INFIX, read_file
 from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
 from lungsound.tracking.state import Record
@@ -232,7 +232,7 @@ def score_metrics(results: dict[str, Any]) -> list[tuple[str, float | None, int]
     """(name, value, step) of what scores.json holds, under the names that others rely on."""
     scores = results["scores"]
     points: list[tuple[str, float | None, int]] = []
-    kinds = [name for name in SCORE_NAMES if name in scores["ensemble"][0]["test"]]
+    kinds = score_names(scores["ensemble"][0]["test"])
     for row in scores["members"]:
         points += [
             (f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"])

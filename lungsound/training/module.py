@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lungsound.data.labels import class_labels
+from lungsound.data.labels import LabelSet
 from lungsound.models.cnn7 import CNN7
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
@@ -35,11 +35,13 @@ class SnapshotModule(pl.LightningModule):
         l2: float,
         adam_eps: float,
         validation_targets: Tensor,
+        labels: LabelSet,
     ) -> None:
         super().__init__()
         self.features, self.network, self.annealing = features, network, annealing
         self.gamma, self.chunks, self.l2, self.adam_eps = gamma, chunks, l2, adam_eps
-        self.validation_scores = CycleScores(validation_targets, network.classes)
+        self.labels = labels
+        self.validation_scores = CycleScores(validation_targets, labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight
@@ -102,14 +104,14 @@ class SnapshotModule(pl.LightningModule):
         return {
             "network": self.network.state_dict(),
             "features": self.features.state_dict(),
-            "label_order": list(class_labels(self.network.classes)),
+            "label_order": list(self.labels.labels),
         }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
         """Raises ValueError for a snapshot of other classes, and what torch raises for one of
         another network.
         """
-        if snapshot["label_order"] != (ours := list(class_labels(self.network.classes))):
+        if snapshot["label_order"] != (ours := list(self.labels.labels)):
             raise ValueError(
                 f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}"
             )

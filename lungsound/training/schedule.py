@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lungsound.scoring.scores import SCORE_NAMES
+from lungsound.scoring.scores import score_names
 
-# monitor -> (logged names, the first one there counts; the sign that makes larger better)
-MONITORS = {
-    "score": (
-        tuple(f"val/{name}" for name in SCORE_NAMES),
-        1.0,
-    ),  # the task's own: a two-class model has no score_4
-    "accuracy": (("val/accuracy",), 1.0),
-    "loss": (("val/loss",), -1.0),
-}
+# monitor -> the sign that makes larger better
+MONITORS = {"score": 1.0, "accuracy": 1.0, "loss": -1.0}
 
 
 @dataclass(frozen=True)
@@ -82,12 +75,14 @@ class Annealing:
 
         An epoch whose monitored value is missing or not a number is never better than another.
         """
-        format_cycle_ids, sign = MONITORS[monitor or self.monitor]
+        monitor = monitor or self.monitor
         epochs = [record for record in history if record["period"] == period]
 
         def monitored_value(record: dict[str, Any]) -> float:
-            value = next((record[name] for name in format_cycle_ids if name in record), math.nan)
-            return -math.inf if math.isnan(value) else sign * value
+            # The score of the model's own classes: a two-class model has no score_4.
+            names = score_names(record) if monitor == "score" else [f"val/{monitor}"]
+            value = record.get(names[0], math.nan) if names else math.nan
+            return -math.inf if math.isnan(value) else MONITORS[monitor] * value
 
         return int(max(epochs, key=monitored_value)["epoch"])  # max() keeps the first of equals
 

@@ -15,7 +15,7 @@ import soxr
 
 from lungsound.data import store as store_module
 from lungsound.data.database import Database, cycle_key, open_database
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
 from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError, StorageError
@@ -410,7 +410,7 @@ def test_real_recordings_end_to_end(real_data: Path, tmp_path: Path) -> None:
     cycles = database.cycles
     assert (database.recordings, len(lines)) == (22, 22)
     assert len(cycles) == sum(line.strip() != "" for content in lines.values() for line in content)
-    assert set(cycles["label"]) == set(LABELS)
+    assert set(cycles["label"]) == set(FOUR_CLASS.labels)
     assert cycles["key"].is_unique
     for row in cycles.to_dict("records"):
         start, end, crackle, wheeze = lines[row["recording"]][row["cycle"]].split()

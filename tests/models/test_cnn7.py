@@ -10,6 +10,7 @@ import torch
 from support.runs import compose_config
 from torch import nn
 
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.models.cnn7 import CNN7, block_sizes, min_input_size
 from lungsound.runs.validation import validate_config
 from lungsound.signal.features import Features
@@ -134,7 +135,8 @@ def test_batch_normalization_counts_momentum_as_keras_does() -> None:
 def training(model: CNN7, l2: float) -> SnapshotModule:
     annealing = Annealing("cosine", 2, 2, None, 1e-3, "best", "score", "last")
     features = Features(8000, 64, 64, 16, 0.0, 4000.0, 1e-11, "segment")
-    return SnapshotModule(features, model, annealing, 1.0, 1, l2, 1e-7, torch.tensor([0]))
+    truth = torch.tensor([0])
+    return SnapshotModule(features, model, annealing, 1.0, 1, l2, 1e-7, truth, FOUR_CLASS)
 
 
 def test_l2_is_a_weight_decay_of_twice_that_on_the_kernels_alone() -> None:

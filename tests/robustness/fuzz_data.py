@@ -17,7 +17,7 @@ from robustness.fuzz_bytes import NUMBERS, TEXTS, corrupt_json, corrupt_lines, e
 from lungsound.config.ellipsis import expand_ellipses
 from lungsound.config.overrides import compose_run
 from lungsound.data.database import open_database
-from lungsound.data.labels import SPRSOUND_TO_LABEL
+from lungsound.data.labels import SPRSOUND_SEVEN
 from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import check_classes, read_split
 from lungsound.data.tools.audit import check
@@ -163,7 +163,7 @@ def recordings(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
 
 def event_list() -> dict[str, Any]:
-    kinds = list(SPRSOUND_TO_LABEL)
+    kinds = list(SPRSOUND_SEVEN.labels)
     events = [
         {"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kinds[place]}
         for place in range(4)

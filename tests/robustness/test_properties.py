@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from lungsound.data.database import cycle_key
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.splits.protocols import patient_split
 from lungsound.data.splits.table import random_split
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
@@ -143,7 +143,8 @@ def warped(frequencies: Any, alpha: float, f_hi: float) -> np.ndarray:
 def cycle_tables(draw: st.DrawFn, everyone: tuple[int, ...] = ()) -> pd.DataFrame:
     """Cycles of some of twelve patients, of any classes; `everyone` is there for certain."""
     patients = [*everyone, *draw(st.lists(st.integers(1, 12), min_size=1, max_size=90))]
-    labels = draw(st.lists(st.sampled_from(LABELS), min_size=len(patients), max_size=len(patients)))
+    names = st.sampled_from(FOUR_CLASS.labels)
+    labels = draw(st.lists(names, min_size=len(patients), max_size=len(patients)))
     recordings = [f"{patient}_1b1_Al_sc_Meditron" for patient in patients]
     table = pd.DataFrame(
         {"patient": [str(patient) for patient in patients], "label": labels, "event_type": ""}

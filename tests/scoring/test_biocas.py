@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, recall_score
 
+from lungsound.data.labels import label_set
 from lungsound.results.biocas import BIOCAS_METRICS, biocas_scores_by_part, biocas_table
 from lungsound.results.predictions import predictions_table
 from lungsound.scoring.biocas import biocas_scores
@@ -99,7 +100,7 @@ def test_figures_at_the_edges(counts: list[list[int]], figures: tuple[float, ...
 # --- from the predictions table ---
 
 
-def made_up(classes: int, members: int = 3, cycles: int = 300, seed: int = 0) -> pd.DataFrame:
+def made_up(classes: int, count: int = 3, cycles: int = 300, seed: int = 0) -> pd.DataFrame:
     """Predictions of SPRSound's two test parts and of validation, as a run writes them."""
     draws = np.random.default_rng(seed)
     number = np.arange(cycles)
@@ -127,9 +128,11 @@ def made_up(classes: int, members: int = 3, cycles: int = 300, seed: int = 0) ->
     right = torch.from_numpy(truth[:, None] == np.array(own)).float()
     logits = [
         1.3 * right + torch.from_numpy(draws.normal(size=(cycles, classes))).float()
-        for _ in range(members)
+        for _ in range(count)
     ]
-    return predictions_table(table, [one.softmax(1) for one in logits], synthetic=False)
+    table["target"] = [own.index(label) for label in truth]
+    members = [one.softmax(1) for one in logits]
+    return predictions_table(table, members, label_set(classes), synthetic=False)
 
 
 def by_pandas(
@@ -189,7 +192,7 @@ def test_what_is_best_on_test_is_not_chosen() -> None:
     """Member 1 is right on every validation event and on no test event; member 2 the other way
     round.
     """
-    predictions = made_up(4, members=2)
+    predictions = made_up(4, count=2)
     columns = [f"p_{name}" for name in ("normal", "crackle", "wheeze", "both")]
     truth = np.stack([predictions["label"] == name[2:] for name in columns], axis=1)
     right = (predictions["member"] == 1) == (predictions["set"] == "val")

@@ -8,14 +8,15 @@ import torch
 from sklearn.metrics import accuracy_score, recall_score
 from sklearn.metrics import confusion_matrix as reference
 
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, TWO_CLASS, LabelSet, label_set
 from lungsound.scoring.metric import CycleScores
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
 from lungsound.scoring.scores import (
     confusion_matrix,
+    fold_confusion,
     icbhi_scores,
-    merge_to_four_classes,
-    merge_to_two_classes,
     missing_classes,
+    score_names,
 )
 
 RNG = np.random.default_rng(0)
@@ -50,7 +51,7 @@ def test_a_class_out_of_range_is_refused(wrong: int) -> None:
 
 
 def test_scores_by_hand() -> None:
-    assert icbhi_scores(COUNTS) == pytest.approx(
+    assert icbhi_scores(COUNTS, FOUR_CLASS) == pytest.approx(
         {
             "specificity": 60 / 100,
             "sensitivity_4": (30 + 12 + 4) / 70,
@@ -60,14 +61,14 @@ def test_scores_by_hand() -> None:
             "accuracy": 106 / 170,
         }
     )
-    assert icbhi_scores(torch.tensor([[30, 10], [5, 15]])) == pytest.approx(
+    assert icbhi_scores(torch.tensor([[30, 10], [5, 15]]), TWO_CLASS) == pytest.approx(
         {"specificity": 0.75, "sensitivity_2": 0.75, "score_2": 0.75, "accuracy": 0.75}
     )
 
 
 def test_scores_are_scikit_learns_recalls() -> None:
     truth, predicted = answers(4)
-    scores = icbhi_scores(confusion_matrix(truth, predicted, 4))
+    scores = icbhi_scores(confusion_matrix(truth, predicted, 4), FOUR_CLASS)
     assert scores["specificity"] == pytest.approx(
         recall_score(truth, predicted, labels=[0], average="micro")
     )
@@ -80,8 +81,9 @@ def test_scores_are_scikit_learns_recalls() -> None:
 
 def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
     truth, predicted = answers(4)
-    four = icbhi_scores(confusion_matrix(truth, predicted, 4))
-    two = icbhi_scores(confusion_matrix((truth > 0).long(), (predicted > 0).long(), 2))
+    four = icbhi_scores(confusion_matrix(truth, predicted, 4), FOUR_CLASS)
+    folded = confusion_matrix((truth > 0).long(), (predicted > 0).long(), 2)
+    two = icbhi_scores(folded, TWO_CLASS)
     for name in ("specificity", "sensitivity_2", "score_2"):
         assert four[name] == two[name]
 
@@ -103,18 +105,17 @@ def test_seven_classes_fold_to_four_and_two_by_hand() -> None:
             [2, 1, 1, 1, 2, 0, 9],
         ]
     )
-    assert merge_to_four_classes(counts).tolist() == [
+    assert fold_confusion(counts, SPRSOUND_SEVEN, FOUR_CLASS).tolist() == [
         [50, 3, 12, 6],
         [8, 37, 2, 2],
         [3, 2, 54, 3],
         [2, 2, 3, 9],
     ]
-    assert (
-        merge_to_two_classes(counts).tolist()
-        == merge_to_two_classes(merge_to_four_classes(counts)).tolist()
-        == [[50, 21], [13, 114]]
-    )
-    assert icbhi_scores(counts) == pytest.approx(
+    four = fold_confusion(counts, SPRSOUND_SEVEN, FOUR_CLASS)
+    two = fold_confusion(counts, SPRSOUND_SEVEN, TWO_CLASS)
+    assert two.tolist() == fold_confusion(four, FOUR_CLASS, TWO_CLASS).tolist()
+    assert two.tolist() == [[50, 21], [13, 114]]
+    assert icbhi_scores(counts, SPRSOUND_SEVEN) == pytest.approx(
         {
             "specificity": 50 / 71,
             "sensitivity_7": (20 + 10 + 30 + 8 + 4 + 9) / 127,
@@ -132,11 +133,12 @@ def test_folded_counts_are_those_of_the_folded_answers() -> None:
     truth, predicted = answers(7)
     confusion = confusion_matrix(truth, predicted, 7)
     folded = FOURTH[truth], FOURTH[predicted]
-    np.testing.assert_array_equal(merge_to_four_classes(confusion), reference(*folded))
+    merged = fold_confusion(confusion, SPRSOUND_SEVEN, FOUR_CLASS)
+    np.testing.assert_array_equal(merged, reference(*folded))
     np.testing.assert_array_equal(
-        merge_to_two_classes(confusion), reference(truth > 0, predicted > 0)
+        fold_confusion(confusion, SPRSOUND_SEVEN, TWO_CLASS), reference(truth > 0, predicted > 0)
     )
-    seven, four = icbhi_scores(confusion), icbhi_scores(merge_to_four_classes(confusion))
+    seven, four = icbhi_scores(confusion, SPRSOUND_SEVEN), icbhi_scores(merged, FOUR_CLASS)
     assert {name: seven[name] for name in four if name != "accuracy"} == {
         name: value for name, value in four.items() if name != "accuracy"
     }
@@ -149,35 +151,58 @@ def test_folded_counts_are_those_of_the_folded_answers() -> None:
 def test_the_missing_of_seven_classes_have_their_own_names() -> None:
     counts = torch.ones(7, 7, dtype=torch.int64)
     counts[[2, 5]] = 0
-    assert missing_classes(counts) == ("Coarse Crackle", "Stridor")
+    assert missing_classes(counts, SPRSOUND_SEVEN) == ("Coarse Crackle", "Stridor")
 
 
 def test_scores_over_what_is_there() -> None:
     no_wheeze = COUNTS.clone()
     no_wheeze[2] = 0
-    assert missing_classes(no_wheeze) == ("wheeze",)
-    assert icbhi_scores(no_wheeze)["sensitivity_4"] == 34 / 50
+    assert missing_classes(no_wheeze, FOUR_CLASS) == ("wheeze",)
+    assert icbhi_scores(no_wheeze, FOUR_CLASS)["sensitivity_4"] == 34 / 50
     no_normal = COUNTS.clone()
     no_normal[0] = 0
-    assert missing_classes(no_normal) == ("normal",)
-    scores = icbhi_scores(no_normal)
+    assert missing_classes(no_normal, FOUR_CLASS) == ("normal",)
+    scores = icbhi_scores(no_normal, FOUR_CLASS)
     assert isnan(scores["specificity"])
     assert (scores["score_4"], scores["score_2"]) == (46 / 70, 56 / 70)
     only_normal = torch.tensor([[3, 1], [0, 0]])
-    assert missing_classes(only_normal) == ("abnormal",)
-    scores = icbhi_scores(only_normal)
+    assert missing_classes(only_normal, TWO_CLASS) == ("abnormal",)
+    scores = icbhi_scores(only_normal, TWO_CLASS)
     assert isnan(scores["sensitivity_2"])
     assert (scores["score_2"], scores["accuracy"]) == (0.75, 0.75)
     empty = torch.zeros(4, 4, dtype=torch.int64)
-    assert missing_classes(empty) == ("normal", "crackle", "wheeze", "both")
-    assert all(isnan(value) for value in icbhi_scores(empty).values())
-    assert missing_classes(COUNTS) == ()
+    assert missing_classes(empty, FOUR_CLASS) == ("normal", "crackle", "wheeze", "both")
+    assert all(isnan(value) for value in icbhi_scores(empty, FOUR_CLASS).values())
+    assert missing_classes(COUNTS, FOUR_CLASS) == ()
 
 
 def test_scores_of_another_number_of_classes_are_refused() -> None:
     for shape in ((3, 3), (4, 2)):
-        with pytest.raises(ValueError, match="7, 4 or 2 classes"):
-            icbhi_scores(torch.ones(shape, dtype=torch.int64))
+        with pytest.raises(ValueError, match="4 classes normal, crackle"):
+            icbhi_scores(torch.ones(shape, dtype=torch.int64), FOUR_CLASS)
+
+
+def test_scores_of_a_label_set_of_ones_own() -> None:
+    """Three classes, normal in the middle, that fold to two: by hand."""
+    fold = ("abnormal", "normal", "abnormal")
+    labels = LabelSet("stridor", ("wheeze", "clear", "stridor"), "clear", TWO_CLASS, fold)
+    counts = torch.tensor([[5, 1, 2], [3, 10, 1], [1, 0, 4]])
+    assert fold_confusion(counts, labels, TWO_CLASS).tolist() == [[10, 4], [1, 12]]
+    assert icbhi_scores(counts, labels) == pytest.approx(
+        {
+            "specificity": 10 / 14,
+            "sensitivity_3": 9 / 13,
+            "score_3": (10 / 14 + 9 / 13) / 2,
+            "sensitivity_2": 12 / 13,
+            "score_2": (10 / 14 + 12 / 13) / 2,
+            "accuracy": 19 / 27,
+        }
+    )
+
+
+def test_score_names_are_a_models_own_first() -> None:
+    names = ["val/score_2", "val/loss", "val/score_12", "val/score_4", "val/score_x", "score"]
+    assert score_names(names) == ["val/score_12", "val/score_4", "val/score_2"]
 
 
 def test_a_cycle_of_several_segments_is_the_mean_of_all_its_chunks() -> None:
@@ -208,21 +233,23 @@ def test_an_ensemble_is_the_mean_over_its_members() -> None:
 def test_the_metric_over_batches_is_the_function_over_all(batch: int, classes: int) -> None:
     probabilities = torch.from_numpy(RNG.dirichlet(np.ones(classes), size=300)).float()
     owners = torch.from_numpy(RNG.permutation(np.arange(300) % 40))
-    labels = torch.from_numpy(RNG.integers(classes, size=40))
-    metric = CycleScores(labels, classes)
+    truth = torch.from_numpy(RNG.integers(classes, size=40))
+    labels = label_set(classes)
+    metric = CycleScores(truth, labels)
     for _ in range(2):  # a second epoch starts from nothing
         for start in range(0, 300, batch):
             metric.update(probabilities[start : start + batch], owners[start : start + batch])
         means = cycle_probabilities(probabilities, owners, 40)
-        assert metric.compute() == icbhi_scores(confusion_matrix(labels, means.argmax(-1), classes))
+        confusion = confusion_matrix(truth, means.argmax(-1), classes)
+        assert metric.compute() == icbhi_scores(confusion, labels)
         metric.reset()
     expected = [probabilities[owners == cycle].double().numpy().mean(0) for cycle in range(40)]
     np.testing.assert_allclose(means, expected, rtol=1e-14)
 
 
 def test_two_processes_add_up() -> None:
-    labels = torch.tensor([0, 1, 2])
-    halves = [CycleScores(labels, 4), CycleScores(labels, 4)]
+    truth = torch.tensor([0, 1, 2])
+    halves = [CycleScores(truth, FOUR_CLASS), CycleScores(truth, FOUR_CLASS)]
     chunks, owners = torch.eye(4)[[0, 1, 3, 2, 2]], torch.tensor([0, 1, 1, 2, 2])
     halves[0].update(chunks[:2], owners[:2])
     halves[1].update(chunks[2:], owners[2:])

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi_metadata import (
     PatientMetadata,
     name_without_device,
@@ -181,7 +181,7 @@ def _parse_line(line: int, content: str) -> Annotation:
             f"end {fields[1]} is not after start {fields[0]}, expected start < end in seconds"
         )
     crackle, wheeze = _parse_flag("crackle", fields[2]), _parse_flag("wheeze", fields[3])
-    return Annotation(line, start_seconds, end_seconds, LABELS[crackle + 2 * wheeze])
+    return Annotation(line, start_seconds, end_seconds, FOUR_CLASS.labels[crackle + 2 * wheeze])
 
 
 def _parse_seconds(field: str, value: str) -> float:

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lungsound.data.labels import SPRSOUND_TO_LABEL
+from lungsound.data.labels import SPRSOUND_SEVEN
 from lungsound.data.recordings import Annotation, ReadResult, Recording
 from lungsound.errors import DataError
 
@@ -41,6 +41,7 @@ MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 MAX_MS = 1e12  # 31 years
 DEVICE = "Yunting"  # one model of electronic stethoscope for all
 POOR_QUALITY = "Poor Quality"  # record_annotation of a recording whose events were not annotated
+EVENT_LABELS = dict(zip(SPRSOUND_SEVEN.labels, SPRSOUND_SEVEN.coarser_labels, strict=True))
 SOURCE = "https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound"
 
 
@@ -111,11 +112,9 @@ def _parse_event(number: int, event: Any) -> Annotation:
             f"end {event['end']} is not after start {event['start']}, expected start < end in ms"
         )
     event_type = event.get("type")
-    if not isinstance(event_type, str) or event_type not in SPRSOUND_TO_LABEL:
-        raise ValueError(
-            f"type is {_shown(event_type)}, expected one of {', '.join(SPRSOUND_TO_LABEL)}"
-        )
-    return Annotation(number, start_seconds, end_seconds, SPRSOUND_TO_LABEL[event_type], event_type)
+    if not isinstance(event_type, str) or event_type not in EVENT_LABELS:
+        raise ValueError(f"type is {_shown(event_type)}, expected one of {', '.join(EVENT_LABELS)}")
+    return Annotation(number, start_seconds, end_seconds, EVENT_LABELS[event_type], event_type)
 
 
 def _seconds(field: str, event: dict[str, Any]) -> float:

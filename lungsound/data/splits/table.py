@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, TWO_CLASS_LABELS
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, TWO_CLASS
 from lungsound.errors import CorruptFileError, DataError, StorageError
 from lungsound.storage.files import checksum_path, read_file
 
 SET_NAMES = ("train", "val", "test")
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.2
-ICBHI_LABELS = tuple(dict.fromkeys(LABELS + TWO_CLASS_LABELS))
+ICBHI_LABELS = tuple(dict.fromkeys(FOUR_CLASS.labels + TWO_CLASS.labels))
 INTEGER_PATTERN = re.compile(r"\d{1,18}", re.ASCII)
-ALL_CLASSES = (*ICBHI_LABELS, *SPRSOUND_LABELS)
+ALL_CLASSES = (*ICBHI_LABELS, *SPRSOUND_SEVEN.labels)
 
 
 def random_split(cycles: pd.DataFrame, seed: int) -> pd.Series:

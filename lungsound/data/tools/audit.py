@@ -19,7 +19,7 @@ from rich.progress import track
 
 from lungsound.data.audio import read_audio
 from lungsound.data.database import READERS, build_cycle_rows, duplicate_notes
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.sprsound import ANNOTATION_FOLDERS, PARTS, POOR_QUALITY
 from lungsound.data.recordings import Recording
 from lungsound.data.store import StoredRecording, content_hash
@@ -210,7 +210,11 @@ def _count(
     formats = Counter(f"{audio.stored['rate_hz']} Hz" for audio in readable)
     formats.update(audio.bits for audio in readable if audio.bits)
     formats.update(recording.device for recording in recordings)
-    classes, column = (SPRSOUND_LABELS, "event_type") if name == "sprsound" else (LABELS, "label")
+    classes, column = (
+        (SPRSOUND_SEVEN.labels, "event_type")
+        if name == "sprsound"
+        else (FOUR_CLASS.labels, "label")
+    )
     seconds = pd.Series([audio.stored["seconds"] for audio in readable], dtype=float)
     return {
         "recordings": len(recordings),

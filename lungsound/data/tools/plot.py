@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.storage.figures import DARK, LIGHT, new_figure
 
 # From light to dark, so that stacked bars too thin for a hatch can be told apart.
-SHADES = dict(zip(LABELS, ("#e4e4e4", "#eaab6b", LIGHT, DARK), strict=True))
+SHADES = dict(zip(FOUR_CLASS.labels, ("#e4e4e4", "#eaab6b", LIGHT, DARK), strict=True))
 PARTS = ("train", "inter", "intra")
 COLUMNS = 4  # panels beside each other
 BINS = 50
@@ -90,7 +90,7 @@ def classes_by_patient(cycles: pd.DataFrame, title: str) -> Figure:
     class.
     """
     counts = pd.crosstab(cycles["patient"], cycles["label"]).reindex(
-        columns=list(LABELS), fill_value=0
+        columns=list(FOUR_CLASS.labels), fill_value=0
     )
     counts = counts.assign(all=counts.sum(axis=1)).sort_values(
         ["all", "normal"], ascending=False, kind="stable"
@@ -107,7 +107,7 @@ def classes_by_patient(cycles: pd.DataFrame, title: str) -> Figure:
     lower.set_xlim(0.5, len(counts) + 0.5)
     lower.set_xlabel(f"{_pluralize(len(counts), 'patient')} with cycles, the one with most first")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=len(LABELS), frameon=False,
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=len(FOUR_CLASS), frameon=False,
                   fontsize=9)  # fmt: skip
     return figure
 
@@ -177,7 +177,7 @@ def _mark_median(panel: Axes, values: pd.Series, text: str) -> None:
 
 
 def _classes(column: str) -> list[str]:
-    return list(SPRSOUND_LABELS if column == "event_type" else LABELS)
+    return list((SPRSOUND_SEVEN if column == "event_type" else FOUR_CLASS).labels)
 
 
 def _pluralize(count: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lungsound.data.labels import LABELS
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import (
     RecordingName,
     match_across_releases,
@@ -38,7 +38,7 @@ def test_full_database_counts_as_published_and_as_pandas_counts(real_data: Path)
     read = [read_annotations(path) for path in paths]
     assert [problem for _, problems in read for problem in problems] == []
     cycles = [cycle for annotations, _ in read for cycle in annotations]
-    counts = [sum(cycle.label == label for cycle in cycles) for label in LABELS]
+    counts = [sum(cycle.label == label for cycle in cycles) for label in FOUR_CLASS.labels]
     assert (len(paths), len({name.patient for name in names}), len(cycles)) == (920, 126, 6898)
     assert counts == [3642, 1864, 886, 506]
 

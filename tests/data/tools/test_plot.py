@@ -16,8 +16,9 @@ from PIL import Image
 from support.commands import run_lungsound
 from support.figures import check_text_layout
 
-from lungsound.data.labels import LABELS, SPRSOUND_LABELS, SPRSOUND_TO_LABEL
+from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.icbhi import parse_name, read_annotations
+from lungsound.data.readers.sprsound import EVENT_LABELS
 from lungsound.data.recordings import Recording
 from lungsound.data.tools.audit import cycle_table
 from lungsound.data.tools.plot import SHADES, classes_by, database_figures
@@ -31,7 +32,7 @@ def drawn_cycles(
 ) -> pd.DataFrame:
     """A table of cycles in which normal is frequent and one event type of a part is missing."""
     draws = np.random.default_rng(cycles)
-    types = draws.choice(SPRSOUND_LABELS, cycles, p=[0.6, 0.1, 0.05, 0.1, 0.05, 0.05, 0.05])
+    types = draws.choice(SPRSOUND_SEVEN.labels, cycles, p=[0.6, 0.1, 0.05, 0.1, 0.05, 0.05, 0.05])
     patient = (
         np.sort(draws.integers(0, patients, cycles)) if patients > 1 else np.zeros(cycles, int)
     )
@@ -40,7 +41,7 @@ def drawn_cycles(
             "patient": [f"{100 + number}" for number in patient],
             "device": [f"Device{number}" for number in patient % devices],
             "part": draws.choice(parts, cycles) if parts else "",
-            "label": [SPRSOUND_TO_LABEL[kind] for kind in types],
+            "label": [EVENT_LABELS[kind] for kind in types],
             "event_type": types if parts else "",
             "seconds": draws.gamma(4, 0.6, cycles),
         }
@@ -88,9 +89,14 @@ def test_bars_and_counts_by_device_are_the_databases(icbhi: pd.DataFrame) -> Non
     figure = classes_by(icbhi, "device", "label", "ICBHI 2017")
     devices = ("AKGC417L", "Litt3200", "LittC2SE", "Meditron")
     counts = icbhi.groupby(["device", "label"]).size()
-    assert counts.groupby("label").sum().loc[list(LABELS)].to_list() == [3642, 1864, 886, 506]
+    assert counts.groupby("label").sum().loc[list(FOUR_CLASS.labels)].to_list() == [
+        3642,
+        1864,
+        886,
+        506,
+    ]
     for number, device in enumerate(devices):
-        expected = counts[device].loc[list(LABELS)].to_list()
+        expected = counts[device].loc[list(FOUR_CLASS.labels)].to_list()
         texts = [text.get_text() for text in figure.axes[number].texts]
         assert texts == [str(count) for count in expected]
         np.testing.assert_allclose(widths(figure, number), 100 * np.array(expected) / sum(expected))
@@ -123,7 +129,7 @@ def test_histograms_hold_every_cycle_and_patient(icbhi: pd.DataFrame) -> None:
         886,
         506,
     ]
-    for panel, label in zip(durations, LABELS, strict=True):
+    for panel, label in zip(durations, FOUR_CLASS.labels, strict=True):
         median = icbhi.loc[icbhi["label"] == label, "seconds"].median()
         assert panel.lines[0].get_xdata()[0] == pytest.approx(median)
         assert f"median {median:.2f} s" in panel.get_title(loc="right")
@@ -137,14 +143,16 @@ def test_parts_and_event_types_are_drawn_where_there_are_some() -> None:
     for panel, part in zip(panels, ("train", "intra"), strict=True):
         chosen = cycles.loc[cycles["part"] == part, "event_type"]
         assert [text.get_text() for text in panel.texts] == [
-            str((chosen == kind).sum()) for kind in SPRSOUND_LABELS
+            str((chosen == kind).sum()) for kind in SPRSOUND_SEVEN.labels
         ]
     assert len(figures["classes-by-part"].axes) == 2
-    assert len(figures["durations-by-event-type"].axes) == len(SPRSOUND_LABELS)
+    assert len(figures["durations-by-event-type"].axes) == len(SPRSOUND_SEVEN.labels)
 
 
 def test_classes_differ_in_lightness() -> None:
-    lightness = [float(np.dot(to_rgb(SHADES[label]), (0.299, 0.587, 0.114))) for label in LABELS]
+    lightness = [
+        float(np.dot(to_rgb(SHADES[label]), (0.299, 0.587, 0.114))) for label in FOUR_CLASS.labels
+    ]
     assert all(lighter - darker > 0.1 for lighter, darker in pairwise(lightness))
 
 
