@@ -33,7 +33,7 @@ from lungsound.runs.predict import load_member, member_epochs
 from lungsound.runs.rescore import load_run_config
 from lungsound.runs.run import fit, format_scores
 from lungsound.storage.files import read_file, write_file
-from lungsound.studies.report import run_row, study_runs
+from lungsound.studies.report import run_row, read_runs
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
@@ -242,7 +242,7 @@ class Stored:
                             {"run": "outputs/other", "values": {"a": 2}}]}  # fmt: skip
         write_file(study / "study.json", json.dumps(content).encode())
         corrupt_file(rng, study / "study.json")
-        return FuzzCase(lambda: study_runs(study), (str(study),))
+        return FuzzCase(lambda: read_runs(study), (str(study),))
 
     def waveforms(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         root = icbhi(folder / "data") if (folder / "data").mkdir() is None else folder
