@@ -175,12 +175,13 @@ def _check_split(cfg: DictConfig) -> list[str]:
 
 def _check_epochs(cfg: DictConfig) -> list[str]:
     annealing = cfg.annealing
-    if annealing.total_epochs is not None and annealing.total_epochs < annealing.cycles:
-        return [
-            f"annealing.total_epochs: expected at least annealing.cycles={annealing.cycles}, one epoch a cycle, "
-            f"but got {annealing.total_epochs}"
-        ]
-    return []
+    total, cycles = annealing.total_epochs, annealing.cycles
+    if annealing.schedule == "constant" or total is None or total >= cycles:
+        return []
+    return [
+        f"annealing.total_epochs: expected at least annealing.cycles={cycles}, one epoch per "
+        f"cycle, but got {total}"
+    ]
 
 
 def _check_augment(cfg: DictConfig) -> list[str]:
