@@ -1,4 +1,4 @@
-"""The cost of a run: a fixed sentence per experiment, and for plan=true a measured training step."""
+"""A run's cost: a fixed sentence per experiment, and for plan=true a measured training step."""
 
 import math
 import time
@@ -54,7 +54,7 @@ def time_training_step(
     fastest, begin = math.inf, time.perf_counter()
     while fastest == math.inf or time.perf_counter() - begin < TIMING_SECONDS:
         start = time.perf_counter()
-        focal_loss(network(log_mels), target, 1.0).backward()
+        torch.autograd.backward(focal_loss(network(log_mels), target, 1.0))
         if device.type == "cuda":
             torch.cuda.synchronize()
         fastest = min(fastest, time.perf_counter() - start)

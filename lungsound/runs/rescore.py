@@ -109,8 +109,9 @@ def _build_components(
     for epoch in member_epochs(annealing, run):
         if not trajectory.snapshot_path(epoch).exists():
             raise DataError(
-                f"{trajectory.snapshot_path(epoch)}: expected the run's member in the store, but it is not there. Name "
-                "the store it was trained in with --store, or train the run again (redo=true)"
+                f"{trajectory.snapshot_path(epoch)}: expected the run's member in the store, but "
+                "it is not there. Name the store it was trained in with --store, or train the run "
+                "again (redo=true)"
             )
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
@@ -146,7 +147,8 @@ def _select_part(database: Database, part: str | None) -> pd.DataFrame:
     if cycles.empty:
         parts = ", ".join(sorted(set(available) - {""})) or "none"
         raise DataError(
-            f"--part {part}: expected a part of {database.name} that is there, but there are: {parts}"
+            f"--part {part}: expected a part of {database.name} that is there, "
+            f"but there are: {parts}"
         )
     return cycles.reset_index(drop=True)
 

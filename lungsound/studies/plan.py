@@ -1,4 +1,4 @@
-"""The plan of a sweep: its jobs, the trajectories they share, what is stored, what is left to do."""
+"""The plan of a sweep: its jobs, the trajectories they share, what is stored, what is to do."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

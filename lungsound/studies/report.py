@@ -129,7 +129,7 @@ def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
-    """The leakage of several runs' splits, as ranges; their own lines if one has no counts (0.1)."""
+    """The leakage of several runs' splits as ranges; their own lines if one has no counts (0.1)."""
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return " ".join(dict.fromkeys(lines))

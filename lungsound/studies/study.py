@@ -184,7 +184,7 @@ def study_folder(jobs: Sequence[Job]) -> Path:
 
 
 def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
-    """Write plan.txt, and study.json with the folder of each run, also those of earlier commands."""
+    """Write plan.txt, and study.json with the folder of each run, earlier commands' included."""
     path = folder / STUDY_FILE
     new_jobs = [{"run": str(job.folder.path), "values": job.values} for job in jobs]
     new_values = [job.values for job in jobs]

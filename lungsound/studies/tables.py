@@ -216,7 +216,7 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
     blocks = []
     for classes in sorted(TASK_SIZES, reverse=True):
         if f"score_{classes}" in table:
-            names = {}
+            names: dict[str, str] = {}
             for name in SHORT_NAMES:
                 names |= {f"{name}_{classes}{part}": f"{name}{part}" for part in PARTS}
             block = ours[ours[f"score_{classes}"].notna()].rename(columns=names)

@@ -39,7 +39,9 @@ def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path
     (wheel,) = wheels.glob("*.whl")
     run(*pip, "install", "--no-deps", "--target", installed, wheel, folder=tmp_path)
 
-    helped = run(sys.executable, "-m", "lungsound", "--help", folder=tmp_path, PYTHONPATH=str(installed))
+    helped = run(
+        sys.executable, "-m", "lungsound", "--help", folder=tmp_path, PYTHONPATH=str(installed)
+    )
     assert "study" in helped
     printed = run(sys.executable, "-c", COMPOSE, folder=tmp_path, PYTHONPATH=str(installed))
     file, *values = printed.rsplit(maxsplit=3)

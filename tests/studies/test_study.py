@@ -592,7 +592,7 @@ def test_what_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.Monke
 
     def key(*words: str) -> str:
         (job,) = plan_jobs([*SMALL_RUN_OVERRIDES, *words])
-        return job.known.trajectory.folder.name
+        return job.inputs.trajectory.folder.name
 
     usual = key()
     for word in SAME_PATH:

@@ -512,7 +512,10 @@ def test_a_redo_ends_the_run_whose_end_mlflow_was_not_told(
 
 
 def test_a_folder_at_work_is_left_to_its_command(finished_run: Path) -> None:
-    with file_lock(folder_lock_path(finished_run)), pytest.raises(LungsoundError, match="working on it"):
+    with (
+        file_lock(folder_lock_path(finished_run)),
+        pytest.raises(LungsoundError, match="working on it"),
+    ):
         send_folder(finished_run)
 
 
