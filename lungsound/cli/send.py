@@ -1,30 +1,47 @@
-"""lungsound send FOLDER [FOLDER ...]: send runs and studies, or what MLflow lacks of them."""
+"""`lungsound send`: send to MLflow what it lacks of runs and studies."""
 
-import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hydra import initialize_config_dir
+import click
 
-from lungsound.config.overrides import add_experiment_from_env, compose_config
-from lungsound.config.schema import CONFIG_DIR
 from lungsound.errors import LungsoundError
-from lungsound.results.folder import folder_lock_path
-from lungsound.storage.locks import try_lock
-from lungsound.tracking.client import SQLITE, has_credentials, root_cause, validate_tracking_uri
-from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
-from lungsound.tracking.sync import sync
 
 
-def send(folder: Path, uri: str | None = None) -> str:
-    """Send what MLflow lacks of a run, or of a study and its runs; returns a line for the user.
+@click.command()
+@click.argument(
+    "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--uri", help="MLflow's database or server, if it is not the one in tracking.json.")
+def send(folders: tuple[Path, ...], uri: str | None) -> None:
+    """Send to MLflow what it lacks of runs and studies.
 
-    `uri`: another server than the one in the folder's tracking.json. Raises LungsoundError if the
-    folder cannot be sent.
+    RUN is the folder of a run or of a study. What MLflow has is not sent again.
     """
+    failed = []
+    for folder in folders:
+        try:
+            print(send_folder(folder, uri), flush=True)
+        except LungsoundError as error:  # the other folders may succeed
+            failed.append(f"error: {error}")
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+def send_folder(folder: Path, uri: str | None = None) -> str:
+    """Send what MLflow lacks of a run, or of a study and its runs; a line with its status there.
+
+    `uri`: another server than the one in tracking.json. Raises LungsoundError if `folder` is no
+    run or study, or MLflow does not answer.
+    """
+    from lungsound.results.folder import folder_lock_path
+    from lungsound.storage.locks import try_lock
+    from lungsound.tracking.client import root_cause, validate_tracking_uri
+    from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
+    from lungsound.tracking.sync import sync
+
     folder = folder.resolve()
     state = read_state(folder)
     if state is None:
@@ -53,37 +70,22 @@ def send(folder: Path, uri: str | None = None) -> str:
 
 
 def require_trusted_server(uri: str, folder: Path) -> None:
-    """Keep the user's password or token for MLflow from a server that only the folder names.
+    """Raise LungsoundError if MLflow would send a password or token to a server not named here.
 
-    Raises LungsoundError.
+    tracking.json may be another person's: only --uri and the own tracking.uri are trusted.
     """
+    from lungsound.tracking.client import SQLITE, has_credentials
+
     if has_credentials(uri) and not uri.startswith(SQLITE) and uri != default_tracking_uri():
         raise LungsoundError(
-            f"{folder}: expected MLflow in a file of this machine, or at your tracking.uri, but "
-            f"{STATE_FILENAME} names {uri}, which would get your password or token for MLflow. If "
-            f"you trust it: --uri {shlex.quote(uri)}"
+            f"{folder}: expected a local MLflow database or your own tracking.uri, but "
+            f"tracking.json names {uri}, which would receive your MLflow password or token. "
+            f"If you trust it: --uri {shlex.quote(uri)}"
         )
 
 
 def default_tracking_uri() -> str:
-    """The tracking.uri of a command that names none."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return str(compose_config(add_experiment_from_env([])).tracking.uri)
+    """tracking.uri of a command that sets none."""
+    from lungsound.config.overrides import add_experiment_from_env, compose_config
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Send every folder that can be sent; exits with the errors of the others."""
-    parser = argparse.ArgumentParser(prog="lungsound", description="Runs and studies in MLflow.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("send", help="send what MLflow lacks; nothing is sent twice")
-    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run or study")
-    command.add_argument("--uri", help="MLflow's database or server, if not the folder's own")
-    options = parser.parse_args(arguments)
-    errors = []
-    for folder in options.folders:
-        try:
-            print(send(folder, options.uri), flush=True)
-        except LungsoundError as error:
-            errors.append(f"error: {error}")
-    if errors:
-        sys.exit("\n".join(errors))
+    return str(compose_config(add_experiment_from_env([])).tracking.uri)

@@ -1,4 +1,4 @@
-"""Names and metadata of runs."""
+"""The name of a run, of its data, and its metadata."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from lungsound.storage.files import corrupt_file_on_error
 from lungsound.storage.keys import content_key
 
 
-def data_title(parts: RunInputs) -> str:
-    """Return a title that names the data, with SYNTHETIC if they are."""
-    if parts.database.synthetic:
+def data_title(inputs: RunInputs) -> str:
+    """The name of the data, with SYNTHETIC if nobody was recorded."""
+    if inputs.database.synthetic:
         return "SYNTHETIC demo database (no patient was recorded)"
-    recordings = parts.cycles["recording"].nunique()
-    return f"{parts.database.name}: {recordings} recordings, {len(parts.cycles)} cycles"
+    recordings = inputs.cycles["recording"].nunique()
+    return f"{inputs.database.name}: {recordings} recordings, {len(inputs.cycles)} cycles"
 
 
 def run_metadata(
@@ -66,30 +66,29 @@ def count_trained_epochs(folder: RunFolder, epochs_done: int) -> tuple[int, int]
         return max(0, stored["epochs_trained"] - lost), last
 
 
-def run_name(settings: Config, choices: dict[str, str], parts: RunInputs) -> str:
-    """Return a readable name that ends in a key of everything that decides the run's scores."""
-    annealing = settings.annealing
-    key = content_key(
-        [
-            parts.trajectory.folder.name,
-            parts.annealing.num_periods,
-            annealing.select,
-            annealing.monitor,
-        ]
-    )
+def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> str:
+    """A readable name that ends in a key of everything that decides the run's scores."""
+    periods = inputs.annealing.num_periods
+    identity = [
+        inputs.trajectory.folder.name,
+        periods,
+        settings.annealing.select,
+        settings.annealing.monitor,
+    ]
     words = (
         choices["experiment"],
-        "SYNTHETIC" if parts.database.synthetic else parts.database.name,
+        "SYNTHETIC" if inputs.database.synthetic else inputs.database.name,
         choices["padding"],
         choices["segment"],
-        f"M{parts.annealing.num_periods}",
+        f"M{periods}",
         split_label(settings.split),
+        content_key(identity)[:8],
     )
-    return "-".join((*words, key[:8]))
+    return "-".join(words)
 
 
 def split_label(split: SplitConfig) -> str:
-    """Return protocol and split: random0, patient0.3, official0, or a split file's name."""
+    """The protocol and its seed, fold or file: random0, patient0.3, official0, my_split."""
     if split.protocol == "file":
         return Path(str(split.file)).stem
     return f"{split.protocol}{split.seed}" + ("" if split.fold is None else f".{split.fold}")

@@ -35,14 +35,12 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; the folder with its predictions
-    and scores.
+    """Score the members of `run` on the database `name` at `root`; the folder with the results.
 
-    `skip_bad` leaves out recordings that cannot be used, and says so. Everything is done in the
-    run's own signal settings. The single member stays the one that is best on the run's own
-    validation cycles, whose predictions are in the written file, too. Raises LungsoundError where
-    the run is not finished, its members are not stored any more, or the database lacks what is
-    asked for.
+    All signal settings are the run's own. The single member stays the one that is best on the run's
+    own validation cycles, whose predictions are in the written file, too. `skip_bad` leaves out
+    recordings that cannot be used, and lists them. Raises LungsoundError if the run is not
+    finished, its members are no longer stored, or the database lacks the part or the classes.
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
@@ -65,7 +63,7 @@ def score_on_database(
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
-    """Return the configuration of a finished run. Raises ConfigError if there is none."""
+    """A finished run's configuration. Raises ConfigError if `run` is no finished run."""
     if not run.has_predictions:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
@@ -73,8 +71,8 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
     path = run.path / "config.yaml"
     text = run.read_text(path.name)
     with corrupt_file_on_error(path):
-        # Nothing that is written with a run needs these; a stranger's could read this machine's
-        # environment, or grow.
+        # Reject YAML aliases, tags and interpolations: they could read the environment or exhaust
+        # memory.
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
             raise ValueError("expected plain values, but got an alias or a tag")
         values = yaml.safe_load(text)
@@ -83,8 +81,10 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
         cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         assert isinstance(cfg, DictConfig)
         cfg.store_dir = str(store_dir or cfg.store_dir)
-        if cfg.trainer.accelerator == "gpu":  # where it was trained
+        if cfg.trainer.accelerator == "gpu":  # this machine may have none
             cfg.trainer.accelerator = "auto"
+        if "constant_epochs" not in values["annealing"]:  # release 0.1
+            cfg.annealing.constant_epochs = cfg.annealing.cycles * cfg.annealing.epochs_per_cycle
         try:
             return validate_config(cfg)
         except ConfigError as error:
@@ -133,7 +133,8 @@ def _select_part(database: Database, part: str | None) -> pd.DataFrame:
     if cycles.empty:
         parts = ", ".join(sorted(set(available) - {""})) or "none"
         raise DataError(
-            f"--part {part}: expected a part of {database.name} that is there, but there are: {parts}"
+            f"--part {part}: expected a part of {database.name} that is there, "
+            f"but there are: {parts}"
         )
     return cycles.reset_index(drop=True)
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_components
-from lungsound.runs.estimate import cost_message
+from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.naming import data_title, run_name
 from lungsound.runs.predict import predict_run
 from lungsound.runs.preflight import ensure_writable
@@ -30,7 +30,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     settings = validate_config(cfg)
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study prints it once for all its runs
-        print(cost_message(settings, choices["experiment"]), flush=True)
+        print(experiment_sentence(settings, choices["experiment"]), flush=True)
     ensure_writable(settings)
     validate_tracking_uri(settings.tracking.uri)
     parts = build_components(settings)

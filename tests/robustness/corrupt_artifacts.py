@@ -42,7 +42,7 @@ from lungsound.storage.files import (
     write_file,
 )
 from lungsound.storage.tensors import read_tensors, write_tensors
-from lungsound.studies.report import run_row, study_runs
+from lungsound.studies.report import read_runs, run_row
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
@@ -277,7 +277,7 @@ class Stored:
                             {"run": "outputs/other", "values": {"a": 2}}]}  # fmt: skip
         write_file(study / "study.json", json.dumps(content).encode())
         corrupt_file(rng, study / "study.json")
-        return FuzzCase(lambda: study_runs(study), (str(study),))
+        return FuzzCase(lambda: read_runs(study), (str(study),))
 
     def waveforms(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         root = icbhi(folder / "data") if (folder / "data").mkdir() is None else folder

@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import soundfile
-from hydra import initialize_config_dir
 from robustness.fuzz_bytes import NUMBERS, TEXTS, corrupt_json, corrupt_lines, encoded, mutate_bytes
 
-from lungsound.config.ellipsis import parse_sweep_overrides
-from lungsound.config.overrides import parse_train_overrides
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.config.ellipsis import expand_ellipses
+from lungsound.config.overrides import compose_run
 from lungsound.data.database import open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.splits.checks import check_classes
@@ -25,7 +23,8 @@ from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_ic
 from lungsound.data.splits.table import file_split
 from lungsound.data.tools.audit import check
 from lungsound.data.tools.download import download_database
-from lungsound.studies import plan
+from lungsound.runs.validation import validate_config
+from lungsound.studies import jobs
 
 RATE_HZ = 4000
 FORMATS = (
@@ -256,18 +255,12 @@ def line(rng: Random, *swept: str) -> list[str]:
 
 def train_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng)
-
-    def run() -> None:
-        accepted = parse_train_overrides(words)
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            plan.compose_job(accepted)
-
-    return FuzzCase(run, typed(words))
+    return FuzzCase(lambda: validate_config(compose_run(words)[0]), typed(words))
 
 
 def sweep_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng, rng.choice(SWEPT))
-    return FuzzCase(lambda: plan.compose_jobs(parse_sweep_overrides(words)), typed(words))
+    return FuzzCase(lambda: jobs.compose_jobs(expand_ellipses(words)), typed(words))
 
 
 def typed(words: list[str]) -> tuple[str, ...]:

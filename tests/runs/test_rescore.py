@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from support.commands import run_lungsound
 from support.runs import ROOT
 
-from lungsound.cli.score import main as evaluation
 from lungsound.errors import ConfigError, DataError
 from lungsound.runs.rescore import score_on_database
 
@@ -78,7 +78,7 @@ def test_a_recording_that_cannot_be_used_is_named_or_left_out(run: Path, tmp_pat
     with pytest.raises(DataError, match=r"--skip-bad(?s:.)*2_6\.0_1_p2_2"):
         scored(run, "sprsound", root)
     with contextlib.chdir(run.parents[1]):
-        evaluation(["score", str(run), "sprsound", str(root), "--skip-bad"])
+        run_lungsound("score", str(run), "sprsound", str(root), "--skip-bad")
     scores = json.loads((run / "scored-sprsound" / "scores.json").read_text())
     assert scores["data"] == "sprsound: 3 recordings, 6 cycles"
 

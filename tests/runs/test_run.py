@@ -560,7 +560,7 @@ def test_computed_recordings_are_synthetic_under_any_name(
         (
             (
                 "annealing=constant",
-                "annealing.cycles=1",
+                "annealing.constant_epochs=2",
                 "features.normalization=global",
                 "model.table1=outputs",
             ),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lungsound.cli.command import told
+from lungsound.cli.command import cli_command
 from lungsound.errors import Interrupted
 from lungsound.storage.signals import SIGNALS, defer_signals, interruptible
 
@@ -27,7 +27,7 @@ def exit_code(do: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_with_the_shells_code(number: int, code: int) -> None:
-    assert exit_code(lambda: told(signal.raise_signal)(number)) == code
+    assert exit_code(lambda: cli_command(signal.raise_signal)(number)) == code
 
 
 def test_interrupted_survives_pickling() -> None:
@@ -49,8 +49,8 @@ def test_a_second_signal_ends_the_process_at_once(second: int) -> None:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(second)
 
-    assert exit_code(lambda: told(twice)()) == -second
-    assert exit_code(lambda: told(twice_deferred)()) == -second
+    assert exit_code(lambda: cli_command(twice)()) == -second
+    assert exit_code(lambda: cli_command(twice_deferred)()) == -second
 
 
 def test_a_deferred_signal_interrupts_at_the_end_or_when_allowed() -> None:

@@ -4,9 +4,9 @@ MLflow's tree.
 
 import contextlib
 import errno
-import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sklearn.metrics import confusion_matrix
+from support.commands import run_lungsound
 from support.disk import disk_full_for
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, skip_rendering
@@ -31,13 +31,14 @@ import lungsound.runs.identity
 import lungsound.runs.run
 import lungsound.studies.study
 import lungsound.tracking.background
-from lungsound.cli.command import told
-from lungsound.cli.send import send
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.cli.command import cli_command
+from lungsound.cli.send import send_folder
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
-from lungsound.studies.plan import REPORT_SECONDS, count_items, expand_jobs, format_plan, plan_jobs
-from lungsound.studies.study import main, run_study, study_folder
+from lungsound.studies.jobs import compose_jobs, expand_jobs
+from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
+from lungsound.studies.study import run_study, study_folder
 from lungsound.tracking.sync import MlflowSync, StudySync
+from lungsound.training.schedule import Annealing
 from lungsound.training.weights import read_weights
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -81,21 +82,14 @@ def runs_of(folder: Path) -> dict[int, Path]:
 def sweep(
     empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:
-    """`sweep(*words)`: sweep.py in this process and in an empty folder; the folder."""
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "sweep.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "sweep", module)
-    spec.loader.exec_module(module)
-    module.job.__wrapped__.__module__ = "__main__"  # where Hydra finds conf/ beside the file
+    """`sweep(*words)`: a study in this process and in an empty folder; the folder."""
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
 
     def run_sweep(*words: str) -> Path:
-        monkeypatch.setattr(sys, "argv", ["sweep.py"])
         small = ("experiment=tiny", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
         with skip_rendering():
-            run_study([*small, *words], module.job)
+            run_study([*small, *words])
         return tmp_path
 
     return run_sweep
@@ -196,7 +190,7 @@ def test_report_is_made_again_without_training(
         path.unlink()
     shutil.rmtree(only_study(tmp_path) / "figures")
     with contextlib.chdir(tmp_path):
-        main(["report", str(only_study(tmp_path))])
+        run_lungsound("study", "report", str(only_study(tmp_path)))
     assert content() == before
     assert "| annealing.cycles |" in capsys.readouterr().out
 
@@ -208,12 +202,12 @@ def test_store_is_listed_and_cleared(
     places = ["--store", str(tmp_path / "store"), "--outputs", str(tmp_path / "outputs")]
     (trajectory,) = (tmp_path / "store" / "trajectories").glob("*/")
     size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
-    main(["ls", *places])
+    run_lungsound("study", "ls", *places)
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[:2] == [trajectory.name, "10"]
     assert f"{size / 1e6:.1f} MB" in line
     assert all(run.name in line for run in runs_of(example_study).values())
-    main(["du", *places])
+    run_lungsound("study", "du", *places)
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
     asides = [
         trajectory / "epoch-0001.safetensors.damaged-1",
@@ -223,15 +217,15 @@ def test_store_is_listed_and_cleared(
     for aside in asides:
         aside.parent.mkdir(exist_ok=True)
         aside.write_bytes(bytes(300_000))
-    main(["du", *places])
+    run_lungsound("study", "du", *places)
     told = capsys.readouterr().out.splitlines()
-    assert told[-1] == "rm damaged removes what was put aside as damaged"
+    assert told[-1] == "`lungsound study rm damaged` removes the quarantined files"
     assert [line.split()[:2] for line in told[-4:-1]] == [["0.3", "MB"]] * 3
-    main(["rm", *places, "damaged"])
+    run_lungsound("study", "rm", *places, "damaged")
     assert capsys.readouterr().out.count("removed ") == 3
     assert not list(tmp_path.rglob("*damaged*"))
     assert trajectory.exists()
-    main(["rm", trajectory.name, *places])
+    run_lungsound("study", "rm", trajectory.name, *places)
     assert not trajectory.exists()
 
 
@@ -319,7 +313,7 @@ def test_a_signal_between_jobs_or_after_them_stops_the_study(
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(owner, name, signalled)
-        told(sweep)("annealing.cycles=1,2")
+        cli_command(sweep)("annealing.cycles=1,2")
     assert end.value.code == 143
     assert trained_epochs == begun  # with "run", the second job was not begun
     runs = mlflow_runs(tmp_path / "outputs" / "run")
@@ -342,7 +336,7 @@ def test_a_signal_while_a_study_waits_for_mlflow(
         monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
     signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
-        told(sweep)("annealing.cycles=1", "seed=0,1")
+        cli_command(sweep)("annealing.cycles=1", "seed=0,1")
     assert end.value.code == 143
     statuses = [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")]
     assert statuses == ["FAILED" if broken else "FINISHED"] * 3
@@ -359,7 +353,7 @@ def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
     monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
     signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
-        told(sweep)("annealing.cycles=1,2")
+        cli_command(sweep)("annealing.cycles=1,2")
     assert end.value.code == 130
     assert trained_epochs == [1]
     assert "\nerror: nothing can be predicted here" in capsys.readouterr().err
@@ -522,6 +516,35 @@ def test_the_plan_says_what_is_shared(
     assert not trained_epochs
 
 
+def planned_epochs(plan: str) -> dict[str, int]:
+    """job -> its epochs, from the printed table."""
+    rows = re.findall(r"^(annealing\S*=.*?) +(\d+) +T\d+  ", plan, flags=re.MULTILINE)
+    return {job: int(epochs) for job, epochs in rows}
+
+
+def test_the_constant_baseline_does_not_follow_the_number_of_members(
+    sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table IV's baseline has 150 epochs, whatever M is."""
+    tiny = ("experiment=tiny", "annealing=constant,cosine")
+    table4 = ("annealing.epochs_per_cycle=20", "annealing.constant_epochs=150", "plan=true")
+    sweep(*tiny, *table4, "annealing.cycles=8")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant": 150,
+        "annealing=cosine": 160,
+    }
+    sweep(*tiny, *table4, "annealing.cycles=2,10")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant annealing.cycles=2": 150,
+        "annealing=constant annealing.cycles=10": 150,
+        "annealing=cosine annealing.cycles=2": 40,
+        "annealing=cosine annealing.cycles=10": 200,
+    }
+    jobs = compose_jobs(["experiment=table4", "annealing.cycles=8", "data.root=/icbhi"])
+    budgets = {Annealing(**vars(job.settings.annealing)).epochs for job in jobs}
+    assert budgets == {150, 160}
+
+
 # What must make another training path, and what must not.
 OTHER_PATH = (
     *(
@@ -570,7 +593,7 @@ def test_what_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.Monke
 
     def key(*words: str) -> str:
         (job,) = plan_jobs([*SMALL_RUN_OVERRIDES, *words])
-        return job.known.trajectory.folder.name
+        return job.inputs.trajectory.folder.name
 
     usual = key()
     for word in SAME_PATH:
@@ -606,14 +629,14 @@ def test_a_changed_line_of_training_makes_another_trajectory(
 
 @pytest.mark.parametrize("experiment", ["table2", "table3", "table4", "table3_demo"])
 def test_the_papers_studies_have_their_jobs(
-    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: str,
 ) -> None:
     jobs = {"table2": 10 * 2 * 16, "table3": 10 * 9, "table4": 10 * 2, "table3_demo": 3 * 9}
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        assert len(expand_jobs([f"experiment={experiment}"])) == jobs[experiment]
-        assert len(expand_jobs([f"experiment={experiment}", "split.seed=4"])) == jobs[
-            experiment
-        ] // len({dict(line)["split.seed"] for line in expand_jobs([f"experiment={experiment}"])})
+    all_jobs = expand_jobs([f"experiment={experiment}"])
+    seeds = {job["split.seed"] for job in all_jobs}
+    assert len(all_jobs) == jobs[experiment]
+    one_seed = expand_jobs([f"experiment={experiment}", "split.seed=4"])
+    assert len(one_seed) == jobs[experiment] // len(seeds)
 
 
 def test_plan_of_real_jobs_names_finished_ones(
@@ -776,7 +799,7 @@ def test_a_study_whose_mlflow_is_down_is_sent_later(
     assert told[-2].endswith(f"lungsound send {place.relative_to(folder)}")
     assert (place / "table3.md").exists()
     for _ in range(2):  # the second time there is nothing to send
-        send(place, f"sqlite:///{folder / 'mlflow.db'}")
+        send_folder(place, f"sqlite:///{folder / 'mlflow.db'}")
         runs = mlflow_runs(folder / "outputs" / "run")
         assert len(runs) == 3
         assert {run.info.status for run in runs} == {"FINISHED"}
@@ -833,7 +856,7 @@ def test_the_expected_time_is_that_of_all_that_is_to_do(
     jobs = plan_jobs(["experiment=tiny", "annealing.cycles=1,2"])
     train, val, test = (count_items(jobs[0], name) for name in ("train", "val", "test"))
     expected = 2 * (3 * train + val) + (1 + 2) * (val + test) + 2 * REPORT_SECONDS
-    assert f"About {timedelta(seconds=expected)} on this machine" in format_plan(jobs)
+    assert f"About {timedelta(seconds=expected)} on this machine" in format_cost(jobs)
 
 
 def start_cli(*words: str, folder: Path) -> subprocess.Popen[str]:

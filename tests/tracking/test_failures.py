@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
+from support.commands import run_lungsound
 from support.mlflow import (
     artifact_paths,
     join_tracking_threads,
@@ -27,8 +28,7 @@ from support.runs import ROOT
 from support.server import LOOPBACK, BrokenServer, free_port
 
 import lungsound.runs.run
-from lungsound.cli.command import told
-from lungsound.cli.send import main
+from lungsound.cli.command import cli_command
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.tracking import background
@@ -114,7 +114,7 @@ def test_a_locked_database_is_not_waited_for(
     assert_one_line_of_warning(capfd.readouterr(), folder, "no answer|database is locked")
     (record,) = RunFolder(folder).read_history()
     for _ in range(2):  # the second time there is nothing to send
-        main(["send", str(folder)])
+        run_lungsound("send", str(folder))
         assert "FINISHED in MLflow" in capfd.readouterr().out
         run = only_run(folder)
         assert run.info.status == "FINISHED"
@@ -146,7 +146,7 @@ def test_training_goes_on_while_mlflow_hangs(
     answers.set()
     join_tracking_threads()
     (folder,) = tmp_path.glob("outputs/*/")
-    main(["send", str(folder)])
+    run_lungsound("send", str(folder))
     run = only_run(folder)
     assert run.info.status == "FAILED"
     path = mlflow_client(folder).download_artifacts(run.info.run_id, "error.txt", str(tmp_path))
@@ -177,9 +177,9 @@ def test_a_server_that_is_down_from_the_start(
     assert RunFolder(folder).is_complete
     assert_one_line_of_warning(output, folder, reason)
     with pytest.raises(SystemExit, match="could not be sent") as stop:
-        main(["send", str(folder)])
+        run_lungsound("send", str(folder))
     assert len(str(stop.value).splitlines()) == 1
-    main(["send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
+    run_lungsound("send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert_all_sent(folder, finished_run)
 
 
@@ -331,7 +331,7 @@ def test_a_killed_run_is_killed_in_mlflow_once_it_is_sent(
     killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
     before = only_run(killed_run)
-    main(["send", str(killed_run)])
+    run_lungsound("send", str(killed_run))
     assert only_run(killed_run).info.status == "KILLED"
     assert run_training(tmp_path) == killed_run
     assert only_run(killed_run).info.run_id == before.info.run_id
@@ -406,7 +406,7 @@ def test_a_signal_during_the_last_sync_of_a_finished_run(
 ) -> None:  # fmt: skip
     signal_during_final_sync(MlflowSync, number)
     with pytest.raises(SystemExit) as end:
-        told(run_training)(tmp_path, *ONE_EPOCH)
+        cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FINISHED"
     assert end.value.code == code
@@ -425,7 +425,7 @@ def test_a_signal_during_the_last_sync_of_a_failed_run(
     signal_during_final_sync(MlflowSync, signal.SIGTERM)
     monkeypatch.setattr(lungsound.runs.run, "predict_run", fail_to_predict(error))
     with pytest.raises(SystemExit) as end:
-        told(run_training)(tmp_path, *ONE_EPOCH)
+        cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == "FAILED"
     assert end.value.code == 143

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
+from support.commands import run_lungsound
 from support.disk import read_only
 from support.mlflow import metric_points, mlflow_client, mlflow_runs, only_run
 
-from lungsound.cli.send import default_tracking_uri, main, send
+from lungsound.cli.send import default_tracking_uri, send_folder
 from lungsound.errors import LungsoundError, StorageError
 from lungsound.results.folder import folder_lock_path
 from lungsound.storage.locks import file_lock
@@ -18,12 +19,12 @@ from lungsound.tracking.state import read_state, write_state
 
 def test_a_folder_at_work_is_left_to_its_command(finished_run: Path) -> None:
     with file_lock(folder_lock_path(finished_run)), pytest.raises(LungsoundError, match="at work"):
-        send(finished_run)
+        send_folder(finished_run)
 
 
 def test_every_folder_without_a_state_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=f"{tmp_path}: expected the folder of a run") as stop:
-        main(["send", str(tmp_path), str(tmp_path / "none")])
+        run_lungsound("send", str(tmp_path), str(tmp_path / "none"))
     assert len(str(stop.value).splitlines()) == 2
 
 
@@ -37,7 +38,7 @@ def test_a_folder_of_release_0_1_is_sent(
         (folder / "metadata.json").rename(folder / "facts.json")
     (folder / "notes.txt.sha256").write_text("0" * 64)
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
-    assert "FINISHED in MLflow" in send(folder, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert "FINISHED in MLflow" in send_folder(folder, f"sqlite:///{tmp_path / 'mlflow.db'}")
     outside = tmp_path / "outputs" / "run"
     run, expected = only_run(outside), only_run(finished_run)
     assert run.data.params == expected.data.params
@@ -60,7 +61,7 @@ def test_an_edited_state_sends_no_file_of_this_machine(
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     write_state(folder, replace(state, uri=address, weights=[str(secret)]))
     with pytest.raises(LungsoundError, match="secret is damaged"):
-        send(folder)
+        send_folder(folder)
     sent = {path.name for path in (tmp_path / "mlruns").rglob("*")}
     assert "report.md" in sent
     assert not sent & {"secret", "link"}
@@ -85,17 +86,17 @@ def test_a_password_goes_only_to_servers_that_the_user_names(
 
     monkeypatch.setattr("lungsound.tracking.client.open_client", refuse)
     with pytest.raises(LungsoundError, match="no answer"):  # there is no password yet
-        send(folder)
+        send_folder(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     with pytest.raises(LungsoundError, match=rf"tracking\.json names {server}.* --uri {server}$"):
-        send(folder)
+        send_folder(folder)
     assert asked == [server]
     assert default_tracking_uri() == "sqlite:///mlflow.db"
     with pytest.raises(LungsoundError, match="no answer"):
-        send(folder, server)
+        send_folder(folder, server)
     monkeypatch.setattr("lungsound.cli.send.default_tracking_uri", lambda: server)
     with pytest.raises(LungsoundError, match="no answer"):
-        send(folder)
+        send_folder(folder)
     assert asked == [server] * 3
 
 
@@ -103,7 +104,7 @@ def test_a_lock_that_cannot_be_made_is_named(finished_run: Path, tmp_path: Path)
     shutil.copytree(finished_run, tmp_path / "run")
     message = r"\.run\.lock: expected to store .*Permission denied"
     with read_only(tmp_path), pytest.raises(StorageError, match=message):
-        send(tmp_path / "run")
+        send_folder(tmp_path / "run")
 
 
 def test_two_folders_are_two_runs(finished_run: Path, tmp_path: Path, empty_mlflow: Path) -> None:
@@ -115,6 +116,6 @@ def test_two_folders_are_two_runs(finished_run: Path, tmp_path: Path, empty_mlfl
         assert state
         write_state(folder, replace(state, id=folder.name))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    main(["send", *map(str, folders), "--uri", uri])
+    run_lungsound("send", *map(str, folders), "--uri", uri)
     names = {run.info.run_name for run in mlflow_runs(tmp_path / "outputs" / "run")}
     assert names == {"one", "two"}
