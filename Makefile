@@ -3,7 +3,7 @@ BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills browser lint ui bench gpu
+.PHONY: help demo test test-all fuzz kills mutants browser lint ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -24,6 +24,9 @@ fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hou
 kills: .venv/installed ## kill commands at N random moments (100 by default; -9), start them again, compare every bit
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/kill_commands.py moments --number $(or $(N),100) --write \
 	    --commands run,sweep,redo-run,redo-sweep
+
+mutants: .venv/installed ## change constants and wires one by one: the tests must notice each
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/mutants.py --write
 
 browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
 	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser

@@ -14,6 +14,7 @@ from lungsound.results.predictions import predicted_label_set, probability_colum
 from lungsound.scoring.probabilities import ensemble_probabilities
 from lungsound.scoring.scores import (
     confusion_matrix,
+    exact_score,
     fold_confusion,
     icbhi_scores,
     missing_classes,
@@ -161,9 +162,11 @@ def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float |
 
 def _best_single_member(members: list[dict[str, Any]]) -> dict[str, Any]:
     name = score_names(members[0]["val"])[0]
-    scores = [entry["val"][name] for entry in members]
-    defined = [-math.inf if score is None else score for score in scores]
-    return dict(members[defined.index(max(defined))])  # index finds the first of equals
+    # An undefined score, None, is below all others. max() keeps the first of equals.
+    exact = [
+        -1 if entry["val"][name] is None else exact_score(entry["val"][name]) for entry in members
+    ]
+    return dict(members[exact.index(max(exact))])
 
 
 def _confusions(confusion: torch.Tensor, labels: LabelSet) -> dict[str, list[list[int]]]:

@@ -14,7 +14,7 @@ from lungsound.data.splits.protocols import PROTOCOLS, protocol_keys
 from lungsound.errors import ConfigError
 
 CHOICES: dict[str, Sequence[Any]] = {
-    "padding.mode": ("sample", "zero"),
+    "padding.mode": ("sample", "zero", "tile"),
     "features.normalization": ("segment", "band", "global"),
     "augment.stretch": ("phase_vocoder", "resample", "none"),
     "augment.redraw": ("once", "epoch"),

@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PADDING_MODES = ("sample", "zero")
+PADDING_MODES = ("sample", "zero", "tile")
 
 
 def segment_count(samples: int, length: int) -> int:
-    """The number of segments of `length` samples that a cycle of `samples` gives, a partly filled
-    one included.
+    """The number of segments of `length` samples in a cycle of `samples`: ceil(samples / length).
 
     Raises ValueError for an empty cycle or segment.
+
+    >>> [segment_count(n, 100) for n in (1, 100, 101)]
+    [1, 1, 2]
     """
     if samples < 1 or length < 1:
         raise ValueError(
@@ -24,10 +26,20 @@ def segment_count(samples: int, length: int) -> int:
 def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> NDArray[np.float32]:
     """Segment `index`, float32 [length], of a cycle [n]: samples `index · length` and on.
 
-    What is missing in the last segment is the cycle itself, from its start and as often as needed
-    (`sample`: Nguyen & Pernkopf 2020, section III.A.2), or silence (`zero`). Always a new array.
-    Raises ValueError for an empty cycle, an index that the cycle does not have and an unknown
-    padding.
+    The cycle's last piece may be too short. It is completed by
+
+    - `sample`: the cycle's own samples, from its start and as often as needed (Nguyen & Pernkopf
+      2020, section III.A.2);
+    - `zero`: silence;
+    - `tile`: whole repeats of the piece, then at least one sample of silence (the padding of the
+      baseline, the paper's reference [13]).
+
+    Always a new array. Raises ValueError for an empty cycle, an index that the cycle does not have
+    and an unknown padding.
+
+    >>> cycle = np.array([1, 2, 3])
+    >>> [cut_segment(cycle, 0, 8, padding).astype(int).tolist() for padding in PADDING_MODES]
+    [[1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 0, 0, 0, 0, 0], [1, 2, 3, 1, 2, 3, 0, 0]]
     """
     segments = segment_count(len(cycle), length)
     if not 0 <= index < segments:
@@ -36,9 +48,12 @@ def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> N
         )
     if padding not in PADDING_MODES:
         raise ValueError(f"Expected `padding` to be one of {PADDING_MODES}, but got {padding!r}")
-    available = cycle[index * length : (index + 1) * length]
+    piece = cycle[index * length : (index + 1) * length]
     segment = np.zeros(length, dtype=np.float32)
-    segment[: len(available)] = available
+    segment[: len(piece)] = piece
     if padding == "sample":
-        segment[len(available) :] = np.resize(cycle, length - len(available))  # np.resize repeats
+        segment[len(piece) :] = np.resize(cycle, length - len(piece))  # np.resize repeats
+    elif padding == "tile":
+        repeats = max(1, (length - 1) // len(piece))
+        segment[: repeats * len(piece)] = np.tile(piece, repeats)
     return segment

@@ -5,12 +5,12 @@ epochs.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-from lungsound.scoring.scores import score_names
+from lungsound.scoring.scores import exact_score, score_names
 
-# monitor -> the sign that makes larger better
-MONITORS = {"score": 1.0, "accuracy": 1.0, "loss": -1.0}
+MONITORS = ("score", "accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,19 @@ class Annealing:
     ) -> int:
         """The period's best epoch on validation among those in `history`; the earliest on a tie.
 
-        An epoch whose monitored value is missing or not a number is never better than another.
+        Scores and accuracies compare as ratios of counts, not as rounded floats. An epoch whose
+        monitored value is missing or not finite is never better than another.
         """
         monitor = monitor or self.monitor
         epochs = [record for record in history if record["period"] == period]
 
-        def monitored_value(record: dict[str, Any]) -> float:
+        def monitored_value(record: dict[str, Any]) -> float | Fraction:
             # The score of the model's own classes: a two-class model has no score_4.
             names = score_names(record) if monitor == "score" else [f"val/{monitor}"]
             value = record.get(names[0], math.nan) if names else math.nan
-            return -math.inf if math.isnan(value) else MONITORS[monitor] * value
+            if not math.isfinite(value):
+                return -math.inf
+            return -value if monitor == "loss" else exact_score(value)
 
         return int(max(epochs, key=monitored_value)["epoch"])  # max() keeps the first of equals
 

@@ -35,7 +35,7 @@ class SnapshotCallback(pl.Callback):
         position = {
             "epoch": epoch,
             "period": self.annealing.period_of(epoch),
-            "lr": self.annealing.learning_rate(epoch),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "machine": self.machine,
         }
         return position | metrics

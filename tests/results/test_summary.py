@@ -181,6 +181,19 @@ def test_single_member_is_the_earliest_on_a_tie() -> None:
     assert summarize(one_hot_predictions(answers, truth))["single"]["member"] == 2
 
 
+def test_rounding_does_not_break_a_tie() -> None:
+    """Sp 0.3 with Se 0 and Sp 0.1 with Se 0.2 are one score, whose second float is larger."""
+    truth = {name: ["normal"] * 10 + ["crackle"] * 10 for name in ("val", "test")}
+    first = ["normal"] * 3 + ["wheeze"] * 17
+    second = ["normal"] + ["wheeze"] * 9 + ["crackle"] * 2 + ["wheeze"] * 8
+    answers = {name: [first, second] for name in ("val", "test")}
+    summary = summarize(one_hot_predictions(answers, truth))
+    scores = [member["val"]["score_4"] for member in summary["members"]]
+    assert scores == [(0.3 + 0) / 2, (0.1 + 0.2) / 2]
+    assert scores[0] < scores[1]
+    assert summary["single"]["member"] == 1
+
+
 def test_without_validation_cycles_the_first_member_is_taken() -> None:
     answers = {"test": [["crackle"], ["normal"]]}
     summary = summarize(one_hot_predictions(answers, {"test": ["normal"]}))

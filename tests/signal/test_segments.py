@@ -38,6 +38,22 @@ def test_a_last_piece_is_continued_from_the_start_of_the_cycle_and_round_again()
     assert cut_segment(samples(10), 1, 8, "sample").tolist() == [9, 10, 1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("number", range(1, 3 * LENGTH + 1))
+@pytest.mark.parametrize("length", [LENGTH, LENGTH + 1])
+def test_tile_padding_repeats_a_piece_that_fills_less_than_half(number: int, length: int) -> None:
+    """The baseline's rule, as a formula: sample t is that of t mod n, or 0 from the last repeat."""
+    cycle = samples(number)
+    piece = cycle[number - ((number - 1) % length + 1) :]
+    size = len(piece)
+    end = size if size >= length / 2 else ((length - 1) // size) * size
+    t = np.arange(length)
+    expected = np.where(t < end, piece[t % size], 0)
+    index = segment_count(number, length) - 1
+    np.testing.assert_array_equal(cut_segment(cycle, index, length, "tile"), expected)
+    if index:
+        np.testing.assert_array_equal(cut_segment(cycle, 0, length, "tile"), cycle[:length])
+
+
 @pytest.mark.parametrize(
     ("seconds", "segments"), [(8.999, 1), (9, 1), (9.001, 2), (16.163, 2), (18, 2), (18.001, 3)]
 )

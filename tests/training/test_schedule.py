@@ -108,6 +108,13 @@ def test_the_best_epoch_is_the_earliest_of_equals(monitor: str, name: str, best:
     assert annealing(monitor=monitor).best_epoch(records(name, *[best] * 3), 1) == 1
 
 
+def test_rounding_does_not_break_a_tie() -> None:
+    """Sp 0.3 with Se 0 and Sp 0.1 with Se 0.2 are one score, whose second float is larger."""
+    assert (0.1 + 0.2) / 2 > (0.3 + 0) / 2
+    history = records("val/score_4", (0.3 + 0) / 2, (0.1 + 0.2) / 2)
+    assert annealing(monitor="score").best_epoch(history, 1) == 1
+
+
 @pytest.mark.parametrize(("monitor", "name"), [("score", "val/score_4"), ("loss", "val/loss")])
 def test_what_is_not_a_number_never_wins(monitor: str, name: str) -> None:
     schedule = annealing(monitor=monitor)

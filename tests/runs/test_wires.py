@@ -1,0 +1,278 @@
+"""Every wire from the configuration to the scores, against a training written again by hand.
+
+`support.reference` computes in float64 with numpy and plain torch; ours, in float32, must agree
+after each step. A config key has a row in `KEYS`: with its value changed, ours must still agree,
+and both must differ from the training without the change.
+"""
+
+import ast
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from support.reference import Reference
+from support.runs import compose_config
+
+from lungsound.config.schema import Config
+from lungsound.runs.build import RunComponents, build_components, build_trainer
+from lungsound.runs.predict import predict_members
+from lungsound.runs.validation import validate_config
+from lungsound.training.module import SnapshotModule
+from lungsound.training.snapshots import SnapshotCallback
+
+BASE: dict[str, Any] = {
+    "data.demo_patients": 8,
+    "data.demo_cycles": 24,
+    "features.sample_rate": 4000,
+    "features.n_fft": 256,
+    "features.hop": 80,
+    "features.n_mels": 48,
+    "features.f_min": 0.0,
+    "features.f_max": 2000.0,
+    "features.floor": 1e-9,
+    "features.normalization": "segment",
+    "features.roll": True,
+    "segment.seconds": 3.0,
+    "segment.chunks": 3,
+    "padding.mode": "sample",
+    "augment.stretch": "phase_vocoder",
+    "augment.stretch_rate": [0.8, 1.2],
+    "augment.vtlp_copies.normal": 0,
+    "augment.vtlp_copies.crackle": 1,
+    "augment.vtlp_copies.wheeze": 0,
+    "augment.vtlp_copies.both": 1,
+    "augment.vtlp_alpha": [0.8, 1.2],
+    "augment.vtlp_f_hi": [1000.0, 1500.0],
+    "augment.redraw": "once",
+    "model.width": 0.0625,
+    "model.table1": "inputs",
+    "model.l2": 0.01,
+    "model.bn_momentum": 0.8,
+    "model.bn_eps": 1e-3,
+    "model.adam_eps": 1e-3,  # far above rounding, so that float32 stays beside float64
+    "loss.gamma": 1.0,
+    "annealing.schedule": "cosine",
+    "annealing.cycles": 2,
+    "annealing.epochs_per_cycle": 3,
+    "annealing.max_lr": 0.003,
+    "annealing.select": "best",
+    "annealing.monitor": "score",
+    "annealing.continue_from": "last",
+    "task.classes": 4,
+    "trainer.batch_size": 32,
+    "trainer.accelerator": "cpu",
+    "seed": 3,
+    "split.seed": 1,
+}
+# key, another value, and the epochs after which it must show in the weights
+KEYS: list[tuple[str, Any, int]] = [
+    ("features.floor", 1e-6, 1),
+    ("features.f_min", 200.0, 1),
+    ("features.f_max", 1500.0, 1),
+    ("features.hop", 75, 1),
+    ("features.normalization", "band", 1),
+    ("features.normalization", "global", 1),
+    ("features.roll", False, 1),
+    ("segment.seconds", 3.5, 1),
+    ("segment.chunks", 2, 1),
+    ("padding.mode", "zero", 1),
+    ("padding.mode", "tile", 1),
+    ("augment.stretch", "none", 1),
+    ("augment.stretch", "resample", 1),
+    ("augment.stretch_rate", [0.9, 0.95], 1),
+    ("augment.vtlp_copies.normal", 1, 1),
+    ("augment.vtlp_copies.wheeze", 1, 1),
+    ("augment.vtlp_alpha", [1.05, 1.1], 1),
+    ("augment.vtlp_f_hi", [600.0, 700.0], 1),
+    ("augment.redraw", "epoch", 1),
+    ("model.width", 0.03125, 1),
+    ("model.table1", "outputs", 1),
+    ("model.l2", 0.0, 1),
+    ("model.bn_momentum", 0.5, 1),
+    ("model.bn_eps", 0.1, 1),
+    ("model.adam_eps", 0.1, 1),
+    ("loss.gamma", 0.0, 1),
+    ("loss.gamma", 2.0, 1),
+    ("annealing.max_lr", 0.001, 1),
+    ("annealing.schedule", "constant", 2),
+    ("annealing.epochs_per_cycle", 4, 2),
+    ("task.classes", 2, 1),
+    ("trainer.batch_size", 16, 1),
+    ("seed", 4, 1),
+    ("split.seed", 2, 1),
+]
+
+
+class Trained(NamedTuple):
+    """What ours and the reference came to."""
+
+    config: Config
+    parts: RunComponents
+    reference: Reference
+    spy: "Spy"
+    by_hand: list[dict[str, Any]]  # a record per epoch
+
+
+class Spy(pl.Callback):
+    """Notes the rate of each step, the weights after each epoch, and what the network is given.
+
+    The network computes in float64 (gradients of seven batch normalizations in float32 are good to
+    a percent), and trains on the reference's inputs once ours are found equal to them.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference, self.inputs_differ_by = reference, 0.0
+        self.rates: list[list[float]] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self.rates.append([])
+        self.batches = self.reference.batches(trainer.current_epoch + 1)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
+        self.rates[-1] += {group["lr"] for group in optimizer.param_groups}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        state = module.network.state_dict()
+        self.weights.append({name: tensor.clone() for name, tensor in state.items()})
+
+    def check_inputs(self, network: torch.nn.Module, arguments: Any) -> torch.Tensor:
+        """The network's forward pre-hook."""
+        if not network.training:
+            return arguments[0].double()
+        inputs, _ = next(self.batches)
+        difference = (arguments[0] - inputs).abs().max().item()
+        self.inputs_differ_by = max(self.inputs_differ_by, difference)
+        return inputs
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+    """`train(epochs, (key, value), ...)`: trains BASE with the changes; all in one store."""
+    folder = tmp_path_factory.mktemp("wires")
+
+    @cache
+    def trained(epochs: int, *changes: tuple[str, str]) -> Trained:
+        settings = BASE | {key: ast.literal_eval(value) for key, value in changes}
+        overrides = [f"{key}={value}" for key, value in settings.items()]
+        with compose_config(f"store_dir={folder}", *overrides) as (cfg, _):
+            config = validate_config(cfg)
+        parts = build_components(config)
+        spy = Spy(reference := make_reference(parts, settings))
+        parts.module.network.double().register_forward_pre_hook(spy.check_inputs)
+        callbacks = [spy, SnapshotCallback(parts.trajectory)]
+        build_trainer(config, epochs, callbacks).fit(parts.module, parts.datamodule)
+        return Trained(config, parts, reference, spy, reference.train(epochs))
+
+    def train(epochs: int, *changes: tuple[str, Any]) -> Trained:
+        return trained(epochs, *((key, repr(value)) for key, value in changes))
+
+    return train
+
+
+def make_reference(parts: RunComponents, settings: dict[str, Any]) -> Reference:
+    cycles, samples = parts.cycles[["label", "set", "key"]].copy(), parts.database.store.samples
+    bounds = zip(parts.cycles["start_sample"], parts.cycles["end_sample"], strict=True)
+    cycles["samples"] = [np.array(samples[start:end]) for start, end in bounds]
+    return Reference(cycles, settings)
+
+
+def distance(ours: dict[str, torch.Tensor], hand: dict[str, torch.Tensor]) -> float:
+    """The largest difference of a weight or buffer between two networks; inf for other shapes."""
+    if any(ours[name].shape != tensor.shape for name, tensor in hand.items()):
+        return float("inf")
+    return max((ours[name] - tensor).abs().max().item() for name, tensor in hand.items())
+
+
+@pytest.mark.parametrize(("key", "value", "epochs"), KEYS)
+def test_key_reaches_training(
+    train: Callable[..., Trained], key: str, value: Any, epochs: int
+) -> None:
+    changed, unchanged = train(epochs, (key, value)), train(4)
+    by_hand = changed.by_hand[-1]["weights"]
+    assert changed.spy.inputs_differ_by < 1e-3
+    assert distance(changed.spy.weights[-1], by_hand) < 1e-3
+    assert distance(unchanged.spy.weights[epochs - 1], by_hand) > 5e-3
+
+
+def test_optimizer_has_the_rate_of_eq_1_in_every_step(train: Callable[..., Trained]) -> None:
+    base = train(4)
+    steps = len(list(base.reference.batches(1)))
+    for epoch, rates in enumerate(base.spy.rates, start=1):
+        assert rates == pytest.approx([base.reference.learning_rate(epoch)] * steps, rel=1e-12)
+    assert [rates[0] for rates in base.spy.rates] == [
+        record["lr"] for record in base.parts.trajectory.history(4)
+    ]
+
+
+def test_history_has_the_optimizers_own_rate(
+    train: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_another_rate(module: SnapshotModule) -> None:
+        for group in module.optimizers().param_groups:
+            group["lr"] = 1.5e-3
+
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", set_another_rate)
+    assert train(1, ("seed", 5)).parts.trajectory.history(1)[0]["lr"] == 1.5e-3
+
+
+@pytest.mark.parametrize("classes", [4, 2])
+def test_losses_and_validation_scores_are_those_by_hand(
+    train: Callable[..., Trained], classes: int
+) -> None:
+    trained = train(4, ("task.classes", classes))
+    history = trained.parts.trajectory.history(4)
+    for ours, by_hand in zip(history, trained.by_hand, strict=True):
+        expected = {name: value for name, value in by_hand.items() if name != "weights"}
+        assert ours == pytest.approx(expected | {"period": 1 + (ours["epoch"] > 3)}, abs=1e-3)
+
+
+@pytest.mark.parametrize("monitor", ["score", "loss"])
+def test_next_period_begins_at_the_best_weights(
+    train: Callable[..., Trained], monitor: str
+) -> None:
+    best = train(4, ("annealing.continue_from", "best"), ("annealing.monitor", monitor))
+    assert best.reference.best(best.by_hand[:3])["epoch"] < 3, "best and last must differ"
+    assert distance(best.spy.weights[-1], best.by_hand[-1]["weights"]) < 1e-3
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+@pytest.mark.parametrize("classes", [4, 2])
+def test_members_have_the_weights_of_the_epoch_that_is_named(
+    train: Callable[..., Trained], select: str, classes: int
+) -> None:
+    trained = train(4, ("task.classes", classes))
+    annealing = replace(trained.parts.annealing, select=select)
+    epoch = annealing.snapshot_epoch(trained.parts.trajectory.history(4), period=1)
+    reference, records = trained.reference, trained.by_hand[:3]
+    by_hand = reference.best(records) if select == "best" else records[-1]
+    assert epoch == by_hand["epoch"]
+    assert reference.best(records)["epoch"] < 3, "best and last must differ"
+    table = predict_members(trained.config, trained.parts, [epoch], ["val", "test"])
+    names = ["normal", "crackle", "wheeze", "both"] if classes == 4 else ["normal", "abnormal"]
+    for name, rows in table.groupby("set"):
+        means, _ = reference.probabilities(by_hand["weights"], str(name))
+        ours = rows[[f"p_{label}" for label in names]].to_numpy()
+        np.testing.assert_allclose(ours, means.numpy(), atol=1e-3)
+        truth = [names[reference.target(cycle)] for cycle in reference.sets[str(name)]]
+        assert rows["label"].tolist() == truth
+
+
+def test_options_set_the_values_that_they_stand_for() -> None:
+    paper = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}
+    light = {"normal": 0, "crackle": 1, "wheeze": 1, "both": 2}
+    none = dict.fromkeys(paper, 0)
+    for option, copies in (("paper", paper), ("light", light), ("none", none)):
+        with compose_config(f"augment={option}") as (cfg, _):
+            assert dict(cfg.augment.vtlp_copies) == copies
+            assert (cfg.augment.stretch == "none") == (option == "none")
+            assert list(cfg.augment.stretch_rate) == list(cfg.augment.vtlp_alpha) == [0.9, 1.1]
+            assert list(cfg.augment.vtlp_f_hi) == [3200, 3800]
+    for option, gamma in (("focal", 1), ("cross_entropy", 0)):
+        with compose_config(f"loss={option}") as (cfg, _):
+            assert cfg.loss.gamma == gamma
