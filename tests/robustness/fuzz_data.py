@@ -19,9 +19,9 @@ from lungsound.config.overrides import compose_run
 from lungsound.data.database import open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.splits.checks import check_classes
-from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
+from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
-from lungsound.data.tools.audit import check
+from lungsound.data.tools.audit import audit
 from lungsound.data.tools.download import download_database
 from lungsound.runs.validation import validate_config
 from lungsound.studies import jobs
@@ -90,7 +90,7 @@ def opened(rng: Random, name: str, root: Path, store: Path) -> Callable[[], Any]
     """One of the ways in which a user has a database read."""
     skip = rng.random() < 0.5
     if rng.random() < 0.3:
-        return lambda: check(name, root)
+        return lambda: audit(name, root)
     return lambda: open_database(name, root, RATE_HZ, store, skip)
 
 
@@ -137,7 +137,8 @@ def side_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
     def run() -> None:
         database = open_database("icbhi", folder, RATE_HZ, store, False)
-        official_icbhi(database.cycles, folder / OFFICIAL_SPLIT_FILENAME, 0, rng.random() < 0.5)
+        clean = rng.random() < 0.5
+        official_icbhi(database.cycles, 0, folder, folder / OFFICIAL_SPLIT_FILENAME, clean)
 
     return FuzzCase(run, tuple(files))
 

@@ -24,7 +24,7 @@ from robustness.fuzz_data import OFFICIAL, STEMS, icbhi
 from support.runs import ROOT
 
 from lungsound.data.database import open_database
-from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
+from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
 from lungsound.data.tools.download import download_database
 from lungsound.errors import CorruptFileError, DataError, LungsoundError
@@ -285,7 +285,7 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
     split.write_text("recording,cycle,set\n" + "".join(f"{name},0,train\n" for name in names))
     with nothing_touched(outside):
         with pytest.raises(DataError):
-            official_icbhi(database.cycles, root / OFFICIAL_SPLIT_FILENAME, 0, False)
+            official_icbhi(database.cycles, 0, root)
         with pytest.raises(DataError, match="has no cycle") as error:
             file_split(database.cycles, split)
         assert len(error.value.problems) == len(names)
