@@ -133,7 +133,8 @@ def _select_part(database: Database, part: str | None) -> pd.DataFrame:
     if cycles.empty:
         parts = ", ".join(sorted(set(available) - {""})) or "none"
         raise DataError(
-            f"--part {part}: expected a part of {database.name} that is there, but there are: {parts}"
+            f"--part {part}: expected a part of {database.name} that is there, "
+            f"but there are: {parts}"
         )
     return cycles.reset_index(drop=True)
 
