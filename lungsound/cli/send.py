@@ -1,9 +1,6 @@
-"""python -m lungsound.tracking send RUN [RUN ...]: sends to MLflow what it does not have of runs
-and studies.
-"""
+"""lungsound send FOLDER [FOLDER ...]: send runs and studies, or what MLflow lacks of them."""
 
 import argparse
-import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,91 +12,76 @@ from hydra import initialize_config_dir
 from lungsound.config.overrides import add_experiment_from_env, compose_config
 from lungsound.config.schema import CONFIG_DIR
 from lungsound.errors import LungsoundError
-from lungsound.results.study_folder import STUDY_FILE
-from lungsound.tracking.client import SQLITE, check_address, has_credentials, reason
-from lungsound.tracking.state import held_if_free, read_record, settled
-from lungsound.tracking.study_sync import StudyView
-from lungsound.tracking.sync import RunView
+from lungsound.tracking.client import SQLITE, has_credentials, root_cause, validate_tracking_uri
+from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status, try_lock
+from lungsound.tracking.sync import sync
 
 
 def send(folder: Path, uri: str | None = None) -> str:
-    """Send what MLflow lacks of a run, or of a study and its runs; a line that says what is there
-    now.
+    """Send what MLflow lacks of a run, or of a study and its runs; returns a line for the user.
 
-    `uri`: another server than the one the folder was made for. Raises LungsoundError where it could
-    not be sent.
+    `uri`: another server than the one in the folder's tracking.json. Raises LungsoundError if the
+    folder cannot be sent.
     """
     folder = folder.resolve()
-    known = read_record(folder) if folder.is_dir() else None
-    if known is None:
+    state = read_state(folder)
+    if state is None:
         raise LungsoundError(
-            f"{folder}: expected the folder of a run or a study, with its tracking.json, but there is none. The "
-            "command that made the run writes it, also where the run is finished"
+            f"{folder}: expected the folder of a run or a study, with its {STATE_FILENAME}, but "
+            "there is none. The command that made the run writes it, even if the run is finished"
         )
-    known = replace(known, uri=check_address(uri or known.uri))
+    state = replace(state, uri=validate_tracking_uri(uri or state.uri))
     if uri is None:
-        check_named(known.uri, folder)
-    view = StudyView(folder) if (folder / STUDY_FILE).exists() else RunView(folder)
-    with held_if_free(folder) as free:
-        if not free:
+        require_trusted_server(state.uri, folder)
+    with try_lock(folder) as acquired:
+        if not acquired:
             raise LungsoundError(
-                f"{folder}: a command is at work on it, and sends it. Nothing else is to be done"
+                f"{folder}: a command is at work on it and sends it; there is nothing else to do"
             )
-        known = settled(folder, known)
-        # MLflow puts the files of a new sqlite database where it is called.
-        beside = (
-            Path(known.uri.removeprefix(SQLITE)).parent if known.uri.startswith(SQLITE) else Path()
-        )
-        print(f"{folder}: to {known.uri}", flush=True)
+        state = resolve_status(folder, state)
+        print(f"{folder}: to {state.uri}", flush=True)
         try:
-            with contextlib.chdir(beside):
-                view.send(known)
-        except Exception as error:  # whatever MLflow, its database or its server raise
+            run_id = sync(folder, state)
+        except Exception as error:  # MLflow, its database and its server raise all kinds
             raise LungsoundError(
-                f"tracking.uri={known.uri}: {folder} could not be sent: {reason(error)}. What came through stays; the "
-                "same command sends the rest"
+                f"tracking.uri={state.uri}: {folder} could not be sent: {root_cause(error)}. What "
+                "MLflow took stays there; the same command sends the rest"
             ) from error
-    return f"{folder}: {known.status} in MLflow, run {view.run_id}"
+    return f"{folder}: {state.status} in MLflow, run {run_id}"
 
 
-def check_named(uri: str, folder: Path) -> None:
-    """Raises LungsoundError for a server that nobody here named, where MLflow would send it a
-    password or token.
+def require_trusted_server(uri: str, folder: Path) -> None:
+    """Keep the user's password or token for MLflow from a server that only the folder names.
+
+    Raises LungsoundError.
     """
-    if has_credentials(uri) and not uri.startswith(SQLITE) and uri != own_address():
+    if has_credentials(uri) and not uri.startswith(SQLITE) and uri != default_tracking_uri():
         raise LungsoundError(
-            f"{folder}: expected MLflow in a file of this machine, or at your tracking.uri, but tracking.json names "
-            f"{uri}, which would get your password or token for MLflow. If you know it: --uri {shlex.quote(uri)}"
+            f"{folder}: expected MLflow in a file of this machine, or at your tracking.uri, but "
+            f"{STATE_FILENAME} names {uri}, which would get your password or token for MLflow. If "
+            f"you trust it: --uri {shlex.quote(uri)}"
         )
 
 
-def own_address() -> str:
-    """tracking.uri of a command that names none."""
+def default_tracking_uri() -> str:
+    """The tracking.uri of a command that names none."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return str(compose_config(add_experiment_from_env([])).tracking.uri)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lungsound.tracking", description="Runs and studies in MLflow."
-    )
+    """Send every folder that can be sent; exits with the errors of the others."""
+    parser = argparse.ArgumentParser(prog="lungsound", description="Runs and studies in MLflow.")
     commands = parser.add_subparsers(dest="command", required=True)
-    sending = commands.add_parser(
-        "send", help="send what MLflow does not have; what it has is not sent again"
-    )
-    sending.add_argument(
-        "folders", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a study's"
-    )
-    sending.add_argument(
-        "--uri",
-        help="MLflow's database or server, where the folder's is another one, or not yours",
-    )
-    chosen = parser.parse_args(arguments)
-    failed = []
-    for folder in chosen.folders:
+    command = commands.add_parser("send", help="send what MLflow lacks; nothing is sent twice")
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run or study")
+    command.add_argument("--uri", help="MLflow's database or server, if not the folder's own")
+    options = parser.parse_args(arguments)
+    errors = []
+    for folder in options.folders:
         try:
-            print(send(folder, chosen.uri), flush=True)
-        except LungsoundError as error:  # the others may go through
-            failed.append(str(error))
-    if failed:
-        sys.exit("\n".join(f"error: {message}" for message in failed))
+            print(send(folder, options.uri), flush=True)
+        except LungsoundError as error:
+            errors.append(f"error: {error}")
+    if errors:
+        sys.exit("\n".join(errors))

@@ -16,10 +16,9 @@ from lungsound.runs.report import print_results, write_run_report
 from lungsound.runs.train import train
 from lungsound.runs.validation import validate_config
 from lungsound.storage.signals import interruptible, raise_if_interrupted
-from lungsound.tracking.background import sending
-from lungsound.tracking.client import check_address
-from lungsound.tracking.state import Record, begin, begin_anew
-from lungsound.tracking.sync import RunView
+from lungsound.tracking.background import background_sync
+from lungsound.tracking.client import validate_tracking_uri
+from lungsound.tracking.state import TrackingState, reset_run_folder, start_tracking
 
 
 @interruptible()
@@ -33,24 +32,24 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     if is_standalone:  # a study prints it once for all its runs
         print(cost_message(settings, choices["experiment"]), flush=True)
     ensure_writable(settings)
-    check_address(settings.tracking.uri)
+    validate_tracking_uri(settings.tracking.uri)
     parts = build_components(settings)
     print(*parts.notes, parts.leakage_sentence, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     with folder.lock():
         if settings.redo:
-            begin_anew(folder)
+            reset_run_folder(folder)
         else:
             folder.quarantine_corrupt()
         state = make_tracking_state(settings, parts, folder)
-        with sending(RunView(folder.path), state, is_standalone) as sender:
+        with background_sync(folder.path, state, retry_at_end=is_standalone) as tracking:
             if folder.is_complete:
                 print("This run is finished; its results are listed. redo=true trains it again.")
             else:
-                complete_run(settings, choices, parts, folder, sender.wake)
+                complete_run(settings, choices, parts, folder, tracking.notify)
             if settings.tracking.log_snapshots:
-                sender.weights = folder.member_paths()
-    print_results(settings, folder, sender.unsent)
+                tracking.send_weights(folder.member_paths())
+    print_results(settings, folder, tracking.sync_warning)
     return folder.path
 
 
@@ -72,7 +71,7 @@ def complete_run(
     folder.write_checksums()
 
 
-def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> Record:
+def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> TrackingState:
     """Return what MLflow is to have of the run besides its files."""
     tags = {
         "data": data_title(parts),
@@ -81,4 +80,4 @@ def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolde
     }
     tracking = settings.tracking
     study = None if tracking.study is None else Path(tracking.study)
-    return begin(folder.path, tracking.uri, tracking.experiment, tags, study)
+    return start_tracking(folder.path, tracking.uri, tracking.experiment, tags, study)

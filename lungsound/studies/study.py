@@ -39,10 +39,9 @@ from lungsound.studies.store_admin import (
     list_trajectories,
     remove_trajectories,
 )
-from lungsound.tracking.background import KEPT, Sender
-from lungsound.tracking.client import check_address
-from lungsound.tracking.state import begin, begin_anew
-from lungsound.tracking.study_sync import StudyView
+from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
+from lungsound.tracking.client import validate_tracking_uri
+from lungsound.tracking.state import Status, reset_run_folder, start_tracking
 
 CONTROL_OVERRIDES = ("-m", "--multirun", "plan=true", "plan=false")
 # Words that say how and where the runs are made and shown, not what they are: with other ones it is
@@ -86,7 +85,7 @@ def run_study(words: list[str], launch: Callable[[], None]) -> None:
 def preflight(settings: Config) -> None:
     """Say it before any work where nothing could be written, or MLflow could never answer."""
     ensure_writable(settings)
-    check_address(settings.tracking.uri)
+    validate_tracking_uri(settings.tracking.uri)
 
 
 @defer_signals()
@@ -97,14 +96,16 @@ def run_jobs(
     for stale in folder.glob("failed-*.json"):
         stale.unlink()
     tracking = jobs[0].settings.tracking
-    record = begin(folder, tracking.uri, tracking.experiment, {"data": data_titles(jobs)})
+    tags = {"data": data_titles(jobs)}
+    state = start_tracking(folder, tracking.uri, tracking.experiment, tags)
     write_study_file(folder, words, jobs, plan)
     with defer_signals(False):
         reset_for_redo(jobs)
-    sender = Sender(StudyView(folder), record)
-    status, failed = "KILLED", []
+    background = BackgroundSync(folder, state)
+    background.start()
+    status: Status = "KILLED"
+    failed: list[tuple[str, str]] = []
     try:
-        sender.start()
         quoted_folder = QuotedString(str(folder), Quote.single).with_quotes()
         sys.argv[1:] = [
             "--multirun",
@@ -120,7 +121,7 @@ def run_jobs(
         status = "FAILED"
         raise
     finally:
-        finalize_study(folder, sender, status, jobs, failed)
+        finalize_study(folder, background, status, jobs, failed)
     return [name for name, _ in failed]
 
 
@@ -144,7 +145,7 @@ def reset_for_redo(jobs: Sequence[Job]) -> None:
         with job.folder.lock():
             with job.known.trajectory.lock():
                 job.known.trajectory.prune(0)
-            begin_anew(job.folder)
+            reset_run_folder(job.folder)
 
 
 def run_job(cfg: DictConfig) -> None:
@@ -170,7 +171,9 @@ def run_job(cfg: DictConfig) -> None:
             file=sys.stderr,
             flush=True,
         )
-        already_logged = any(note.startswith(KEPT) for note in getattr(error, "__notes__", ()))
+        already_logged = any(
+            note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ())
+        )
         record = {"error": str(error), "traceback": text, "shown": already_logged}
         with suppress(StorageError):  # on a full disk the unfinished folder says it
             write_file(
@@ -245,8 +248,8 @@ def collect_failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]
 
 def finalize_study(
     folder: Path,
-    sender: Sender,
-    status: str,
+    background: BackgroundSync,
+    status: Status,
     jobs: Sequence[Job],
     failed: Sequence[tuple[str, str]],
 ) -> None:
@@ -274,8 +277,9 @@ def finalize_study(
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         raise
     finally:
-        sender.end(status, counts=counts, failed={name: error for name, error in failed if error})
-        print(*filter(None, [sender.unsent]), f"study: {folder}", sep="\n", flush=True)
+        errors = {name: error for name, error in failed if error}
+        background.finish(status, counts=counts, failed=errors)
+        print(*filter(None, [background.sync_warning]), f"study: {folder}", sep="\n", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -262,7 +262,7 @@ def test_a_full_disk_of_mlflow_does_not_stop_the_training(
     run_training: TrainIn, finished_run: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("lungsound.tracking.background.WAIT_S", 1.0)
+    monkeypatch.setattr("lungsound.tracking.background.FINAL_RETRY_S", 1.0)
     for name in ("demo", "waveforms"):  # larger than MLflow's database, and made already
         shutil.copytree(finished_run.parents[1] / "store" / name, tmp_path / "store" / name)
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")

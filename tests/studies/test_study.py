@@ -26,6 +26,7 @@ from support.disk import disk_full_for
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, skip_rendering
 
+import lungsound.runs.build
 import lungsound.runs.estimate
 import lungsound.runs.identity
 import lungsound.runs.run
@@ -37,8 +38,7 @@ from lungsound.config.schema import CONFIG_DIR
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
 from lungsound.studies.plan import REPORT_SECONDS, count_items, expand_jobs, format_plan, plan_jobs
 from lungsound.studies.study import main, run_study, study_folder
-from lungsound.tracking.study_sync import StudyView
-from lungsound.tracking.sync import RunView
+from lungsound.tracking.sync import MlflowSync, StudySync
 from lungsound.training.weights import read_weights
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -341,7 +341,7 @@ def test_a_signal_while_a_study_waits_for_mlflow(
 
     if broken:
         monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
-    signal_during_final_sync(StudyView, signal.SIGTERM)
+    signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         told(sweep)("annealing.cycles=1", "seed=0,1")
     assert end.value.code == 143
@@ -358,7 +358,7 @@ def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
         raise LungsoundError("nothing can be predicted here")
 
     monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
-    signal_during_final_sync(RunView, signal.SIGINT)
+    signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
         told(sweep)("annealing.cycles=1,2")
     assert end.value.code == 130
@@ -680,20 +680,6 @@ def test_redo_trains_the_shared_path_once(
     }
 
 
-def test_a_killed_study_without_a_record_goes_on_as_the_same_in_mlflow(
-    sweep: Callable[..., Path],
-) -> None:
-    folder = sweep("annealing.cycles=1,2")
-    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)}
-    mlflow_client(folder / "outputs" / "run").update_run(parent, status="RUNNING")
-    record = only_study(folder) / "tracking.json"
-    record.write_bytes(record.read_bytes()[:30])
-    sweep("annealing.cycles=1,2")
-    assert {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)} == {parent}
-    runs = mlflow_runs(folder / "outputs" / "run")
-    assert [run.info.status for run in runs] == ["FINISHED"] * 3
-
-
 def test_how_runs_are_made_is_not_what_a_study_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -762,7 +748,7 @@ def test_a_failed_job_that_mlflow_has_in_part_is_completed(
             raise MlflowException("out of order")
         return original(*arguments, **known)
 
-    monkeypatch.setattr(lungsound.tracking.background, "PAUSE_S", 0.01)
+    monkeypatch.setattr(lungsound.tracking.background, "RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(lungsound.runs.run, "build_components", broken)
     monkeypatch.setattr(MlflowClient, name, fail_once)
     with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
@@ -779,7 +765,7 @@ def test_a_study_whose_mlflow_is_down_is_sent_later(
     capsys: pytest.CaptureFixture[str],
     trained_epochs: list[int],
 ) -> None:
-    monkeypatch.setattr(lungsound.tracking.background, "TRIES_S", 0.0)
+    monkeypatch.setattr(lungsound.tracking.background, "FINAL_RETRY_S", 0.0)
     folder = sweep(
         "annealing.cycles=1,2", "tracking.uri=http://127.0.0.1:1"
     )  # nobody listens there
@@ -788,7 +774,7 @@ def test_a_study_whose_mlflow_is_down_is_sent_later(
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == f"study: {place.relative_to(folder)}"
     assert "Connection refused" in told[-2]
-    assert told[-2].endswith(f"python -m lungsound.tracking send {place.relative_to(folder)}")
+    assert told[-2].endswith(f"lungsound send {place.relative_to(folder)}")
     assert (place / "table3.md").exists()
     for _ in range(2):  # the second time there is nothing to send
         send(place, f"sqlite:///{folder / 'mlflow.db'}")
