@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PUBLISHED = [name for name, spec in DATABASES.items() if spec.create is None]
 
-name_argument = click.argument("name", type=click.Choice(PUBLISHED))
+class DatabaseName(click.ParamType):
+    """A registered database that has a folder; looked up when the command runs."""
+
+    name = "database"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name. Ends the command with the known names if it is none of them."""
+        names = [name for name, spec in DATABASES.items() if spec.create is None]
+        if value not in names:
+            self.fail(f"expected one of {', '.join(names)}, but got {value!r}", param, ctx)
+        return value
+
+
+name_argument = click.argument("name", metavar="DATABASE", type=DatabaseName())
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 

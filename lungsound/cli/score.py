@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from lungsound.cli.data import PUBLISHED
+from lungsound.cli.data import DatabaseName
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("database", type=click.Choice(PUBLISHED))
+@click.argument("database", type=DatabaseName())
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--part",

@@ -126,7 +126,8 @@ def translate_read_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(
-            f"{path}: expected a file that can be read, but got: {error.strerror}. Let this user read it"
+            f"{path}: expected a file that can be read, but got: {error.strerror}. "
+            "Let this user read it"
         ) from error
 
 

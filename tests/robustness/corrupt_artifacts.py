@@ -149,8 +149,9 @@ def corrupt_tensors(rng: Random, path: Path) -> bytes:
             del holder[key]
         case 1 if isinstance(old, torch.Tensor):
             holder[key] = rng.choice((
-                lambda: old.flatten()[:-1], lambda: old.long(), lambda: old * torch.nan, lambda: old.to_sparse(),
-                lambda: old.to("meta"), lambda: old[None], lambda: old.to(torch.complex64), lambda: old.bool(),
+                lambda: old.flatten()[:-1], lambda: old.long(), lambda: old * torch.nan,
+                lambda: old.to_sparse(), lambda: old.to("meta"), lambda: old[None],
+                lambda: old.to(torch.complex64), lambda: old.bool(),
             ))()  # fmt: skip
         case 2 if isinstance(holder, dict):
             holder[rng.choice(TEXTS)] = old
@@ -305,5 +306,6 @@ class Stored:
     @property
     def kinds(self) -> dict[Callable[[Random, Path, Path], FuzzCase], int]:
         """The kinds and their shares."""
-        return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6, self.study: 2,
+        return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6,
+                self.study: 2,
                 self.waveforms: 3}  # fmt: skip

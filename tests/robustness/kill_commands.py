@@ -67,7 +67,8 @@ COMPOSED: dict[str, Any] = {}  # what Hydra has composed: of what
 Ended = tuple[
     int, dict[str, str]
 ]  # how often a command was killed until it ended; the MLflow runs seen, id -> name
-CHAIN = 5  # kills at random moments before a chain is let to its end, so that most of them hit a command that works
+# Kills at random moments before a chain may end, so that most of them hit a command that works.
+CHAIN = 5
 FAULTS = ("other bits", "left over", "had to wait", "not FINISHED", "another run", "steps doubled",
           "steps missing or new", "epochs miscounted")  # fmt: skip
 COUNTS = (

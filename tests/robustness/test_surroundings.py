@@ -96,7 +96,8 @@ def test_the_order_of_evaluation_changes_no_bit(
     again["member"] = len(weights) + 1 - again["member"]
     columns = list(stored.columns)
     pd.testing.assert_frame_equal(
-        again[columns].sort_values(PLACE, ignore_index=True), stored.sort_values(PLACE, ignore_index=True),
+        again[columns].sort_values(PLACE, ignore_index=True),
+        stored.sort_values(PLACE, ignore_index=True),
         check_exact=True,
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ def test_comments_and_docstrings_do_not_change_the_code() -> None:
 def test_another_machine_names_the_same_run(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plan made on a login node, with other threads and without the GPU, finds the same folder."""
+    """A login node, with other threads and without the GPU, plans the same folders."""
     store = f"store_dir={finished_run.parents[1] / 'store'}"
     with compose_config(*SMALL_RUN_OVERRIDES, store) as (cfg, choices):
         settings = validate_config(cfg)

@@ -24,7 +24,7 @@ CYCLE = ["recording", "cycle", "member"]
 
 @pytest.fixture(scope="module")
 def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the demo database, in a place of its own; the store is two folders above."""
+    """A copy of a finished run on the demo database; the store is two folders above."""
     place = tmp_path_factory.mktemp("rescored")
     shutil.copytree(finished_run.parents[1] / "store", place / "store")
     return Path(shutil.copytree(finished_run, place / "outputs" / finished_run.name))

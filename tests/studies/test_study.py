@@ -26,6 +26,7 @@ from support.disk import disk_full_for
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, skip_rendering
 
+import lungsound.runs.build
 import lungsound.runs.estimate
 import lungsound.runs.identity
 import lungsound.runs.run

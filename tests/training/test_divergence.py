@@ -53,7 +53,7 @@ def state_of(module: SnapshotModule) -> list[torch.Tensor]:
 
 @pytest.fixture
 def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
-    """`inject_non_finite(name, how)`: from now on a step goes wrong at AT; what is returned tells what was
+    """`inject_non_finite(name, how)`: a step goes wrong at AT; what is returned tells what was
     seen there.
     """
 
