@@ -2,28 +2,19 @@
 
 import sys
 
-import hydra
-from omegaconf import DictConfig
-
-from lungsound.cli.command import told
-from lungsound.config.ellipsis import parse_sweep_overrides
+from lungsound.cli.command import cli_command
+from lungsound.config.ellipsis import expand_ellipses
+from lungsound.config.overrides import add_experiment_from_env, prints_only, run_hydra
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def job(cfg: DictConfig) -> None:
-    from lungsound.studies.study import run_job
-
-    run_job(cfg)
-
-
-@told
+@cli_command
 def main() -> None:
-    if {"--help", "-h", "--cfg", "-c"} & set(sys.argv):
-        sys.exit(job())
-    words = parse_sweep_overrides(sys.argv[1:])
+    arguments = expand_ellipses(add_experiment_from_env(sys.argv[1:]))
+    if prints_only(arguments):
+        return run_hydra(lambda _: None, arguments)
     from lungsound.studies.study import run_study
 
-    run_study(words, job)
+    run_study(arguments)
 
 
 if __name__ == "__main__":

@@ -2,27 +2,27 @@
 
 import sys
 
-import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lungsound.cli.command import told
-from lungsound.config.overrides import parse_train_overrides  # which registers the schema, too
+from lungsound.cli.command import cli_command
+from lungsound.config.overrides import add_experiment_from_env, compose_run, run_hydra
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-@told  # inside Hydra, which would show an error of ours as its own
-def hydra_main(cfg: DictConfig) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
+@cli_command  # here, as Hydra would print its own traceback for an error of ours
+def train(cfg: DictConfig, choices: dict[str, str] | None = None) -> None:
     from lungsound.runs.run import run
 
-    run(cfg, dict(HydraConfig.get().runtime.choices))
+    run(cfg, choices or dict(HydraConfig.get().runtime.choices))
 
 
-@told
+@cli_command
 def main() -> None:
-    sys.argv[1:] = parse_train_overrides(sys.argv[1:])
-    hydra_main()
+    arguments = add_experiment_from_env(sys.argv[1:])
+    if any(argument.startswith("-") for argument in arguments):
+        run_hydra(train, arguments)  # flags are Hydra's
+    else:
+        train(*compose_run(arguments))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,12 @@ def epochs(
     parts.trajectory.folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     guards = [DivergenceCallback(folder)] if guarded else []
-    callbacks = [SnapshotCallback(parts.trajectory), ProgressCallback(number), *guards, clock]
+    callbacks = [
+        SnapshotCallback(parts.trajectory, "benchmark"),
+        ProgressCallback(number),
+        *guards,
+        clock,
+    ]
     build_trainer(settings, number, callbacks).fit(parts.module, parts.datamodule)
     parts.trajectory.prune(0)
     return clock

@@ -1,6 +1,4 @@
-"""The errors a user can mend. Their messages say what was expected, what came, where, and what to
-do.
-"""
+"""Errors that a user can correct: expected, got, where, and what to do."""
 
 
 class LungsoundError(Exception):
@@ -12,7 +10,7 @@ class ConfigError(LungsoundError):
 
 
 class DataError(LungsoundError):
-    """The database cannot be used as it is. Carries every problem found, not only the first."""
+    """The database cannot be used as it is. It has every problem found, not only the first."""
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         self.problems = problems
@@ -39,4 +37,4 @@ class StorageError(LungsoundError):
 
 
 class CorruptFileError(LungsoundError):
-    """A stored file does not match its checksum."""
+    """A stored file does not match its checksum, or is not as this version writes it."""

@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -104,34 +103,36 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def signal_during_final_sync(
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[Any, int], None]]:
-    """`signal_during_final_sync(view, number)`: MLflow hears how such a folder ended only while the
-    command still waits for it after a signal.
+) -> Iterator[Callable[[type, int], None]]:
+    """`signal_during_final_sync(kind, number)`: a signal arrives while the command waits for the
+    last sync of a run (MlflowSync) or a study (StudySync); only then MLflow gets the final status.
     """
-    ending, waits_on = threading.Event(), threading.Event()
+    from lungsound.tracking.sync import MlflowSync
+
+    reached, released = threading.Event(), threading.Event()
     signalled: list[int] = []
 
-    def signal_end(view: Any, number: int) -> None:
-        original, join = view.end, threading.Thread.join
+    def signal_end(kind: type, number: int) -> None:
+        original, join = MlflowSync.finish, threading.Thread.join
 
-        def end(shown: Any, record: Any) -> None:
-            ending.set()
-            waits_on.wait()
-            original(shown, record)
+        def finish(target: MlflowSync) -> None:
+            if type(target) is kind:
+                reached.set()
+                released.wait()
+            original(target)
 
         def joined(thread: threading.Thread, timeout: float | None = None) -> None:
-            if thread.name == "tracking" and ending.is_set():
-                if signalled:
-                    waits_on.set()
-                else:
-                    signalled.append(number)
-                    signal.raise_signal(number)
+            while thread.name == "tracking" and thread.is_alive() and not reached.is_set():
+                join(thread, 0.01)
+            if reached.is_set() and not signalled:
+                signalled.append(number)
+                signal.raise_signal(number)
+                released.set()
             join(thread, timeout)
 
-        monkeypatch.setattr(view, "end", end)
+        monkeypatch.setattr(MlflowSync, "finish", finish)
         monkeypatch.setattr(threading.Thread, "join", joined)
 
     yield signal_end
     assert signalled
-    waits_on.set()
     join_tracking_threads()

@@ -14,8 +14,11 @@ import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Imported by nobody, and needed: Hydra finds its launcher as a plugin; pytest's process per core;
-# the tools of `make lint`.
-PLUGINS = {"hydra-joblib-launcher", "pytest-xdist", "ruff", "mypy", "pandas-stubs", "pre-commit"}
+# the tools of `make lint`; pip builds a wheel with setuptools.
+PLUGINS = {
+    *("hydra-joblib-launcher", "pytest-xdist", "setuptools"),
+    *("ruff", "mypy", "pandas-stubs", "pre-commit"),
+}
 
 
 def distribution_names(requirements: Iterable[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""How a command ends: its errors, signals and exit codes."""
 
 import functools
 import signal
@@ -10,15 +10,13 @@ from lungsound.errors import Interrupted, LungsoundError
 from lungsound.storage.signals import interruptible
 
 Arguments = ParamSpec("Arguments")
-
 Result = TypeVar("Result")
 
 
-def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A command that ends with an error of ours as one message and exit code 1, without a
-    traceback.
+def cli_command(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """End `command` with one message and exit code 1 if it raises an error of ours.
 
-    One that a signal stops ends as the shell counts it: 130 after Ctrl-C, 143 after SIGTERM.
+    After a signal the exit code is the shell's: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     @functools.wraps(command)

@@ -1,45 +1,34 @@
-"""python -m lungsound.evaluation score RUN icbhi|sprsound PATH: a finished run's members on another
-database.
-"""
+"""`lungsound score`: a finished run's members on another database."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from lungsound.data.registry import DATABASES
+import click
+
+from lungsound.cli.data import DatabaseName
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The side command; `score --help` lists its words."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lungsound.evaluation", description="Scores of finished runs."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    score = commands.add_parser(
-        "score", help="score a run's members and ensemble on every cycle of a database"
-    )
-    score.add_argument("run", type=Path, help="the run's folder, below outputs")
-    score.add_argument(
-        "database", choices=[name for name, spec in DATABASES.items() if spec.create is None]
-    )
-    score.add_argument("path", type=Path, help="the database's folder")
-    score.add_argument(
-        "--part",
-        choices=["train", "test", "inter", "intra"],
-        help="of SPRSound; test: inter and intra",
-    )
-    score.add_argument(
-        "--store", type=Path, help="store_dir of the run, where it is not what the run says"
-    )
-    score.add_argument(
-        "--skip-bad", action="store_true", help="leave out recordings that cannot be used"
-    )
-    chosen = parser.parse_args(arguments)
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("database", type=DatabaseName())
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--part",
+    type=click.Choice(["train", "test", "inter", "intra"]),
+    help="A part of SPRSound; test is inter and intra.",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The folder of the run's trajectory, if store_dir has moved.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")
+def score(
+    run: Path, database: str, path: Path, part: str | None, store: Path | None, skip_bad: bool
+) -> None:
+    """Score a finished run's members and ensemble on every cycle of a database.
 
-    from lungsound.runs.rescore import (
-        score_on_database,
-    )  # here, as it loads torch: --help is instant
+    RUN is the run's folder below outputs, PATH the database's.
+    """
+    from lungsound.runs.rescore import score_on_database
 
-    score_on_database(
-        chosen.run, chosen.database, chosen.path, chosen.part, chosen.store, chosen.skip_bad
-    )
+    score_on_database(run, database, path, part, store, skip_bad)

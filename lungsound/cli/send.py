@@ -1,105 +1,91 @@
-"""python -m lungsound.tracking send RUN [RUN ...]: sends to MLflow what it does not have of runs
-and studies.
-"""
+"""`lungsound send`: send to MLflow what it lacks of runs and studies."""
 
-import argparse
-import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hydra import initialize_config_dir
+import click
 
-from lungsound.config.overrides import add_experiment_from_env, compose_config
-from lungsound.config.schema import CONFIG_DIR
 from lungsound.errors import LungsoundError
-from lungsound.results.study_folder import STUDY_FILE
-from lungsound.tracking.client import SQLITE, check_address, has_credentials, reason
-from lungsound.tracking.state import held_if_free, read_record, settled
-from lungsound.tracking.study_sync import StudyView
-from lungsound.tracking.sync import RunView
 
 
-def send(folder: Path, uri: str | None = None) -> str:
-    """Send what MLflow lacks of a run, or of a study and its runs; a line that says what is there
-    now.
+@click.command()
+@click.argument(
+    "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--uri", help="MLflow's database or server, if it is not the one in tracking.json.")
+def send(folders: tuple[Path, ...], uri: str | None) -> None:
+    """Send to MLflow what it lacks of runs and studies.
 
-    `uri`: another server than the one the folder was made for. Raises LungsoundError where it could
-    not be sent.
+    RUN is the folder of a run or of a study. What MLflow has is not sent again.
     """
-    folder = folder.resolve()
-    known = read_record(folder) if folder.is_dir() else None
-    if known is None:
-        raise LungsoundError(
-            f"{folder}: expected the folder of a run or a study, with its tracking.json, but there is none. The "
-            "command that made the run writes it, also where the run is finished"
-        )
-    known = replace(known, uri=check_address(uri or known.uri))
-    if uri is None:
-        check_named(known.uri, folder)
-    view = StudyView(folder) if (folder / STUDY_FILE).exists() else RunView(folder)
-    with held_if_free(folder) as free:
-        if not free:
-            raise LungsoundError(
-                f"{folder}: a command is at work on it, and sends it. Nothing else is to be done"
-            )
-        known = settled(folder, known)
-        # MLflow puts the files of a new sqlite database where it is called.
-        beside = (
-            Path(known.uri.removeprefix(SQLITE)).parent if known.uri.startswith(SQLITE) else Path()
-        )
-        print(f"{folder}: to {known.uri}", flush=True)
-        try:
-            with contextlib.chdir(beside):
-                view.send(known)
-        except Exception as error:  # whatever MLflow, its database or its server raise
-            raise LungsoundError(
-                f"tracking.uri={known.uri}: {folder} could not be sent: {reason(error)}. What came through stays; the "
-                "same command sends the rest"
-            ) from error
-    return f"{folder}: {known.status} in MLflow, run {view.run_id}"
-
-
-def check_named(uri: str, folder: Path) -> None:
-    """Raises LungsoundError for a server that nobody here named, where MLflow would send it a
-    password or token.
-    """
-    if has_credentials(uri) and not uri.startswith(SQLITE) and uri != own_address():
-        raise LungsoundError(
-            f"{folder}: expected MLflow in a file of this machine, or at your tracking.uri, but tracking.json names "
-            f"{uri}, which would get your password or token for MLflow. If you know it: --uri {shlex.quote(uri)}"
-        )
-
-
-def own_address() -> str:
-    """tracking.uri of a command that names none."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return str(compose_config(add_experiment_from_env([])).tracking.uri)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lungsound.tracking", description="Runs and studies in MLflow."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    sending = commands.add_parser(
-        "send", help="send what MLflow does not have; what it has is not sent again"
-    )
-    sending.add_argument(
-        "folders", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a study's"
-    )
-    sending.add_argument(
-        "--uri",
-        help="MLflow's database or server, where the folder's is another one, or not yours",
-    )
-    chosen = parser.parse_args(arguments)
     failed = []
-    for folder in chosen.folders:
+    for folder in folders:
         try:
-            print(send(folder, chosen.uri), flush=True)
-        except LungsoundError as error:  # the others may go through
-            failed.append(str(error))
+            print(send_folder(folder, uri), flush=True)
+        except LungsoundError as error:  # the other folders may succeed
+            failed.append(f"error: {error}")
     if failed:
-        sys.exit("\n".join(f"error: {message}" for message in failed))
+        sys.exit("\n".join(failed))
+
+
+def send_folder(folder: Path, uri: str | None = None) -> str:
+    """Send what MLflow lacks of a run, or of a study and its runs; a line with its status there.
+
+    `uri`: another server than the one in tracking.json. Raises LungsoundError if `folder` is no
+    run or study, or MLflow does not answer.
+    """
+    from lungsound.results.folder import folder_lock_path
+    from lungsound.storage.locks import try_lock
+    from lungsound.tracking.client import root_cause, validate_tracking_uri
+    from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
+    from lungsound.tracking.sync import sync
+
+    folder = folder.resolve()
+    state = read_state(folder)
+    if state is None:
+        raise LungsoundError(
+            f"{folder}: expected the folder of a run or a study, with its {STATE_FILENAME}, but "
+            "there is none. The command that made the run writes it, even if the run is finished"
+        )
+    state = replace(state, uri=validate_tracking_uri(uri or state.uri))
+    if uri is None:
+        require_trusted_server(state.uri, folder)
+    with try_lock(folder_lock_path(folder)) as acquired:
+        if not acquired:
+            raise LungsoundError(
+                f"{folder}: a command is at work on it and sends it; there is nothing else to do"
+            )
+        state = resolve_status(folder, state)
+        print(f"{folder}: to {state.uri}", flush=True)
+        try:
+            run_id = sync(folder, state)
+        except Exception as error:  # MLflow, its database and its server raise all kinds
+            raise LungsoundError(
+                f"tracking.uri={state.uri}: {folder} could not be sent: {root_cause(error)}. What "
+                "MLflow took stays there; the same command sends the rest"
+            ) from error
+    return f"{folder}: {state.status} in MLflow, run {run_id}"
+
+
+def require_trusted_server(uri: str, folder: Path) -> None:
+    """Raise LungsoundError if MLflow would send a password or token to a server not named here.
+
+    tracking.json may be another person's: only --uri and the own tracking.uri are trusted.
+    """
+    from lungsound.tracking.client import SQLITE, has_credentials
+
+    if has_credentials(uri) and not uri.startswith(SQLITE) and uri != default_tracking_uri():
+        raise LungsoundError(
+            f"{folder}: expected a local MLflow database or your own tracking.uri, but "
+            f"tracking.json names {uri}, which would receive your MLflow password or token. "
+            f"If you trust it: --uri {shlex.quote(uri)}"
+        )
+
+
+def default_tracking_uri() -> str:
+    """tracking.uri of a command that sets none."""
+    from lungsound.config.overrides import add_experiment_from_env, compose_config
+
+    return str(compose_config(add_experiment_from_env([])).tracking.uri)

@@ -1,145 +1,127 @@
-"""Dots on a sweep's command line: annealing.cycles=2,3,...,10 is written out before Hydra reads it."""
+"""Dots on a sweep's command line: annealing.cycles=2,3,...,10 is 2, 3, 4, 5, 6, 7, 8, 9, 10."""
 
-import contextlib
 import re
 from decimal import Decimal
+from typing import NamedTuple
 
-from lungsound.config.overrides import add_experiment_from_env, reject_numeric_options
 from lungsound.errors import ConfigError
 
 ELLIPSIS = "..."
-MAX_VALUES = 1000  # values that one progression may stand for
-# One number between a prefix and a suffix without digits: 9s, 0.25, -3, split4.
-# Of no more digits than a Decimal is exact to, and an exponent that can be written out.
-AFFIXED_NUMBER = re.compile(
-    r"(?P<prefix>[^\d.-]*)(?P<number>-?\d{1,25}(?:\.\d{1,25})?(?:[eE]-?\d{1,3})?)(?P<suffix>[^\d.]*)",
-    re.ASCII,
-)
+MAX_VALUES = 1000  # of one progression
+# As many digits as a Decimal is exact to, and an exponent that can be written out.
+NUMBER = re.compile(r"(-?\d{1,25}(?:\.\d{1,25}(?!\d))?(?:[eE]-?\d{1,3})?)", re.ASCII)
 
 
-def parse_sweep_overrides(arguments: list[str]) -> list[str]:
-    """A sweep's command line as Hydra can read it. Raises ConfigError where it cannot be one."""
-    words = expand_ellipses(add_experiment_from_env(arguments))
-    reject_numeric_options(words)
-    return words
+class Numbers(NamedTuple):
+    """The one number that differs between values, and the text around it."""
+
+    prefix: str
+    texts: list[str]
+    suffix: str
 
 
 def expand_ellipses(arguments: list[str]) -> list[str]:
-    """The arguments with every `key=a,b,...,z` written out: the dots stand for the arithmetic
-    progression of the two values before them, up to the value after them.
+    """Write out every `key=a,b,...,z`: the arithmetic progression that a and b begin, up to z.
 
-    Raises ConfigError where dots cannot be read: every such argument, each with the line that would
-    be right.
+    Raises ConfigError with every argument whose dots have no meaning, each with a correct line.
     """
-    written, wrong = [], []
+    expanded, errors = [], []
     for argument in arguments:
         key, _, value_list = argument.partition("=")
         values = [value.strip() for value in value_list.split(",")]
         try:
-            written.append(
-                f"{key}={','.join(_expand_values(key, values))}" if ELLIPSIS in values else argument
-            )
+            if ELLIPSIS in values:
+                argument = f"{key}={','.join(_expand_values(key, values))}"
+            expanded.append(argument)
         except ConfigError as error:
-            wrong.append(f"  - {argument}: {error}")
-    if wrong:
-        raise ConfigError("\n".join(["The dots cannot be read:", *wrong]))
-    return written
+            errors.append(f"  - {argument}: {error}")
+    if errors:
+        raise ConfigError("\n".join(["The dots have no meaning here:", *errors]))
+    return expanded
 
 
 def _expand_values(key: str, values: list[str]) -> list[str]:
     expanded: list[str] = []
-    for value, next_value in zip(values, [*values[1:], ELLIPSIS], strict=True):
+    for value, next_value in zip(values, [*values[1:], ""], strict=True):
         if value != ELLIPSIS:
             expanded.append(value)
-        elif len(expanded) < 2:
+            continue
+        if len(expanded) < 2:
             raise ConfigError(
-                f"expected two values before the dots, but got {len(expanded)}. Right would be {key}=2,3,...,10"
+                f"expected two values before the dots, but got {len(expanded)}. "
+                f"Right would be {key}=2,3,...,10"
             )
-        elif next_value in (ELLIPSIS, ""):
-            _parse_numbers(key, *expanded[-2:])
+        first, second = expanded[-2:]
+        if next_value in (ELLIPSIS, ""):
             raise ConfigError(
                 "expected a last value after the dots, but got none. "
-                f"Right would be {key}={expanded[-2]},{expanded[-1]},{ELLIPSIS},LAST with that value for LAST"
+                f"Right would be {key}={first},{second},{ELLIPSIS},LAST with that value for LAST"
             )
-        else:
-            expanded += _fill_progression(key, expanded[-2], expanded[-1], next_value)
+        expanded += _fill_progression(key, first, second, next_value)
     return expanded
 
 
 def _fill_progression(key: str, first: str, second: str, last: str) -> list[str]:
-    """The values that the dots between `second` and `last` stand for."""
-    prefix, suffix, (start, second_value, end) = _parse_numbers(key, first, second, last)
-    step = second_value - start
-    if end == second_value:
+    """The values between `second` and `last`."""
+    prefix, texts, suffix = _find_numbers(first, second, last)
+    start, second_number, end = (Decimal(text) for text in texts)
+    step = second_number - start
+    if end == second_number:
         raise ConfigError(
             f"expected the last value to come after {second}. Right would be {key}={first},{second}"
         )
-    if not step or (end - second_value) / step < 1:
+    if not step or (end - second_number) / step < 1:
         raise ConfigError(
             f"expected the last value to come after {second}, but got {last}. "
             f"Name every value: {key}={first},{second},{last}"
         )
-    steps = int((end - second_value) / step)
+    steps = int((end - second_number) / step)
     if steps > MAX_VALUES:
         raise ConfigError(f"expected at most {MAX_VALUES} values, but got {steps + 2}")
-    width = _zero_pad_width(first, second, last)
-    named = [
-        f"{prefix}{_format_decimal(second_value + place * step).zfill(width)}{suffix}"
-        for place in range(1, steps + 2)
-    ]
-    if second_value + steps * step != end:
+    width = _zero_pad_width(texts)
+    values = []
+    for place in range(1, steps + 2):
+        number = _format_decimal(second_number + place * step).zfill(width)
+        values.append(f"{prefix}{number}{suffix}")
+    if second_number + steps * step != end:
+        line = f"{key}={first},{second},{ELLIPSIS}"
         raise ConfigError(
             f"expected steps of {_format_decimal(abs(step))} to end at {last}, but they miss it. "
-            f"Right would be {key}={first},{second},{ELLIPSIS},{named[-2]} or {key}={first},{second},{ELLIPSIS},{named[-1]}"
+            f"Right would be {line},{values[-2]} or {line},{values[-1]}"
         )
-    return named[: steps - 1]
+    return values[: steps - 1]
 
 
-def _parse_numbers(key: str, *values: str) -> tuple[str, str, list[Decimal]]:
-    """The values' common prefix and suffix, and the number of each."""
-    shapes = [AFFIXED_NUMBER.fullmatch(value) for value in values]
-    affixes = {(shape["prefix"], shape["suffix"]) if shape else None for shape in shapes}
-    common = affixes.pop() if len(affixes) == 1 else None
-    if common is None:
-        raise ConfigError(
-            f"expected values that differ in one number alone, but got {', '.join(values)}. {_suggest_explicit_list(key, *values)}"
-        )
-    return *common, [Decimal(shape["number"]) for shape in shapes if shape]
+def _find_numbers(*values: str) -> Numbers:
+    """Raises ConfigError unless the values are alike but for one number."""
+    parts = [NUMBER.split(value) for value in values]  # text, number, text, number, ...
+    if len({len(split) for split in parts}) == 1:
+        columns = list(zip(*parts, strict=True))
+        places = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+        if len(places) == 1 and places[0] % 2:
+            (place,) = places
+            around = parts[0]
+            prefix, suffix = "".join(around[:place]), "".join(around[place + 1 :])
+            return Numbers(prefix, list(columns[place]), suffix)
+    raise ConfigError(
+        f"expected values that differ in one number alone, but got {', '.join(values)}. "
+        "Name every value in place of the dots"
+    )
 
 
-def _suggest_explicit_list(key: str, *values: str) -> str:
-    """The line with every value in place of the dots, where the values have one beginning:
-    2x2s,2x2.5s,...,2x3.5s.
-    """
-    found = re.match(r".*?\d[^\d.-]+(?=-?\d)", values[0])
-    prefix = found[0] if found else ""
-    explicit = list(values)
-    if prefix and len(values) == 3 and all(value.startswith(prefix) for value in values):
-        with contextlib.suppress(ConfigError):
-            explicit[2:2] = [
-                prefix + value
-                for value in _fill_progression(
-                    key, *(value.removeprefix(prefix) for value in values)
-                )
-            ]
-    return f"Name every value in place of the dots: {key}={','.join(explicit)}"
-
-
-def _zero_pad_width(*values: str) -> int:
-    """The digits of values like 08,09,...,12, which are kept; 0 where no value begins with a zero
-    before a digit.
-    """
-    numbers = [shape["number"] for shape in map(AFFIXED_NUMBER.fullmatch, values) if shape]
-    if not any(re.match(r"-?0\d", number) for number in numbers):
+def _zero_pad_width(texts: list[str]) -> int:
+    """The number of digits of 08, 09, ..., 12; 0 if no number begins with a zero digit."""
+    if not any(re.match(r"-?0\d", text) for text in texts):
         return 0
-    widths = {len(number) for number in numbers}
-    if len(widths) > 1 or not all(number.isdigit() for number in numbers):
+    widths = {len(text) for text in texts}
+    if len(widths) > 1 or not all(text.isdigit() for text in texts):
         raise ConfigError(
-            f"expected whole numbers of as many digits after a leading 0, but got {', '.join(values)}"
+            "expected whole numbers of as many digits after a leading 0, "
+            f"but got {', '.join(texts)}"
         )
     return widths.pop()
 
 
 def _format_decimal(number: Decimal) -> str:
-    """As a person writes it: 3, not 3.0; 0.5; 0.0001."""
+    """Without an exponent or trailing zeros: 3, not 3.0; 0.5; 0.0001."""
     return f"{number.normalize():f}"

@@ -1,107 +1,134 @@
-"""The typed schema of the configuration, and what is done to a command line. Light: no torch, no
-Lightning.
-"""
+"""Hydra command lines: parse, compose and run them. Imports no torch and no Lightning."""
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from hydra import compose, initialize_config_dir
+import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.config.schema import CONFIG_DIR  # which also registers the schema
 from lungsound.errors import ConfigError
 
+# Hydra's flags that print something and run no job.
+INFO_FLAGS = {
+    *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
+    *("-sc", "--shell-completion"),
+}
 
-def reject_numeric_options(arguments: list[str]) -> None:
-    """Raise ConfigError for an option that is a number (`segment=9`): Hydra dies of it without a
-    word on the cause.
+
+def prints_only(arguments: Sequence[str]) -> bool:
+    """True if Hydra answers this command line without a job: --help, --cfg, tab completion."""
+    return any(argument.partition("=")[0] in INFO_FLAGS for argument in arguments)
+
+
+def run_hydra(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
+    """Run `task` as a Hydra application on `arguments`; with --multirun once per job.
+
+    The functions that hydra.main makes read sys.argv and take no arguments (1.3.8), and Hydra's
+    public API has no other way to a launcher: here, and only here, sys.argv is replaced.
     """
-    for argument in arguments:
-        group, _, options = argument.partition("=")
-        numbers = [option for option in options.split(",") if option.replace(".", "").isdigit()]
-        if numbers and group in config_groups():
-            raise ConfigError(
-                f"{argument}: expected the name of an option of {group}, but got a number. "
-                "Names carry their unit, as in segment=9s; --help lists them"
-            )
+    main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(task)
+    original = sys.argv
+    sys.argv = [original[0], *arguments]
+    try:
+        main()
+    finally:
+        sys.argv = original
 
 
-def parse_train_overrides(arguments: list[str]) -> list[str]:
-    """A training's command line as Hydra can read it. Raises ConfigError where it cannot be one."""
-    reject_numeric_options(arguments)
-    overrides = add_experiment_from_env(arguments)
-    if not any(word.startswith("-") for word in overrides):  # flags are Hydra's own
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            compose_config(
-                overrides
-            )  # Hydra does it again; but what it cannot read would end in its own words
-    return overrides
+@contextmanager
+def hydra_initialized() -> Iterator[None]:
+    """Initialize Hydra's compose API in the block, unless it is initialized already."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
 
 
-def compose_config(words: Sequence[str]) -> DictConfig:
-    """The configuration that Hydra makes of the words, its own part included. Raises ConfigError
-    where it cannot.
-    """
-    parse_overrides(words)
-    with translate_hydra_errors(words):
-        return compose("config", overrides=list(words), return_hydra_config=True)
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The configuration with its `hydra` node. Raises ConfigError if Hydra cannot compose it."""
+    with hydra_initialized():
+        parse_overrides(overrides)
+        with translate_hydra_errors(overrides):
+            return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """A run's configuration, and the option of each group. Raises ConfigError as above."""
+    cfg = compose_config(overrides)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
 
 
 def parse_overrides(words: Sequence[str]) -> list[Override]:
-    """The words as Hydra reads them. Raises ConfigError where it cannot."""
+    """Parse the overrides with Hydra's grammar. Raises ConfigError if one cannot be parsed."""
     overrides = []
-    for word in words:
-        with translate_hydra_errors([word]):
-            overrides += OverridesParser.create(
-                GlobalHydra.instance().config_loader()
-            ).parse_overrides([word])
-        group, value = overrides[-1].key_or_group, overrides[-1].value()
-        for option in value.list if isinstance(value, ChoiceSweep) else [value]:
-            if group in config_groups() and isinstance(option, int | float | dict):
-                raise ConfigError(
-                    f"{word[:200]}: expected the name of an option of {group}, but got {option!r}"
-                )
+    with hydra_initialized():
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        for word in words:
+            with translate_hydra_errors([word]):
+                (override,) = parser.parse_overrides([word])
+            _check_option_names(override, word)
+            overrides.append(override)
     return overrides
+
+
+def _check_option_names(override: Override, word: str) -> None:
+    """Hydra fails on an option that is a number (`segment=9`) without naming the cause."""
+    group, value = override.key_or_group, override.value()
+    if group not in config_groups():
+        return
+    for option in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if isinstance(option, int | float | dict):
+            raise ConfigError(
+                f"{word[:200]}: expected the name of an option of {group}, but got {option!r}. "
+                "Names have their unit, as in segment=9s; --help lists them"
+            )
 
 
 @contextmanager
 def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
-    """What Hydra says of a command line, as a ConfigError that names its words."""
+    """Convert any exception in the block to a ConfigError that names the words.
+
+    Any: thousands of digits, deep brackets or [9] for an option raise Python's own exceptions.
+    """
     try:
         yield
-    # Not Hydra's errors alone: thousands of digits, brackets as deep, [9] for an option end in
-    # Python's own.
     except Exception as error:
-        causes = [
-            error,
-            *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else []),
-        ]
-        lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+        messages = [str(error)]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            messages.append(str(error.__cause__))
+        lines = [line.strip() for line in "\n".join(messages).splitlines()]
         details = " ".join(line for line in lines if line and not line.startswith("See "))
         got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
-            f"expected key=value words that Hydra can read, but got {got}: {details}. --help lists the groups"
+            f"expected key=value words that Hydra can read, but got {got}: {details}. "
+            "--help lists the groups"
         ) from error
 
 
 def config_groups() -> set[str]:
-    """The groups of options, as folders."""
+    """The names of the groups of options."""
     return {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
 
 
-def add_experiment_from_env(arguments: list[str]) -> list[str]:
-    """The command line's arguments with LUNGSOUND_EXPERIMENT's experiment, where they name none.
+def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
+    """Add LUNGSOUND_EXPERIMENT's experiment to arguments that name none.
 
-    Hydra refuses a defaults list that takes an option from the environment when that option
-    overrides others.
+    Hydra refuses a defaults list with an option from the environment if that option overrides
+    others.
     """
     experiment = os.environ.get("LUNGSOUND_EXPERIMENT")
-    has_experiment = any(argument.lstrip("+").startswith("experiment=") for argument in arguments)
-    return (
-        arguments if has_experiment or not experiment else [*arguments, f"experiment={experiment}"]
-    )
+    for argument in arguments:
+        if argument.lstrip("+").startswith("experiment="):
+            return list(arguments)
+    return [*arguments, f"experiment={experiment}"] if experiment else list(arguments)

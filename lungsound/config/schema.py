@@ -7,7 +7,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-CONFIG_DIR = Path(__file__).parents[2] / "conf"
+PACKAGE = Path(__file__).parents[1]
+# In a wheel conf/ lies in the package; in a checkout a link leads to it, if the system has links.
+CONFIG_DIR = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
 
 @dataclass
@@ -98,6 +100,7 @@ class AnnealingConfig:
     select: str = MISSING
     monitor: str = MISSING
     continue_from: str = MISSING
+    constant_epochs: int = 150  # runs of 0.1 do not have it
 
 
 @dataclass

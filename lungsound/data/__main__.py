@@ -1,6 +1,5 @@
-"""`python -m lungsound.data`: the former name of a command."""
+"""`python -m lungsound.data`: release 0.1's name of `lungsound data`."""
 
-from lungsound.cli.command import told
-from lungsound.cli.data import main
+from lungsound.cli.app import run_former_command
 
-told(main)()
+run_former_command("lungsound.data", "data")

@@ -32,17 +32,7 @@ CYCLE_DTYPES = {
     "diagnosis": "str",
     "content": "str",
 }
-RECORDING_COLUMNS = (
-    "patient",
-    "recording_index",
-    "location",
-    "mode",
-    "device",
-    "part",
-    "age",
-    "sex",
-    "diagnosis",
-)
+RECORDING_COLUMNS = [name for name in CYCLE_DTYPES if name in Recording.__dataclass_fields__]
 
 
 class RecordingRows(NamedTuple):

@@ -68,15 +68,7 @@ FOUR_CLASS = LabelSet(
 # SPRSound's event types, as its annotations write them.
 SPRSOUND_SEVEN = LabelSet(
     "sprsound_seven",
-    (
-        "Normal",
-        "Fine Crackle",
-        "Coarse Crackle",
-        "Wheeze",
-        "Rhonchi",
-        "Stridor",
-        "Wheeze+Crackle",
-    ),
+    ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze", "Rhonchi", "Stridor", "Wheeze+Crackle"),
     normal="Normal",
     coarser=FOUR_CLASS,
     coarser_labels=("normal", "crackle", "crackle", "wheeze", "wheeze", "wheeze", "both"),

@@ -20,13 +20,12 @@ from lungsound.data.audio import read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import CorruptFileError, DataError
 from lungsound.storage.files import (
-    checksum_path,
     corrupt_file_on_error,
-    is_intact,
+    is_intact_folder,
+    quarantine_mismatched,
     read_file,
     storage_error,
-    verify_or_quarantine,
-    write_file,
+    write_checksums,
     write_stream,
 )
 from lungsound.storage.keys import canonical_json, content_key
@@ -117,8 +116,7 @@ def _file_sha256(path: Path) -> str:
 
 def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
     """The index of a complete store, or None if there is none, or a file of it is damaged."""
-    paths = (folder / INDEX, folder / WAVEFORMS)
-    if not all(checksum_path(path).exists() and is_intact(path) for path in paths):
+    if not is_intact_folder(folder):
         return None
     try:
         content = read_file(folder / INDEX)
@@ -158,15 +156,14 @@ def _build_locked(
     with file_lock(folder.with_name(folder.name + ".lock"), folder):
         if index := _read_index(folder, recordings):  # another process was faster
             return index
-        for name in (WAVEFORMS, INDEX):
-            verify_or_quarantine(folder / name)
+        quarantine_mismatched(folder)
         return _build(recordings, sample_rate, folder)
 
 
 def _build(
     recordings: Sequence[Recording], sample_rate: int, folder: Path
 ) -> dict[str, StoredRecording]:
-    """Decode everything; the index comes last."""
+    """Decode everything; SHA256SUMS comes last."""
     index: dict[str, StoredRecording] = {}
 
     def waveforms() -> Iterator[bytes]:
@@ -179,8 +176,10 @@ def _build(
             offset += entry["samples"]
             yield waveform.astype("<f4").tobytes()
 
-    write_stream(folder / WAVEFORMS, waveforms(), _estimate_bytes(recordings, sample_rate))
-    write_file(folder / INDEX, canonical_json(index))
+    size = _estimate_bytes(recordings, sample_rate)
+    digests = {WAVEFORMS: write_stream(folder / WAVEFORMS, waveforms(), size)}
+    digests[INDEX] = write_stream(folder / INDEX, [canonical_json(index)])
+    write_checksums(folder, digests)
     return index
 
 

@@ -1,6 +1,5 @@
-"""`python -m lungsound.evaluation`: the former name of a command."""
+"""`python -m lungsound.evaluation`: release 0.1's name of `lungsound score`."""
 
-from lungsound.cli.command import told
-from lungsound.cli.score import main
+from lungsound.cli.app import run_former_command
 
-told(main)()
+run_former_command("lungsound.evaluation")

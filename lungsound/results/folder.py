@@ -1,12 +1,18 @@
-"""A run's folder: everything a run leaves, enough to make every score, table and figure again
-without training.
+"""A run's folder: everything a run leaves, enough to make every score and figure without training.
+
+config.yaml, metadata.json, split.csv, history.jsonl, members/    what training leaves
+predictions.parquet                                               made from the members
+scores.json, report.md, figures/                                  made from the predictions
+SHA256SUMS                                                        written last: the run is complete
 """
 
 import contextlib
+import functools
 import io
 import json
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +23,36 @@ from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
 from lungsound.storage.files import (
-    checksum_path,
+    CHECKSUM_MANIFEST,
     corrupt_file_on_error,
-    is_intact,
+    file_sha256,
+    link_or_copy,
+    quarantine,
+    quarantine_mismatched,
+    read_checksums,
     read_file,
-    verify_or_quarantine,
+    write_checksums,
     write_file,
 )
 from lungsound.storage.keys import canonical_json
 from lungsound.storage.locks import file_lock
-from lungsound.training.history import parse_history
+from lungsound.training.history import EpochRecord, parse_history
+from lungsound.training.weights import read_weights
 
-TRAINING_FILES = ("config.yaml", "facts.json", "split.csv", "history.jsonl", "predictions.parquet")
+TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", "history.jsonl")
 REPORT_FILES = ("scores.json", "report.md")
+PREDICTIONS, MEMBERS, FIGURES = "predictions.parquet", "members", "figures"
+FORMER_METADATA = "facts.json"  # of release 0.1, whose folders have no members and no SHA256SUMS
 TRAJECTORY_KEY_PATTERN = re.compile("[0-9a-f]{16}")
 
 
 def folder_lock_path(folder: Path) -> Path:
-    """Held by the command that works on the folder of a run or a study."""
+    """Return the lock file of the folder of a run or a study."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 class RunFolder:
-    """What training leaves (TRAINING_FILES), and what is made of it (REPORT_FILES, and the figures
-    that the report shows).
-    """
+    """The files of one run, and what state they are in."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,103 +62,173 @@ class RunFolder:
         return file_lock(folder_lock_path(self.path), self.path)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether training has left everything, each member's weights included."""
+        return self._has(*TRAINING_FILES) and len(self.member_paths()) == self._num_members()
+
+    @property
     def has_predictions(self) -> bool:
         """Whether every score, table and figure can be made without training."""
-        return all(is_intact(self.path / name) for name in TRAINING_FILES)
+        return self._has(PREDICTIONS) and (self.is_former or self.is_trained)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every file is there and whole."""
-        if not self.has_predictions or not all(
-            is_intact(self.path / name) for name in REPORT_FILES
-        ):
-            return False
-        figures = re.findall(r"\((figures/.+?)\)", self.read_text("report.md"))
-        return all(is_intact(self.path / name) for name in figures)
+        """Whether every file is there, by SHA256SUMS; `quarantine_corrupt` verifies the content."""
+        if self.is_former:
+            return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
+        digests = read_checksums(self.path)
+        return bool(digests) and self._has(*digests)
+
+    @property
+    def is_former(self) -> bool:
+        """Whether it is of release 0.1."""
+        return self._has(FORMER_METADATA)
+
+    def _has(self, *names: str) -> bool:
+        return all((self.path / name).is_file() for name in names)
+
+    def _num_members(self) -> int | None:
+        try:
+            return self.metadata().get("annealing.cycles")
+        except (CorruptFileError, FileNotFoundError):
+            return None
 
     def quarantine_corrupt(self) -> None:
-        """Rename every file that does not match the checksum beside it, so that it is made again.
-        Under the lock.
+        """Rename every corrupt file, so that it is made again. Under the lock.
+
+        SHA256SUMS shows them; in an unfinished folder, which has none, what cannot be read.
         """
-        for beside in sorted(self.path.rglob(checksum_path(Path("*")).name)):
-            verify_or_quarantine(beside.with_suffix(""))
+        if self._has(CHECKSUM_MANIFEST):
+            quarantine_mismatched(self.path)
+            return
+        readers: dict[Path, Callable[[], Any]] = {
+            self.metadata_path: self.metadata,
+            self.path / "history.jsonl": self.read_history,
+            self.path / PREDICTIONS: self.read_predictions,
+        }
+        for path in self.member_paths():
+            readers[path] = functools.partial(read_weights, path)
+        for path, read in readers.items():
+            try:
+                read()
+            except FileNotFoundError:
+                continue
+            except CorruptFileError:
+                quarantine(path)
+
+    def write_checksums(self) -> None:
+        """Write SHA256SUMS: the run is complete."""
+        paths = [self.path / name for name in (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)]
+        paths += [*self.member_paths(), *self.figures()]
+        digests = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in paths}
+        write_checksums(self.path, digests)
 
     def clear(self, keep: str = "") -> None:
-        """Remove all but the file `keep` and its checksum."""
-        kept = {keep, checksum_path(Path(keep)).name} if keep else set()
+        """Remove all but the file `keep`."""
         for path in list(self.path.glob("*")):
-            if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
-                with contextlib.suppress(OSError):  # of what was a folder
-                    path.unlink()
+            if path.name == keep:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it was a folder
+                path.unlink()
 
     def write_text(self, name: str, text: str) -> None:
-        write_file(
-            self.path / name, text.encode(errors="backslashreplace")
-        )  # file names need not be UTF-8
+        """Write UTF-8; file names in it need not be."""
+        write_file(self.path / name, text.encode(errors="backslashreplace"))
 
     def read_text(self, name: str) -> str:
+        """Return the text; CorruptFileError if it is not UTF-8."""
         content = read_file(self.path / name)
         with corrupt_file_on_error(self.path / name):
             return content.decode()
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write strict JSON: no NaN."""
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
+        """Return the value; CorruptFileError if it is no JSON."""
         text = self.read_text(name)
         with corrupt_file_on_error(self.path / name):
             return json.loads(text)
 
-    def trajectory(self) -> str:
-        """The key of the trajectory its members come from. Raises CorruptFileError for what cannot
-        be one.
+    @property
+    def metadata_path(self) -> Path:
+        """metadata.json, or facts.json of a run of release 0.1."""
+        return self.path / (FORMER_METADATA if self.is_former else "metadata.json")
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what describes the run: options, counts, trajectory, machine."""
+        metadata = self.read_json(self.metadata_path.name)
+        with corrupt_file_on_error(self.metadata_path):
+            if not isinstance(metadata, dict):
+                raise ValueError("expected an object")
+        return metadata
+
+    def trajectory_key(self) -> str:
+        """Return the key of the trajectory that the members come from.
+
+        Raises CorruptFileError for one that cannot be a key: it becomes a part of a path.
         """
-        path = self.path / "facts.json"
-        known = self.read_json(path.name)
-        key = known.get("trajectory") if isinstance(known, dict) else None
-        if not isinstance(key, str) or not TRAJECTORY_KEY_PATTERN.fullmatch(
-            key
-        ):  # it becomes a part of a path
+        key = self.metadata().get("trajectory")
+        if not isinstance(key, str) or not TRAJECTORY_KEY_PATTERN.fullmatch(key):
             raise CorruptFileError(
-                f"{path}: expected a trajectory's key, 16 hex digits, but got {str(key)[:60]!r}"
+                f"{self.metadata_path}: expected a trajectory's key, 16 hex digits, "
+                f"but got {str(key)[:60]!r}"
             )
         return key
 
-    def write_history(self, history: list[dict[str, Any]]) -> None:
-        """Every metric with its epoch, one line an epoch."""
-        self.write_text(
-            "history.jsonl", "".join(canonical_json(line).decode() + "\n" for line in history)
-        )
+    def write_history(self, history: list[EpochRecord]) -> None:
+        """Write every metric with its epoch, one line per epoch."""
+        lines = [canonical_json(record).decode() + "\n" for record in history]
+        self.write_text("history.jsonl", "".join(lines))
 
-    def read_history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[EpochRecord]:
+        """Return the records of every epoch; none if there is no history."""
         path = self.path / "history.jsonl"
-        if not is_intact(path):
+        if not path.exists():
             return []
         content = read_file(path)
         with corrupt_file_on_error(path):
             return parse_history(content)
 
+    def remove_results(self) -> None:
+        """Remove what follows from a training that is about to begin or go on."""
+        for path in (*self.member_paths(), self.path / PREDICTIONS):
+            path.unlink(missing_ok=True)
+
+    def link_members(self, snapshots: Sequence[Path]) -> None:
+        """Make members/member-MM.safetensors from the store's snapshots: links, or else copies."""
+        for member, snapshot in enumerate(snapshots, start=1):
+            link_or_copy(snapshot, self.path / MEMBERS / f"member-{member:02d}.safetensors")
+
+    def member_paths(self) -> list[Path]:
+        """Return the members' weights, in order."""
+        paths = (self.path / MEMBERS).glob("member-*.safetensors")
+        return sorted(paths, key=lambda path: (len(path.name), path.name))
+
     def write_predictions(self, table: pd.DataFrame) -> None:
-        write_predictions(table, self.path / "predictions.parquet")
+        """Write predictions.parquet."""
+        write_predictions(table, self.path / PREDICTIONS)
 
     def read_predictions(self) -> pd.DataFrame:
-        return read_predictions(self.path / "predictions.parquet")
+        """Return the table of predictions.parquet."""
+        return read_predictions(self.path / PREDICTIONS)
 
     def summary(self) -> dict[str, Any]:
-        """Every score that follows from the predictions. Raises DataError where they do not fit
-        together.
-        """
+        """Return every score. Raises DataError if the predictions do not fit together."""
         table = self.read_predictions()
         try:
             return summarize(table)
         except DataError as error:
-            raise DataError(f"{self.path / 'predictions.parquet'}: {error}") from error
+            raise DataError(f"{self.path / PREDICTIONS}: {error}") from error
 
     def write_figure(self, name: str, figure: Figure) -> None:
+        """Write figures/NAME.png."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120)
-        write_file(self.path / "figures" / f"{name}.png", buffer.getvalue())
+        write_file(self.path / FIGURES / f"{name}.png", buffer.getvalue())
 
     def figures(self) -> list[Path]:
-        return sorted((self.path / "figures").glob("*.png"))
+        """Return the figures' files."""
+        return sorted((self.path / FIGURES).glob("*.png"))

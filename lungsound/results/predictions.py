@@ -1,6 +1,4 @@
-"""predictions.parquet: each member's probabilities for each validation and test cycle. Every score
-follows from it.
-"""
+"""predictions.parquet: each member's probabilities of every validation and test cycle."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -15,27 +13,23 @@ from lungsound.data.labels import FOUR_CLASS, LABEL_SETS, LabelSet
 from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
-SPRSOUND_COLUMNS = ["part", "event_type"]  # where the database has them
+SPRSOUND_COLUMNS = ["part", "event_type"]  # if the database has them
 INTEGER_COLUMNS = ["cycle", "member"]
 
 
 def predictions_table(
     cycles: pd.DataFrame, members: Sequence[Tensor], labels: LabelSet, synthetic: bool
 ) -> pd.DataFrame:
-    """One row per cycle and member.
+    """Return one row per cycle and member; every score follows from them.
 
     `label` is the true class, one of `labels`. `cycles` has CYCLE_COLUMNS and `target`, the number
     of that class; `members` holds each member's probabilities [cycles, K] of the K `labels`, in the
-    cycles' order. Members count from 1. The label order, and
-    whether the data are synthetic, travel in the table's `attrs`.
+    cycles' order. Members count from 1. The label order, and whether the data are synthetic, travel
+    in the table's `attrs`.
     """
-    extra_sections = [
-        name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()
-    ]
+    extra = [name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()]
     label = [labels.labels[target] for target in cycles["target"]]
-    rows = cycles[[*CYCLE_COLUMNS, *extra_sections]].assign(
-        label=pd.Series(label, cycles.index, "str")
-    )
+    rows = cycles[[*CYCLE_COLUMNS, *extra]].assign(label=pd.Series(label, cycles.index, "str"))
     tables = []
     for member, probabilities in enumerate(members, start=1):
         columns = {
@@ -61,33 +55,32 @@ def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
+    """Write the table as parquet."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     write_file(path, buffer.getvalue())
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """The table. Raises DamagedFileError for a file that `write_predictions` did not write,
-    whatever its checksum says.
+    """Return the table.
 
-    Arrow reads the columns we know, and what pandas or another program keeps beside them stays
-    unread.
+    Raises CorruptFileError for a file that `write_predictions` did not write. Only the known
+    columns are read, and nothing of what pandas or another program stores beside them.
     """
     content = read_file(path)
     with corrupt_file_on_error(path), pq.ParquetFile(pa.BufferReader(content)) as file:
         columns = _validated_columns(file.schema_arrow)
-        if file.metadata.num_rows > len(content):  # of a few bytes that repeat themselves
+        if file.metadata.num_rows > len(content):  # a few bytes that repeat themselves
             raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
         table = file.read(columns=columns)
         if any(column.null_count for column in table.columns):
             raise ValueError("a value is missing")
-        return table.replace_schema_metadata(None).to_pandas()
+        frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    return frame
 
 
 def _validated_columns(schema: pa.Schema) -> list[str]:
-    """Those of ours that are there. Raises ValueError where one is missing, there twice, or of
-    another type.
-    """
+    """Return the known columns; ValueError if one is missing, twice there, or of another type."""
     labels = predicted_label_set(schema.names) or FOUR_CLASS
     probabilities = probability_columns(labels)
     columns = [

@@ -163,7 +163,9 @@ def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float |
 def _best_single_member(members: list[dict[str, Any]]) -> dict[str, Any]:
     name = score_names(members[0]["val"])[0]
     # An undefined score, None, is below all others. max() keeps the first of equals.
-    exact = [-1 if entry["val"][name] is None else exact_score(entry["val"][name]) for entry in members]
+    exact = [
+        -1 if entry["val"][name] is None else exact_score(entry["val"][name]) for entry in members
+    ]
     return dict(members[exact.index(max(exact))])
 
 

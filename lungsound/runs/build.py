@@ -1,10 +1,5 @@
-"""The one place where the configuration becomes objects. Below, functions and classes take plain
-arguments.
-"""
+"""The one place where the configuration becomes objects; below, arguments are plain."""
 
-import functools
-import hashlib
-import inspect
 import logging
 import os
 import warnings
@@ -18,16 +13,14 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-import lungsound.data
-import lungsound.signal
-import lungsound.training
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import Config
 from lungsound.data.database import Database, assign_split, open_database
 from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
 from lungsound.models.registry import NETWORKS
+from lungsound.runs.identity import trajectory_key_fields, uses_gpu
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
@@ -46,14 +39,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run works on: enough to name it, and to see what of it is stored."""
+    """What a run works on: enough to name it, and to find what is stored of it."""
 
     database: Database
     labels: LabelSet  # the classes of the task
-    cycles: (
-        pd.DataFrame
-    )  # those in a set: the database's columns, `set`, and `target` (class number)
-    notes: tuple[str, ...]  # what a user should know of the database and the split
+    cycles: pd.DataFrame  # those in a set: columns of the database, `set`, `target` (class number)
+    notes: tuple[str, ...]  # on the database and the split, for the user
     leakage: dict[str, Any]  # `count_leakage` of the split
     annealing: Annealing
     trajectory: Trajectory
@@ -73,8 +64,9 @@ class RunComponents(RunInputs):
 
 
 def build_inputs(settings: Config, database: Database | None = None) -> RunInputs:
-    """`database`: where it is open already. Raises DataError where the database or the split cannot
-    be used.
+    """Return what a run works on; `database`: if it is open already.
+
+    Raises DataError if the database or the split cannot be used.
     """
     database = database or build_database(settings)
     labels = database.spec.task(settings.task.classes)
@@ -88,10 +80,11 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
 
 
 def build_components(settings: Config) -> RunComponents:
-    """Everything a run needs. Raises DataError where the database or the split cannot be used."""
+    """Return everything a run needs. Raises DataError as `build_inputs` does."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    module = build_module(settings, inputs.labels, datamodule.cycles["val"])
+    annealing, val_cycles = inputs.annealing, datamodule.cycles["val"]
+    module = build_module(settings, annealing, inputs.labels, val_cycles)
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -122,15 +115,16 @@ def build_datamodule(
     )
 
 
-def build_module(settings: Config, labels: LabelSet, val_cycles: pd.DataFrame) -> SnapshotModule:
-    """The untrained module, which watches the scores of the `val_cycles` cycles."""
+def build_module(
+    settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
+) -> SnapshotModule:
+    """Return the untrained module, which logs the scores of the `val_cycles`."""
     model, feature_settings = settings.model, vars(settings.features)
     features = Features(
         **{name: value for name, value in feature_settings.items() if name != "roll"}
     )
     targets = torch.tensor(val_cycles["target"].tolist())
-    annealing, chunks = Annealing(**vars(settings.annealing)), settings.segment.chunks
-    network, gamma = build_network(settings), settings.loss.gamma
+    network, gamma, chunks = build_network(settings), settings.loss.gamma, settings.segment.chunks
     return SnapshotModule(
         features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
     )
@@ -160,10 +154,6 @@ def build_database(settings: Config) -> Database:
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def uses_gpu(settings: Config) -> bool:
-    return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
 def set_float32(settings: Config) -> None:
     """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
 
@@ -181,8 +171,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
     set_float32(settings)
-    # What Lightning says of absent devices, of its own products and at its end is not for our
-    # users.
+    # Lightning's remarks on absent devices and its own products are not for our users.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
@@ -202,46 +191,3 @@ def build_trainer(
         # On a CPU our operators are deterministic as they stand.
         deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )
-
-
-def trajectory_key_fields(
-    settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
-) -> dict[str, Any]:
-    """All that shapes a training path; what is not in it (M, select, names, tracking, workers)
-    shares the path.
-    """
-    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
-    continue_from = annealing.continue_from
-    return {
-        "data": database.fingerprint,
-        "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
-        **{group: to_container(getattr(settings, group)) for group in groups},
-        "annealing": {
-            "schedule": annealing.schedule,
-            "period_epochs": annealing.epochs_per_period,
-            "max_lr": annealing.max_lr,
-            "continue_from": continue_from,
-            "monitor": annealing.monitor if continue_from == "best" else None,
-        },
-        "seed": settings.seed,
-        "batch_size": settings.trainer.batch_size,
-        "precision": settings.trainer.precision,
-        "matmul_precision": settings.trainer.matmul_precision,
-        "device": torch.cuda.get_device_name() if uses_gpu(settings) else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "source": source_hash(),
-    }
-
-
-@functools.cache  # the code that runs is the code that was there when the process began
-def source_hash() -> str:
-    """A hash of the rooms whose code decides the weights: another code, another trajectory."""
-    digest = hashlib.sha256()
-    for package in (lungsound.data, lungsound.signal, lungsound.training):
-        folder = Path(inspect.getfile(package)).parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(
-                path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
-            )
-    return digest.hexdigest()

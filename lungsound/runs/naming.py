@@ -1,4 +1,4 @@
-"""What a run is called, and what is told of it."""
+"""The name of a run, of its data, and its metadata."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,16 @@ from typing import Any
 from lungsound.config.schema import Config, SplitConfig
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, RunInputs
-from lungsound.storage.files import corrupt_file_on_error, is_intact
+from lungsound.storage.files import corrupt_file_on_error
 from lungsound.storage.keys import content_key
 
 
-def data_title(parts: RunInputs) -> str:
-    """Names the data, and says SYNTHETIC where they are."""
-    if parts.database.synthetic:
+def data_title(inputs: RunInputs) -> str:
+    """The name of the data, with SYNTHETIC if nobody was recorded."""
+    if inputs.database.synthetic:
         return "SYNTHETIC demo database (no patient was recorded)"
-    return f"{parts.database.name}: {parts.cycles['recording'].nunique()} recordings, {len(parts.cycles)} cycles"
+    recordings = inputs.cycles["recording"].nunique()
+    return f"{inputs.database.name}: {recordings} recordings, {len(inputs.cycles)} cycles"
 
 
 def run_metadata(
@@ -24,20 +25,8 @@ def run_metadata(
     folder: RunFolder,
     epochs_done: int,
 ) -> dict[str, Any]:
-    """What a reader wants to know of a run at a glance; MLflow's params. `epochs_done` epochs of
-    the trajectory are there.
-    """
-    previously_trained, last_trained_epoch = (
-        0,
-        0,
-    )  # of the epochs that earlier starts of this run trained; what was lost does not count
-    if is_intact(path := folder.path / "facts.json"):
-        stored = folder.read_json(path.name)
-        with corrupt_file_on_error(path):
-            last_trained_epoch = min(stored["last_epoch_trained"], epochs_done)
-            previously_trained = max(
-                0, stored["epochs_trained"] - (stored["last_epoch_trained"] - last_trained_epoch)
-            )
+    """Return run metadata, logged as MLflow params; the trajectory has `epochs_done` epochs."""
+    previously_trained, last_trained_epoch = count_trained_epochs(folder, epochs_done)
     return {
         **{
             group: option
@@ -63,32 +52,43 @@ def run_metadata(
     }
 
 
-def run_name(settings: Config, choices: dict[str, str], parts: RunInputs) -> str:
-    """Readable, and with a key of all that decides the run's scores."""
-    annealing = settings.annealing
-    key = content_key(
-        [
-            parts.trajectory.folder.name,
-            parts.annealing.num_periods,
-            annealing.select,
-            annealing.monitor,
-        ]
-    )
+def count_trained_epochs(folder: RunFolder, epochs_done: int) -> tuple[int, int]:
+    """Return how many epochs earlier starts of the run trained, and the last of them.
+
+    Epochs after `epochs_done` do not count: their resume points were lost.
+    """
+    if not folder.metadata_path.exists():
+        return 0, 0
+    stored = folder.metadata()
+    with corrupt_file_on_error(folder.metadata_path):
+        last = min(stored["last_epoch_trained"], epochs_done)
+        lost = stored["last_epoch_trained"] - last
+        return max(0, stored["epochs_trained"] - lost), last
+
+
+def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> str:
+    """A readable name that ends in a key of everything that decides the run's scores."""
+    periods = inputs.annealing.num_periods
+    identity = [
+        inputs.trajectory.folder.name,
+        periods,
+        settings.annealing.select,
+        settings.annealing.monitor,
+    ]
     words = (
         choices["experiment"],
-        "SYNTHETIC" if parts.database.synthetic else parts.database.name,
+        "SYNTHETIC" if inputs.database.synthetic else inputs.database.name,
         choices["padding"],
         choices["segment"],
-        f"M{parts.annealing.num_periods}",
+        f"M{periods}",
         split_label(settings.split),
+        content_key(identity)[:8],
     )
-    return "-".join((*words, key[:8]))
+    return "-".join(words)
 
 
 def split_label(split: SplitConfig) -> str:
-    """The protocol and what chose among its splits: random0, patient0.3, official0, a file's own
-    name.
-    """
+    """The protocol and its seed, fold or file: random0, patient0.3, official0, my_split."""
     if split.protocol == "file":
         return Path(str(split.file)).stem
     return f"{split.protocol}{split.seed}" + ("" if split.fold is None else f".{split.fold}")

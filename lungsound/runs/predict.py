@@ -1,6 +1,6 @@
-"""A run's members: the epochs they come from, their weights in the store, and what they answer."""
+"""Ensemble members: snapshot epochs, weights, predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,75 +9,85 @@ import torch
 from torch import Tensor
 
 from lungsound.config.schema import Config
-from lungsound.errors import DataError, LungsoundError
+from lungsound.errors import DataError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import predictions_table
 from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.storage.files import corrupt_file_on_error, is_intact
-from lungsound.training.divergence import names
+from lungsound.storage.files import corrupt_file_on_error
+from lungsound.training.divergence import format_cycle_ids
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
-from lungsound.training.trajectory import Trajectory
+from lungsound.training.weights import read_weights
+
+EVALUATED_SETS = ("val", "test")
 
 
 def member_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
-    """The epoch each member comes from."""
+    """Return the epoch each member comes from."""
     history = folder.read_history()
+    periods = range(1, annealing.num_periods + 1)
     with corrupt_file_on_error(folder.path / "history.jsonl"):
-        return [
-            annealing.snapshot_epoch(history, period)
-            for period in range(1, annealing.num_periods + 1)
-        ]
+        return [annealing.snapshot_epoch(history, period) for period in periods]
 
 
-def member_weight_paths(parts: RunComponents, folder: RunFolder) -> list[Path]:
-    """The members' weights. Raises LungsoundError where the store does not have them any more."""
-    paths = [
-        parts.trajectory.snapshot_path(epoch) for epoch in member_epochs(parts.annealing, folder)
-    ]
-    missing = [path for path in paths if not is_intact(path, sealed=True)]
-    if missing:
-        raise LungsoundError(
-            f"tracking.log_snapshots=true: expected the members' weights in the store, but {missing[0]} is not there, "
-            "or is damaged. redo=true trains them again"
-        )
-    return paths
+def load_member(module: SnapshotModule, path: Path) -> None:
+    """Put a member's weights into the module.
 
-
-def load_member(module: SnapshotModule, trajectory: Trajectory, epoch: int) -> None:
-    """Put the weights kept after `epoch` into the module.
-
-    Raises DataError where they are gone, DamagedFileError where they are not this network's.
+    Raises CorruptFileError if they are corrupt, or another network's.
     """
-    path = trajectory.snapshot_path(epoch)
-    try:
-        snapshot = trajectory.snapshot(epoch)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: expected a member's weights, but another command removed them (study rm, or redo=true). The same "
-            "command trains them again"
-        ) from error
+    snapshot = read_weights(path)
     with corrupt_file_on_error(path):
         module.load_snapshot(snapshot)
 
 
-def predict_members(
-    settings: Config, parts: RunComponents, epochs: Sequence[int], sets: Sequence[str]
-) -> pd.DataFrame:
-    """The probabilities of the members from `epochs` for every cycle of `sets`."""
+def predict_run(settings: Config, parts: RunComponents, folder: RunFolder) -> pd.DataFrame:
+    """Return every member's probabilities for every validation and test cycle.
+
+    They are stored with the trajectory: runs with another number of members evaluate none again.
+    """
     trainer = build_trainer(settings, epochs=0)
+    epochs = member_epochs(parts.annealing, folder)
+    sizes = {name: len(parts.datamodule.cycles[name]) for name in EVALUATED_SETS}
     members = []
-    for epoch in epochs:
-        load_member(parts.module, parts.trajectory, epoch)
-        members.append(torch.cat([predict_set(trainer, parts, name) for name in sets]))
+    for epoch, path in zip(epochs, folder.member_paths(), strict=True):
+        stored = parts.trajectory.probabilities(epoch)
+        if stored is None or {name: len(rows) for name, rows in stored.items()} != sizes:
+            stored = evaluate_member(trainer, parts, path, EVALUATED_SETS)
+            parts.trajectory.add_probabilities(epoch, stored)
+        members.append(stored)
+    return _table(parts, members, EVALUATED_SETS)
+
+
+def predict_members(
+    settings: Config, parts: RunComponents, weights: Iterable[Path], sets: Sequence[str]
+) -> pd.DataFrame:
+    """Return the probabilities of the members in the files `weights` for every cycle of `sets`."""
+    trainer = build_trainer(settings, epochs=0)
+    members = [evaluate_member(trainer, parts, path, sets) for path in weights]
+    return _table(parts, members, sets)
+
+
+def evaluate_member(
+    trainer: pl.Trainer, parts: RunComponents, weights: Path, sets: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return set -> probabilities [cycles, K] of one member."""
+    load_member(parts.module, weights)
+    return {name: predict_set(trainer, parts, name) for name in sets}
+
+
+def _table(
+    parts: RunComponents, members: Sequence[dict[str, Tensor]], sets: Sequence[str]
+) -> pd.DataFrame:
     cycles = pd.concat([parts.datamodule.cycles[name] for name in sets])
-    return predictions_table(cycles, members, parts.labels, parts.database.synthetic)
+    joined = [torch.cat([member[name] for name in sets]) for member in members]
+    return predictions_table(cycles, joined, parts.labels, parts.database.synthetic)
 
 
 def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
-    """Mean over the chunks of each cycle of one set: [cycles, K]. Raises DataError where one is not
-    a number.
+    """Return the mean over the chunks of each cycle of one set, [cycles, K].
+
+    Raises DataError if one is NaN or infinite.
     """
     batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
     assert batches is not None
@@ -87,7 +97,8 @@ def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
     non_finite = ~means.isfinite().all(1).numpy()
     if non_finite.any():
         raise DataError(
-            f"expected a network's answer for every cycle of the {name} set, but got NaN for (recording/cycle): "
-            f"{names(cycles[non_finite])}. Look at their samples: a float WAV may hold numbers that overflow"
+            f"expected a network's answer for every cycle of the {name} set, but got NaN for "
+            f"(recording/cycle): {format_cycle_ids(cycles[non_finite])}. Look at their samples: a "
+            "float WAV may hold numbers that overflow"
         )
     return means

@@ -1,6 +1,4 @@
-"""A finished run's members on another database, or on one part of one: the same scores, the same
-leak report.
-"""
+"""Score a finished run's members on another database, or on one part of it."""
 
 import io
 from pathlib import Path
@@ -16,11 +14,11 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
 from lungsound.runs.build import RunComponents, build_datamodule, build_module
-from lungsound.runs.predict import member_epochs, predict_members
-from lungsound.runs.run import format_scores, write_scores
+from lungsound.runs.predict import predict_members
+from lungsound.runs.report import format_scores, write_scores
 from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
@@ -37,14 +35,12 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; the folder with its predictions
-    and scores.
+    """Score the members of `run` on the database `name` at `root`; the folder with the results.
 
-    `skip_bad` leaves out recordings that cannot be used, and says so. Everything is done in the
-    run's own signal settings. The single member stays the one that is best on the run's own
-    validation cycles, whose predictions are in the written file, too. Raises LungsoundError where
-    the run is not finished, its members are not stored any more, or the database lacks what is
-    asked for.
+    All signal settings are the run's own. The single member stays the one that is best on the run's
+    own validation cycles, whose predictions are in the written file, too. `skip_bad` leaves out
+    recordings that cannot be used, and lists them. Raises LungsoundError if the run is not
+    finished, its members are no longer stored, or the database lacks the part or the classes.
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
@@ -57,7 +53,7 @@ def score_on_database(
     cycles = cycles.assign(set="test", target=target)
     parts = _build_components(settings, source_run, database, labels, cycles)
     print(*parts.notes, sep="\n", flush=True)
-    table = predict_members(settings, parts, member_epochs(parts.annealing, source_run), ("test",))
+    table = predict_members(settings, parts, source_run.member_paths(), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     with source_run.lock():
         target_folder.write_predictions(_append_validation(table, source_run.read_predictions()))
@@ -67,7 +63,7 @@ def score_on_database(
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
-    """The configuration a finished run was made with. Raises ConfigError where there is none."""
+    """A finished run's configuration. Raises ConfigError if `run` is no finished run."""
     if not run.has_predictions:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
@@ -75,8 +71,8 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
     path = run.path / "config.yaml"
     text = run.read_text(path.name)
     with corrupt_file_on_error(path):
-        # Nothing that is written with a run needs these; a stranger's could read this machine's
-        # environment, or grow.
+        # Reject YAML aliases, tags and interpolations: they could read the environment or exhaust
+        # memory.
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
             raise ValueError("expected plain values, but got an alias or a tag")
         values = yaml.safe_load(text)
@@ -85,8 +81,10 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
         cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         assert isinstance(cfg, DictConfig)
         cfg.store_dir = str(store_dir or cfg.store_dir)
-        if cfg.trainer.accelerator == "gpu":  # where it was trained
+        if cfg.trainer.accelerator == "gpu":  # this machine may have none
             cfg.trainer.accelerator = "auto"
+        if "constant_epochs" not in values["annealing"]:  # release 0.1
+            cfg.annealing.constant_epochs = cfg.annealing.cycles * cfg.annealing.epochs_per_cycle
         try:
             return validate_config(cfg)
         except ConfigError as error:
@@ -97,18 +95,18 @@ def _build_components(
     settings: Config, run: RunFolder, database: Database, labels: LabelSet, cycles: pd.DataFrame
 ) -> RunComponents:
     annealing = Annealing(**vars(settings.annealing))
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / run.trajectory(), annealing)
-    for epoch in member_epochs(annealing, run):
-        if not trajectory.snapshot_path(epoch).exists():
-            raise DataError(
-                f"{trajectory.snapshot_path(epoch)}: expected the run's member in the store, but it is not there. Name "
-                "the store it was trained in with --store, or train the run again (redo=true)"
-            )
+    key = run.trajectory_key()
+    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
+    if not run.member_paths():
+        raise DataError(
+            f"{run.path / MEMBERS}: expected the members' weights, but they are not there: the run "
+            "was made by release 0.1. Its command makes one that has them"
+        )
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )
     datamodule = build_datamodule(settings, database, cycles)
-    module = build_module(settings, labels, cycles)
+    module = build_module(settings, annealing, labels, cycles)
     notes = database.notes
     return RunComponents(
         database, labels, cycles, notes, leaks, annealing, trajectory, datamodule, module
@@ -116,9 +114,7 @@ def _build_components(
 
 
 def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
-    """What the run was trained and chosen on; names from another database are never those of this
-    one.
-    """
+    """Return the cycles of training and validation; those of another database get its name."""
     text = run.read_text("split.csv")
     with corrupt_file_on_error(run.path / "split.csv"):
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
@@ -137,7 +133,8 @@ def _select_part(database: Database, part: str | None) -> pd.DataFrame:
     if cycles.empty:
         parts = ", ".join(sorted(set(available) - {""})) or "none"
         raise DataError(
-            f"--part {part}: expected a part of {database.name} that is there, but there are: {parts}"
+            f"--part {part}: expected a part of {database.name} that is there, "
+            f"but there are: {parts}"
         )
     return cycles.reset_index(drop=True)
 

@@ -47,6 +47,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "annealing.cycles": (1, 10_000),
     "annealing.epochs_per_cycle": (1, 1_000_000),
     "annealing.total_epochs": (1, 1_000_000),
+    "annealing.constant_epochs": (1, 1_000_000),
     "model.l2": (0, None),
     "model.bn_momentum": (0, 1),
     "loss.gamma": (0, None),
@@ -184,12 +185,13 @@ def _check_split(cfg: DictConfig) -> list[str]:
 
 def _check_epochs(cfg: DictConfig) -> list[str]:
     annealing = cfg.annealing
-    if annealing.total_epochs is not None and annealing.total_epochs < annealing.cycles:
-        return [
-            f"annealing.total_epochs: expected at least annealing.cycles={annealing.cycles}, one epoch a cycle, "
-            f"but got {annealing.total_epochs}"
-        ]
-    return []
+    total, cycles = annealing.total_epochs, annealing.cycles
+    if annealing.schedule == "constant" or total is None or total >= cycles:
+        return []
+    return [
+        f"annealing.total_epochs: expected at least annealing.cycles={cycles}, one epoch per "
+        f"cycle, but got {total}"
+    ]
 
 
 def _check_augment(cfg: DictConfig) -> list[str]:

@@ -7,9 +7,7 @@ DARK, LIGHT = "#0b3c5d", "#d1701c"
 
 
 def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
-    """An empty figure with its own canvas: no pyplot state, so that parallel runs cannot draw into
-    each other's.
-    """
+    """Return an empty figure with its own canvas, not pyplot's, which parallel runs would share."""
     figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)

@@ -1,158 +1,153 @@
-"""Every file of ours is written and read here: whole or not at all, and never trusted without its
-checksum.
-"""
+"""Files are written atomically; folders carry SHA256SUMS, and private files their own checksum."""
 
 import contextlib
 import errno
 import hashlib
 import itertools
 import os
-import resource
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 
 CHECKSUM_HEADER = b"lungsound sha256 "
-CHECKSUM_MANIFEST = (
-    "SHA256SUMS"  # of a folder whose layout has no room for a checksum beside each file
-)
+CHECKSUM_MANIFEST = "SHA256SUMS"  # verify with: sha256sum -c SHA256SUMS
 TEMP_SUFFIX = ".part"  # ends the name of a file that is being written
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-QUARANTINE_INFIX = ".damaged-"  # and a number: ends the name of what was found damaged
+QUARANTINE_INFIX = ".damaged-"  # and a number: ends the name of a file that was found corrupt
 
 
 def write_file(path: Path, content: bytes, embed_checksum: bool = False) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, never half of one.
+    """Write `content` so that a reader sees the old file or the new one, never half of one.
 
-    `embed_checksum` files are read by us alone and carry their checksum in a first line; the others
-    keep their own format, with the checksum beside them (`sha256sum -c NAME.sha256` verifies it).
-    Raises StorageError where the disk is full or the folder cannot be written to; then the old file
-    is still there, and nothing of the new one.
+    `embed_checksum` puts the SHA-256 into a first line, for files that only this module reads.
+    Raises StorageError if the disk is full or the folder cannot be written to; the old file stays.
     """
+    blocks = [content]
     if embed_checksum:
-        seal = CHECKSUM_HEADER + hashlib.sha256(content).hexdigest().encode() + b"\n"
-        _write_atomically(path, [seal, content])
-    else:
-        write_stream(path, [content])
+        digest = hashlib.sha256(content).hexdigest()
+        blocks.insert(0, CHECKSUM_HEADER + digest.encode() + b"\n")
+    _write_atomically(path, blocks)
 
 
-def write_stream(path: Path, blocks: Iterable[bytes], size: int = 0) -> None:
-    """`write_file` for a content that need not be in memory as a whole: its pieces, one after the
-    other.
+def write_stream(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
+    """`write_file` block by block, for content that does not fit into memory; returns its SHA-256.
 
-    `size`: what all will come to in bytes, about, for an error that comes before their end.
+    `size`: about how many bytes it will have, for the message if the disk is too small.
     """
-    _write_atomically(path, blocks, checksum_beside=True, size=size)
+    return _write_atomically(path, blocks, size)
 
 
 def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write (name, content) of many files below `folder`, and then SHA256SUMS, which makes them a
-    whole.
-    """
-    sums = [f"{_write_atomically(folder / name, [content])}  {name}\n" for name, content in files]
-    write_file(folder / CHECKSUM_MANIFEST, "".join(sums).encode())
+    """Write (name, content) of many files below `folder`, and SHA256SUMS last."""
+    write_checksums(folder, {name: write_stream(folder / name, [data]) for name, data in files})
+
+
+def write_checksums(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write SHA256SUMS, which makes the folder complete; `digests`: file name -> SHA-256."""
+    lines = [f"{digest}  {name}\n" for name, digest in digests.items()]
+    write_file(folder / CHECKSUM_MANIFEST, "".join(lines).encode())
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Return file name -> SHA-256; empty without SHA256SUMS, or if it names other folders."""
+    try:
+        text = read_file(folder / CHECKSUM_MANIFEST).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    digests = {}
+    for line in text.removesuffix("\n").split("\n"):
+        digest, _, name = line.partition("  ")
+        if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            return {}
+        digests[name] = digest
+    return digests
 
 
 def is_intact_folder(folder: Path) -> bool:
-    """Whether all that `write_folder` put there is there and matches its checksum."""
-    try:
-        lines = [
-            line.partition("  ")
-            for line in read_file(folder / CHECKSUM_MANIFEST).decode().splitlines()
-        ]
-        return all(_sha256(folder / name) == expected for expected, _, name in lines)
-    except (OSError, CorruptFileError):
-        return False
+    """Return whether the folder has a SHA256SUMS, and every file in it matches."""
+    digests = read_checksums(folder)
+    return bool(digests) and not _mismatched(folder, digests)
 
 
-def read_file(path: Path, sealed: bool = False) -> bytes:
-    """The content that `write_file` put there.
+def quarantine_mismatched(folder: Path) -> None:
+    """Quarantine the files that do not match SHA256SUMS; then the folder is no longer complete."""
+    digests = read_checksums(folder)
+    mismatched = _mismatched(folder, digests)
+    for path in mismatched:
+        if path.exists():
+            quarantine(path)
+    if mismatched or not digests:
+        (folder / CHECKSUM_MANIFEST).unlink(missing_ok=True)
 
-    Raises CorruptFileError where it does not match its checksum. A file without one beside it (a
-    user's own split, say) is taken as it is.
+
+def _mismatched(folder: Path, digests: Mapping[str, str]) -> list[Path]:
+    paths = {folder / name: digest for name, digest in digests.items()}
+    return [p for p, digest in paths.items() if not p.is_file() or file_sha256(p) != digest]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as hex digits."""
+    with translate_read_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path, embedded_checksum: bool = False) -> bytes:
+    """Return the content that `write_file` wrote; FileNotFoundError if there is none.
+
+    Raises CorruptFileError if it does not match its embedded checksum, StorageError if it cannot
+    be read.
     """
     with translate_read_errors(path):
         content = path.read_bytes()
-    if sealed:
-        head, _, content = content.partition(b"\n")
-        expected = head.removeprefix(CHECKSUM_HEADER).decode(errors="replace")
-    elif checksum_path(path).exists():
-        expected = _read_checksum(checksum_path(path))
-    else:
+    if not embedded_checksum:
         return content
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise CorruptFileError(
-            f"{path} is damaged: its content does not match its checksum. Delete it to make it again."
-        )
+    header, _, content = content.partition(b"\n")
+    if header != CHECKSUM_HEADER + hashlib.sha256(content).hexdigest().encode():
+        raise checksum_error(path)
     return content
 
 
-def is_intact(path: Path, sealed: bool = False) -> bool:
-    """Whether the file is there with its checksum, and matches it."""
-    try:
-        if sealed:
-            read_file(path, sealed)
-            return True
-        with translate_read_errors(path):
-            return path.is_file() and _sha256(path) == _read_checksum(checksum_path(path))
-    except (FileNotFoundError, CorruptFileError):
-        return False
+def checksum_error(path: Path) -> CorruptFileError:
+    """Return the error for a file whose content does not match its checksum."""
+    return CorruptFileError(
+        f"{path} is damaged: its content does not match its checksum. Delete it to make it again."
+    )
 
 
 @contextlib.contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """Inside, a file that is there and cannot be read becomes a StorageError that names it."""
+    """Convert OSError in the block, but for a missing file, to a StorageError that names `path`."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise StorageError(
-            f"{path}: expected a file that can be read, but got: {error.strerror}. Let this user read it"
+            f"{path}: expected a file that can be read, but got: {error.strerror}. "
+            "Let this user read it"
         ) from error
 
 
-def verify_or_quarantine(path: Path, sealed: bool = False) -> bool:
-    """`is_intact`; what is there and is not is renamed, so that it can be made again and nothing is
-    lost.
-
-    For who holds the lock of its folder: to others a file may look damaged while it is being
-    replaced.
-    """
-    if is_intact(path, sealed):
-        return True
-    if path.exists():
-        quarantine(path)
-    return False
-
-
 def quarantine(path: Path) -> None:
-    """Rename a damaged file or folder to NAME.damaged-1 (or the next number that is free), and say
-    so.
+    """Rename a corrupt file or folder to NAME.damaged-1 (or the next free number), with a message.
+
+    Only under the lock of its folder: a file may look corrupt to others while it is replaced.
     """
-    names = (
-        path.with_name(f"{path.name}{QUARANTINE_INFIX}{number}") for number in itertools.count(1)
-    )
+    names = (path.with_name(f"{path.name}{QUARANTINE_INFIX}{n}") for n in itertools.count(1))
     quarantined = next(name for name in names if not name.exists())
     path.rename(quarantined)
-    checksum_path(path).unlink(missing_ok=True)
-    print(
-        f"{path} is damaged: it does not match its checksum. It was put aside as {quarantined.name}; what needs it is "
-        "made again.",
-        flush=True,
-    )
+    message = "its content is not what was written. It was renamed to"
+    print(f"{path} is damaged: {message} {quarantined.name}, and is made again.", flush=True)
 
 
 @contextlib.contextmanager
 def corrupt_file_on_error(path: Path) -> Iterator[None]:
-    """Inside, only what the file at `path` holds is read: whatever goes wrong is its fault, and
-    names it.
+    """Convert any exception in the block, which reads what `path` holds, to CorruptFileError.
 
-    A right checksum says that the file is as it was written, not that we wrote it. Raises
-    CorruptFileError.
+    A matching checksum shows that a file is as it was written, not who wrote it.
     """
     try:
         yield
@@ -163,69 +158,71 @@ def corrupt_file_on_error(path: Path) -> Iterator[None]:
 
 
 def corrupt_file_error(path: Path, error: Exception) -> CorruptFileError:
-    """What to say of a file whose content led to `error`."""
+    """Return the error for a file whose content led to `error`."""
     reason = str(error).partition("\n")[0][:200]
     return CorruptFileError(
-        f"{path} is not as this version writes it ({type(error).__name__}: {reason}). Delete it to make it again."
+        f"{path} is not as this version writes it ({type(error).__name__}: {reason}). "
+        "Delete it to make it again."
     )
 
 
-def checksum_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy if the file system has no links."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        write_file(target, read_file(source))
 
 
 def storage_error(path: Path, bytes_needed: int, error: OSError) -> StorageError:
-    """What could not be stored there, the bytes `bytes_needed` and the bytes that are free, why,
-    and what to do.
-    """
+    """Return an error with the path, the bytes needed and free, the reason, and what to do."""
     existing_parent = next(folder for folder in path.absolute().parents if folder.exists())
-    what = f"{bytes_needed:,} bytes" if bytes_needed else "a file"
-    message = f"{path}: expected to store {what} there, but got: {error.strerror or error}"
+    content = f"{bytes_needed:,} bytes" if bytes_needed else "a file"
+    message = f"{path}: expected to store {content} there, but got: {error.strerror or error}"
     hint = "name another place (output_dir=PATH, store_dir=PATH)"
     if error.errno not in DISK_FULL_ERRNOS:
-        return StorageError(
-            f"{message} ({error.filename or existing_parent}). Let this user write there, or {hint}"
-        )
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    limit_note = (
-        ""
-        if limit == resource.RLIM_INFINITY
-        else f", and a file may have {limit:,} bytes (ulimit -f)"
-    )
-    free = f"{shutil.disk_usage(existing_parent).free:,} bytes are free on its disk{limit_note}"
+        place = error.filename or existing_parent
+        return StorageError(f"{message} ({place}). Let this user write there, or {hint}")
+    free = f"{shutil.disk_usage(existing_parent).free:,} bytes are free on its disk"
     return StorageError(
-        f"{message} ({free}). Make room there, or {hint}; the same command then goes on"
+        f"{message} ({free}{_file_size_limit()}). Make room there, or {hint}; "
+        "the same command then goes on"
     )
 
 
-def _write_atomically(
-    path: Path, pieces: Iterable[bytes], checksum_beside: bool = False, size: int = 0
-) -> str:
-    """Write `pieces` to `path`, all or nothing, also where the power fails; their SHA-256."""
-    digest, written, temporary = hashlib.sha256(), 0, None
+def _file_size_limit() -> str:
+    """Return a note on the largest file this process may write, or "" if there is no limit."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return ""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f", and a file may have {limit:,} bytes (ulimit -f)"
+
+
+def _write_atomically(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
+    """Write `blocks` to `path`, all or nothing, even if the power fails; return their SHA-256."""
+    digest, written, temporary = hashlib.sha256(), 0, ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=TEMP_SUFFIX
-        )
+        prefix = f".{path.name}."
+        handle, temporary = tempfile.mkstemp(TEMP_SUFFIX, prefix, path.parent)
         with os.fdopen(handle, "wb") as file:
-            for piece in pieces:
-                written += len(piece)
-                file.write(piece)
-                digest.update(piece)
+            for block in blocks:
+                written += len(block)
+                file.write(block)
+                digest.update(block)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        # The checksum goes first: a death in between leaves a file that `_recover_temp_files` can
-        # still put in its place.
-        if checksum_beside:
-            _write_atomically(
-                checksum_path(path), [f"{digest.hexdigest()}  {path.name}\n".encode()]
-            )
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary and os.path.exists(temporary):
-            _commit_or_discard(Path(temporary), path)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise storage_error(path, max(written, size), error) from error
         raise
@@ -234,43 +231,16 @@ def _write_atomically(
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Bring a new name to the disk: what is removed because a newer file is there must not be gone
-    before it.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(
-            OSError
-        ):  # not every file system can, and the file is in its place
+    """Bring a new name to the disk before anything that it replaces is removed."""
+    with contextlib.suppress(OSError):  # not every system can, and the file is in its place
+        handle = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
 
 
-def _recover_temp_files(folder: Path) -> None:
-    """Finish the writing of a file whose checksum is in place already, and remove what else a death
-    left unfinished.
-    """
+def remove_temp_files(folder: Path) -> None:
+    """Remove what killed processes left half written. Only under the folder's lock."""
     for unfinished in folder.rglob(f".*{TEMP_SUFFIX}"):
-        path = unfinished.with_name(unfinished.name[1:].rsplit(".", 2)[0])
-        _commit_or_discard(unfinished, path)
-
-
-def _commit_or_discard(unfinished: Path, path: Path) -> None:
-    """Put it in its place where its checksum is there already: else the file there would look
-    damaged. Or it goes.
-    """
-    beside = checksum_path(path)
-    if beside.exists() and _sha256(unfinished) == _read_checksum(beside):
-        os.replace(unfinished, path)
-    else:
         unfinished.unlink()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_checksum(beside: Path) -> str:
-    return beside.read_text(errors="replace").partition(" ")[0]

@@ -1,36 +1,46 @@
-"""File locks that die with their process."""
+"""File locks that end with their process."""
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
-from lungsound.storage.files import _recover_temp_files, storage_error
+from filelock import FileLock, Timeout
+
+from lungsound.storage.files import remove_temp_files, storage_error
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, folder: Path | None = None) -> Iterator[None]:
-    """Hold the lock file `path`; waits, and says so, for whoever has it. The kernel frees it when
-    its process dies.
+    """Hold the lock file `path`; wait, with a message, while another process holds it.
 
-    What such a death left half written in `folder`, which the lock is for, is cleared away.
+    `folder`: what the lock is for; half-written files of killed processes are removed there.
+    Raises StorageError if the lock file cannot be made.
     """
-    with open_lock_file(path) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(try_lock(path)):
             print(f"waiting for another process, which works on the same ({path})", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(try_lock(path, timeout=-1))
         if folder is not None:
-            _recover_temp_files(folder)
+            remove_temp_files(folder)
         yield
 
 
-def open_lock_file(path: Path) -> TextIO:
-    """A lock file, for flock. Raises StorageError where it cannot be made or written to."""
+@contextlib.contextmanager
+def try_lock(path: Path, timeout: float = 0) -> Iterator[bool]:
+    """Hold the lock file `path` if no other process does; yield whether it is held.
+
+    `timeout`: seconds to wait for it; -1: as long as it takes.
+    """
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a")
+        lock.acquire(timeout)
+    except Timeout:
+        yield False
+        return
     except OSError as error:
         raise storage_error(path, 0, error) from error
+    try:
+        yield True
+    finally:
+        lock.release()

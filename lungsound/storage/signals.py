@@ -1,105 +1,90 @@
-"""Signals: the first one ends the work in order, the second one ends the process at once."""
+"""SIGINT and SIGTERM: the first one ends the work in order, the second one the process at once."""
 
 import contextlib
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from lungsound.errors import Interrupted, LungsoundError
+from lungsound.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 RESUME_HINT = "The same command goes on from there."
 
-_received: list[int] | None = None  # the signals that have come; None outside `interruptible`
-
-_put_off = False  # whether the first one waits, too
+_received: int | None = None  # the first signal
+_deferred = False  # the first signal waits for `raise_if_interrupted`
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the first Ctrl-C or SIGTERM raises Interrupted, and a second one ends the process at
-    once.
+    """Raise Interrupted in the block on the first SIGINT or SIGTERM; the second ends the process.
+
+    Does nothing inside another one, or outside the main thread, which alone gets signals.
     """
     global _received
-    if _received is not None or threading.current_thread() is not threading.main_thread():
-        yield  # in an outer one, or where no signal arrives
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is _on_signal
+    ):
+        yield
         return
-    _received, before = (
-        [],
-        {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS},
-    )
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    previous_handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    _received = None
+    handle_signals()
     try:
         yield
     finally:
-        for number in SIGNALS:
-            signal.signal(number, before[number])
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         _received = None
 
 
-@contextlib.contextmanager
-def defer_signals() -> Iterator[None]:
-    """Inside, the first signal is only noted, and stops at the end. A second one still ends the
-    process at once.
+def handle_signals(deferred: bool = False) -> None:
+    """Install the handler, also in place of a library's own; `deferred`: only note the first."""
+    global _deferred
+    _deferred = deferred
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
 
-    An error that comes out of it is told with the stop.
+
+@contextlib.contextmanager
+def defer_signals(deferred: bool = True) -> Iterator[None]:
+    """Note the first signal in the block, and raise Interrupted at its end or when asked.
+
+    `defer_signals(False)` inside such a block: raise at once again, also for an earlier signal.
     """
-    global _put_off
-    _put_off = True
+    global _deferred
+    previous, _deferred = _deferred, deferred
     try:
+        if not deferred:
+            raise_if_interrupted()
         yield
     except Exception as error:
-        if not _received:
+        if previous or not _received:
             raise
-        told = (
-            f"error: {error}"
-            if isinstance(error, LungsoundError)
-            else "".join(traceback.format_exception(error))
-        )
-        raise Interrupted(
-            _received[0], f"What is finished is kept. {RESUME_HINT}\n{told}"
-        ) from error
+        raise _interrupted(f"What is finished is kept. error: {error}") from error
     finally:
-        _put_off = False
-    raise_if_interrupted()
-
-
-@contextlib.contextmanager
-def allow_signals() -> Iterator[None]:
-    """Inside `defer_signals`, for a while: the first signal stops at once, also one that has come
-    before.
-    """
-    global _put_off
-    _put_off = False
-    try:
+        _deferred = previous
+    if not previous:
         raise_if_interrupted()
-        yield
-    finally:
-        _put_off = True
 
 
-def record_signal(number: int, _: Any = None) -> None:
-    """A handler that remembers the first signal for `raise_if_interrupted`; the second one ends the
-    process at once.
-    """
+def raise_if_interrupted(progress: str = "What is finished is kept.") -> None:
+    """Raise Interrupted if a signal has come."""
+    if _received:
+        raise _interrupted(progress)
+
+
+def _interrupted(progress: str) -> Interrupted:
+    assert _received
+    return Interrupted(_received, f"{progress} {RESUME_HINT}")
+
+
+def _on_signal(number: int, _: Any) -> None:
     global _received
     if _received:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-    _received = [number]
-
-
-def raise_if_interrupted(what: str = "What is finished is kept.") -> None:
-    """Raises Interrupted where a signal has come."""
-    if _received:
-        raise Interrupted(_received[0], f"{what} {RESUME_HINT}")
-
-
-def _stop(number: int, _: Any) -> None:
-    record_signal(number)
-    if not _put_off:
+    _received = number
+    if not _deferred:
         raise_if_interrupted()

@@ -1,11 +1,9 @@
-"""The figures of a study, drawn from its tables. Line styles, markers and lightness differ: they
-read in grey.
-"""
+"""The figures of a study. Line styles, markers and lightness differ: they read in grey."""
 
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -105,9 +103,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure
     score = "score_4" if all("val/score_4" in rows for _, rows in tables) else "score_2"
     longest = max((int(rows["epoch"].max()) for _, rows in tables), default=1)
     named = len(tables) <= MAX_LEGEND_ENTRIES
-    ends_coincide = len({len(rows) for _, rows in tables}) < len(
-        tables
-    )  # some end together: a second marker on the way
+    # If some end together: a second marker, halfway.
+    ends_coincide = len({len(rows) for _, rows in tables}) < len(tables)
     shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(tables)))]
     figure, panels = _curve_panels(title, score, longest)
     for number, (name, rows) in enumerate(tables):
@@ -116,12 +113,21 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure
             [int((number + 0.5) / len(tables) * len(rows))] if named and ends_coincide else []
         )
         for column, panel in panels.items():
-            values = rows.reindex(columns=[column])[column].astype(
-                float
-            )  # a gap where a run has no such score
-            panel.plot(rows["epoch"], values, color=style.color, linestyle=style.line, marker=style.marker, label=name,
-                       linewidth=1.3 if named else 0.8, markersize=6 if named else 3, clip_on=False,
-                       markevery=[*midpoint_markers, len(rows) - 1], zorder=3 - len(rows) / longest)  # fmt: skip
+            # A gap if a run has no such score.
+            values = rows.reindex(columns=[column])[column].astype(float)
+            panel.plot(
+                rows["epoch"],
+                values,
+                style.line,
+                color=style.color,
+                marker=style.marker,
+                label=name,
+                linewidth=1.3 if named else 0.8,
+                markersize=6 if named else 3,
+                clip_on=False,
+                markevery=[*midpoint_markers, len(rows) - 1],
+                zorder=3 - len(rows) / longest,
+            )
     _use_log_scale(panels["val/loss"])
     if named:
         _add_legend(figure, [panels["val/loss"]])
@@ -174,23 +180,42 @@ def _draw_series(
     x, mean, std = rows.reindex(columns=[place, score, f"{score}_std"]).to_numpy(float).T
     if len(np.unique(x)) < len(x):
         raise ValueError(
-            f"{label}: several rows at one {place}; what sets them apart needs a line or figure each"
+            f"{label}: several rows at one {place}; their other keys need a line or a figure each"
         )
     where = panel.transData + ScaledTranslation(style.shift / 72, 0, panel.figure.dpi_scale_trans)
-    panel.plot(x, mean, color=style.color, linestyle=style.line, marker=style.marker, markersize=5, transform=where,
-               linewidth=1.0 if style.color == PAPER_COLOR else 1.5, label=label, zorder=3,
-               markerfacecolor="white" if style.color == PAPER_COLOR else style.color)  # fmt: skip
+    from_paper = style.color == PAPER_COLOR
+    panel.plot(
+        x,
+        mean,
+        color=style.color,
+        linestyle=style.line,
+        marker=style.marker,
+        markersize=5,
+        markerfacecolor="white" if from_paper else style.color,
+        linewidth=1.0 if from_paper else 1.5,
+        transform=where,
+        label=label,
+        zorder=3,
+    )
     known = np.isfinite(mean + std)
     spread = np.where(known, std, 0)
     panel.update_datalim(np.column_stack([np.tile(x, 2), np.append(mean - spread, mean + spread)]))
-    paper_reference = np.pad(known, 1)
-    isolated = known & ((style.line == "none") | ~(paper_reference[:-2] | paper_reference[2:]))
+    neighbours = np.pad(known, 1)
+    isolated = known & ((style.line == "none") | ~(neighbours[:-2] | neighbours[2:]))
     if (known & ~isolated).any():
-        panel.fill_between(x, mean - std, mean + std, where=known.tolist(), color=style.color, alpha=0.15,
-                           linewidth=0, label=SPREAD_LABEL, zorder=1)  # fmt: skip
+        band: dict[str, Any] = {"alpha": 0.15, "linewidth": 0, "label": SPREAD_LABEL, "zorder": 1}
+        panel.fill_between(
+            x, mean - std, mean + std, where=known.tolist(), color=style.color, **band
+        )
     if isolated.any():
-        panel.errorbar(x[isolated], mean[isolated], std[isolated], fmt="none", ecolor=style.color, elinewidth=0.8,
-                       capsize=2.5, label=SPREAD_LABEL, transform=where, zorder=2)  # fmt: skip
+        bars: dict[str, Any] = {
+            "elinewidth": 0.8,
+            "capsize": 2.5,
+            "label": SPREAD_LABEL,
+            "zorder": 2,
+        }
+        points = (x[isolated], mean[isolated], std[isolated])
+        panel.errorbar(*points, fmt="none", ecolor=style.color, transform=where, **bars)
 
 
 def _arrangements(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
@@ -236,9 +261,8 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         reversed(handles), key=lambda label: (label.startswith(PAPER_LABEL), label == SPREAD_LABEL)
     )
     texts = [textwrap.fill(label, 80) for label in labels]
-    for rows in range(
-        1, len(texts) + 1
-    ):  # the fewest that fit; matplotlib fills the columns as array_split does
+    # The fewest rows that fit; matplotlib fills the columns as array_split does.
+    for rows in range(1, len(texts) + 1):
         columns = -(-len(texts) // rows)
         parts = np.array_split(texts, columns)
         inches = sum(
@@ -248,13 +272,15 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         if inches <= figure.get_figwidth() or columns == 1:
             legend_lines = rows * max(text.count("\n") + 1 for text in texts)
             figure.set_figheight(figure.get_figheight() + 0.19 * legend_lines)
-            figure.legend([handles[label] for label in labels], texts, loc="outside lower center", ncols=columns,
-                          frameon=False, fontsize=9)  # fmt: skip
+            shown = [handles[label] for label in labels]
+            figure.legend(
+                shown, texts, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+            )
             return
 
 
 def _add_run_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
-    """A colour bar with the runs' numbers, where there are too many for names."""
+    """A colour bar with the runs' numbers, if there are too many for names."""
     count = len(shades)
     colors = ScalarMappable(BoundaryNorm(np.arange(count + 1) + 0.5, count), ListedColormap(shades))
     bar = figure.colorbar(colors, ax=panels, label=f"{count} runs, in the study's order")

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,206 +11,190 @@ from matplotlib.figure import Figure
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.results.study_folder import read_study
-from lungsound.storage.files import checksum_path, corrupt_file_on_error, write_file
+from lungsound.storage.files import corrupt_file_on_error, write_file
 from lungsound.storage.keys import canonical_json
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
+from lungsound.studies.jobs import format_values
 from lungsound.studies.tables import PAPER_TABLE2, PAPER_TABLE3, has_paper_columns, matches_settings
 
 LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_SETTINGS = {"table2": PAPER_TABLE2, "table3": PAPER_TABLE3}
-PAPER_DATA = {
-    "data": "icbhi",
-    "data.recordings": 920,
-    "data.cycles": 6898,
-}  # facts of a run on what the paper has
-PAPER_DATA_NOTE = "The paper's figures do not stand beside these: they are of all 920 recordings (6898 cycles) of ICBHI 2017."
+# Metadata of a run on the paper's data.
+PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}
+NO_PAPER_SCORES = "The paper's scores are not shown beside these:"
+PAPER_DATA_NOTE = f"{NO_PAPER_SCORES} they are of all 920 recordings (6898 cycles) of ICBHI 2017."
+
+
+class StudyRuns(NamedTuple):
+    """The finished runs of a study."""
+
+    table: pd.DataFrame  # one row per run: `run_row` and the values of the swept keys
+    histories: list[tuple[str, pd.DataFrame]]  # a name and the history per row
+    keys: list[str]  # the swept keys
+    missing: list[str]  # one line per unfinished run
 
 
 def write_report(folder: Path) -> str:
-    """Make a study's files again from its runs' stored predictions; the main table and what is
-    missing, as text.
+    """Write a study's tables, figures and report from its runs' predictions; the main table.
 
-    Runs of different protocols never share a table or a figure: with more than one, each name ends
-    with its protocol. Raises LungsoundError where `folder` is no study or none of its runs is
-    finished.
+    Runs of different protocols never share a table or a figure: with several protocols, each file
+    name ends with its own. Raises LungsoundError if `folder` is no study's or no run is finished.
     """
-    runs, histories, keys, missing = study_runs(folder)
+    runs = read_runs(folder)
     files: dict[str, bytes] = {}
-    first = []
-    for protocol, group in runs.groupby("protocol", sort=False):
-        suffix = f"_{protocol}" if runs["protocol"].nunique() > 1 else ""
-        chosen = {
-            name: history
-            for place, (name, history) in enumerate(histories.items())
-            if place in group.index
-        }
-        part = render_protocol(group, keys, chosen, missing, suffix)
-        files |= part
-        first.append(
-            next(content for name, content in part.items() if name.endswith(".md")).decode()
-        )
-    texts = [content.decode() for name, content in files.items() if name.endswith(".md")]
-    pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in files if name.endswith(".png"))
-    write_report_files(folder, {**files, "report.md": "\n\n".join([*texts, pictures, ""]).encode()})
-    return "\n".join(first)
+    main_tables = []
+    several = runs.table["protocol"].nunique() > 1
+    for protocol, group in runs.table.groupby("protocol", sort=False):
+        rendered = render_protocol(group, runs, f"_{protocol}" if several else "")
+        main_tables.append(_texts(rendered)[0])
+        files |= rendered
+    images = [f"![{Path(name).stem}]({name})" for name in files if name.endswith(".png")]
+    report = "\n\n".join([*_texts(files), "\n".join(images), ""])
+    write_report_files(folder, {**files, "report.md": report.encode()})
+    return "\n".join(main_tables)
 
 
-def study_runs(folder: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], list[str], list[str]]:
-    """The finished runs, a row each, and their histories; the swept keys; a line for each run that
-    is missing.
-    """
+def _texts(files: Mapping[str, bytes]) -> list[str]:
+    return [content.decode() for name, content in files.items() if name.endswith(".md")]
+
+
+def read_runs(folder: Path) -> StudyRuns:
+    """Raises LungsoundError if `folder` is no study's, or none of its runs is finished."""
     study = read_study(folder)
-    outputs = folder.resolve().parents[
-        1
-    ]  # wherever the command is typed, and where the outputs were moved to
-    jobs = [(job["values"], RunFolder(outputs / Path(job["run"]).name)) for job in study["jobs"]]
-    finished = [(values, run) for values, run in jobs if run.is_complete]
-    missing = [f"missing: {format_values(values)}" for values, run in jobs if not run.is_complete]
-    if not finished:
-        raise LungsoundError(f"{folder}: none of the study's {len(jobs)} runs is finished")
-    runs = pd.DataFrame([{**run_row(run), **values} for values, run in finished])
-    histories = {
-        format_values(values): pd.DataFrame(run.read_history()) for values, run in finished
-    }
-    keys = [key for key in sorted(study["swept"]) if key != "split"]  # a protocol each
-    return runs, histories, keys, missing
+    outputs = folder.resolve().parents[1]  # where the output folder is now, not where it was
+    rows, histories, missing = [], [], []
+    for job in study["jobs"]:
+        name, run = format_values(job["values"]), RunFolder(outputs / Path(job["run"]).name)
+        if run.is_complete:
+            rows.append({**run_row(run), **job["values"]})
+            histories.append((name, pd.DataFrame(run.read_history())))
+        else:
+            missing.append(f"missing: {name}")
+    if not rows:
+        raise LungsoundError(f"{folder}: none of the study's {len(study['jobs'])} runs is finished")
+    keys = [key for key in sorted(study["swept"]) if key != "split"]  # each protocol has a table
+    return StudyRuns(pd.DataFrame(rows), histories, keys, missing)
 
 
-def render_protocol(
-    runs: pd.DataFrame,
-    keys: Sequence[str],
-    histories: Mapping[str, pd.DataFrame],
-    notes: Sequence[str],
-    suffix: str,
-) -> dict[str, bytes]:
-    """The tables and figures of runs of one protocol: file name -> content, the main table first."""
-    protocol, heading = runs["protocol"].iloc[0], "; ".join(runs["heading"].unique())
-    paper = bool(runs["paper_data"].all())
-    if not paper and "icbhi" in runs["database"].to_numpy():
-        notes = [*notes, PAPER_DATA_NOTE]
-    leak = leak_line(runs["leaks"].tolist(), runs["leak"].tolist())
+def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[str, bytes]:
+    """The tables and figures of the runs of one protocol, by file name; the main table first.
+
+    `table`: the rows of `runs.table` with that protocol.
+    """
+    title = "; ".join(table["heading"].unique())
+    leakage = leakage_line(table["leaks"].tolist(), table["leak"].tolist())
+    paper = bool(table["paper_data"].all())
+    notes = list(runs.missing)
+    if not paper and "icbhi" in table["database"].to_numpy():
+        notes.append(PAPER_DATA_NOTE)
     files: dict[str, bytes] = {}
-    tables = build_tables(runs, keys, paper)
-    for name, table in tables.items():
-        known = table["protocol"].notna()  # not so in rows of the paper's own
-        annotated = table.assign(**{column: pd.Series(text, table.index).where(known) for column, text in
-                               {"heading": heading, "leak": leak}.items()})  # fmt: skip
-        beside = (
-            [paper_comparison_note(runs, table, PAPER_SETTINGS[name])]
-            if paper and name in PAPER_SETTINGS
-            else []
-        )
-        text = study_tables.markdown(table, f"{name}{suffix}: {heading}. {leak}", [*beside, *notes])
-        files |= {
-            f"{name}{suffix}.csv": annotated.to_csv(index=False).encode(),
-            f"{name}{suffix}.md": text.encode(),
-        }
-    title = f"{heading}; split={protocol}" if suffix else heading
-    for name, figure in figures(tables, keys, histories, title).items():
+    tables = build_tables(table, runs.keys, paper)
+    for name, rows in tables.items():
+        comparison = []
+        if paper and name in PAPER_SETTINGS:
+            comparison = [paper_comparison_note(table, rows, PAPER_SETTINGS[name])]
+        heading = f"{name}{suffix}: {title}. {leakage}"
+        text = study_tables.markdown(rows, heading, [*comparison, *notes])
+        files[f"{name}{suffix}.csv"] = _csv(rows, title, leakage)
+        files[f"{name}{suffix}.md"] = text.encode()
+    if suffix:
+        title += f"; split={table['protocol'].iloc[0]}"
+    histories = dict(runs.histories[row] for row in table.index)
+    for name, figure in draw_figures(tables, runs.keys, histories, title).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120)
         files[f"figures/{name}{suffix}.png"] = buffer.getvalue()
     return files
 
 
+def _csv(rows: pd.DataFrame, heading: str, leakage: str) -> bytes:
+    """With the heading and the leakage in every row but the paper's own."""
+    ours = rows["protocol"].notna()
+    columns = {}
+    for name, text in (("heading", heading), ("leak", leakage)):
+        columns[name] = pd.Series(text, rows.index).where(ours)
+    return rows.assign(**columns).to_csv(index=False).encode()
+
+
 def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` below `folder`; tables and figures that are none of them any more go."""
+    """Write `files` below `folder`, and remove the tables and figures of an earlier report."""
     for name, content in files.items():
         write_file(folder / name, content)
-    old = [path for pattern in ("*.csv", "*.md", "figures/*.png") for path in folder.glob(pattern)]
-    for path in old:
-        if path.relative_to(folder).as_posix() not in files:
-            path.unlink()
-            checksum_path(path).unlink(missing_ok=True)
+    for pattern in ("*.csv", "*.md", "figures/*.png"):
+        for path in folder.glob(pattern):
+            if path.relative_to(folder).as_posix() not in files:
+                path.unlink()
 
 
-def leak_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
-    """What leaks in the splits of several runs: each run's `counts` as one range, or its own line
-    where it has none.
-    """
+def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
+    """The leakage of several runs' splits as ranges; their own lines if one has no counts (0.1)."""
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return " ".join(dict.fromkeys(lines))
-
-    def format_range(name: str) -> str:
-        low, high = (choose(count[name] for count in known) for choose in (min, max))
-        return str(low) if low == high else f"{low} TO {high}"
-
+    ranges = {}
+    for name in LEAKAGE_COUNTS:
+        values = [count[name] for count in known]
+        low, high = min(values), max(values)
+        ranges[name] = str(low) if low == high else f"{low} TO {high}"
     if any(count["patients"] for count in known):
         line = (
-            f"{format_range('patients')} OF {format_range('test_patients')} TEST PATIENTS AND {format_range('recordings')} OF "
-            f"{format_range('test_recordings')} TEST RECORDINGS ARE ALSO IN TRAINING OR VALIDATION: these scores say "
-            "nothing about new patients."
+            f"{ranges['patients']} OF {ranges['test_patients']} TEST PATIENTS AND "
+            f"{ranges['recordings']} OF {ranges['test_recordings']} TEST RECORDINGS ARE ALSO IN "
+            "TRAINING OR VALIDATION: these scores say nothing about new patients."
         )
     else:
-        line = f"No patient of the {format_range('test_patients').lower()} in test is also in training or validation."
+        patients = ranges["test_patients"].lower()
+        line = f"No patient of the {patients} in test is also in training or validation."
     if any(count["duplicates"] for count in known):
-        line += f" SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name: {format_range('duplicates')}."
+        line += (
+            " SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name: "
+            f"{ranges['duplicates']}."
+        )
     return line
 
 
-def format_values(values: Mapping[str, Any], alone: str = "the run") -> str:
-    """The values of the swept keys as they are typed; `alone`, where nothing is swept."""
-    return " ".join(f"{key}={value}" for key, value in values.items()) or alone
-
-
 def run_row(run: RunFolder) -> dict[str, Any]:
-    """What the tables need of one run: test scores of the ensemble and the single member, counts,
-    parameters.
-    """
-    summary = run.summary()
-    facts, scores, split = (
-        run.read_json("facts.json"),
-        run.read_json("scores.json"),
-        run.read_text("split.csv"),
-    )
+    """A run in the tables: test scores of the ensemble and of the single member, and counts."""
+    summary, split = run.summary(), run.read_text("split.csv")
+    facts, scores = run.metadata(), run.read_json("scores.json")
     with corrupt_file_on_error(run.path):
-        found = _result(
-            summary, facts, scores, pd.read_csv(io.StringIO(split))["set"].value_counts()
-        )
-        canonical_json(found)  # as above
-        return found
+        counts = pd.read_csv(io.StringIO(split))["set"].value_counts()
+        row = _run_row(summary, facts, scores, counts)
+        canonical_json(row)  # raises for half characters, which no table can hold
+        return row
 
 
-def _result(summary: Any, facts: Any, scores: Any, split: pd.Series) -> dict[str, Any]:
-    single = {
-        f"single_{name}": value
-        for name, value in summary["single"]["test"].items()
-        if name.startswith("score")
-    }
-    return {
-        **{
-            name: value
-            for name, value in summary["ensemble"][-1]["test"].items()
-            if name != "accuracy"
-        },
-        **single,
+def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[str, Any]:
+    row = dict(summary["ensemble"][-1]["test"])
+    row.pop("accuracy", None)
+    for name, value in summary["single"]["test"].items():
+        if name.startswith("score"):
+            row[f"single_{name}"] = value
+    for group in ("experiment", "annealing", "segment", "padding"):
+        row[group] = str(facts[group])
+    for name in ("train", "val", "test"):
+        row[f"{name}_cycles"] = int(counts[name])
+    leaks = scores.get("leaks")  # runs of 0.1 may have none
+    return row | {
         "members": len(summary["members"]),
         "parameters": int(facts["model.parameters"]),
         "protocol": str(facts["split"]),
-        **{group: str(facts[group]) for group in ("experiment", "annealing", "segment", "padding")},
         "database": str(facts["data"]),
-        "paper_data": not facts["synthetic"]
-        and all(facts[name] == value for name, value in PAPER_DATA.items()),
+        "paper_data": not facts["synthetic"] and PAPER_DATA.items() <= facts.items(),
         "heading": str(scores["data"]),
         "leak": str(scores["leak"]),
-        "leaks": scores.get("leaks")
-        and {name: int(scores["leaks"][name]) for name in LEAKAGE_COUNTS},  # earlier runs: none
-        **{f"{name}_cycles": int(split[name]) for name in ("train", "val", "test")},
+        "leaks": leaks and {name: int(leaks[name]) for name in LEAKAGE_COUNTS},
     }
 
 
 def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[str, pd.DataFrame]:
-    """The tables a study's keys call for, the one that answers its question first; `all` has every
-    number.
-    """
+    """The tables that the swept keys call for, the main one first; `all` has every score."""
     all_rows = study_tables.aggregate_over_splits(runs, keys)
+    fits = {}
+    for name, setting in PAPER_SETTINGS.items():
+        fits[name] = paper and matches_settings(runs, keys, setting)
     tables = {}
-    fits = {
-        name: paper and matches_settings(runs, keys, setting)
-        for name, setting in PAPER_SETTINGS.items()
-    }
     if "annealing.cycles" in keys:
         tables["table3"] = study_tables.table3(all_rows, fits["table3"])
     if "segment" in keys:
@@ -223,40 +207,44 @@ def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[s
 def paper_comparison_note(
     runs: pd.DataFrame, table: pd.DataFrame, setting: Mapping[str, str]
 ) -> str:
-    """What the paper's figures beside a table are of, or why there are none."""
+    """The settings of the paper's scores beside a table, or why there are none."""
     if has_paper_columns(table):
         ours = ", ".join(f"experiment={name}" for name in runs["experiment"].unique())
-        return f"The paper's figures are of its contract, experiment=paper with no other key; these runs are of {ours}."
+        return (
+            "The paper's scores are of its own settings, experiment=paper with no other key; "
+            f"these runs are of {ours}."
+        )
     words = " ".join(f"{name}={value}" for name, value in setting.items())
-    return f"The paper's figures do not stand beside these: they are of {words.replace('protocol', 'split')}."
+    return f"{NO_PAPER_SCORES} they are of {words.replace('protocol', 'split')}."
 
 
-def figures(
+def draw_figures(
     tables: Mapping[str, pd.DataFrame],
     keys: Sequence[str],
     histories: Mapping[str, pd.DataFrame],
     title: str,
 ) -> dict[str, Figure]:
-    """A study's figures, with the paper's line where the table of the same name quotes it."""
-    every = tables["all"]
-    drawn = {"learning_curves": study_figures.learning_curves(histories, title)}
-    lines = [key for key in keys if key not in ("annealing.cycles", *study_tables.SPLIT_KEYS)]
-    if "annealing.cycles" in keys:
-        beside = study_tables.paper_table(3) if has_paper_columns(tables["table3"]) else None
-        drawn["score_against_members"] = study_figures.score_against_members(
-            every, lines, title, beside
-        )
+    """A study's figures by name, with the paper's scores if the table of the figure has them."""
+    figures: dict[str, Figure] = {}
+
+    def other_keys(*own: str) -> list[str]:
+        return [key for key in keys if key not in (*own, *study_tables.SPLIT_KEYS)]
+
+    def paper_scores(number: int) -> pd.DataFrame | None:
+        shown = has_paper_columns(tables[f"table{number}"])
+        return study_tables.paper_table(number) if shown else None
+
     if "segment" in keys:
-        beside = study_tables.paper_table(2) if has_paper_columns(tables["table2"]) else None
-        others = [
-            key for key in keys if key not in ("segment", "padding", *study_tables.SPLIT_KEYS)
-        ]
-        for number, (values, rows) in enumerate(
-            every.groupby(others) if others else [((), every)], start=1
-        ):
-            what = " ".join(f"{key}={value}" for key, value in zip(others, values, strict=True))
+        others = other_keys("segment", "padding")
+        groups = tables["all"].groupby(others) if others else [((), tables["all"])]
+        for number, (values, rows) in enumerate(groups, start=1):
+            words = [f"{key}={value}" for key, value in zip(others, values, strict=True)]
             name = f"score_against_length_{number}" if others else "score_against_length"
-            drawn[name] = study_figures.score_against_length(
-                rows, f"{title} {what}".strip(), beside
-            )
-    return dict(reversed(drawn.items()))
+            full_title = " ".join([title, *words])
+            figures[name] = study_figures.score_against_length(rows, full_title, paper_scores(2))
+    if "annealing.cycles" in keys:
+        figures["score_against_members"] = study_figures.score_against_members(
+            tables["all"], other_keys("annealing.cycles"), title, paper_scores(3)
+        )
+    figures["learning_curves"] = study_figures.learning_curves(histories, title)
+    return figures

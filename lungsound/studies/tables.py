@@ -1,11 +1,10 @@
-"""A study's runs as the paper's tables: mean, spread and interval over splits, paired differences,
-Tables II to IV.
+"""A study's runs as the paper's tables: mean and interval over splits, paired differences.
 
-`runs` has one row for each finished run: a column for each swept key, `protocol`, the scores on the
-test set (SCORES, the whole ensemble), `single_score_4` and `single_score_2` (the member that is
-best on validation), `members`, `parameters` (of one network), `train_cycles`, `val_cycles` and
-`test_cycles`. A score that is undefined is NaN or its column absent. `table` is what
-`aggregate_over_splits` makes of it.
+`runs` has one row per finished run: a column per swept key, `protocol`, the scores on the test set
+(SCORES, of the whole ensemble), `single_score_4` and `single_score_2` (of the member that is best
+on validation), `members`, `parameters` (of one network), `train_cycles`, `val_cycles` and
+`test_cycles`. An undefined score is NaN or has no column. `table` is the result of
+`aggregate_over_splits`.
 """
 
 import re
@@ -22,30 +21,25 @@ from lungsound.errors import DataError
 from lungsound.results.report import markdown_table
 
 SPLIT_KEYS = ("split.seed", "split.fold")  # keys that tell splits of one protocol apart
-FIXED_TEST_PROTOCOLS = (
-    "official",
-    "official_clean",
-    "file",
-)  # protocols whose splits have one test set: no spread over such
-TASK_SIZES = "247"  # of the tasks, each a block of columns or rows where the runs have it
+# Protocols whose splits share one test set: no interval over such splits.
+FIXED_TEST_PROTOCOLS = ("official", "official_clean", "file")
+TASK_SIZES = (2, 4, 7)  # numbers of classes; a block of columns or rows per task that the runs have
 SCORES = (
     "specificity",
-    *(f"{name}_{classes}" for name in ("sensitivity", "score") for classes in "742"),
+    *(f"sensitivity_{classes}" for classes in reversed(TASK_SIZES)),
+    *(f"score_{classes}" for classes in reversed(TASK_SIZES)),
 )
+PARTS = ("", "_std", "_interval")
 CONFIDENCE_LEVEL = 0.95
 SHORT_NAMES = {"specificity": "Sp", "sensitivity": "Se", "score": "score", "mean": "mean"}
 SCORE_COLUMN_PATTERN = re.compile(
-    rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
+    rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
+    r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
 SEGMENT = re.compile(r"(?:(?P<chunks>\d+)x)?(?P<seconds>\d+(?:\.\d+)?)s")
-# What the paper's tables were measured with: their figures stand beside no row that says otherwise.
+# The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
-PAPER_TABLE3 = {
-    "annealing": "cosine",
-    "segment": "2x4.5s",
-    "padding": "sample",
-    "protocol": "random",
-}
+PAPER_TABLE3 = {**PAPER_TABLE2, "annealing": "cosine", "segment": "2x4.5s", "padding": "sample"}
 
 
 def corrected_interval(
@@ -57,9 +51,8 @@ def corrected_interval(
     """Half the width of the interval of the mean of k scores from k splits that overlap.
 
     t_{k-1} · s · √(1/k + test/train), s with k - 1 degrees of freedom (Nadeau & Bengio 2003).
-    `train_cycles`: what learning sees, validation too; `test_cycles`: what it is scored on. nan for
-    fewer than two values. Raises ValueError where there is no training cycle, or the level is not
-    between 0 and 1.
+    `train_cycles` includes validation. NaN for fewer than two values. Raises ValueError if there is
+    no training cycle, or the level is not between 0 and 1.
     """
     if train_cycles <= 0 or not 0 < level < 1:
         raise ValueError(
@@ -68,78 +61,61 @@ def corrected_interval(
     if len(values) < 2:
         return nan
     quantile = float(student.ppf((1 + level) / 2, len(values) - 1))
-    return (
-        quantile
-        * float(np.std(values, ddof=1))
-        * sqrt(1 / len(values) + test_cycles / train_cycles)
-    )
+    deviation = float(np.std(values, ddof=1))
+    return quantile * deviation * sqrt(1 / len(values) + test_cycles / train_cycles)
 
 
 def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """One row for each combination of the swept `keys` (without the split's) and protocol.
+    """One row per combination of protocol and the swept `keys` (without the split's).
 
     Columns: the keys, `protocol`, `splits` (the number of runs), and for each of SCORES that `runs`
     has its mean under its own name, `_std` (k - 1 degrees of freedom, NaN for one split) and
-    `_interval` (`corrected_interval`). Where a score is NaN in some splits, these are over the
-    others. Numbers in ascending order, all else as it appears.
-
-    Raises DataError for a key that is no column, and for two runs of one combination on one split.
+    `_interval` (`corrected_interval`), over the splits in which the score is defined. Numbers in
+    ascending order, all else in order of appearance. Raises DataError for a key that is no column,
+    and for two runs of one combination on one split.
     """
     _check(runs, keys)
+    own_keys = _exclude(keys, *SPLIT_KEYS)
     scores = [score for score in SCORES if score in runs]
     rows = []
-    for named, group in _sorted_groups(runs, _exclude(keys, *SPLIT_KEYS)):
-        row = {**named, "splits": len(group)}
+    for row, group in _sorted_groups(runs, own_keys):
+        row["splits"] = len(group)
         for score in scores:
             spread = _mean_std_interval(group[score], group)
-            row |= {
-                score: spread["mean"],
-                f"{score}_std": spread["std"],
-                f"{score}_interval": spread["interval"],
-            }
+            row[score] = spread["mean"]
+            row[f"{score}_std"] = spread["std"]
+            row[f"{score}_interval"] = spread["interval"]
         rows.append(row)
-    figures = [f"{score}{part}" for score in scores for part in ("", "_std", "_interval")]
-    return pd.DataFrame(
-        rows, columns=[*_exclude(keys, *SPLIT_KEYS), "protocol", "splits", *figures]
-    )
+    score_columns = [f"{score}{part}" for score in scores for part in PARTS]
+    return pd.DataFrame(rows, columns=[*own_keys, "protocol", "splits", *score_columns])
 
 
 def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Differences between two scores of one split, over the splits: mean, std, interval
-    (`corrected_interval`).
+    """Differences between two scores of one split: mean, std and interval over the splits.
 
-    `difference` says which: for every combination the ensemble minus the best single member of the
-    same run, and, where `padding` is swept, sample minus zero of the same other keys and split.
-    Columns: `difference`, `protocol`, `score` (such as score_4), `mean`, `std`, `interval`,
-    `splits` (those with both scores). A difference that no split has is left out. Raises DataError
-    as `aggregate_over_splits` does.
+    For every combination the ensemble minus the best single member of the same run, and, if
+    `padding` is swept, sample minus zero of the same other keys and split. Columns: `difference`,
+    `protocol`, `score` (such as score_4), `mean`, `std`, `interval` (`corrected_interval`),
+    `splits` (those with both scores; without any there is no row). Raises DataError as
+    `aggregate_over_splits` does.
     """
     _check(runs, keys)
+    own_keys = _exclude(keys, *SPLIT_KEYS)
     scores = [f"score_{classes}" for classes in reversed(TASK_SIZES) if f"score_{classes}" in runs]
-    rows = _difference_rows(
-        runs, _exclude(keys, *SPLIT_KEYS), scores, "single_{}", "ensemble minus best single member"
-    )
+    name = "ensemble minus best single member"
+    rows = _difference_rows(runs, own_keys, scores, "single_{}", name)
     if "padding" in keys:
         same = [*_exclude(keys, "padding"), "protocol"]
         sample, zero = (runs[runs["padding"] == padding] for padding in ("sample", "zero"))
-        theirs = zero[[*same, *scores]].rename(columns={score: f"zero_{score}" for score in scores})
-        pairs = sample.merge(theirs, on=same)
-        rows += _difference_rows(
-            pairs,
-            _exclude(keys, *SPLIT_KEYS, "padding"),
-            scores,
-            "zero_{}",
-            "padding sample minus zero",
-        )
-    return pd.DataFrame(
-        rows, columns=["difference", "protocol", "score", "mean", "std", "interval", "splits"]
-    )
+        zero = zero[[*same, *scores]].rename(columns={score: f"zero_{score}" for score in scores})
+        pairs, name = sample.merge(zero, on=same), "padding sample minus zero"
+        rows += _difference_rows(pairs, _exclude(own_keys, "padding"), scores, "zero_{}", name)
+    columns = ["difference", "protocol", "score", "mean", "std", "interval", "splits"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def paper_table(number: int) -> pd.DataFrame:
-    """The paper's Table II, III or IV (2, 3 or 4) as checked by hand. Raises ValueError for any
-    other number.
-    """
+    """The paper's Table II, III or IV, copied by hand. Raises ValueError for another number."""
     if number not in (2, 3, 4):
         raise ValueError(
             f"Expected the number of a table of the paper, 2, 3 or 4, but got {number}."
@@ -149,147 +125,122 @@ def paper_table(number: int) -> pd.DataFrame:
 
 
 def matches_settings(runs: pd.DataFrame, keys: Sequence[str], setting: Mapping[str, str]) -> bool:
-    """Whether `runs` have what a table of the paper was measured with, as far as it is not among
-    the swept `keys`.
-    """
+    """True if all `runs` have the paper's `setting`, except for the swept `keys`."""
     return all((runs[name] == value).all() for name, value in setting.items() if name not in keys)
 
 
 def has_paper_columns(table: pd.DataFrame) -> bool:
-    """Whether a row of `table2` or `table3` has a figure of the paper beside it."""
+    """True if a row of `table2` or `table3` has a score of the paper."""
     return bool(table.filter(regex="^paper_").notna().any(axis=None))
 
 
 def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table II from an aggregate over `segment`: a row for each segment option, the
-    shortest first.
+    """The paper's Table II from an aggregate over `segment`: a row per option, the shortest first.
 
-    `seconds` is the whole segment's length, so that 2x4.5s stands below 9s; NaN, and last, for a
-    name that tells none. Columns: other keys, `segment`, `seconds`, `protocol`, and `splits`,
-    `score_2` and `score_4` with `_std` and `_interval`, each for every `padding` (`zero_score_2`),
-    or without prefix where padding is not swept. With `paper` its four scores
-    (`paper_zero_score_2`): NaN where it has none, or where a row's setting is not the paper's.
+    Columns: other keys, `segment`, `seconds` (of the whole segment: 2x4.5s is below 9s; NaN, and
+    last, for a name without a length), `protocol`, and `splits`, `score_2` and `score_4` with
+    `_std` and `_interval`, each per `padding` (`zero_score_2`) if that is swept. With `paper` its
+    four scores (`paper_zero_score_2`): NaN if it has none, or the row's setting is not its own.
     """
     lengths = pd.DataFrame(
         [_segment_length(name) for name in table["segment"]], table.index, ["seconds", "chunks"]
     )
     others = _exclude(_key_columns(table), "segment", "padding")
-    figures = [
-        "splits",
-        *(name for classes in TASK_SIZES for name in _score_columns(table, f"score_{classes}")),
-    ]
-    swept = (
-        sorted(table["padding"].unique(), reverse=True) if "padding" in table else []
-    )  # zero, then sample
+    values = ["splits"]
+    for classes in TASK_SIZES:
+        values += _score_columns(table, f"score_{classes}")
+    paddings = []
+    if "padding" in table:
+        paddings = sorted(table["padding"].unique(), reverse=True)  # zero, then sample
     rows = []
-    for named, group in _sorted_groups(
-        table.join(lengths), [*others, "seconds", "chunks", "segment"]
-    ):
+    keys = [*others, "seconds", "chunks", "segment"]
+    for row, group in _sorted_groups(table.join(lengths), keys):
         for entry in group.to_dict("records"):
-            named |= {
-                f"{entry['padding']}_{name}" if swept else name: entry[name] for name in figures
-            }
-        rows.append(named)
-    ours = [f"{padding}_{name}" for padding in swept for name in figures] or figures
+            prefix = f"{entry['padding']}_" if paddings else ""
+            row |= {f"{prefix}{name}": entry[name] for name in values}
+        rows.append(row)
+    ours = [f"{padding}_{name}" for padding in paddings for name in values] or values
     wide = pd.DataFrame(rows, columns=[*others, "segment", "seconds", "protocol", *ours])
     wide = wide.astype({name: "Int64" for name in ours if name.endswith("splits")})
     paper_scores = paper_table(2).set_index("arrangement").rename({"sample_split": "sample"})
     for padding in ("zero", "sample") if paper else ():
-        wide = _join_paper_scores(
-            wide, paper_scores.loc[padding].set_index("segment"), PAPER_TABLE2, f"paper_{padding}_"
-        )
+        scores = paper_scores.loc[padding].set_index("segment")
+        wide = _join_paper_scores(wide, scores, PAPER_TABLE2, f"paper_{padding}_")
     return wide
 
 
 def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table III from an aggregate over `annealing.cycles`: specificity, sensitivity,
-    score for each task.
+    """The paper's Table III from an aggregate over `annealing.cycles`.
 
     Columns: the keys, `protocol`, `splits`, `specificity_2`, `sensitivity_2`, `score_2`, and the
-    same for four classes where the runs have them, with `_std`, the scores with `_interval` too.
-    With `paper`, its six columns (`paper_...`): NaN where it has none (M above 10), or where a
-    row's setting is not the paper's.
+    same for each other task that the runs have, with `_std`, the scores with `_interval` too. With
+    `paper` its six columns (`paper_...`): NaN if it has none (M above 10), or the row's setting is
+    not its own.
     """
     wide = table[[*_key_columns(table), "protocol", "splits"]].copy()
     for classes in TASK_SIZES:
-        if f"score_{classes}" in table:
-            defined = table[f"score_{classes}"].notna()
-            for part in ("", "_std"):
-                wide[f"specificity_{classes}{part}"] = table[f"specificity{part}"].where(defined)
-                wide[f"sensitivity_{classes}{part}"] = table[f"sensitivity_{classes}{part}"]
-            for name in _score_columns(table, f"score_{classes}"):
-                wide[name] = table[name]
-    quoted = paper_table(3).set_index("cycles").rename_axis("annealing.cycles")
-    return _join_paper_scores(wide, quoted, PAPER_TABLE3, "paper_") if paper else wide
+        if f"score_{classes}" not in table:
+            continue
+        defined = table[f"score_{classes}"].notna()
+        for part in ("", "_std"):
+            wide[f"specificity_{classes}{part}"] = table[f"specificity{part}"].where(defined)
+            wide[f"sensitivity_{classes}{part}"] = table[f"sensitivity_{classes}{part}"]
+        for name in _score_columns(table, f"score_{classes}"):
+            wide[name] = table[name]
+    if not paper:
+        return wide
+    paper_scores = paper_table(3).set_index("cycles").rename_axis("annealing.cycles")
+    return _join_paper_scores(wide, paper_scores, PAPER_TABLE3, "paper_")
 
 
 def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table IV from an aggregate over `annealing` and its runs: systems, their scores
-    and parameters.
+    """The paper's Table IV from an aggregate over `annealing` and its runs.
 
     annealing=constant is the single CNN, any other a snapshot ensemble; `parameters` are those of
     all its members. Columns: `task`, `system`, other keys (`task` as `trained_task`), `protocol`,
     `splits`, `specificity`, `sensitivity`, `score` with `_std`, `score_interval`, `parameters`,
-    `note`. With `paper`, its rows below (`parameters` as it prints them), whose `note` says which
-    it only quotes.
+    `note`. With `paper` its rows below (`parameters` as printed), whose `note` marks quoted ones.
     """
-    place = [*_key_columns(table), "protocol"]
-    sizes = (
-        runs.groupby(place, sort=False, dropna=False)[["members", "parameters"]].max().reset_index()
-    )
-    ours = table.merge(sizes, on=place, how="left").assign(note="this study")
+    keys = [*_key_columns(table), "protocol"]
+    sizes = runs.groupby(keys, sort=False, dropna=False)[["members", "parameters"]].max()
+    ours = table.merge(sizes.reset_index(), on=keys, how="left").assign(note="this study")
     ours["parameters"] = (ours["members"] * ours["parameters"]).astype(object)
     ensembles = [f"snapshot ensemble of {members}" for members in ours["members"]]
     ours["system"] = np.where(ours["annealing"] == "constant", "single CNN", ensembles)
     ours = ours.rename(columns={"task": "trained_task"})
-    others = _exclude(
-        ["trained_task" if key == "task" else key for key in place], "annealing", "annealing.cycles"
-    )
-    figures = [
-        f"{name}{part}" for name in ("specificity", "sensitivity", "score") for part in ("", "_std")
-    ]
-    columns = [
-        "task",
-        "system",
-        *others,
-        "splits",
-        *figures,
-        "score_interval",
-        "parameters",
-        "note",
-    ]
-    blocks = [paper_table(4)] if paper else []
-    for classes in TASK_SIZES:  # each before what is there: four classes come first
+    others = ["trained_task" if key == "task" else key for key in keys]
+    columns = ["task", "system", *_exclude(others, "annealing", "annealing.cycles"), "splits"]
+    for name in ("specificity", "sensitivity", "score"):
+        columns += [name, f"{name}_std"]
+    columns += ["score_interval", "parameters", "note"]
+    blocks = []
+    for classes in sorted(TASK_SIZES, reverse=True):
         if f"score_{classes}" in table:
-            names = {
-                f"{name}_{classes}{part}": f"{name}{part}"
-                for name in SHORT_NAMES
-                for part in ("", "_std", "_interval")
-            }
-            block = (
-                ours[ours[f"score_{classes}"].notna()]
-                .rename(columns=names)
-                .assign(task=f"{classes}-class")
-            )
-            blocks.insert(0, block[columns])
+            names: dict[str, str] = {}
+            for name in SHORT_NAMES:
+                names |= {f"{name}_{classes}{part}": f"{name}{part}" for part in PARTS}
+            block = ours[ours[f"score_{classes}"].notna()].rename(columns=names)
+            blocks.append(block.assign(task=f"{classes}-class")[columns])
+    if paper:
+        blocks.append(paper_table(4))
     return pd.concat(blocks, ignore_index=True)[columns].astype({"splits": "Int64"})
 
 
 def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
-    """A table of this module under its heading, the notes below it, each a paragraph.
+    """A table of this module under its heading, and the notes below it, each a paragraph.
 
-    Scores with three digits, mean ± std in one column, the interval's half width in its own; what
-    is undefined is `-`. An interval that no row has gets no column.
+    Scores with three digits, mean ± std in one column, half the interval's width in its own; an
+    undefined value is `-`. A column of undefined intervals is left out.
     """
     table = table.rename(columns={"std": "mean_std", "interval": "mean_interval"})
-    stds = {f"{name}_std" for name in table}
-    empty = {name for name in table if str(name).endswith("_interval") and table[name].isna().all()}
-    shown = [str(name) for name in table if name not in stds | empty]
-    rows = [[_cell(row, name) for name in shown] for row in table.to_dict("records")]
-    drawn = (
-        markdown_table([_label(name) for name in shown], rows) if rows else "The table has no rows."
-    )
-    return "\n\n".join([f"## {heading}", drawn, *notes]) + "\n"
+    hidden = {f"{name}_std" for name in table}
+    hidden |= {str(name) for name in table.filter(regex="_interval$") if table[name].isna().all()}
+    columns = [str(name) for name in table if name not in hidden]
+    rows = [[_cell(row, name) for name in columns] for row in table.to_dict("records")]
+    text = "The table has no rows."
+    if rows:
+        text = markdown_table([_label(name) for name in columns], rows)
+    return "\n\n".join([f"## {heading}", text, *notes]) + "\n"
 
 
 def _check(runs: pd.DataFrame, keys: Sequence[str]) -> None:
@@ -317,62 +268,52 @@ def _key_columns(table: pd.DataFrame) -> list[str]:
 
 
 def _score_columns(table: pd.DataFrame, score: str) -> list[str]:
-    return [f"{score}{part}" for part in ("", "_std", "_interval") if score in table]
+    return [f"{score}{part}" for part in PARTS if score in table]
 
 
 def _sorted_groups(
     frame: pd.DataFrame, keys: Sequence[str]
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """The rows of each combination of keys and protocol: numbers in ascending order, all else as it
-    appears.
-    """
-    place = [*keys, "protocol"]
-    groups = list(frame.groupby(place, sort=False, dropna=False))
-    named = pd.DataFrame([values for values, _ in groups], columns=place)
-    ranks = {
-        key: named[key]
-        if named[key].dtype.kind in "iuf"
-        else pd.factorize(named[key], use_na_sentinel=False)[0]
-        for key in place
-    }
-    order = pd.DataFrame(ranks).sort_values(place).index
-    records = named.to_dict("records")
-    return [
-        ({str(key): value for key, value in records[number].items()}, groups[number][1])
-        for number in order
-    ]
+    """The rows per combination of keys and protocol, in the order of `aggregate_over_splits`."""
+    by = [*keys, "protocol"]
+    groups = list(frame.groupby(by, sort=False, dropna=False))
+    values = pd.DataFrame([combination for combination, _ in groups], columns=by)
+    ranks = values.copy()
+    for key in by:
+        if values[key].dtype.kind not in "iuf":
+            ranks[key] = pd.factorize(values[key], use_na_sentinel=False)[0]
+    records = values.to_dict("records")
+    ordered = []
+    for number in ranks.sort_values(by).index:
+        row = {str(key): value for key, value in records[number].items()}
+        ordered.append((row, groups[number][1]))
+    return ordered
 
 
 def _mean_std_interval(values: pd.Series, group: pd.DataFrame) -> dict[str, Any]:
-    """Over the splits whose value is defined; the sizes of the group's splits may differ a little:
-    their means.
-    """
+    """Over the splits whose value is defined; set sizes are means over the group's splits."""
     values = values.astype(float).dropna()
-    train, test = (group["train_cycles"] + group["val_cycles"]).mean(), group["test_cycles"].mean()
-    fixed = (
-        group["protocol"].iloc[0] in FIXED_TEST_PROTOCOLS
-    )  # the interval's correction is for test sets that are drawn
-    interval = nan if fixed else corrected_interval(values.tolist(), train, test)
-    return {
-        "mean": values.mean(),
-        "std": values.std(ddof=1),
-        "interval": interval,
-        "splits": len(values),
-    }
+    train = (group["train_cycles"] + group["val_cycles"]).mean()
+    interval = nan
+    if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # the correction is for drawn sets
+        interval = corrected_interval(values.tolist(), train, group["test_cycles"].mean())
+    spread = {"mean": values.mean(), "std": values.std(ddof=1), "interval": interval}
+    return {**spread, "splits": len(values)}
 
 
 def _difference_rows(
-    runs: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], against: str, what: str
+    runs: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], against: str, name: str
 ) -> list[dict[str, Any]]:
     rows = []
-    for named, group in _sorted_groups(runs, keys):
-        where = ", ".join(f"{key}={named[key]}" for key in keys)
-        label = {"difference": f"{where}: {what}" if where else what, "protocol": named["protocol"]}
+    for values, group in _sorted_groups(runs, keys):
+        combination = ", ".join(f"{key}={values[key]}" for key in keys)
+        difference = f"{combination}: {name}" if combination else name
         for score in scores:
-            spread = _mean_std_interval(
-                group[score].astype(float) - group[against.format(score)].astype(float), group
-            )
-            rows += [{**label, "score": score, **spread}] if spread["splits"] else []
+            differences = group[score].astype(float) - group[against.format(score)].astype(float)
+            spread = _mean_std_interval(differences, group)
+            if spread["splits"]:
+                labels = {"difference": difference, "protocol": values["protocol"], "score": score}
+                rows.append(labels | spread)
     return rows
 
 
@@ -388,27 +329,25 @@ def _segment_length(segment: str) -> tuple[float, int]:
 def _join_paper_scores(
     wide: pd.DataFrame, paper: pd.DataFrame, setting: Mapping[str, str], prefix: str
 ) -> pd.DataFrame:
-    """`wide` and the paper's figures, whose index is one of its keys, in the rows that have the
-    paper's setting.
-    """
+    """Add the paper's scores, indexed by one of the keys, to the rows with the paper's setting."""
     same = pd.Series(True, index=wide.index)
     for name in set(setting) & set(wide.columns):
         same &= wide[name] == setting[name]
-    columns = {
-        f"{prefix}{name}": wide[paper.index.name].map(paper[name]).where(same) for name in paper
-    }
-    return wide.assign(**columns)
+    keys = wide[paper.index.name]
+    return wide.assign(**{f"{prefix}{name}": keys.map(paper[name]).where(same) for name in paper})
 
 
 def _label(column: str) -> str:
     found = SCORE_COLUMN_PATTERN.fullmatch(column)
     if not found:
         return column
-    classes = f"{found['classes']}-class" if found["classes"] else ""
-    words = [(found["whose"] or "").replace("_", " "), classes, SHORT_NAMES[found["score"]]]
-    return " ".join(
-        word for word in [*words, f"{CONFIDENCE_LEVEL:.0%} ±" if found["interval"] else ""] if word
-    )
+    words = [
+        (found["whose"] or "").replace("_", " "),
+        f"{found['classes']}-class" if found["classes"] else "",
+        SHORT_NAMES[found["score"]],
+        f"{CONFIDENCE_LEVEL:.0%} ±" if found["interval"] else "",
+    ]
+    return " ".join(filter(None, words))
 
 
 def _cell(row: Mapping[Any, Any], column: str) -> str:
@@ -417,10 +356,10 @@ def _cell(row: Mapping[Any, Any], column: str) -> str:
         return _label(value) if column == "score" else value
     if pd.isna(value):
         return "-"
-    if not SCORE_COLUMN_PATTERN.fullmatch(column):
-        grouped = f"{value:,}" if column == "parameters" else str(value)
-        return f"{value:.10g}" if isinstance(value, float) else grouped
-    std = row.get(f"{column}_std", nan)
-    return f"{value:{'+' if column == 'mean' else ''}.3f}" + (
-        "" if pd.isna(std) else f" ± {std:.3f}"
-    )
+    if SCORE_COLUMN_PATTERN.fullmatch(column):
+        text = f"{value:+.3f}" if column == "mean" else f"{value:.3f}"
+        std = row.get(f"{column}_std", nan)
+        return text if pd.isna(std) else f"{text} ± {std:.3f}"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return f"{value:,}" if column == "parameters" else str(value)

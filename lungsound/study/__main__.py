@@ -1,6 +1,5 @@
-"""`python -m lungsound.study`: the former name of a command."""
+"""`python -m lungsound.study`: release 0.1's name of `lungsound study`."""
 
-from lungsound.cli.command import told
-from lungsound.studies.study import main
+from lungsound.cli.app import run_former_command
 
-told(main)()
+run_former_command("lungsound.study", "study")

@@ -1,12 +1,12 @@
-"""MLflow: a view of the runs' folders. The only room that imports mlflow."""
+"""MLflow: a view of the folders of runs and studies. The only package that imports mlflow."""
 
 import os
 
-# MLflow waits for minutes where a server does not answer; here what failed is tried again after a
-# look at what is there. It reads these when it is first imported, or used.
+# MLflow reads these at its import or first use. By default it retries for minutes, in silence;
+# here a request fails soon, and the next sync looks at what is there before it sends the rest.
 for name, value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # its own would create a run twice where an answer was lost
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # after a lost response a retry creates a second run
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }.items():

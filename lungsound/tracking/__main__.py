@@ -1,6 +1,5 @@
-"""`python -m lungsound.tracking`: the former name of a command."""
+"""`python -m lungsound.tracking`: release 0.1's name of `lungsound send`."""
 
-from lungsound.cli.command import told
-from lungsound.cli.send import main
+from lungsound.cli.app import run_former_command
 
-told(main)()
+run_former_command("lungsound.tracking")

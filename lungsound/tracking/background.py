@@ -1,4 +1,4 @@
-"""Sends a folder to MLflow beside the work that fills it. The work never waits for MLflow."""
+"""Sync a folder to MLflow in a thread beside the work that fills it; the work never waits."""
 
 import threading
 import time
@@ -9,148 +9,117 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lungsound.errors import LungsoundError
-from lungsound.results.folder import RunFolder
-from lungsound.storage.signals import allow_signals, defer_signals
-from lungsound.tracking.client import reason
-from lungsound.tracking.state import Record, read_record, settled, write_record
-from lungsound.tracking.sync import FolderView
+from lungsound.errors import StorageError
+from lungsound.storage.signals import defer_signals
+from lungsound.tracking.client import root_cause
+from lungsound.tracking.state import Status, TrackingState, resolve_status, write_state
+from lungsound.tracking.sync import sync
 
-PAUSE_S = 2.0  # between two tries; longer from try to try while the work goes on
-LONGEST_PAUSE_S = 60.0
-WAIT_S = 60.0  # how long the end of the work waits for MLflow's next answer
-TRIES_S = 15.0  # and tries again where it fails
-KEPT = "The run's folder keeps this error"  # the note of an error that MLflow shows with a run
-
-
-class GivenUp(BaseException):
-    """Ends a sender's thread that nobody waits for any more."""
+RETRY_DELAY_S = 2.0  # after the first failure; longer after each further one
+MAX_RETRY_DELAY_S = 60.0
+FINAL_RETRY_S = 15.0  # once the work has ended, failed syncs are retried for so long
+FINAL_SYNC_S = 120.0  # and the command waits for so long at most
+ERROR_NOTE = "The run's folder keeps this error"  # marks an error that MLflow shows with a run
 
 
-class Sender:
-    """A thread that sends what the folder holds and MLflow does not, when it is woken, and again
-    where it failed.
-    """
+class BackgroundSync:
+    """A thread that calls `sync` when notified, and again after a failure."""
 
-    def __init__(self, view: FolderView, record: Record, patient: bool = True) -> None:
-        """`patient`: whether the end waits also where MLflow has failed before."""
-        self.view, self.record, self.patient = view, record, patient
-        self.error: Exception | None = None
-        self.failures, self.answered = 0, time.monotonic()
-        self.ended = self.sent = self.given_up = False
-        self.weights: list[Path] = []  # the members' files, where they are wanted in MLflow
-        self.news = threading.Event()
-        self.thread = threading.Thread(target=self._work, daemon=True, name="tracking")
-        view.beat = self._beat
+    def __init__(self, folder: Path, state: TrackingState, retry_at_end: bool = True) -> None:
+        """Without `retry_at_end` the end of the work does not wait if MLflow has just failed."""
+        self.folder, self.state, self.retry_at_end = folder, state, retry_at_end
+        self.error: Exception | None = None  # of the last sync
+        self.retry_until: float | None = None  # monotonic seconds; None while the work goes on
+        self.synced = self.abandoned = False
+        self.wake_event = threading.Event()
+        self.thread = threading.Thread(target=self._loop, daemon=True, name="tracking")
 
     def start(self) -> None:
-        if read_record(self.view.path) != self.record:
-            write_record(self.view.path, self.record)
+        write_state(self.folder, self.state)
         self.thread.start()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """There is something new in the folder."""
-        self.news.set()
+        self.wake_event.set()
 
-    def end(self, status: str, **known: Any) -> None:
-        """Write down how the work ended, and wait while MLflow takes what is missing, but not for
-        one that is down.
+    def send_weights(self, paths: list[Path]) -> None:
+        """MLflow is to have these files, too."""
+        self.state = replace(self.state, weights=[str(path.absolute()) for path in paths])
+
+    def finish(self, status: Status, **changes: Any) -> None:
+        """Store how the work ended, and wait for the last sync, but not for an MLflow that is down.
+
+        `changes`: of the state's fields.
         """
-        record = replace(
-            self.record,
-            status=status,
-            weights=tuple(str(path.absolute()) for path in self.weights),
-            **known,
-        )
-        with suppress(
-            OSError, LungsoundError
-        ):  # on a full disk, say, what ended the work is what a user must see
-            if record != self.record:
-                write_record(self.view.path, record)
-        self.record, self.ended = record, True
-        self.answered = began = time.monotonic()
-        self.news.set()
-        while self.thread.is_alive() and not self.given_up:
-            self.thread.join(0.05)
-            now = time.monotonic()
-            failing = self.error is not None and (not self.patient or now - began > TRIES_S)
-            self.given_up = failing or now - self.answered > WAIT_S
-        if self.sent:
-            with suppress(OSError, LungsoundError):
-                write_record(self.view.path, replace(record, told=True))
+        self.state = resolve_status(self.folder, replace(self.state, status=status, **changes))
+        self._write_state()
+        self.retry_until = time.monotonic() + (FINAL_RETRY_S if self.retry_at_end else 0)
+        self.notify()
+        if self.error is None or self.retry_at_end:
+            self.thread.join(FINAL_SYNC_S)
+        self.abandoned = True
+        if self.synced:
+            self.state = replace(self.state, synced=True)
+            self._write_state()
 
     @property
-    def unsent(self) -> str | None:
-        """What a user should know where MLflow has not got everything."""
-        if self.sent:
+    def sync_warning(self) -> str | None:
+        """One line for the user if MLflow does not have everything."""
+        if self.synced:
             return None
-        why = "no answer" if self.error is None else reason(self.error)
+        reason = "no answer" if self.error is None else root_cause(self.error)
         return (
-            f"tracking.uri={self.record.uri}: MLflow did not take everything ({why}). Nothing is lost: the folder has "
-            f"it all. Send the rest with: python -m lungsound.tracking send {self.view.path}"
+            f"tracking.uri={self.state.uri}: MLflow did not take everything ({reason}). Nothing is "
+            f"lost: the folder has it all. Send the rest with: lungsound send {self.folder}"
         )
 
-    def _work(self) -> None:
-        with suppress(GivenUp):
-            while not self.sent and not self.given_up:
-                self._try()
-                longest = PAUSE_S if self.ended else LONGEST_PAUSE_S
-                if not self.sent:
-                    self.news.wait(min(PAUSE_S * self.failures, longest) or None)
+    def _write_state(self) -> None:
+        with suppress(StorageError):  # the user must see what ended the work, not the full disk
+            write_state(self.folder, self.state)
 
-    def _try(self) -> None:
-        self.news.clear()
-        last, record = self.ended, self.record
-        try:
-            self.view.send(record)
-        except Exception as error:  # whatever MLflow, its database or its server raise: the work must not end of it
-            self._failed(error)
-            return
-        if self.failures > 1:
-            print(
-                f"tracking.uri={record.uri}: MLflow answers again, and has what it missed",
-                flush=True,
-            )
-        self.failures, self.error, self.sent = 0, None, last
+    def _loop(self) -> None:
+        failures = 0
+        while not self.abandoned:
+            self.wake_event.clear()
+            retry_until = self.retry_until  # before `state`, which is the final one if this is set
+            try:
+                sync(self.folder, self.state)
+            except Exception as error:  # MLflow, its database and its server raise all kinds
+                failures, self.error = failures + 1, error
+                if failures == 2 and retry_until is None:  # the first one may pass in a moment
+                    self._print(f"not sent for now, the training goes on: {root_cause(error)}")
+            else:
+                if failures > 1:
+                    self._print("MLflow answers again, and has what it missed")
+                failures, self.error = 0, None
+                self.synced = retry_until is not None
+            longest = MAX_RETRY_DELAY_S
+            if retry_until is not None:
+                if self.synced or time.monotonic() >= retry_until:
+                    return
+                longest = RETRY_DELAY_S
+            self.wake_event.wait(min(RETRY_DELAY_S * failures, longest) or None)
 
-    def _failed(self, error: Exception) -> None:
-        """The first failure may be a moment's; of the second one line is told."""
-        if self.given_up:
-            raise GivenUp
-        self.failures, self.error = self.failures + 1, error
-        if self.failures == 2 and not self.ended:
-            told = "not sent for now, the training goes on"
-            print(f"tracking.uri={self.record.uri}: {told}: {reason(error)}", flush=True)
-
-    def _beat(self) -> None:
-        if self.given_up:
-            raise GivenUp
-        self.answered = time.monotonic()
+    def _print(self, message: str) -> None:
+        print(f"tracking.uri={self.state.uri}: {message}", flush=True)
 
 
 @contextmanager
-def sending(view: FolderView, record: Record, patient: bool) -> Iterator[Sender]:
-    """A run's folder is shown as running inside, and as what it came to afterwards."""
-    if RunFolder(view.path).is_complete:  # and is only listed
-        record = replace(record, status="FINISHED")
-    sender = Sender(view, record, patient)
+def background_sync(
+    folder: Path, state: TrackingState, retry_at_end: bool
+) -> Iterator[BackgroundSync]:
+    """Show the folder in MLflow: as RUNNING within the block, then as what the block came to."""
+    background = BackgroundSync(folder, state, retry_at_end)
+    background.start()
     try:
-        with defer_signals():  # how it ended is written down and told, whatever comes meanwhile
-            try:
-                sender.start()
-                with allow_signals():
-                    yield sender
-            except BaseException as error:
-                ended = replace(record, status="FAILED" if isinstance(error, Exception) else "KILLED",
-                                error="".join(traceback.format_exception(error)))  # fmt: skip
-                ended = settled(
-                    view.path, ended
-                )  # a finished run is one, whatever failed afterwards
-                sender.end(ended.status, error=ended.error)
-                error.add_note(f"{KEPT}: {view.path}")
-                raise
-            sender.end("FINISHED")
-    except BaseException:
-        if sender.unsent:
-            print(sender.unsent, flush=True)
-        raise
+        yield background
+    except BaseException as error:
+        with defer_signals():
+            status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            background.finish(status, error="".join(traceback.format_exception(error)))
+            error.add_note(f"{ERROR_NOTE}: {folder}")
+            if background.sync_warning:
+                print(background.sync_warning, flush=True)
+            raise
+    with defer_signals():
+        background.finish("FINISHED")

@@ -1,256 +1,224 @@
-"""Sends a folder to MLflow: what is there already is not sent again, so a broken run goes on where
-it was.
+"""Bring MLflow to what a folder holds: `sync` adds what is not there, so it can always be repeated.
+
+No call relies on what an earlier one did: it looks at what MLflow holds. A metric's time is a
+function of its run and step, because MLflow stores equal points once: a point that is sent again,
+after a request that timed out and was executed later, is not doubled.
 """
 
-import functools
 import re
-import time
-from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param
 
-from lungsound.results.biocas import BIOCAS_METRICS
-from lungsound.results.folder import RunFolder
-from lungsound.scoring.scores import score_names
-from lungsound.storage.files import QUARANTINE_INFIX, read_file
-from lungsound.tracking.client import PARENT_TAG, RUN_TAG, experiment_id, find_run, open_client
-from lungsound.tracking.state import Record
+from lungsound.results.folder import RunFolder, folder_lock_path
+from lungsound.results.study_folder import STUDY_FILE, read_study
+from lungsound.storage.files import CHECKSUM_MANIFEST, QUARANTINE_INFIX, read_file
+from lungsound.storage.keys import content_key
+from lungsound.storage.locks import try_lock
+from lungsound.tracking.client import RUN_TAG, Experiment, find_unique_run, open_experiment
+from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics
+from lungsound.tracking.state import TrackingState, read_state, resolve_status
+from lungsound.training.weights import read_weights
 
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's page makes a tree of it
 FOLDER_TAG = "lungsound.folder"
-BATCH = 1000  # metrics MLflow takes in one call
-SNAPSHOTS = "snapshots"  # the weights' place among a run's files
+STUDY_TAG = "lungsound.study"
+FAILED_JOB_TAG = "lungsound.failed_job"
+METRICS_PER_REQUEST = 1000  # MLflow's limit
+MAX_CHILD_RUNS = 10_000
+MUTABLE_PARAMS = ("epochs_trained", "last_epoch_trained")  # until the run is finished
+WEIGHTS_FOLDER = "snapshots"  # in the artifacts
+# Unfinished and corrupt files, weights, checksums (beside each file in release 0.1).
+NOT_SENT = re.compile(
+    rf"^\.|{re.escape(QUARANTINE_INFIX)}|\.safetensors$|\.sha256$|^{CHECKSUM_MANIFEST}$"
+)
 
 
-class FolderView(ABC):
-    """One MLflow run that shows one folder."""
+def sync(folder: Path, state: TrackingState) -> str:
+    """Bring MLflow to what the folder of a run or a study holds; returns the MLflow run's id.
 
-    folder_tag: str  # names the tag with the folder's place
+    Errors of MLflow, its database and its server are raised as they are; the next call does what
+    is left.
+    """
+    experiment = open_experiment(state.uri, state.experiment)
+    if (folder / STUDY_FILE).exists():
+        return StudySync(experiment, folder, state).sync()
+    return sync_run(experiment, folder, state)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.client: MlflowClient
-        self.run_id, self.status = (
-            "",
-            "",
-        )  # no id: not looked for yet, or not since something failed
-        self.metrics: list[str] = []
-        self.sent: dict[str, set[int]] | None = None
-        self.beat: Callable[[], None] = lambda: (
-            None
-        )  # called after MLflow's answers; a sender puts its own here
 
-    def send(self, record: Record) -> None:
-        """Bring MLflow to what the folder and its record hold. What goes wrong is raised as it
-        comes, and the next call looks anew at what is there.
-        """
-        try:
-            if not self.run_id:
-                self._find(record)
-            if record.status == "RUNNING" != self.status:
-                self.client.update_run(self.run_id, status="RUNNING")
-                self.status = "RUNNING"
-            self._send(record)
-        except BaseException:
-            self.run_id = ""
-            raise
+class MlflowSync:
+    """One MLflow run, found by the state's id or created, with the state's tags."""
 
-    def tags(self, record: Record) -> dict[str, str]:
-        """All that the MLflow run carries; called with the client open."""
-        return {**record.tags, RUN_TAG: record.id, self.folder_tag: str(self.path.resolve())}
-
-    @abstractmethod
-    def _send(self, record: Record) -> None:
-        """What MLflow lacks of the folder and the record."""
-
-    def _find(self, record: Record) -> None:
-        """The MLflow run with the folder's id, made where it is not there, and what it holds."""
-        self.client = open_client(record.uri)
-        self.experiment = experiment_id(self.client, record.experiment)
-        tags = self.tags(record)
-        run = find_run(self.client, self.experiment, record.id)
-        if run is None and record.lost:
-            run = self._earlier_run(record)
+    def __init__(
+        self, experiment: Experiment, state: TrackingState, name: str, tags: dict[str, str]
+    ) -> None:
+        self.client, self.state = experiment.client, state
+        tags = {**state.tags, RUN_TAG: state.id, **tags}
+        run = find_unique_run(experiment, state.id)
         if run is None:
-            run = self.client.create_run(
-                self.experiment, tags=tags, run_name=self.path.absolute().name
-            )
-        self.beat()
-        for name, value in tags.items():
-            if run.data.tags.get(name) != value:  # a run that was there before its study, say
-                self.client.set_tag(run.info.run_id, name, value)
-        self.status, self.params = run.info.status, set(run.data.params)
-        self.metrics, self.sent = list(run.data.metrics), None
-        self.run_id = run.info.run_id
+            run = self.client.create_run(experiment.id, tags=tags, run_name=name)
+        self.run, self.run_id = run, str(run.info.run_id)
+        for tag, value in tags.items():
+            if run.data.tags.get(tag) != value:
+                self.client.set_tag(self.run_id, tag, value)
+        if state.status == "RUNNING" != run.info.status:
+            self.client.update_run(self.run_id, status="RUNNING")
 
-    def _earlier_run(self, record: Record) -> Run | None:
-        """The folder's newest MLflow run of the very same work. What else is RUNNING of the folder
-        was killed.
-        """
-        place = str(self.path.resolve())
-        alike = re.sub(
-            r"[^\w/.-]", "_", place
-        )  # which stands for any character: MLflow's filter knows no quoting
-        found = self.client.search_runs(
-            [self.experiment],
-            f"tags.`{self.folder_tag}` LIKE '{alike}'",
-            order_by=["attributes.start_time DESC"],
-        )
-        earlier = [run for run in found if run.data.tags[self.folder_tag] == place]
-        same = next((run for run in earlier if record.tags.items() <= run.data.tags.items()), None)
-        for run in earlier:
-            if run is not same and run.info.status == "RUNNING":
-                self.client.set_terminated(run.info.run_id, "KILLED")
-        return same
+    @property
+    def is_finished(self) -> bool:
+        """Whether MLflow has all of a finished run: its status is set last."""
+        return self.state.status == "FINISHED" and bool(self.run.info.status == "FINISHED")
 
-    def send_params(self, values: dict[str, Any]) -> None:
-        """Those that are not there yet: a param is written once."""
-        new = [Param(name, str(value)) for name, value in values.items() if name not in self.params]
-        if new:
-            self.client.log_batch(self.run_id, params=new)
-            self.params |= {param.key for param in new}
-            self.beat()
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Params are write-once: those that MLflow has are left out."""
+        names = values.keys() - self.run.data.params
+        if names:
+            params = [Param(name, str(values[name])) for name in sorted(names)]
+            self.client.log_batch(self.run_id, params=params)
 
-    def send_points(self, points: list[tuple[str, float | None, int]]) -> None:
-        """(name, value, step) as metrics, where that step is not there yet."""
-        sent = self.steps()
+    def log_metrics(self, points: list[MetricPoint]) -> None:
+        """Log the points whose step MLflow does not have."""
+        logged = set()
+        for name in {name for name, _, _ in points} & set(self.run.data.metrics):
+            history = self.client.get_metric_history(self.run_id, name)
+            logged |= {(name, point.step) for point in history}
         new = [
-            Metric(name, float(value), first_tried(self.run_id, step), step)
+            Metric(name, value, self.run.info.start_time + step, step)
             for name, value, step in points
-            if value is not None and step not in sent[name]
+            if (name, step) not in logged
         ]
-        for start in range(0, len(new), BATCH):
-            self.client.log_batch(self.run_id, metrics=new[start : start + BATCH])
-            self.beat()
-        for metric in new:
-            sent[metric.key].add(metric.step)
+        for start in range(0, len(new), METRICS_PER_REQUEST):
+            batch = new[start : start + METRICS_PER_REQUEST]
+            self.client.log_batch(self.run_id, metrics=batch)
 
-    def steps(self) -> dict[str, set[int]]:
-        """Those that MLflow has of each metric."""
-        if self.sent is None:
-            self.sent = defaultdict(set)
-            for name in self.metrics:
-                self.sent[name] = {
-                    point.step for point in self.client.get_metric_history(self.run_id, name)
-                }
-                self.beat()
-        return self.sent
+    def log_files(self, folder: Path, paths: Iterable[Path]) -> None:
+        """Upload files of the folder, each to the same place among the artifacts."""
+        for path in paths:
+            place = path.parent.relative_to(folder).as_posix()
+            self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
 
-    def send_files(self) -> None:
-        """Every file of the folder, but those that are still being written, or were damaged."""
-        for path in sorted(self.path.rglob("*")):
-            if (
-                path.is_file()
-                and not path.is_symlink()
-                and not path.name.startswith(".")
-                and QUARANTINE_INFIX not in path.name
-            ):
-                place = path.parent.relative_to(self.path).as_posix()
-                self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
-                self.beat()
-
-    def end(self, record: Record) -> None:
-        """Say how it ended, last of all: what is FINISHED in MLflow is all there."""
-        if record.error:
-            self.client.log_text(self.run_id, record.error, "error.txt")
-        find_run(self.client, self.experiment, record.id)  # drops twins
-        self.client.set_terminated(self.run_id, record.status)
-        self.status = record.status
-        self.beat()
-
-
-@functools.cache
-def first_tried(run_id: str, step: int) -> int:
-    """The time, in ms, that a step's metrics have: that of their first try. MLflow keeps a metric
-    that comes twice once if its time is the same, too; so one that it took without our knowing is
-    not doubled by the next try.
-    """
-    return int(time.time() * 1000)
-
-
-class RunView(FolderView):
-    """The MLflow run of one training: params, metrics by epoch, scores, files, and weights where
-    they are wanted.
-    """
-
-    folder_tag = FOLDER_TAG
-
-    def tags(self, record: Record) -> dict[str, str]:
-        tags = super().tags(record)
-        study = find_run(self.client, self.experiment, record.study) if record.study else None
-        return tags if study is None else {**tags, PARENT_TAG: study.info.run_id}
-
-    def _send(self, record: Record) -> None:
-        folder, finished = RunFolder(self.path), record.status == "FINISHED"
-        if not finished or self.status != "FINISHED":
-            if (self.path / "facts.json").exists():
-                growing = set() if finished else {"epochs_trained", "last_epoch_trained"}
-                facts = folder.read_json("facts.json")
-                self.send_params(
-                    {name: value for name, value in facts.items() if name not in growing}
-                )
-            self.send_points(history_metrics(folder.read_history()))
-            if finished:
-                self.send_points(score_metrics(folder.read_json("scores.json")))
-                self.send_files()
-        self._send_weights(record)
-        if record.status != "RUNNING" and (record.error or record.status != self.status):
-            for path in self.path.glob("diverged-*.npz"):  # what a training that diverged saw last
-                self.client.log_artifact(self.run_id, str(path))
-            self.end(record)
-
-    def _send_weights(self, record: Record) -> None:
-        if not record.weights:
+    def log_weights(self) -> None:
+        """Upload the members' weights that MLflow does not have."""
+        if not self.state.weights:
             return
-        there = {
-            Path(file.path).name for file in self.client.list_artifacts(self.run_id, SNAPSHOTS)
+        artifacts = self.client.list_artifacts(self.run_id, WEIGHTS_FOLDER)
+        uploaded = {Path(artifact.path).name for artifact in artifacts}
+        for path in map(Path, self.state.weights):
+            if path.name not in uploaded:
+                # Verified: an edited tracking.json could name any file of this machine.
+                if path.suffix == ".pt":  # of release 0.1
+                    read_file(path, embedded_checksum=True)
+                else:
+                    read_weights(path)
+                self.client.log_artifact(self.run_id, str(path), WEIGHTS_FOLDER)
+
+    def finish(self) -> None:
+        """The error and the final status, after everything else."""
+        if self.state.error:
+            self.client.log_text(self.run_id, self.state.error, "error.txt")
+        if self.run.info.status != self.state.status:
+            self.client.set_terminated(self.run_id, self.state.status)
+
+
+def sync_run(
+    experiment: Experiment, folder: Path, state: TrackingState, swept: Mapping[str, Any] = {}
+) -> str:
+    """Show one training; `swept` are its values of a study's keys. Returns the MLflow run's id."""
+    tags = {FOLDER_TAG: str(folder.resolve())}
+    parent = find_unique_run(experiment, state.study) if state.study else None
+    if parent is not None:  # else a later sync sets it
+        tags[PARENT_TAG] = parent.info.run_id
+    target = MlflowSync(experiment, state, folder.absolute().name, tags)
+    if not target.is_finished:
+        finished = state.status == "FINISHED"
+        target.log_params(run_params(folder, finished))
+        target.log_metrics(history_metrics(RunFolder(folder).read_history()))
+        if finished:
+            target.log_metrics(score_metrics(RunFolder(folder).read_json("scores.json")))
+            target.log_files(folder, files_to_send(folder))
+    target.log_params(swept)  # the page compares runs by them
+    target.log_weights()
+    if state.status != "RUNNING" and not target.is_finished:
+        target.log_files(folder, folder.glob("diverged-*.npz"))
+        target.finish()
+    return target.run_id
+
+
+class StudySync(MlflowSync):
+    """The parent run of a study: its tables, figures and plan; its runs and failed jobs below."""
+
+    def __init__(self, experiment: Experiment, folder: Path, state: TrackingState) -> None:
+        tags = {STUDY_TAG: str(folder.resolve())}
+        super().__init__(experiment, state, folder.absolute().name, tags)
+        self.experiment, self.folder = experiment, folder
+
+    def sync(self) -> str:
+        """Show the study as it is; returns the MLflow run's id."""
+        failures = {
+            content_key([self.state.id, job, error]): (job, error)
+            for job, error in self.state.failed.items()
         }
-        for path in record.weights:
-            if Path(path).name not in there:
-                read_file(
-                    Path(path), sealed=True
-                )  # ours and whole: a stranger's record could name any file here
-                self.client.log_artifact(self.run_id, path, SNAPSHOTS)
-                self.beat()
+        runs = list(self._runs())
+        self._detach_stale_children({*failures, *(state.id for _, state, _ in runs)})
+        if self.state.status == "RUNNING":
+            return self.run_id  # its runs sync themselves
+        for folder, state, swept in runs:
+            with try_lock(folder_lock_path(folder)) as acquired:
+                if acquired:  # else the process that works on it syncs it
+                    sync_run(self.experiment, folder, resolve_status(folder, state), swept)
+        for identity, (job, error) in failures.items():
+            self._log_failed_job(identity, job, error)
+        self._log_counts()
+        self.log_files(self.folder, files_to_send(self.folder))
+        self.finish()
+        return self.run_id
+
+    def _runs(self) -> Iterator[tuple[Path, TrackingState, dict[str, Any]]]:
+        """Folder, state and swept values of each run of the study that has begun."""
+        outputs = self.folder.resolve().parents[1]
+        swept = {Path(job["run"]).name: job["values"] for job in read_study(self.folder)["jobs"]}
+        for name, values in swept.items():
+            state = read_state(outputs / name)
+            if state is not None and state.study == self.state.id:
+                yield outputs / name, state, values
+
+    def _detach_stale_children(self, current: set[str]) -> None:
+        """A run trained again leaves its earlier MLflow run here; an old failure is deleted."""
+        limit = {"max_results": MAX_CHILD_RUNS}
+        for child in self.experiment.runs_with_tag(PARENT_TAG, self.run_id, **limit):
+            if FAILED_JOB_TAG in child.data.tags and child.data.tags.get(RUN_TAG) not in current:
+                self.client.delete_run(child.info.run_id)
+            elif child.data.tags.get(RUN_TAG) not in current:
+                self.client.delete_tag(child.info.run_id, PARENT_TAG)
+
+    def _log_failed_job(self, identity: str, job: str, error: str) -> None:
+        """A FAILED run for a job that failed before it had a folder."""
+        state = replace(self.state, id=identity, tags={}, status="FAILED", error=error)
+        tags = {PARENT_TAG: self.run_id, FAILED_JOB_TAG: identity}
+        MlflowSync(self.experiment, state, job, tags).finish()
+
+    def _log_counts(self) -> None:
+        """The counts of jobs and epochs; each command that changes one adds a step to it."""
+        for name, count in self.state.counts.items():
+            if self.run.data.metrics.get(name) != count:
+                step = len(self.client.get_metric_history(self.run_id, name))
+                self.log_metrics([(name, float(count), step)])
 
 
-def history_metrics(history: list[dict[str, Any]]) -> list[tuple[str, float | None, int]]:
-    """(name, value, step) of what history.jsonl holds; step = epoch."""
-    return [
-        (name, record[name], record["epoch"])
-        for record in history
-        for name in record
-        if name not in ("epoch", "period")
-    ]
+def run_params(folder: Path, finished: bool) -> dict[str, Any]:
+    """The run's metadata, without the values that change until it is finished."""
+    run = RunFolder(folder)
+    if not run.metadata_path.exists():
+        return {}
+    mutable = () if finished else MUTABLE_PARAMS
+    return {key: value for key, value in run.metadata().items() if key not in mutable}
 
 
-def score_metrics(results: dict[str, Any]) -> list[tuple[str, float | None, int]]:
-    """(name, value, step) of what scores.json holds, under the names that others rely on."""
-    scores = results["scores"]
-    points: list[tuple[str, float | None, int]] = []
-    kinds = score_names(scores["ensemble"][0]["test"])
-    for row in scores["members"]:
-        points += [
-            (f"member/{part}_{kinds[0]}", row[part][kinds[0]], row["member"])
-            for part in ("val", "test")
-        ]
-    for row in scores["ensemble"]:
-        points += [(f"ensemble/test_{kind}", row["test"][kind], row["members"]) for kind in kinds]
-    final = scores["ensemble"][-1]["test"]
-    points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
-    points += [(f"test/single_{kind}", scores["single"]["test"][kind], 0) for kind in kinds]
-    points += [
-        (f"leak/{kind}", results["leaks"][kind], 0)
-        for kind in ("patients", "recordings", "duplicates")
-    ]
-    for row in results["biocas"]:
-        if row["who"].startswith("ensemble"):
-            points += [
-                (f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0)
-                for name in BIOCAS_METRICS
-            ]
-    return points
+def files_to_send(folder: Path) -> Iterator[Path]:
+    """The folder's files and those in its subfolders, without links and NOT_SENT."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and not NOT_SENT.search(path.name):
+            yield path

@@ -1,6 +1,4 @@
-"""A loss or a gradient that is not finite ends the training in that step, and what the network saw
-then is kept.
-"""
+"""Stop training at the first loss or gradient that is not finite, and keep that batch."""
 
 import io
 from pathlib import Path
@@ -14,14 +12,13 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from lungsound.errors import LungsoundError, TrainingError
-from lungsound.storage.files import checksum_path, write_file
+from lungsound.storage.files import write_file
 from lungsound.training.datamodule import Batch
 from lungsound.training.module import SnapshotModule
 
 
 class DivergenceCallback(pl.Callback):
-    """Raises TrainingError before the optimizer changes a weight by a loss or a gradient that is
-    NaN or infinite.
+    """Raises TrainingError before a NaN or infinite loss or gradient changes a weight.
 
     A validation loss counts too: its epoch is then not stored, as no score tells such weights from
     good ones. The error names the batch's cycles; `diverged-epoch-EPOCH.npz` in `folder` holds
@@ -32,11 +29,8 @@ class DivergenceCallback(pl.Callback):
         self.folder = folder
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        for old in self.folder.glob(
-            "diverged-*.npz"
-        ):  # of an earlier start, which this one may well survive
-            checksum_path(old).unlink(missing_ok=True)
-            old.unlink()
+        for path in self.folder.glob("diverged-*.npz"):  # of earlier starts
+            path.unlink()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -52,18 +46,16 @@ class DivergenceCallback(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         assert isinstance(module, SnapshotModule)
-        if (
-            trainer.scaler is not None
-        ):  # float16: it looks at the gradients itself, and leaves such steps out
+        if trainer.scaler is not None:  # float16: it checks gradients itself, and skips such steps
             norm = torch.zeros_like(self.loss)
-        else:  # infinite also where Adam's squares of finite gradients would be
+        else:  # infinite also if the squares of finite gradients, which Adam takes, would be
             norm = get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
         if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the device, not two
             # Lightning's hook gives the loss times float16's scale.
             loss = self.loss if trainer.scaler is None else self.loss / trainer.scaler.get_scale()
-            what = f"loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
+            what = f"training loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
             log_mels = module.train_inputs(self.batch)
-            raise self._error(trainer, f"training {what}", "train", self.batch, log_mels)
+            raise self._error(trainer, what, "train", self.batch, log_mels)
 
     def on_validation_batch_end(
         self,
@@ -94,41 +86,37 @@ class DivergenceCallback(pl.Callback):
             position = str(path)
         except LungsoundError as error:  # a full disk must not hide what happened
             position = str(error)
-        damaged = ~log_mels.isfinite().flatten(1).all(1).cpu().numpy()
-        finite_note = f"not finite: {names(cycles[damaged])}" if damaged.any() else "all finite"
+        non_finite = cycles[~log_mels.isfinite().flatten(1).all(1).cpu().numpy()]
+        note = "all finite" if non_finite.empty else f"not finite: {format_cycle_ids(non_finite)}"
         return TrainingError(
-            f"The training has diverged: in epoch {epoch} the {what}, expected finite numbers. It stopped there; "
-            f"{trainer.current_epoch} epochs are finished and kept, nothing is stored of this one. A lower "
-            f"annealing.max_lr may help. The batch's cycles (recording/cycle): {names(cycles)}. Their log-mels, as the "
-            f"network saw them, are {finite_note}; they are in: {position}"
+            f"The training has diverged: in epoch {epoch} the {what}, expected finite numbers. "
+            f"It stopped there; {trainer.current_epoch} epochs are finished and kept, nothing is "
+            "stored of this one. A lower annealing.max_lr may help. The batch's cycles "
+            f"(recording/cycle): {format_cycle_ids(cycles)}. Their log-mels, as the network saw "
+            f"them, are {note}; they are in: {position}"
         )
 
 
-def names(cycles: pd.DataFrame) -> str:
-    """recording/cycle of each, once."""
+def format_cycle_ids(cycles: pd.DataFrame) -> str:
+    """Return recording/cycle of each, once."""
     each = zip(cycles["recording"], cycles["cycle"], strict=True)
     return ", ".join(dict.fromkeys(f"{recording}/{cycle}" for recording, cycle in each))
 
 
 def encode_batch_npz(cycles: pd.DataFrame, batch: Batch, log_mels: Tensor) -> bytes:
-    """A .npz (no pickle) of a batch: one row an item of `cycles`, its `log_mels` [B, F, N], and the
-    batch's numbers.
+    """Return a batch as a .npz without pickles: one row per item of `cycles`.
 
-    `cycle` is the line of the annotation from 0; the waveforms are left out: the log-mels are made
-    of them.
+    It holds `log_mels` [B, F, N] and the batch's numbers. `cycle` is the line of the annotation
+    from 0; the waveforms are left out, as the log-mels are made of them.
     """
-    numbers = {
-        name: values.cpu().numpy()
-        for name, values in batch.items()
-        if name not in ("waveforms", "cycle")
-    }
-    recordings = cycles["recording"].to_numpy(dtype=str)
+    left_out = ("waveforms", "cycle")
+    numbers = {name: v.cpu().numpy() for name, v in batch.items() if name not in left_out}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         allow_pickle=False,
         log_mels=log_mels.cpu().numpy(),
-        recording=recordings,
+        recording=cycles["recording"].to_numpy(dtype=str),
         cycle=cycles["cycle"].to_numpy(),
         **numbers,
     )

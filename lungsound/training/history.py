@@ -1,24 +1,43 @@
-"""history.jsonl: the numbers of each epoch, one line each."""
+"""history.jsonl: the metrics of each epoch, and the machine that made it, one line each."""
 
 import json
+from itertools import groupby
 from typing import Any
 
+EpochRecord = dict[str, Any]
 
-def parse_history(history: bytes) -> list[dict[str, Any]]:
-    """A history's lines, one an epoch from 1. Raises ValueError for one that is not an epoch's
-    numbers.
+
+def parse_history(history: bytes) -> list[EpochRecord]:
+    """Return a history's lines, one per epoch from 1.
+
+    Raises ValueError for one that is not an epoch's metrics, with or without a `machine`.
     """
     records = [json.loads(line) for line in history.splitlines()]
     for epoch, record in enumerate(records, start=1):
-        if (
-            not isinstance(record, dict)
-            or record.get("epoch") != epoch
-            or not isinstance(record.get("period"), int)
-        ):
+        if not isinstance(record, dict) or record.get("epoch") != epoch:
             raise ValueError(f"line {epoch}: expected the numbers of epoch {epoch}")
-        # Whole numbers beyond 64 bits may be no floats.
-        if not all(
-            isinstance(x, float) or (isinstance(x, int) and abs(x) < 2**63) for x in record.values()
-        ):
+        if not isinstance(record.get("period"), int):
+            raise ValueError(f"line {epoch}: expected the period of epoch {epoch}")
+        if not isinstance(record.get("machine", ""), str):
+            raise ValueError(f"line {epoch}: expected the machine as text")
+        if not all(_is_number(value) for name, value in record.items() if name != "machine"):
             raise ValueError(f"line {epoch}: expected numbers alone")
     return records
+
+
+def machine_changes(history: list[EpochRecord]) -> list[tuple[str, str]]:
+    """Return ("epochs 1-12", machine) of each stretch of epochs that one machine made.
+
+    The machine is "an unknown machine" for epochs of release 0.1.
+    """
+    stretches = []
+    for machine, group in groupby(history, lambda record: record.get("machine", "")):
+        epochs = [record["epoch"] for record in group]
+        stretches.append((f"epochs {epochs[0]}-{epochs[-1]}", machine or "an unknown machine"))
+    return stretches
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int):  # integers beyond 64 bits may be no floats
+        return abs(value) < 2**63
+    return isinstance(value, float)

@@ -1,27 +1,22 @@
-"""Ctrl-C and SIGTERM while it trains: the current batch is finished, then the training ends."""
+"""Stop training at the end of the current batch on SIGINT or SIGTERM."""
 
-import signal
 from typing import Any
 
 import pytorch_lightning as pl
 
-from lungsound.storage.signals import SIGNALS, raise_if_interrupted, record_signal
+from lungsound.storage.signals import handle_signals, raise_if_interrupted
 
 
 class InterruptCallback(pl.Callback):
-    """Raises Stopped at the end of the batch, or the epoch, in which a signal came.
+    """Raises Interrupted at the end of the batch, or the epoch, in which a signal came.
 
-    Lightning alone would end with the exit code 1 after Ctrl-C and with 0, as if finished, after
-    SIGTERM.
+    Lightning alone would end with exit code 1 after Ctrl-C and with 0, as if finished, after
+    SIGTERM. It puts back the handlers from before `fit` itself. Add this callback last: an epoch
+    is then stored before it counts as finished.
     """
 
-    def __init__(self) -> None:
-        self.before: dict[signal.Signals, Any] = {}
-
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.before = {
-            number: signal.signal(number, record_signal) for number in SIGNALS
-        }  # Lightning's, too
+        handle_signals(deferred=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._raise_if_interrupted(trainer.current_epoch)
@@ -30,23 +25,16 @@ class InterruptCallback(pl.Callback):
         self._raise_if_interrupted(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._raise_if_interrupted(
-            trainer.current_epoch + 1
-        )  # which is stored by now: this callback is the last
+        self._raise_if_interrupted(trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._restore_handlers()
+        handle_signals()
 
     def on_exception(
         self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._restore_handlers()
+        handle_signals()
 
     @staticmethod
     def _raise_if_interrupted(epochs: int) -> None:
         raise_if_interrupted(f"{epochs} epochs are finished and kept.")
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}

@@ -15,7 +15,8 @@ MONITORS = ("score", "accuracy", "loss")
 class Annealing:
     """M periods of C epochs. Epochs t and periods count from 1, as in the paper.
 
-    `schedule="constant"` is the paper's baseline: one period of all epochs at `max_lr`.
+    `schedule="constant"` is the paper's baseline: one period of `constant_epochs` epochs (or
+    `total_epochs`, if given) at `max_lr`. It does not depend on M.
     """
 
     schedule: str
@@ -26,6 +27,7 @@ class Annealing:
     select: str
     monitor: str
     continue_from: str
+    constant_epochs: int = 150
 
     @property
     def num_periods(self) -> int:
@@ -36,7 +38,7 @@ class Annealing:
     def epochs_per_period(self) -> int:
         """C: `epochs_per_cycle`, or floor(T / M) where T (`total_epochs`) is given."""
         if self.schedule == "constant":
-            return self.total_epochs or self.cycles * self.epochs_per_cycle
+            return self.total_epochs or self.constant_epochs
         return (
             self.epochs_per_cycle if self.total_epochs is None else self.total_epochs // self.cycles
         )

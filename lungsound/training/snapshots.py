@@ -1,24 +1,23 @@
 """The snapshot callback: after every epoch, what the ensemble and a later start need."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 
+from lungsound.training.history import EpochRecord
 from lungsound.training.module import SnapshotModule
 from lungsound.training.trajectory import Trajectory
 
 
 class SnapshotCallback(pl.Callback):
-    """Writes every epoch into the trajectory: its record, its snapshot where one is kept, then the
-    resume point.
+    """Stores every epoch in the trajectory: record, snapshot if one is kept, then resume point.
 
-    The order matters. A snapshot that came after its resume point would be lost by a death between
+    The order matters. A snapshot written after its resume point would be lost by a crash between
     the two; a resume point from before the best weights are put back (`continue_from="best"`) would
-    go on from other ones.
+    go on from other ones. `machine` goes into every record.
     """
 
-    def __init__(self, trajectory: Trajectory) -> None:
+    def __init__(self, trajectory: Trajectory, machine: str) -> None:
         self.trajectory, self.annealing = trajectory, trajectory.annealing
+        self.machine = machine
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, SnapshotModule)
@@ -31,11 +30,12 @@ class SnapshotCallback(pl.Callback):
         trainer.save_checkpoint(self.trajectory.resume_path(epoch), weights_only=False)
         self.trajectory.prune(epoch)
 
-    def _epoch_record(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
+    def _epoch_record(self, trainer: pl.Trainer, epoch: int) -> EpochRecord:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        place = {
+        position = {
             "epoch": epoch,
             "period": self.annealing.period_of(epoch),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "machine": self.machine,
         }
-        return place | metrics
+        return position | metrics

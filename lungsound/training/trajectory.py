@@ -1,6 +1,4 @@
-"""The stored training path: per epoch what was logged, per period its snapshots, and the point to
-go on from.
-"""
+"""The stored training path: its history, the snapshots of each period, and the resume point."""
 
 import io
 from contextlib import AbstractContextManager
@@ -9,35 +7,35 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
 
 from lungsound.errors import CorruptFileError
-from lungsound.storage.files import (
-    corrupt_file_on_error,
-    is_intact,
-    read_file,
-    verify_or_quarantine,
-    write_file,
-)
+from lungsound.storage.files import corrupt_file_on_error, quarantine, read_file, write_file
 from lungsound.storage.keys import canonical_json
 from lungsound.storage.locks import file_lock
-from lungsound.training.history import parse_history
+from lungsound.storage.tensors import read_tensors, write_tensors
+from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.schedule import MONITORS, Annealing
+from lungsound.training.weights import read_weights, write_weights
 
-EpochRecord = dict[str, Any]
+RESUME, SNAPSHOT = "resume-*.ckpt", "epoch-*.safetensors"
+PROBABILITIES = "probabilities-*.safetensors"
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
-    """The lock of a trajectory's folder: for who trains there, or removes it."""
+    """Hold the lock of a trajectory's folder: to train there, or to remove it."""
     return file_lock(folder.with_name(f"{folder.name}.lock"), folder)
 
 
 class Trajectory:
-    """A folder with one training path, as far as it has come. Runs of any number of periods share
-    it.
+    """A folder with one training path, as far as it has come; runs of any number of periods use it.
 
-    resume-EPOCH.ckpt  Lightning's whole state after that epoch; the only word on how far the path
-    has come history.jsonl      one line an epoch epoch-EPOCH.pt     the weights after an epoch that
-    is the last of its period, or its best so far by any monitor
+    history.jsonl                    metrics and machine, one line per epoch
+    epoch-NNNN.safetensors           weights after the last epoch of a period, or its best so far by
+                                     any monitor
+    probabilities-NNNN.safetensors   what those weights give for every validation and test cycle,
+                                     once a run has used them
+    resume-NNNN.ckpt                 Lightning's state after the last finished epoch
     """
 
     def __init__(self, folder: Path, annealing: Annealing) -> None:
@@ -48,142 +46,153 @@ class Trajectory:
         return lock(self.folder)
 
     def quarantine_corrupt(self) -> bool:
-        """Rename every file that does not match its checksum; what needs it is trained again.
-        Whether there was one.
-        """
-        return not all([verify_or_quarantine(path, sealed=True) for path in self._files()])
+        """Rename every corrupt file, so that it is made again; return whether there was one."""
+        corrupt = [path for path in self._files() if not _is_intact(path)]
+        for path in corrupt:
+            quarantine(path)
+        return bool(corrupt)
 
     def completed_epochs(self) -> int:
-        """The last epoch that a resume point, whole and with all that belongs to it, was written
-        for; 0: none.
-        """
-        points = sorted(files_by_epoch(self.folder, "resume-*.ckpt"), reverse=True)
-        return next((epoch for epoch in points if self._is_intact(epoch)), 0)
+        """Return the last epoch with a resume point, history and snapshots; 0 if there is none."""
+        epochs = sorted(files_by_epoch(self.folder, RESUME), reverse=True)
+        return next((epoch for epoch in epochs if self._is_complete(epoch)), 0)
 
     def resume_path(self, epoch: int) -> Path:
-        return self.folder / f"resume-{epoch:04d}.ckpt"
+        """Return where Lightning's state after `epoch` is."""
+        return self._path(RESUME, epoch)
+
+    def snapshot_path(self, epoch: int) -> Path:
+        """Return where the weights after `epoch` are."""
+        return self._path(SNAPSHOT, epoch)
+
+    def snapshot(self, epoch: int) -> dict[str, Any]:
+        """Return the weights kept after `epoch`."""
+        return read_weights(self.snapshot_path(epoch))
 
     def history(self, epochs: int) -> list[EpochRecord]:
-        """What was logged in the first `epochs` epochs."""
+        """Return the records of the first `epochs` epochs."""
         path = self.folder / "history.jsonl"
-        content = read_file(path, sealed=True) if path.exists() else b""
+        if not path.exists():
+            return []
+        content = read_file(path, embedded_checksum=True)
         with corrupt_file_on_error(path):
             return parse_history(content)[:epochs]
 
-    def snapshot(self, epoch: int) -> dict[str, Any]:
-        """The weights kept after `epoch`."""
-        return load_tensors(self.snapshot_path(epoch))
-
-    def snapshot_path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:04d}.pt"
-
     def add_epoch(self, record: EpochRecord, snapshot: dict[str, Any]) -> None:
-        """Store an epoch's record, and its weights where it is the last or so far the best of its
-        period.
-        """
+        """Store an epoch's record, and its weights if it is the last or the best of its period."""
         epoch = record["epoch"]
         history = [*self.history(epoch - 1), record]
         if epoch in self._retained_epochs(history):
-            save_tensors(snapshot, self.snapshot_path(epoch))
-        write_file(
-            self.folder / "history.jsonl",
-            b"".join(canonical_json(line) + b"\n" for line in history),
-            embed_checksum=True,
-        )
+            write_weights(self.snapshot_path(epoch), snapshot)
+        lines = b"".join(canonical_json(line) + b"\n" for line in history)
+        write_file(self.folder / "history.jsonl", lines, embed_checksum=True)
+
+    def probabilities(self, epoch: int) -> dict[str, Tensor] | None:
+        """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored."""
+        path = self._path(PROBABILITIES, epoch)
+        try:
+            return read_tensors(path)[0]
+        except FileNotFoundError:
+            return None
+        except CorruptFileError:
+            quarantine(path)
+            return None
+
+    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor]) -> None:
+        """Store what the snapshot after `epoch` gives, if it is still there."""
+        if self.snapshot_path(epoch).exists():
+            write_tensors(self._path(PROBABILITIES, epoch), probabilities, {})
 
     def prune(self, epoch: int) -> None:
-        """Once `epoch` has its resume point: drop all others, and snapshots that are no longer the
-        best of anything.
+        """Remove every file that going on after `epoch` does not need; for epoch 0 all of them."""
+        kept = set()
+        if epoch:
+            retained = self._retained_epochs(self.history(epoch))
+            kept = {self.resume_path(epoch), self.folder / "history.jsonl"}
+            for number in retained:
+                kept |= {self.snapshot_path(number), self._path(PROBABILITIES, number)}
+        for path in self._files():
+            if path not in kept:
+                path.unlink()
 
-        Epoch 0 has none: everything goes.
-        """
-        if not epoch:
-            for path in self._files():
-                path.unlink()
-            return
-        kept = self._retained_epochs(self.history(epoch))
-        for number, path in files_by_epoch(self.folder, "epoch-*.pt").items():
-            if number not in kept:
-                path.unlink()
-        for number, path in files_by_epoch(self.folder, "resume-*.ckpt").items():
-            if number != epoch:
-                path.unlink()
+    def _path(self, pattern: str, epoch: int) -> Path:
+        return self.folder / pattern.replace("*", f"{epoch:04d}")
 
     def _retained_epochs(self, history: list[EpochRecord]) -> set[int]:
-        """The epochs whose weights some run may select: each period's last, and its best by every
-        monitor.
+        """Return the epochs whose weights some run may select.
+
+        These are each period's last epoch, and its best by every monitor.
         """
-        periods = {record["period"] for record in history}
-        last = {
-            max(record["epoch"] for record in history if record["period"] == period)
-            for period in periods
-        }
-        return {epoch for epoch in last if epoch % self.annealing.epochs_per_period == 0} | {
-            self.annealing.best_epoch(history, period, monitor)
-            for period in periods
-            for monitor in MONITORS
-        }
+        retained = set()
+        for period in {record["period"] for record in history}:
+            epochs = [record["epoch"] for record in history if record["period"] == period]
+            if max(epochs) % self.annealing.epochs_per_period == 0:
+                retained.add(max(epochs))
+            for monitor in MONITORS:
+                retained.add(self.annealing.best_epoch(history, period, monitor))
+        return retained
 
     def _files(self) -> list[Path]:
-        """Resume points first: where they go and a death follows, nothing is left that counts."""
-        points, snapshots = (
-            files_by_epoch(self.folder, name).values() for name in ("resume-*.ckpt", "epoch-*.pt")
-        )
-        return [*points, *self.folder.glob("history.jsonl"), *snapshots]
+        """Return all files, resume points first: a crash while they go leaves nothing valid."""
+        resume_points = files_by_epoch(self.folder, RESUME).values()
+        snapshots = files_by_epoch(self.folder, SNAPSHOT).values()
+        probabilities = files_by_epoch(self.folder, PROBABILITIES).values()
+        history = self.folder.glob("history.jsonl")
+        return [*resume_points, *history, *probabilities, *snapshots]
 
-    def _is_intact(self, epoch: int) -> bool:
+    def _is_complete(self, epoch: int) -> bool:
         try:
             history = self.history(epoch)
         except CorruptFileError:
             return False
-        return (
-            len(history) == epoch
-            and is_intact(self.resume_path(epoch), sealed=True)
-            and all(
-                is_intact(self.snapshot_path(kept), sealed=True)
-                for kept in self._retained_epochs(history)
-            )
-        )
+        snapshots = map(self.snapshot_path, self._retained_epochs(history))
+        return len(history) == epoch and all(path.exists() for path in snapshots)
 
 
 def files_by_epoch(folder: Path, pattern: str) -> dict[int, Path]:
-    """epoch -> file, of those that `pattern` fits with a number for its *; a copy that someone made
-    there is none.
-    """
+    """Return epoch -> file, of those that `pattern` fits with a number for its *."""
     before, after = pattern.split("*")
-    names = {
-        path: path.name.removeprefix(before).removesuffix(after) for path in folder.glob(pattern)
-    }
-    return {int(name): path for path, name in names.items() if name.isascii() and name.isdigit()}
+    files = {}
+    for path in folder.glob(pattern):
+        number = path.name.removeprefix(before).removesuffix(after)
+        if number.isascii() and number.isdigit():  # not a copy that someone made there
+            files[int(number)] = path
+    return files
 
 
-def save_tensors(content: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_file(path, buffer.getvalue(), embed_checksum=True)
-
-
-def load_tensors(path: Path) -> Any:
-    """Plain containers of tensors, on the CPU; nothing in the file can run code."""
-    content = read_file(path, sealed=True)
-    with corrupt_file_on_error(path):
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def _is_intact(path: Path) -> bool:
+    try:
+        if path.suffix == ".safetensors":
+            read_tensors(path)
+        else:
+            read_file(path, embedded_checksum=True)
+    except CorruptFileError:
+        return False
+    return True
 
 
 class ChecksummedCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints through our one writing function: whole or not there, and checked
-    when read.
-    """
+    """Lightning's checkpoints, written atomically and with a checksum that is verified."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        save_tensors(checkpoint, Path(path))
+        """Write a torch file behind its checksum."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_file(Path(path), buffer.getvalue(), embed_checksum=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return load_tensors(Path(path))
+        """Read plain containers of tensors; nothing in the file can run code."""
+        content = read_file(Path(path), embedded_checksum=True)
+        with corrupt_file_on_error(Path(path)):
+            checkpoint: dict[str, Any] = torch.load(
+                io.BytesIO(content), map_location="cpu", weights_only=True
+            )
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
+        """Remove one, if it is there."""
         Path(path).unlink(missing_ok=True)

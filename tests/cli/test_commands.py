@@ -10,15 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 from support.mlflow import mlflow_runs
 from support.runs import ROOT, compose_config
 
-from lungsound.config.ellipsis import parse_sweep_overrides
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.config.ellipsis import expand_ellipses
 from lungsound.runs.validation import validate_config
-from lungsound.studies.plan import expand_jobs
-from lungsound.studies.study import main
+from lungsound.studies.jobs import expand_jobs
 
 
 def run_cli(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -51,16 +48,19 @@ def test_help_names_every_group_and_option() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     """Seconds of imports are what would make --help slow."""
-    code = (
-        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
-        "try: runpy.run_path('train.py', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "print(sorted({name.split('.')[0] for name in sys.modules}))"
-    )
-    loaded = run_cli("-c", code).stdout.splitlines()[-1]
-    assert "'hydra'" in loaded
-    for heavy in ("torch", "pytorch_lightning", "mlflow", "pandas", "librosa", "matplotlib"):
-        assert f"'{heavy}'" not in loaded
+    for script, *arguments in (["train.py", "--help"], ["sweep.py", "--help"], ["lungsound", "-h"],
+                               ["lungsound", "study", "rm", "-h"], ["train.py", "-sc", "install=bash"]):  # fmt: skip
+        run = "runpy.run_path" if script.endswith(".py") else "runpy.run_module"
+        code = (
+            f"import runpy, sys; sys.argv = {[script, *arguments]}\n"
+            f"try: {run}({script!r}, run_name='__main__')\n"
+            "except SystemExit as end: assert not end.code\n"
+            "print(sorted({name.split('.')[0] for name in sys.modules}))"
+        )
+        loaded = run_cli("-c", code).stdout.splitlines()[-1]
+        assert ("'click'" if script == "lungsound" else "'hydra'") in loaded
+        for heavy in ("torch", "pytorch_lightning", "mlflow", "pandas", "librosa", "matplotlib"):
+            assert f"'{heavy}'" not in loaded, (script, arguments)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_help_loads_nothing_heavy() -> None:
         ("data=none", "none"),
     ],
 )
-def test_bad_lines_end_in_a_word(argument: str, named: str) -> None:
+def test_bad_command_lines_exit_with_a_message(argument: str, named: str) -> None:
     told = run_cli("train.py", argument)
     assert told.returncode == 1
     assert named in told.stderr
@@ -126,17 +126,16 @@ def test_readme_lines_are_right() -> None:
         elif command == "python train.py --help":
             continue
         elif arguments[0] == "sweep.py":
-            words = [word for word in parse_sweep_overrides(arguments[1:]) if word != "-m"]
-            with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-                lines = expand_jobs(words)
-            assert len(lines) > 1
-            for line in (lines[0], lines[-1]):
-                with compose_config(*(f"{key}={value}" for key, value in line)) as (cfg, _):
+            words = [word for word in expand_ellipses(arguments[1:]) if word != "-m"]
+            jobs = expand_jobs(words)
+            assert len(jobs) > 1
+            for job in (jobs[0], jobs[-1]):
+                overrides = [f"{key}={value}" for key, value in job.items()]
+                with compose_config(*overrides) as (cfg, _):
                     validate_config(cfg)
-        elif arguments[:2] == ["-m", "lungsound.study"]:
-            main(arguments[2:])
-        elif arguments[:1] == ["-m"]:
-            told = run_cli("-m", *arguments[1:3], "--help")
+        elif program == "lungsound" or arguments[:1] == ["-m"]:
+            words = arguments if program == "python" else ["-m", "lungsound", *arguments]
+            told = run_cli(*words, "--help")
             assert told.returncode == 0, told.stderr
         elif program == "python":
             assert arguments[0] == "train.py"

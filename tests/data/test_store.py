@@ -153,7 +153,7 @@ def test_what_a_killed_build_left_is_cleared_away(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "write_file", killed)
+        patch.setattr(store_module, "write_checksums", killed)
         with pytest.raises(KeyboardInterrupt):
             opened(root)
     store = opened(root).store
@@ -162,10 +162,8 @@ def test_what_a_killed_build_left_is_cleared_away(
         store.folder.name,
         store.folder.name + ".lock",
     }
-    assert {path.name.removesuffix(".sha256") for path in store.folder.iterdir()} == {
-        "waveforms.f32",
-        "index.json",
-    }
+    names = {"waveforms.f32", "index.json", "SHA256SUMS"}
+    assert {path.name for path in store.folder.iterdir()} == names
 
 
 def _open_and_report(root: Path, results: "multiprocessing.Queue[tuple[float, int]]") -> None:

@@ -30,10 +30,19 @@ from lungsound.data.database import open_database
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components, build_trainer
 from lungsound.runs.predict import load_member, member_epochs
+from lungsound.runs.report import format_scores
 from lungsound.runs.rescore import load_run_config
-from lungsound.runs.run import fit, format_scores
-from lungsound.storage.files import read_file, write_file
-from lungsound.studies.report import run_row, study_runs
+from lungsound.runs.train import fit
+from lungsound.storage.files import (
+    CHECKSUM_MANIFEST,
+    file_sha256,
+    read_checksums,
+    read_file,
+    write_checksums,
+    write_file,
+)
+from lungsound.storage.tensors import read_tensors, write_tensors
+from lungsound.studies.report import read_runs, run_row
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
@@ -48,12 +57,15 @@ def linked(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, copy_function=os.link))
 
 
-def write_corrupted(rng: Random, path: Path, content: bytes, sealed: bool = False) -> None:
+def write_corrupted(rng: Random, path: Path, content: bytes, embedded: bool = False) -> None:
     """Mostly with the right checksum: a stranger can compute it, and the wrong one hides the
     reader.
     """
     if rng.random() < 0.8:
-        write_file(path, content, sealed)
+        write_file(path, content, embedded)
+        if (path.parent / CHECKSUM_MANIFEST).exists():
+            digests = read_checksums(path.parent)
+            write_checksums(path.parent, {**digests, path.name: file_sha256(path)})
         return
     raw = path.read_bytes()
     path.unlink()  # a link
@@ -125,8 +137,8 @@ def corrupt_parquet(rng: Random, content: bytes) -> bytes:
 
 
 def corrupt_tensors(rng: Random, path: Path) -> bytes:
-    """A snapshot or resume point, its containers changed or its bytes."""
-    content = read_file(path, sealed=True)
+    """A resume point, its containers changed or its bytes."""
+    content = read_file(path, embedded_checksum=True)
     if rng.random() < 0.5:
         return mutate_bytes(rng, content)
     value = torch.load(io.BytesIO(content), weights_only=True)
@@ -137,8 +149,9 @@ def corrupt_tensors(rng: Random, path: Path) -> bytes:
             del holder[key]
         case 1 if isinstance(old, torch.Tensor):
             holder[key] = rng.choice((
-                lambda: old.flatten()[:-1], lambda: old.long(), lambda: old * torch.nan, lambda: old.to_sparse(),
-                lambda: old.to("meta"), lambda: old[None], lambda: old.to(torch.complex64), lambda: old.bool(),
+                lambda: old.flatten()[:-1], lambda: old.long(), lambda: old * torch.nan,
+                lambda: old.to_sparse(), lambda: old.to("meta"), lambda: old[None],
+                lambda: old.to(torch.complex64), lambda: old.bool(),
             ))()  # fmt: skip
         case 2 if isinstance(holder, dict):
             holder[rng.choice(TEXTS)] = old
@@ -147,6 +160,28 @@ def corrupt_tensors(rng: Random, path: Path) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def corrupt_snapshot(rng: Random, path: Path) -> None:
+    """A snapshot with other tensors or metadata and the right checksum, or with other bytes."""
+    tensors, metadata = read_tensors(path)
+    name = rng.choice(list(tensors))
+    old = tensors[name]
+    match rng.randrange(5):
+        case 0:
+            del tensors[name]
+        case 1:
+            tensors[name] = rng.choice((old.flatten()[:-1], old.long(), old[None], old.bool()))
+        case 2:
+            tensors[rng.choice(("x", "network.x", "features.", "."))] = old.clone()
+        case 3:
+            metadata[rng.choice(list(metadata))] = rng.choice(TEXTS[:9])
+        case _:
+            content = mutate_bytes(rng, path.read_bytes())
+            path.unlink()  # a link
+            path.write_bytes(content)
+            return
+    write_tensors(path, tensors, metadata)
 
 
 def _place(rng: Random, value: Any) -> tuple[Any, Any]:
@@ -173,19 +208,19 @@ class Stored:
 
     def snapshot(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
-        path = rng.choice(sorted(trajectory.folder.glob("epoch-*.pt")))
-        write_corrupted(rng, path, corrupt_tensors(rng, path), sealed=True)
+        path = rng.choice(sorted(trajectory.folder.glob("epoch-*.safetensors")))
+        corrupt_snapshot(rng, path)
 
         def run() -> None:
             trajectory.completed_epochs()
-            load_member(self.parts().module, trajectory, int(path.stem[-4:]))
+            load_member(self.parts().module, path)
 
         return FuzzCase(run, (path.name,))
 
     def resume_point(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
         path = trajectory.resume_path(ANNEALING.epochs)
-        write_corrupted(rng, path, corrupt_tensors(rng, path), sealed=True)
+        write_corrupted(rng, path, corrupt_tensors(rng, path), embedded=True)
 
         def run() -> None:
             if done := trajectory.completed_epochs():
@@ -199,7 +234,8 @@ class Stored:
     def path_history(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
         path = trajectory.folder / "history.jsonl"
-        write_corrupted(rng, path, odd_json_lines(rng, read_file(path, sealed=True)), sealed=True)
+        lines = odd_json_lines(rng, read_file(path, embedded_checksum=True))
+        write_corrupted(rng, path, lines, embedded=True)
 
         def run() -> None:
             if done := trajectory.completed_epochs():
@@ -212,7 +248,7 @@ class Stored:
         run = RunFolder(linked(self.run, folder / "run"))
         names = (
             "config.yaml",
-            "facts.json",
+            "metadata.json",
             "scores.json",
             "split.csv",
             "history.jsonl",
@@ -242,7 +278,7 @@ class Stored:
                             {"run": "outputs/other", "values": {"a": 2}}]}  # fmt: skip
         write_file(study / "study.json", json.dumps(content).encode())
         corrupt_file(rng, study / "study.json")
-        return FuzzCase(lambda: study_runs(study), (str(study),))
+        return FuzzCase(lambda: read_runs(study), (str(study),))
 
     def waveforms(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         root = icbhi(folder / "data") if (folder / "data").mkdir() is None else folder
@@ -270,5 +306,6 @@ class Stored:
     @property
     def kinds(self) -> dict[Callable[[Random, Path, Path], FuzzCase], int]:
         """The kinds and their shares."""
-        return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6, self.study: 2,
+        return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6,
+                self.study: 2,
                 self.waveforms: 3}  # fmt: skip

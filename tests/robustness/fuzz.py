@@ -28,7 +28,7 @@ from robustness.fuzz_data import DATA, FuzzCase
 from robustness.reliability import update_row
 
 from lungsound.errors import LungsoundError
-from lungsound.studies import plan
+from lungsound.studies import jobs
 
 SECONDS, MEBIBYTES = 5, 256
 JOBS = 5  # of a sweep at most: each takes a tenth of a second
@@ -150,7 +150,7 @@ def main() -> None:
         "--run", type=Path, help="a small finished run, with its store two folders above it"
     )
     options = parser.parse_args()
-    plan.MAX_JOBS = JOBS
+    jobs.MAX_JOBS = JOBS
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     fuzzer = Fuzzer(options.run or small_run(folder / "trained"), options.seed, folder)
     numbers = range(options.inputs) if options.only is None else [options.only]

@@ -12,20 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import soundfile
-from hydra import initialize_config_dir
 from robustness.fuzz_bytes import NUMBERS, TEXTS, corrupt_json, corrupt_lines, encoded, mutate_bytes
 
-from lungsound.config.ellipsis import parse_sweep_overrides
-from lungsound.config.overrides import parse_train_overrides
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.config.ellipsis import expand_ellipses
+from lungsound.config.overrides import compose_run
 from lungsound.data.database import open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.splits.checks import check_classes
-from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
+from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
-from lungsound.data.tools.audit import check
+from lungsound.data.tools.audit import audit
 from lungsound.data.tools.download import download_database
-from lungsound.studies import plan
+from lungsound.runs.validation import validate_config
+from lungsound.studies import jobs
 
 RATE_HZ = 4000
 FORMATS = (
@@ -91,7 +90,7 @@ def opened(rng: Random, name: str, root: Path, store: Path) -> Callable[[], Any]
     """One of the ways in which a user has a database read."""
     skip = rng.random() < 0.5
     if rng.random() < 0.3:
-        return lambda: check(name, root)
+        return lambda: audit(name, root)
     return lambda: open_database(name, root, RATE_HZ, store, skip)
 
 
@@ -138,7 +137,8 @@ def side_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
     def run() -> None:
         database = open_database("icbhi", folder, RATE_HZ, store, False)
-        official_icbhi(database.cycles, folder / OFFICIAL_SPLIT_FILENAME, 0, rng.random() < 0.5)
+        clean = rng.random() < 0.5
+        official_icbhi(database.cycles, 0, folder, folder / OFFICIAL_SPLIT_FILENAME, clean)
 
     return FuzzCase(run, tuple(files))
 
@@ -256,18 +256,12 @@ def line(rng: Random, *swept: str) -> list[str]:
 
 def train_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng)
-
-    def run() -> None:
-        accepted = parse_train_overrides(words)
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            plan.compose_job(accepted)
-
-    return FuzzCase(run, typed(words))
+    return FuzzCase(lambda: validate_config(compose_run(words)[0]), typed(words))
 
 
 def sweep_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
     words = line(rng, rng.choice(SWEPT))
-    return FuzzCase(lambda: plan.compose_jobs(parse_sweep_overrides(words)), typed(words))
+    return FuzzCase(lambda: jobs.compose_jobs(expand_ellipses(words)), typed(words))
 
 
 def typed(words: list[str]) -> tuple[str, ...]:

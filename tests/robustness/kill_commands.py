@@ -67,7 +67,8 @@ COMPOSED: dict[str, Any] = {}  # what Hydra has composed: of what
 Ended = tuple[
     int, dict[str, str]
 ]  # how often a command was killed until it ended; the MLflow runs seen, id -> name
-CHAIN = 5  # kills at random moments before a chain is let to its end, so that most of them hit a command that works
+# Kills at random moments before a chain may end, so that most of them hit a command that works.
+CHAIN = 5
 FAULTS = ("other bits", "left over", "had to wait", "not FINISHED", "another run", "steps doubled",
           "steps missing or new", "epochs miscounted")  # fmt: skip
 COUNTS = (
@@ -80,13 +81,19 @@ LEFTOVERS = (f".*{files.TEMP_SUFFIX}", f"*{files.QUARANTINE_INFIX}*", "*.half*")
 RANDOM = re.compile(r"\.[^./]+(?=\.(part|half[^.]*)$)")  # in the name of a file that is being made
 RESULT_PATTERNS = (
     *(
-        "store/trajectories/*/epoch-*.pt",
+        "store/trajectories/*/*.safetensors",
         "store/trajectories/*/history.jsonl",
         "store/waveforms/*/*.f32",
     ),
     *(
         f"outputs/*/{name}"
-        for name in ("split.csv", "history.jsonl", "predictions.parquet", "scores.json")
+        for name in (
+            "split.csv",
+            "history.jsonl",
+            "predictions.parquet",
+            "scores.json",
+            "members/*",
+        )
     ),
     *("outputs/studies/*/*.csv", "store/demo/*/*/*"),
 )
@@ -179,8 +186,6 @@ def preload_modules(folder: Path) -> None:
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    sys.modules["lungsound.runs.estimate"].step_seconds = lambda *_: 0.001  # type: ignore[attr-defined]
-    sys.modules["lungsound.runs.run"].announcement = lambda *_: "(the first line is left out)"  # type: ignore[attr-defined]
 
 
 def cache_composed_configs() -> None:
@@ -242,10 +247,10 @@ def miscounted(folder: Path) -> list[str]:
     """
     trained = sum(
         json.loads(path.read_text())["epochs_trained"]
-        for path in folder.glob("outputs/*/facts.json")
+        for path in folder.glob("outputs/*/metadata.json")
     )
     there = sum(
-        len(files.read_file(path, sealed=True).splitlines())
+        len(files.read_file(path, embedded_checksum=True).splitlines())
         for path in folder.glob("store/trajectories/*/history.jsonl")
     )
     return [] if trained == there else [f"{trained} trained, {there} there"]
@@ -369,7 +374,9 @@ def kill_at_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
     written = files._write_atomically
     files._write_atomically = whole
     files.tempfile = SimpleNamespace(mkstemp=before("mkstemp", tempfile.mkstemp))  # type: ignore[assignment]
-    traced = {name: before(name, getattr(os, name)) for name in ("fsync", "chmod", "replace")}
+    traced = {
+        name: before(name, getattr(os, name)) for name in ("fsync", "chmod", "replace", "link")
+    }
     files.os = SimpleNamespace(**{**vars(os), **traced, "fdopen": fdopen})  # type: ignore[assignment]
     Path.unlink = before("unlink", Path.unlink)  # type: ignore[method-assign]
     removals = {name: before(name, getattr(os, name)) for name in ("unlink", "rmdir")}

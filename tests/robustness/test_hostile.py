@@ -24,7 +24,7 @@ from robustness.fuzz_data import OFFICIAL, STEMS, icbhi
 from support.runs import ROOT
 
 from lungsound.data.database import open_database
-from lungsound.data.splits.protocols import OFFICIAL_SPLIT_FILENAME, official_icbhi
+from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
 from lungsound.data.tools.download import download_database
 from lungsound.errors import CorruptFileError, DataError, LungsoundError
@@ -100,7 +100,7 @@ def test_weights_run_no_code(number: int, marker: Path, tmp_path: Path) -> None:
             lambda: checkpoints.load_checkpoint(trajectory.resume_path(1), weights_only=False),
         ),
     ):
-        write_file(path, content, embed_checksum=True)
+        write_file(path, content, embed_checksum=path.suffix == ".ckpt")
         with pytest.raises(CorruptFileError, match=path.name):
             read()
 
@@ -285,7 +285,7 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
     split.write_text("recording,cycle,set\n" + "".join(f"{name},0,train\n" for name in names))
     with nothing_touched(outside):
         with pytest.raises(DataError):
-            official_icbhi(database.cycles, root / OFFICIAL_SPLIT_FILENAME, 0, False)
+            official_icbhi(database.cycles, 0, root)
         with pytest.raises(DataError, match="has no cycle") as error:
             file_split(database.cycles, split)
         assert len(error.value.problems) == len(names)
@@ -294,13 +294,15 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
 
 
 def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) -> None:
-    facts = run.read_json("facts.json")
+    facts = run.read_json("metadata.json")
     study = tmp_path / "outputs" / "studies" / "mine"
     for name in ("../../outside", str(outside), "..", ".", "", "x\0", 7, None):
-        run.write_json("facts.json", {**facts, "trajectory": name})
+        run.write_json("metadata.json", {**facts, "trajectory": name})
         with nothing_touched(outside):
-            with pytest.raises(CorruptFileError, match=r"facts\.json: expected a trajectory's key"):
-                run.trajectory()
+            with pytest.raises(
+                CorruptFileError, match=r"metadata\.json: expected a trajectory's key"
+            ):
+                run.trajectory_key()
             places = (f"{name}/{outside.name}", f"../../{outside.name}")
             jobs = [{"run": place, "values": {"seed": seed}} for seed, place in enumerate(places)]
             write_file(study / "study.json", json.dumps({"swept": ["seed"], "jobs": jobs}).encode())

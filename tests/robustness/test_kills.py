@@ -20,7 +20,7 @@ def kills(*words: str) -> Any:
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         },  # it forks: a pool of threads would not come along
         capture_output=True,
         text=True,

@@ -55,7 +55,7 @@ def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[
             "not sent",
         ):
             assert wrong not in text, (words, text)
-    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
+    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/metadata.json")]
     assert len(facts) == RUNS
     trained = sum(fact["epochs_trained"] for fact in facts)
     record_property(

@@ -17,7 +17,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from lungsound.data.cycles import cycle_key
 from lungsound.data.labels import FOUR_CLASS
-from lungsound.data.splits.protocols import patient_split
+from lungsound.data.splits.patient import patient_split
 from lungsound.data.splits.random import random_split
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
 from lungsound.signal.chunks import frames_per_chunk, roll_and_chunk, split_into_chunks
@@ -189,12 +189,12 @@ def test_patients_are_in_one_set_and_in_test_once_over_the_folds(
     patients = set(cycles["patient"])
     tested: Counter[str] = Counter()
     for fold in range(folds):
-        sets = patient_split(cycles, folds, fold, seed)
+        sets, _ = patient_split(cycles, seed, folds, fold)
         by_set = [set(cycles["patient"][sets == name]) for name in ("train", "val", "test")]
         assert sum(map(len, by_set)) == len(patients) and set().union(*by_set) == patients
         tested.update(by_set[2])
         shuffled = cycles.sample(frac=1, random_state=order.randrange(2**32))
-        assert patient_split(shuffled, folds, fold, seed).sort_index().equals(sets)
+        assert patient_split(shuffled, seed, folds, fold)[0].sort_index().equals(sets)
     assert tested == Counter(patients)
 
 

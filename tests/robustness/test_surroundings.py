@@ -21,8 +21,9 @@ from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_components
-from lungsound.runs.predict import member_epochs, predict_members
+from lungsound.runs.predict import predict_members
 from lungsound.runs.validation import validate_config
+from lungsound.training.weights import read_weights
 
 # Probabilities by float32 (24 bits: 6e-8) through eight layers of a trained network are 8e-7 away
 # from float64's, as measured here (two cores, AVX2). Threads and batches only sum in another order:
@@ -33,15 +34,15 @@ PLACE = ["recording", "cycle", "member"]
 
 
 @pytest.fixture(scope="module")
-def members(finished_run: Path) -> tuple[Config, RunComponents, list[int], pd.DataFrame]:
-    """The settings and the parts of `trained`, the epochs of its members, and its predictions."""
+def members(finished_run: Path) -> tuple[Config, RunComponents, list[Path], pd.DataFrame]:
+    """The settings and the components of `finished_run`, its weights and its predictions."""
     with compose_config(*SMALL_RUN_OVERRIDES, f"store_dir={finished_run.parents[1] / 'store'}") as (
         cfg,
         _,
     ):
         settings = validate_config(cfg)
     parts, folder = build_components(settings), RunFolder(finished_run)
-    return settings, parts, member_epochs(parts.annealing, folder), folder.read_predictions()
+    return settings, parts, folder.member_paths(), folder.read_predictions()
 
 
 @pytest.fixture
@@ -56,13 +57,13 @@ def probabilities(table: pd.DataFrame) -> np.ndarray[Any, Any]:
     return table.sort_values(PLACE).filter(regex="^p_").to_numpy()
 
 
-def in_float64(parts: RunComponents, epochs: list[int]) -> pd.DataFrame:
+def in_float64(parts: RunComponents, weights: list[Path]) -> pd.DataFrame:
     """The mean probabilities of each cycle's chunks, of a network that computes in float64, by
     plain loops.
     """
     rows = []
-    for member, epoch in enumerate(epochs, start=1):
-        parts.module.load_snapshot(parts.trajectory.snapshot(epoch))
+    for member, path in enumerate(weights, start=1):
+        parts.module.load_snapshot(read_weights(path))
         network = copy.deepcopy(parts.module.network).double().eval()
         for name in ("val", "test"):
             chunks: dict[int, list[torch.Tensor]] = {}
@@ -88,30 +89,31 @@ def in_float64(parts: RunComponents, epochs: list[int]) -> pd.DataFrame:
 
 
 def test_the_order_of_evaluation_changes_no_bit(
-    members: tuple[Config, RunComponents, list[int], pd.DataFrame],
+    members: tuple[Config, RunComponents, list[Path], pd.DataFrame],
 ) -> None:
-    settings, parts, epochs, stored = members
-    again = predict_members(settings, parts, epochs[::-1], ("test", "val"))
-    again["member"] = len(epochs) + 1 - again["member"]
+    settings, parts, weights, stored = members
+    again = predict_members(settings, parts, weights[::-1], ("test", "val"))
+    again["member"] = len(weights) + 1 - again["member"]
     columns = list(stored.columns)
     pd.testing.assert_frame_equal(
-        again[columns].sort_values(PLACE, ignore_index=True), stored.sort_values(PLACE, ignore_index=True),
+        again[columns].sort_values(PLACE, ignore_index=True),
+        stored.sort_values(PLACE, ignore_index=True),
         check_exact=True,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (2, 32), (3, 7)])
 def test_threads_and_batches_of_evaluation_change_the_last_digits_alone(
-    members: tuple[Config, RunComponents, list[int], pd.DataFrame], threads: Callable[[int], None],
+    members: tuple[Config, RunComponents, list[Path], pd.DataFrame], threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch, count: int, batch_size: int,
 ) -> None:  # fmt: skip
-    settings, parts, epochs, stored = members
-    reference = probabilities(in_float64(parts, epochs))
+    settings, parts, weights, stored = members
+    reference = probabilities(in_float64(parts, weights))
     np.testing.assert_allclose(probabilities(stored), reference, rtol=0, atol=TOLERANCE)
     assert np.ptp(reference, axis=0).min() > 1000 * TOLERANCE  # of probabilities that differ
     threads(count)
     monkeypatch.setattr(parts.datamodule, "batch_size", batch_size)
-    again = probabilities(predict_members(settings, parts, epochs, ("val", "test")))
+    again = probabilities(predict_members(settings, parts, weights, ("val", "test")))
     np.testing.assert_allclose(again, reference, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(again, probabilities(stored), rtol=0, atol=TOLERANCE)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from support.commands import run_lungsound
 from support.runs import ROOT, compose_config
 
-from lungsound.cli.data import run_check
 from lungsound.data import labels as label_sets
 from lungsound.data.registry import DATABASES, DatabaseSpec, register_database
 from lungsound.data.splits.protocols import PROTOCOLS, register_protocol
@@ -87,7 +87,7 @@ def test_a_database_of_ones_own_is_trained_and_scored(
 ) -> None:
     add_database()
     annotated = write_recordings(package / "recordings")
-    run_check("coughs", package / "recordings")
+    run_lungsound("data", "check", "coughs", package / "recordings")
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row for row in printed if row[:1] == ["rhonchus"]] == [["rhonchus", "20", "-"]]
     folder = run_training(

@@ -14,7 +14,7 @@ import torch
 from support.runs import compose_config
 
 from lungsound.runs.run import run
-from lungsound.training.trajectory import load_tensors
+from lungsound.training.weights import read_weights
 
 TrainIn = Callable[..., Path]
 # Of the contract only the network's width, the copies' number and the epochs are smaller.
@@ -82,8 +82,8 @@ def test_nothing_real_is_called_synthetic(real_run: Path) -> None:
 
 
 def test_the_networks_are_trained_on_these_recordings(real_run: Path) -> None:
-    paths = sorted((real_run.parents[1] / "store" / "trajectories").glob("*/epoch-*.pt"))
-    tensors = [tensor for path in paths for tensor in load_tensors(path)["network"].values()]
+    paths = sorted((real_run.parents[1] / "store" / "trajectories").glob("*/epoch-*.safetensors"))
+    tensors = [tensor for path in paths for tensor in read_weights(path)["network"].values()]
     assert all(torch.isfinite(tensor).all() for tensor in tensors)
     losses = pd.read_json(real_run / "history.jsonl", lines=True)["train/loss"]
     assert losses.iloc[-1] < losses.iloc[0]
@@ -113,7 +113,7 @@ def test_the_papers_network(
         "annealing.epochs_per_cycle=1",
     ) as (cfg, choices):
         folder = run(cfg, choices)
-    facts = json.loads((folder / "facts.json").read_text())
+    facts = json.loads((folder / "metadata.json").read_text())
     assert facts["model.parameters"] == 4_916_742
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {folder}"
     history = pd.read_json(folder / "history.jsonl", lines=True)

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from support.commands import run_lungsound
 from support.runs import ROOT
 
-from lungsound.cli.score import main as evaluation
 from lungsound.errors import ConfigError, DataError
 from lungsound.runs.rescore import score_on_database
 
@@ -24,7 +24,7 @@ CYCLE = ["recording", "cycle", "member"]
 
 @pytest.fixture(scope="module")
 def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the demo database, in a place of its own; the store is two folders above."""
+    """A copy of a finished run on the demo database; the store is two folders above."""
     place = tmp_path_factory.mktemp("rescored")
     shutil.copytree(finished_run.parents[1] / "store", place / "store")
     return Path(shutil.copytree(finished_run, place / "outputs" / finished_run.name))
@@ -78,7 +78,7 @@ def test_a_recording_that_cannot_be_used_is_named_or_left_out(run: Path, tmp_pat
     with pytest.raises(DataError, match=r"--skip-bad(?s:.)*2_6\.0_1_p2_2"):
         scored(run, "sprsound", root)
     with contextlib.chdir(run.parents[1]):
-        evaluation(["score", str(run), "sprsound", str(root), "--skip-bad"])
+        run_lungsound("score", str(run), "sprsound", str(root), "--skip-bad")
     scores = json.loads((run / "scored-sprsound" / "scores.json").read_text())
     assert scores["data"] == "sprsound: 3 recordings, 6 cycles"
 
@@ -148,10 +148,21 @@ def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
         DataError, match=r"--part train: expected a part .* there are: inter, intra"
     ):
         scored(run, "sprsound", sprsound(tmp_path / "sprsound"), "train")
-    with pytest.raises(
-        DataError, match="expected the run's member in the store, but it is not there"
-    ):
-        score_on_database(run, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    former = Path(shutil.copytree(run, tmp_path / "former"))
+    shutil.rmtree(former / "members")
+    (former / "metadata.json").rename(former / "facts.json")
+    with pytest.raises(DataError, match=r"expected the members' weights.*release 0\.1"):
+        score_on_database(former, "icbhi", demo_root(run), None)
+
+
+def test_a_run_is_scored_without_its_store(run: Path, tmp_path: Path) -> None:
+    """The folder alone, moved to another place."""
+    before = scored(run, "icbhi", demo_root(run)) / "predictions.parquet"
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    folder = score_on_database(moved, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    again = pd.read_parquet(folder / "predictions.parquet")
+    pd.testing.assert_frame_equal(again, pd.read_parquet(before), check_exact=True)
+    assert not (tmp_path / "elsewhere" / "trajectories").exists()
 
 
 def test_the_command(run: Path) -> None:

@@ -118,7 +118,6 @@ class Trained(NamedTuple):
     by_hand: list[dict[str, Any]]  # a record per epoch
 
 
-
 class Spy(pl.Callback):
     """Notes the rate of each step, the weights after each epoch, and what the network is given.
 

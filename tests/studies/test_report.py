@@ -15,7 +15,7 @@ from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import write_predictions
 from lungsound.studies import report as study_report
-from lungsound.studies.report import leak_line, write_report
+from lungsound.studies.report import leakage_line, write_report
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 PAPERS = {
@@ -40,9 +40,9 @@ SENTENCE = "12 OF 12 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these sco
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures of the last report by their names, instead of their pictures."""
     found: dict[str, Figure] = {}
-    make = study_report.figures
+    make = study_report.draw_figures
     monkeypatch.setattr(
-        study_report, "figures", lambda *words: found.update(make(*words)) or make(*words)
+        study_report, "draw_figures", lambda *words: found.update(make(*words)) or make(*words)
     )
     return found
 
@@ -70,7 +70,7 @@ def make_run(
 ) -> None:
     folder = RunFolder(outputs / name)
     folder.write_text("config.yaml", "")
-    folder.write_json("facts.json", {**WHOLE, "model.parameters": 1000, **facts})
+    folder.write_json("metadata.json", {**WHOLE, "model.parameters": 1000, **facts})
     folder.write_text("split.csv", "set\n" + "train\n" * 8 + "val\n" * 4 + "test\n" * 4)
     folder.write_history(
         [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]
@@ -165,7 +165,7 @@ def test_every_table_says_what_leaks_in_all_its_splits(tmp_path: Path) -> None:
 
 
 def test_runs_without_counts_are_told_by_their_own_sentences() -> None:
-    assert leak_line([None, COUNTS, None], ["one.", "two.", "one."]) == "one. two."
+    assert leakage_line([None, COUNTS, None], ["one.", "two.", "one."]) == "one. two."
 
 
 def test_rows_of_the_paper_are_not_said_to_leak(tmp_path: Path) -> None:

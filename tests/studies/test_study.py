@@ -4,9 +4,9 @@ MLflow's tree.
 
 import contextlib
 import errno
-import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,30 +17,30 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sklearn.metrics import confusion_matrix
+from support.commands import run_lungsound
 from support.disk import disk_full_for
-from support.files import flip_bit
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, skip_rendering
 
 import lungsound.runs.build
 import lungsound.runs.estimate
+import lungsound.runs.identity
 import lungsound.runs.run
 import lungsound.studies.study
 import lungsound.tracking.background
-from lungsound.cli.command import told
-from lungsound.cli.send import send
-from lungsound.config.schema import CONFIG_DIR
+from lungsound.cli.command import cli_command
+from lungsound.cli.send import send_folder
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
-from lungsound.studies.plan import REPORT_SECONDS, count_items, expand_jobs, format_plan, plan_jobs
-from lungsound.studies.study import main, run_study, study_folder
-from lungsound.tracking.study_sync import StudyView
-from lungsound.tracking.sync import RunView
-from lungsound.training.trajectory import load_tensors
+from lungsound.studies.jobs import compose_jobs, expand_jobs
+from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
+from lungsound.studies.study import run_study, study_folder
+from lungsound.tracking.sync import MlflowSync, StudySync
+from lungsound.training.schedule import Annealing
+from lungsound.training.weights import read_weights
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 COMMAND = ("sweep.py", "-m", "annealing.cycles=2,3,...,10")
@@ -74,7 +74,7 @@ def runs_of(folder: Path) -> dict[int, Path]:
     """The run folders of the typed study by their number of members."""
     found = {
         int(path.parent.name.split("-M")[1].split("-")[0]): path.parent
-        for path in folder.glob("outputs/*/facts.json")
+        for path in folder.glob("outputs/*/metadata.json")
     }
     return dict(sorted(found.items()))
 
@@ -83,21 +83,14 @@ def runs_of(folder: Path) -> dict[int, Path]:
 def sweep(
     empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:
-    """`sweep(*words)`: sweep.py in this process and in an empty folder; the folder."""
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "sweep.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "sweep", module)
-    spec.loader.exec_module(module)
-    module.job.__wrapped__.__module__ = "__main__"  # where Hydra finds conf/ beside the file
+    """`sweep(*words)`: a study in this process and in an empty folder; the folder."""
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
 
     def run_sweep(*words: str) -> Path:
-        monkeypatch.setattr(sys, "argv", ["sweep.py"])
         small = ("experiment=tiny", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
         with skip_rendering():
-            run_study([*small, *words], module.job)
+            run_study([*small, *words])
         return tmp_path
 
     return run_sweep
@@ -107,7 +100,8 @@ def test_the_typed_command_trains_ten_periods_for_nine_ensembles(example_study: 
     runs = runs_of(example_study)
     assert list(runs) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
     trained = {
-        m: json.loads((run / "facts.json").read_text())["epochs_trained"] for m, run in runs.items()
+        m: json.loads((run / "metadata.json").read_text())["epochs_trained"]
+        for m, run in runs.items()
     }
     assert trained == {
         2: 2,
@@ -147,8 +141,8 @@ def test_each_ensemble_is_the_one_trained_alone(
     for name in ("predictions.parquet", "history.jsonl", "scores.json", "split.csv"):
         assert (alone / name).read_bytes() == (shared / name).read_bytes(), name
     stored = example_study / "store" / "trajectories"
-    for path in (tmp_path / "store" / "trajectories").glob("*/epoch-*.pt"):
-        mine, theirs = load_tensors(path), load_tensors(stored / path.parent.name / path.name)
+    for path in (tmp_path / "store" / "trajectories").glob("*/epoch-*.safetensors"):
+        mine, theirs = read_weights(path), read_weights(stored / path.parent.name / path.name)
         assert all(
             (mine["network"][name] == theirs["network"][name]).all() for name in mine["network"]
         )
@@ -197,7 +191,7 @@ def test_report_is_made_again_without_training(
         path.unlink()
     shutil.rmtree(only_study(tmp_path) / "figures")
     with contextlib.chdir(tmp_path):
-        main(["report", str(only_study(tmp_path))])
+        run_lungsound("study", "report", str(only_study(tmp_path)))
     assert content() == before
     assert "| annealing.cycles |" in capsys.readouterr().out
 
@@ -209,30 +203,30 @@ def test_store_is_listed_and_cleared(
     places = ["--store", str(tmp_path / "store"), "--outputs", str(tmp_path / "outputs")]
     (trajectory,) = (tmp_path / "store" / "trajectories").glob("*/")
     size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
-    main(["ls", *places])
+    run_lungsound("study", "ls", *places)
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[:2] == [trajectory.name, "10"]
     assert f"{size / 1e6:.1f} MB" in line
     assert all(run.name in line for run in runs_of(example_study).values())
-    main(["du", *places])
+    run_lungsound("study", "du", *places)
     assert str(tmp_path / "store" / "waveforms") in capsys.readouterr().out
     asides = [
-        trajectory / "epoch-0001.pt.damaged-1",
+        trajectory / "epoch-0001.safetensors.damaged-1",
         next(tmp_path.glob("outputs/*/")) / "split.csv.damaged-2",
     ]
     asides.append(tmp_path / "store" / "demo" / "0123.damaged-1" / "1.wav.damaged-1")
     for aside in asides:
         aside.parent.mkdir(exist_ok=True)
         aside.write_bytes(bytes(300_000))
-    main(["du", *places])
+    run_lungsound("study", "du", *places)
     told = capsys.readouterr().out.splitlines()
-    assert told[-1] == "rm damaged removes what was put aside as damaged"
+    assert told[-1] == "`lungsound study rm damaged` removes the quarantined files"
     assert [line.split()[:2] for line in told[-4:-1]] == [["0.3", "MB"]] * 3
-    main(["rm", *places, "damaged"])
+    run_lungsound("study", "rm", *places, "damaged")
     assert capsys.readouterr().out.count("removed ") == 3
     assert not list(tmp_path.rglob("*damaged*"))
     assert trajectory.exists()
-    main(["rm", trajectory.name, *places])
+    run_lungsound("study", "rm", trajectory.name, *places)
     assert not trajectory.exists()
 
 
@@ -255,18 +249,18 @@ def test_one_more_value_trains_only_what_is_new(
 def test_a_failed_job_is_a_failed_run_and_the_others_go_on(
     sweep: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = lungsound.runs.run.predict
+    original = lungsound.runs.run.predict_run
 
-    def predict(settings: object, parts: object, folder: object) -> None:
+    def predict(settings: object, parts: object, folder: object) -> object:
         if "-M2-" in str(folder.path):  # type: ignore[attr-defined]
             raise RuntimeError("the disk is full")
-        original(settings, parts, folder)  # type: ignore[arg-type]
+        return original(settings, parts, folder)  # type: ignore[arg-type]
 
     with (
         monkeypatch.context() as patch,
         pytest.raises(SystemExit, match=r"1 of 3 jobs failed: annealing\.cycles=2"),
     ):
-        patch.setattr(lungsound.runs.run, "predict", predict)
+        patch.setattr(lungsound.runs.run, "predict_run", predict)
         sweep("annealing.cycles=1,2,3")
     table = (only_study(tmp_path) / "table3.md").read_text()
     assert "missing: annealing.cycles=2" in table
@@ -294,7 +288,7 @@ def test_a_full_disk_ends_a_study_that_goes_on_later(
         pytest.raises(StorageError, match=r"study\.json.*Make room"),
     ):
         sweep(words)
-    full = r"facts\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
+    full = r"metadata\.json|failed-.\.json|all\.csv"  # also for the word of what failed, and for the tables
     with disk_full_for(errno.ENOSPC, full), pytest.raises(SystemExit, match=r"2 of 2 jobs failed"):
         sweep(words)
     sweep(words)
@@ -320,7 +314,7 @@ def test_a_signal_between_jobs_or_after_them_stops_the_study(
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(owner, name, signalled)
-        told(sweep)("annealing.cycles=1,2")
+        cli_command(sweep)("annealing.cycles=1,2")
     assert end.value.code == 143
     assert trained_epochs == begun  # with "run", the second job was not begun
     runs = mlflow_runs(tmp_path / "outputs" / "run")
@@ -340,10 +334,10 @@ def test_a_signal_while_a_study_waits_for_mlflow(
         raise LungsoundError("nothing can be predicted here")
 
     if broken:
-        monkeypatch.setattr(lungsound.runs.run, "predict", fail)
-    signal_during_final_sync(StudyView, signal.SIGTERM)
+        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+    signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
-        told(sweep)("annealing.cycles=1", "seed=0,1")
+        cli_command(sweep)("annealing.cycles=1", "seed=0,1")
     assert end.value.code == 143
     statuses = [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")]
     assert statuses == ["FAILED" if broken else "FINISHED"] * 3
@@ -357,10 +351,10 @@ def test_a_signal_while_a_job_that_failed_waits_for_mlflow_stops_the_study(
     def fail(*_: object) -> None:
         raise LungsoundError("nothing can be predicted here")
 
-    monkeypatch.setattr(lungsound.runs.run, "predict", fail)
-    signal_during_final_sync(RunView, signal.SIGINT)
+    monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+    signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
-        told(sweep)("annealing.cycles=1,2")
+        cli_command(sweep)("annealing.cycles=1,2")
     assert end.value.code == 130
     assert trained_epochs == [1]
     assert "\nerror: nothing can be predicted here" in capsys.readouterr().err
@@ -416,7 +410,7 @@ def test_jobs_that_come_to_one_run_are_each_in_the_tables(
     folder = sweep(
         "annealing.epochs_per_cycle=1,2", "annealing.total_epochs=2", "annealing.cycles=1,2"
     )
-    assert len(list(folder.glob("outputs/*/facts.json"))) == 2
+    assert len(list(folder.glob("outputs/*/metadata.json"))) == 2
     table = pd.read_csv(only_study(folder) / "all.csv")
     assert table.groupby("annealing.epochs_per_cycle")["annealing.cycles"].apply(
         list
@@ -523,6 +517,35 @@ def test_the_plan_says_what_is_shared(
     assert not trained_epochs
 
 
+def planned_epochs(plan: str) -> dict[str, int]:
+    """job -> its epochs, from the printed table."""
+    rows = re.findall(r"^(annealing\S*=.*?) +(\d+) +T\d+  ", plan, flags=re.MULTILINE)
+    return {job: int(epochs) for job, epochs in rows}
+
+
+def test_the_constant_baseline_does_not_follow_the_number_of_members(
+    sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table IV's baseline has 150 epochs, whatever M is."""
+    tiny = ("experiment=tiny", "annealing=constant,cosine")
+    table4 = ("annealing.epochs_per_cycle=20", "annealing.constant_epochs=150", "plan=true")
+    sweep(*tiny, *table4, "annealing.cycles=8")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant": 150,
+        "annealing=cosine": 160,
+    }
+    sweep(*tiny, *table4, "annealing.cycles=2,10")
+    assert planned_epochs(capsys.readouterr().out) == {
+        "annealing=constant annealing.cycles=2": 150,
+        "annealing=constant annealing.cycles=10": 150,
+        "annealing=cosine annealing.cycles=2": 40,
+        "annealing=cosine annealing.cycles=10": 200,
+    }
+    jobs = compose_jobs(["experiment=table4", "annealing.cycles=8", "data.root=/icbhi"])
+    budgets = {Annealing(**vars(job.settings.annealing)).epochs for job in jobs}
+    assert budgets == {150, 160}
+
+
 # What must make another training path, and what must not.
 OTHER_PATH = (
     *(
@@ -571,7 +594,7 @@ def test_what_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.Monke
 
     def key(*words: str) -> str:
         (job,) = plan_jobs([*SMALL_RUN_OVERRIDES, *words])
-        return job.known.trajectory.folder.name
+        return job.inputs.trajectory.folder.name
 
     usual = key()
     for word in SAME_PATH:
@@ -591,26 +614,30 @@ def test_a_changed_line_of_training_makes_another_trajectory(
 ) -> None:
     copy = tmp_path / "training"
     shutil.copytree(ROOT / "lungsound" / "training", copy)
-    source_hash = lungsound.runs.build.source_hash.__wrapped__  # a process keeps its first
+    source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
     before = source_hash()
     monkeypatch.setattr(
-        lungsound.runs.build.lungsound.training, "__file__", str(copy / "__init__.py")
+        lungsound.runs.identity.lungsound.training, "__file__", str(copy / "__init__.py")
     )
     assert source_hash() == before
-    (copy / "losses.py").write_text((copy / "losses.py").read_text() + "\n")
+    losses = copy / "losses.py"
+    source = losses.read_text()
+    losses.write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
+    assert source_hash() == before
+    losses.write_text(source + "GAMMA = 1\n")
     assert source_hash() != before
 
 
 @pytest.mark.parametrize("experiment", ["table2", "table3", "table4", "table3_demo"])
 def test_the_papers_studies_have_their_jobs(
-    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: str,
 ) -> None:
     jobs = {"table2": 10 * 2 * 16, "table3": 10 * 9, "table4": 10 * 2, "table3_demo": 3 * 9}
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        assert len(expand_jobs([f"experiment={experiment}"])) == jobs[experiment]
-        assert len(expand_jobs([f"experiment={experiment}", "split.seed=4"])) == jobs[
-            experiment
-        ] // len({dict(line)["split.seed"] for line in expand_jobs([f"experiment={experiment}"])})
+    all_jobs = expand_jobs([f"experiment={experiment}"])
+    seeds = {job["split.seed"] for job in all_jobs}
+    assert len(all_jobs) == jobs[experiment]
+    one_seed = expand_jobs([f"experiment={experiment}", "split.seed=4"])
+    assert len(one_seed) == jobs[experiment] // len(seeds)
 
 
 def test_plan_of_real_jobs_names_finished_ones(
@@ -674,20 +701,6 @@ def test_redo_trains_the_shared_path_once(
         "jobs_failed": 0,
         "epochs_trained": 2,
     }
-
-
-def test_a_killed_study_without_a_record_goes_on_as_the_same_in_mlflow(
-    sweep: Callable[..., Path],
-) -> None:
-    folder = sweep("annealing.cycles=1,2")
-    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)}
-    mlflow_client(folder / "outputs" / "run").update_run(parent, status="RUNNING")
-    record = only_study(folder) / "tracking.json"
-    record.write_bytes(flip_bit(record.read_bytes(), 30))
-    sweep("annealing.cycles=1,2")
-    assert {run.data.tags["mlflow.parentRunId"] for run in children_of(folder)} == {parent}
-    runs = mlflow_runs(folder / "outputs" / "run")
-    assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
 
 def test_how_runs_are_made_is_not_what_a_study_is(
@@ -758,7 +771,7 @@ def test_a_failed_job_that_mlflow_has_in_part_is_completed(
             raise MlflowException("out of order")
         return original(*arguments, **known)
 
-    monkeypatch.setattr(lungsound.tracking.background, "PAUSE_S", 0.01)
+    monkeypatch.setattr(lungsound.tracking.background, "RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(lungsound.runs.run, "build_components", broken)
     monkeypatch.setattr(MlflowClient, name, fail_once)
     with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
@@ -775,7 +788,7 @@ def test_a_study_whose_mlflow_is_down_is_sent_later(
     capsys: pytest.CaptureFixture[str],
     trained_epochs: list[int],
 ) -> None:
-    monkeypatch.setattr(lungsound.tracking.background, "TRIES_S", 0.0)
+    monkeypatch.setattr(lungsound.tracking.background, "FINAL_RETRY_S", 0.0)
     folder = sweep(
         "annealing.cycles=1,2", "tracking.uri=http://127.0.0.1:1"
     )  # nobody listens there
@@ -784,10 +797,10 @@ def test_a_study_whose_mlflow_is_down_is_sent_later(
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == f"study: {place.relative_to(folder)}"
     assert "Connection refused" in told[-2]
-    assert told[-2].endswith(f"python -m lungsound.tracking send {place.relative_to(folder)}")
+    assert told[-2].endswith(f"lungsound send {place.relative_to(folder)}")
     assert (place / "table3.md").exists()
     for _ in range(2):  # the second time there is nothing to send
-        send(place, f"sqlite:///{folder / 'mlflow.db'}")
+        send_folder(place, f"sqlite:///{folder / 'mlflow.db'}")
         runs = mlflow_runs(folder / "outputs" / "run")
         assert len(runs) == 3
         assert {run.info.status for run in runs} == {"FINISHED"}
@@ -815,7 +828,7 @@ def test_a_run_that_comes_out_elsewhere_is_a_failed_job(
     hashes = iter(
         f"source {number}" for number in range(10)
     )  # as when a line of it is changed meanwhile
-    monkeypatch.setattr(lungsound.runs.build, "source_hash", lambda: next(hashes))
+    monkeypatch.setattr(lungsound.runs.identity, "source_hash", lambda: next(hashes))
     with pytest.raises(SystemExit, match="1 of 1 jobs failed"):
         sweep("annealing.cycles=1")
 
@@ -844,7 +857,7 @@ def test_the_expected_time_is_that_of_all_that_is_to_do(
     jobs = plan_jobs(["experiment=tiny", "annealing.cycles=1,2"])
     train, val, test = (count_items(jobs[0], name) for name in ("train", "val", "test"))
     expected = 2 * (3 * train + val) + (1 + 2) * (val + test) + 2 * REPORT_SECONDS
-    assert f"About {timedelta(seconds=expected)} on this machine" in format_plan(jobs)
+    assert f"About {timedelta(seconds=expected)} on this machine" in format_cost(jobs)
 
 
 def start_cli(*words: str, folder: Path) -> subprocess.Popen[str]:
@@ -863,7 +876,7 @@ def result_bytes(folder: Path) -> dict[str, dict[str, bytes]]:
     """Each run's predictions and history, by the run's name."""
     names = ("predictions.parquet", "history.jsonl")
     return {path.parent.name: {name: (path.parent / name).read_bytes() for name in names}
-            for path in folder.glob("outputs/*/facts.json")}  # fmt: skip
+            for path in folder.glob("outputs/*/metadata.json")}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -874,7 +887,7 @@ def test_two_processes_want_one_trajectory(tmp_path: Path) -> None:
     both = [start_cli("train.py", f"annealing.cycles={m}", folder=tmp_path) for m in (2, 3)]
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/facts.json")]
+    facts = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/metadata.json")]
     assert sum(fact["epochs_trained"] for fact in facts) == 3
     assert any("waiting for another process" in text for text in told)
     alone = tmp_path / "alone"

@@ -37,3 +37,16 @@ def metric_points(folder: Path, run: Run) -> dict[str, dict[int, float]]:
 def only_run(folder: Path) -> Run:
     (run,) = mlflow_runs(folder)
     return run
+
+
+def artifact_paths(folder: Path, run: Run) -> set[str]:
+    """The paths of all files that MLflow has of a run."""
+    client, found = mlflow_client(folder), set()
+    places = [""]
+    while places:
+        for file in client.list_artifacts(run.info.run_id, places.pop()):
+            if file.is_dir:
+                places.append(file.path)
+            else:
+                found.add(file.path)
+    return found

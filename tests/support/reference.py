@@ -4,6 +4,7 @@ Nothing of `lungsound` is imported. `Reference` takes the waveforms of a split a
 config keys, e.g. {"loss.gamma": 1.0}, and has a test compare our weights and scores with its own.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -160,7 +161,7 @@ class Reference:
         edges = [*range(0, len(items), size), len(items)]
         if len(items) % size == 1:
             del edges[-2]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             inputs = np.array([self.train_input(item, epoch) for item in items[start:end]])
             targets = [self.target(item[0]) for item in items[start:end]]
             yield torch.from_numpy(inputs)[:, None], torch.tensor(targets)

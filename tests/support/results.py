@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import torch
-
-from lungsound.training.trajectory import load_tensors
+from safetensors.torch import load_file
 
 
 def result_bytes(folder: Path) -> dict[str, bytes]:
@@ -15,10 +14,10 @@ def result_bytes(folder: Path) -> dict[str, bytes]:
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Every tensor of every stored snapshot, by the snapshot's file name."""
-    paths = sorted((folder.parents[1] / "store" / "trajectories").glob("*/epoch-*.pt"))
+    trajectories = folder.parents[1] / "store" / "trajectories"
+    paths = sorted(trajectories.glob("*/epoch-*.safetensors"))
     assert paths
-    return {path.name: {f"{room}.{key}": tensor for room in ("network", "features")
-                        for key, tensor in load_tensors(path)[room].items()} for path in paths}  # fmt: skip
+    return {path.name: load_file(path) for path in paths}
 
 
 def assert_identical_runs(folder: Path, other: Path) -> None:

@@ -1,5 +1,6 @@
-"""MLflow's page in a real browser: Debian's chromium, headless. Not in `make test`: `make browser`
-runs it, and makes the README's picture.
+"""MLflow's page in a real browser: Debian's chromium, headless.
+
+`make test` leaves it out; `make browser` runs it, and makes the README's figure.
 """
 
 import os
@@ -27,7 +28,7 @@ Page = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a user ran a small study."""
+    """The working folder of a small study."""
     folder = tmp_path_factory.mktemp("browsed")
     words = [sys.executable, str(ROOT / "sweep.py"), "annealing.cycles=1,2,...,5"]
     subprocess.run(
@@ -57,8 +58,10 @@ def page(folder: Path) -> Iterator[Page]:
         profile = folder / "profile"
         shutil.rmtree(profile, ignore_errors=True)
         shown = ["--dump-dom"] if picture is None else [f"--screenshot={picture.absolute()}"]
-        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={profile}",
-                 "--window-size=1500,720", "--virtual-time-budget=40000"]  # fmt: skip
+        words = [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", *QUIET,
+            f"--user-data-dir={profile}", "--window-size=1500,720", "--virtual-time-budget=40000",
+        ]  # fmt: skip
         url = f"http://127.0.0.1:{port}/#/{address}"
         return subprocess.run(
             [*words, *shown, url], capture_output=True, text=True, check=True

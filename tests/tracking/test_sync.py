@@ -1,194 +1,295 @@
-"""MLflow shows a run's folder: names and steps others rely on, one MLflow run a folder, nothing
-doubled or lost.
-"""
+"""MLflow shows a folder: the names and steps that others rely on, nothing doubled or lost."""
 
+import contextlib
+import functools
 import json
 import math
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.mlflow import metric_points, mlflow_client, mlflow_runs, only_run
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from support.mlflow import artifact_paths, metric_points, mlflow_client, mlflow_runs, only_run
 from support.runs import SMALL_RUN_OVERRIDES, compose_config
 
 import lungsound.runs.run
-import lungsound.tracking.background
-from lungsound.errors import LungsoundError
-from lungsound.runs.validation import validate_config
-from lungsound.tracking.sync import RunView, first_tried
+from lungsound.tracking.client import RUN_TAG, open_experiment
+from lungsound.tracking.metrics import history_metrics
+from lungsound.tracking.state import TrackingState, read_state
+from lungsound.tracking.sync import sync
 from lungsound.training.module import SnapshotModule
 from lungsound.training.trajectory import Trajectory
 
 TrainIn = Callable[..., Path]
 EPOCHS, MEMBERS, ONCE = [1, 2, 3, 4], [1, 2], [0]
+HISTORY = ("train/loss", "val/loss", "val/score_4", "val/score_2", "val/accuracy", "lr")
+TEST_SCORES = ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")
+LEAKS = ("patients", "recordings", "duplicates")
 STEPS = {
-    **{
-        name: EPOCHS
-        for name in ("train/loss", "val/loss", "val/score_4", "val/score_2", "val/accuracy", "lr")
-    },
-    **{name: MEMBERS for name in ("member/val_score_4", "member/test_score_4")},
-    **{name: MEMBERS for name in ("ensemble/test_score_4", "ensemble/test_score_2")},
-    **{
-        f"test/{name}": ONCE
-        for name in ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")
-    },
-    **{f"test/single_{name}": ONCE for name in ("score_4", "score_2")},
-    **{f"leak/{name}": ONCE for name in ("patients", "recordings", "duplicates")},
+    **dict.fromkeys(HISTORY, EPOCHS),
+    **{f"member/{part}_score_4": MEMBERS for part in ("val", "test")},
+    **{f"ensemble/test_score_{classes}": MEMBERS for classes in (4, 2)},
+    **{f"test/{name}": ONCE for name in TEST_SCORES},
+    **{f"test/single_score_{classes}": ONCE for classes in (4, 2)},
+    **{f"leak/{name}": ONCE for name in LEAKS},
 }
+WRITES = ("create_run", "log_batch", "log_artifact", "set_tag", "update_run", "set_terminated")
 
 
-def test_metrics_are_the_folders(finished_run: Path) -> None:
+def test_metrics_are_those_of_the_folder(finished_run: Path) -> None:
     stored = metric_points(finished_run, only_run(finished_run))
     assert {name: sorted(steps) for name, steps in stored.items()} == STEPS
     for line in (finished_run / "history.jsonl").read_text().splitlines():
         record = json.loads(line)
-        for name in ("train/loss", "val/loss", "val/score_4", "val/score_2", "val/accuracy", "lr"):
+        for name in HISTORY:
             assert stored[name][record["epoch"]] == record[name]
-    scores = json.loads((finished_run / "scores.json").read_text())["scores"]
+    results = json.loads((finished_run / "scores.json").read_text())
+    scores = results["scores"]
     for m in MEMBERS:
-        assert stored["member/val_score_4"][m] == scores["members"][m - 1]["val"]["score_4"]
-        assert stored["member/test_score_4"][m] == scores["members"][m - 1]["test"]["score_4"]
+        member, ensemble = scores["members"][m - 1], scores["ensemble"][m - 1]["test"]
+        assert stored["member/val_score_4"][m] == member["val"]["score_4"]
+        assert stored["member/test_score_4"][m] == member["test"]["score_4"]
         for name in ("score_4", "score_2"):
-            assert stored[f"ensemble/test_{name}"][m] == scores["ensemble"][m - 1]["test"][name]
-    for name in ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"):
+            assert stored[f"ensemble/test_{name}"][m] == ensemble[name]
+    for name in TEST_SCORES:
         assert stored[f"test/{name}"][0] == scores["ensemble"][-1]["test"][name]
-    leaks = json.loads((finished_run / "scores.json").read_text())["leaks"]
-    for name in ("patients", "recordings", "duplicates"):
-        assert stored[f"leak/{name}"][0] == leaks[name]
+    for name in LEAKS:
+        assert stored[f"leak/{name}"][0] == results["leaks"][name]
     best = max(scores["members"], key=lambda member: member["val"]["score_4"])
-    assert stored["test/single_score_4"][0] == best["test"]["score_4"]
-    assert stored["test/single_score_2"][0] == best["test"]["score_2"]
+    for name in ("score_4", "score_2"):
+        assert stored[f"test/single_{name}"][0] == best["test"][name]
 
 
-def test_learning_rates_are_equation_1(finished_run: Path) -> None:
+def test_learning_rates_follow_equation_1(finished_run: Path) -> None:
     stored = metric_points(finished_run, only_run(finished_run))["lr"]
     with compose_config(*SMALL_RUN_OVERRIDES) as (cfg, _):
         highest, length = cfg.annealing.max_lr, cfg.annealing.epochs_per_cycle
     for t in EPOCHS:
-        assert stored[t] == pytest.approx(
-            highest / 2 * (math.cos(math.pi * ((t - 1) % length) / length) + 1)
-        )
+        cosine = math.cos(math.pi * ((t - 1) % length) / length)
+        assert stored[t] == pytest.approx(highest / 2 * (cosine + 1))
+
+
+def test_only_numbers_of_the_history_are_metrics() -> None:
+    record = {"epoch": 3, "period": 1, "lr": 0.5, "val/loss": None, "machine": {"threads": 1}}
+    assert history_metrics([record]) == [("lr", 0.5, 3)]
 
 
 def test_params_tags_and_files(finished_run: Path) -> None:
-    run, client = only_run(finished_run), mlflow_client(finished_run)
+    run = only_run(finished_run)
     expected = {
-        "experiment": "demo", "data": "demo", "split": "random", "segment": "2x2s", "padding": "sample",
-        "augment": "light", "model": "cnn7_eighth", "loss": "focal", "annealing": "cosine", "task": "four_class",
-        "trainer": "auto", "annealing.cycles": "2", "data.cycles": "60", "split.seed": "0", "epochs_trained": "4",
+        "experiment": "demo", "data": "demo", "split": "random", "segment": "2x2s",
+        "padding": "sample", "augment": "light", "model": "cnn7_eighth", "loss": "focal",
+        "annealing": "cosine", "task": "four_class", "trainer": "auto", "annealing.cycles": "2",
+        "data.cycles": "60", "split.seed": "0", "epochs_trained": "4",
     }  # fmt: skip
     assert expected.items() <= run.data.params.items()
     audio = finished_run.parents[1].glob("store/demo/*/audio_and_txt_files/*.wav")
     assert run.data.params["data.recordings"] == str(len(list(audio)))
-    with compose_config(*SMALL_RUN_OVERRIDES) as (cfg, _):
-        assert int(run.data.params["model.parameters"]) == parameters(
-            validate_config(cfg).model.width
-        )
+    assert int(run.data.params["model.parameters"]) == count_parameters(width=0.0625)
     (trajectory,) = (finished_run.parents[1] / "store" / "trajectories").glob("*/")
     assert run.data.tags["trajectory"] == trajectory.name
     assert run.data.tags["data"].startswith("SYNTHETIC")
+    assert "TEST PATIENTS ARE ALSO IN TRAINING" in run.data.tags["leak"]
     assert run.info.run_name == finished_run.name
     assert "SYNTHETIC" in finished_run.name
-    assert "TEST PATIENTS ARE ALSO IN TRAINING" in run.data.tags["leak"]
     assert run.info.status == "FINISHED"
-    here = {path.name for path in finished_run.iterdir()} | {
-        f"figures/{path.name}" for path in finished_run.glob("figures/*")
-    }
-    there = {
-        file.path
-        for place in ("", "figures")
-        for file in client.list_artifacts(run.info.run_id, place)
-    }
-    assert there == here
+    assert artifact_paths(finished_run, run) == readable_files(finished_run)
 
 
-def parameters(width: float) -> int:
-    """Table I counted by hand: kernels and biases, a pair for each normalized channel, two dense
-    layers.
-    """
-    filters = [round(width * count) for count in (64, 128, 128, 256, 256, 512, 512)]
+def readable_files(folder: Path) -> set[str]:
+    """What MLflow is to have of a run's folder: no checksums, and no weights."""
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in files if not name.endswith((".sha256", ".safetensors", "SHA256SUMS"))}
+
+
+def count_parameters(width: float) -> int:
+    """Table I by hand: kernels and biases, two per normalized channel, two dense layers."""
+    filters = [round(width * size) for size in (64, 128, 128, 256, 256, 512, 512)]
     inputs, dense = [1, *filters[:-1]], filters[-1]
-    convolutions = sum(
-        9 * before * after + after for before, after in zip(inputs, filters, strict=True)
-    )
+    pairs = zip(inputs, filters, strict=True)
+    convolutions = sum(9 * before * after + after for before, after in pairs)
     normalized = 2 * sum([*inputs, filters[-1], dense])
     return convolutions + normalized + (filters[-1] + 1) * dense + 4 * (dense + 1)
 
 
-def test_two_classes_have_no_four_class_metric(run_training: TrainIn, tmp_path: Path) -> None:
+def test_two_class_runs_have_no_four_class_metric(run_training: TrainIn, tmp_path: Path) -> None:
     folder = run_training(tmp_path, "task=two_class")
     stored = metric_points(folder, only_run(folder))
     four = {name for name in STEPS if name.endswith("_4")}
     assert stored.keys() == (STEPS.keys() - four) | {"member/val_score_2", "member/test_score_2"}
 
 
-def test_a_stopped_run_goes_on_under_its_id(
+def test_a_failed_run_goes_on_under_its_id(
     run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("stopped")
 
+    ids = set()
     for owner, name in (
-        (Trajectory, "tidy"),
+        (Trajectory, "prune"),
         (SnapshotModule, "validation_step"),
-        (lungsound.runs.run, "report"),
+        (lungsound.runs.run, "write_run_report"),
     ):
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stopped"):
-            patch.setattr(owner, name, stop)
+            patch.setattr(owner, name, fail)
             run_training(tmp_path)
-        first_tried.cache_clear()  # as another process has it
-        assert mlflow_runs(tmp_path / "outputs" / "run")[0].info.status == "FAILED"
+        (run,) = mlflow_runs(tmp_path / "outputs" / "run")
+        assert run.info.status == "FAILED"
+        assert "error.txt" in artifact_paths(tmp_path / "outputs" / "run", run)
+        ids.add(run.info.run_id)
     folder = run_training(tmp_path)
     run = only_run(folder)
+    assert {run.info.run_id} == ids
     assert run.info.status == "FINISHED"
     assert run.data.params["epochs_trained"] == "4"
     assert metric_points(folder, run) == metric_points(finished_run, only_run(finished_run))
 
 
-def test_what_was_not_sent_is_sent_later(
-    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            RunView, "send_files", lambda *_: (_ for _ in ()).throw(RuntimeError("no room"))
-        )
-        patch.setattr(lungsound.tracking.background, "TRIES_S", 0.0)
-        folder = run_training(tmp_path)
-    assert only_run(folder).info.status == "RUNNING"
-    assert run_training(tmp_path) == folder
-    run = only_run(folder)
-    assert run.info.status == "FINISHED"
-    assert metric_points(folder, run) == metric_points(finished_run, only_run(finished_run))
-
-
-def test_a_run_made_again_in_part_is_finished_again(run_training: TrainIn, tmp_path: Path) -> None:
+def test_a_repaired_run_is_finished_again(run_training: TrainIn, tmp_path: Path) -> None:
     folder = run_training(tmp_path)
-    (folder / "scores.json").unlink()
     before = metric_points(folder, only_run(folder))
+    (folder / "scores.json").unlink()
     run_training(tmp_path)
     run = only_run(folder)
     assert run.info.status == "FINISHED"
     assert metric_points(folder, run) == before
 
 
-def test_weights_are_sent_when_asked(
+def test_weights_are_sent_if_asked_for(
     run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     folder = run_training(tmp_path, "tracking.log_snapshots=true")
     run = only_run(folder)
-    sent = {
-        file.path for file in mlflow_client(folder).list_artifacts(run.info.run_id, "snapshots")
-    }
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    best = {max((line for line in history if line["period"] == period), key=lambda line: line["val/score_4"])["epoch"]
-            for period in (1, 2)}  # fmt: skip
-    assert sent == {f"snapshots/epoch-{epoch:04d}.pt" for epoch in best}
+    best = {}
+    for line in (folder / "history.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        period = record["period"]
+        if period not in best or record["val/score_4"] > best[period]["val/score_4"]:
+            best[period] = record
+    sent = mlflow_client(folder).list_artifacts(run.info.run_id, "snapshots")
+    epochs = {Path(file.path).stem for file in sent}
+    assert epochs == {f"member-{number:02d}" for number in range(1, len(best) + 1)}
     assert run.data.params["epochs_trained"] == "0"
 
 
-def test_an_address_that_is_no_database_is_refused(run_training: TrainIn, tmp_path: Path) -> None:
-    with pytest.raises(LungsoundError, match=r"tracking\.uri=nonsense"):
-        run_training(tmp_path, "tracking.uri=nonsense://here")
-    assert not list(tmp_path.glob("store/trajectories/*"))  # said before any training
+@pytest.fixture
+def elsewhere(finished_run: Path, tmp_path: Path, empty_mlflow: Path) -> TrackingState:
+    """The finished run's state, with another database that has nothing yet."""
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    state = read_state(finished_run)
+    assert state
+    return replace(state, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.mark.parametrize("outcome", ["refused", "answer lost", "late"])
+def test_any_request_may_fail_and_nothing_is_doubled_or_lost(
+    finished_run: Path, tmp_path: Path, elsewhere: TrackingState, empty_mlflow: Path, outcome: str
+) -> None:
+    """Each request in turn fails; "late": the server executes it after all was sent again."""
+    expected = only_run(finished_run)
+    for number in count(1):
+        database = tmp_path / str(number) / "mlflow.db"
+        database.parent.mkdir()
+        shutil.copy(empty_mlflow, database)
+        state = replace(elsewhere, uri=f"sqlite:///{database}")
+        with failing_request(number, outcome) as failed:
+            with contextlib.suppress(MlflowException):
+                sync(finished_run, state)
+            run_id = sync(finished_run, state)
+        for request in failed:
+            request()
+        assert sync(finished_run, state) == run_id
+        folder = database.parent / "outputs" / finished_run.name
+        run = only_run(folder)
+        assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+        assert metric_points(folder, run) == metric_points(finished_run, expected)
+        assert run.data.params == expected.data.params
+        if not failed:
+            break
+        assert artifact_paths(folder, run) == readable_files(finished_run)
+    assert number > 10
+
+
+@contextlib.contextmanager
+def failing_request(number: int, outcome: str) -> Iterator[list[Callable[[], object]]]:
+    """Inside, the request to MLflow of this number fails; yields it, to be executed later."""
+    failed: list[Callable[[], object]] = []
+    numbers = count(1)
+
+    def flaky(original: Callable[..., Any]) -> Callable[..., Any]:
+        def request(*args: Any, **kwargs: Any) -> Any:
+            if next(numbers) != number:
+                return original(*args, **kwargs)
+            if original.__name__ == "create_run":  # the client, not the server, says when it began
+                kwargs["start_time"] = int(time.time() * 1000)
+            failed.append(functools.partial(original, *args, **kwargs))
+            if outcome == "answer lost":
+                failed[0]()
+            raise MlflowException("timed out")
+
+        return request
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(MlflowClient, name, flaky(getattr(MlflowClient, name)))
+        yield failed
+    if outcome != "late":
+        failed[:] = failed and [lambda: None]
+
+
+def test_a_second_sync_sends_nothing(
+    finished_run: Path, elsewhere: TrackingState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = sync(finished_run, elsewhere)
+    for name in WRITES:
+        monkeypatch.delattr(MlflowClient, name)
+    assert sync(finished_run, elsewhere) == run_id
+
+
+def test_files_that_are_not_sent(
+    finished_run: Path, tmp_path: Path, elsewhere: TrackingState
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    expected = readable_files(folder)
+    (tmp_path / "secret").write_text("not for anybody")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / ".report.md.x.part").write_text("unfinished")
+    (folder / "report.md.damaged-1").write_text("corrupt")
+    (folder / "notes.txt.sha256").write_text("a checksum of release 0.1")
+    (folder / "members").mkdir()
+    (folder / "members" / "1.safetensors").write_text("weights")
+    sync(folder, elsewhere)
+    outside = tmp_path / "outputs" / "run"
+    assert artifact_paths(outside, only_run(outside)) == expected
+
+
+def test_the_experiments_files_lie_beside_its_database(
+    finished_run: Path, tmp_path: Path, elsewhere: TrackingState
+) -> None:
+    sync(finished_run, elsewhere)
+    outside = tmp_path / "outputs" / "run"
+    artifacts = only_run(outside).info.artifact_uri
+    assert artifacts and artifacts.startswith((tmp_path / "mlruns").as_uri())
+
+
+def test_a_run_lies_under_its_study_once_that_is_there(
+    finished_run: Path, tmp_path: Path, elsewhere: TrackingState
+) -> None:
+    state = replace(elsewhere, study="0123abcd")
+    outside = tmp_path / "outputs" / "run"
+    sync(finished_run, state)
+    assert "mlflow.parentRunId" not in only_run(outside).data.tags
+    experiment = open_experiment(state.uri, state.experiment)
+    parent = experiment.client.create_run(experiment.id, tags={RUN_TAG: "0123abcd"})
+    run_id = sync(finished_run, state)
+    child = experiment.client.get_run(run_id)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id

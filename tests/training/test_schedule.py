@@ -72,9 +72,9 @@ def test_the_budget_in_all_never_exceeds_total_epochs() -> None:
 
 def test_the_constant_baseline_is_one_period_of_all_epochs() -> None:
     for baseline in (
-        annealing(schedule="constant", cycles=1, epochs_per_cycle=150),
-        annealing(schedule="constant", cycles=3, epochs_per_cycle=50),
-        annealing(schedule="constant", cycles=8, total_epochs=150),
+        annealing(schedule="constant", cycles=1),
+        annealing(schedule="constant", cycles=8, epochs_per_cycle=20),
+        annealing(schedule="constant", cycles=8, total_epochs=150, constant_epochs=2),
     ):
         assert (baseline.num_periods, baseline.epochs_per_period, baseline.epochs) == (1, 150, 150)
         assert {baseline.learning_rate(t) for t in range(1, 151)} == {MAX_LR}

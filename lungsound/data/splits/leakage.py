@@ -1,11 +1,11 @@
-"""What leaks: patients, recordings and sounds that occur in more than one set of a split."""
+"""Leakage: patients, recordings and sounds that occur in more than one set of a split."""
 
 from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
-from lungsound.data.splits.table import SET_NAMES
+from lungsound.data.splits.checks import SET_NAMES
 
 SET_PAIR_NAMES = {
     "train+val": "training and validation",
@@ -34,7 +34,7 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
 
 
 def leakage_sentence(report: dict[str, Any]) -> str:
-    """The sentence that stands beside every score of a split."""
+    """The sentence beside every score of a split."""
     shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
     if shared:
         line = (
@@ -50,7 +50,7 @@ def leakage_sentence(report: dict[str, Any]) -> str:
 
 
 def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
-    """The report as rows for a table: what, then patients, recordings, duplicates."""
+    """The report as rows of a table: sets, patients, recordings, duplicates."""
     rows = [
         [
             f"in {SET_PAIR_NAMES[pair]}",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from lungsound.data.splits.checks import SET_NAMES
-from lungsound.errors import CorruptFileError, DataError, StorageError
-from lungsound.storage.files import checksum_path, read_file
+from lungsound.errors import DataError, StorageError
+from lungsound.storage.files import read_file
 
 INTEGER_PATTERN = re.compile(r"\d{1,18}", re.ASCII)
 COLUMNS = ("recording", "cycle", "set")
@@ -84,12 +84,6 @@ def _read_text(path: Path) -> str:
         reason = f"{path.absolute()} cannot be read: {error.strerror}"
     except StorageError as error:
         raise DataError(f"{error} (split.file)") from error
-    except CorruptFileError as error:
-        raise CorruptFileError(
-            f"The split file {path} does not match its checksum, {checksum_path(path).name} beside "
-            "it: it is damaged, or was edited. Take another copy, or delete the checksum if the "
-            "file is right (split.file)"
-        ) from error
     except UnicodeDecodeError as error:
         reason = f"{path} is not a text file: {error.reason}"
     raise DataError(f"The split file {reason} (split.file)")

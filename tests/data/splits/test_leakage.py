@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lungsound.data.splits.checks import SET_NAMES
 from lungsound.data.splits.leakage import count_leakage, leakage_rows, leakage_sentence
-from lungsound.data.splits.table import SET_NAMES
 
 
 def random_cycles(

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from support.commands import run_lungsound
 from support.runs import ROOT
 
-from lungsound.cli.data import main
 from lungsound.data.registry import DATABASES
 from lungsound.data.tools.audit import MIN_CLIPPED_RUN, AuditReport, audit, count_clipped
 from lungsound.errors import DataError
@@ -129,7 +129,7 @@ def test_what_is_broken_is_a_problem_with_its_file(
     break_it, file, said = BROKEN[name]
     break_it(icbhi)
     with pytest.raises(SystemExit) as end:
-        main(["check", "icbhi", str(icbhi)])
+        run_lungsound("data", "check", "icbhi", str(icbhi))
     printed = capsys.readouterr().out
     problems = printed[printed.index("PROBLEMS: 1\n") : printed.index("REMARKS")].splitlines()[1:-1]
     assert end.value.code == 1
@@ -160,7 +160,7 @@ def test_a_whole_copy_ends_with_0_and_says_what_is_here(icbhi: Path) -> None:
 def test_no_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("icbhi", "sprsound"):
         with pytest.raises(DataError) as error:
-            main(["check", name, str(tmp_path / "nowhere")])
+            run_lungsound("data", "check", name, str(tmp_path / "nowhere"))
         assert str(error.value).startswith(
             f"No {'ICBHI' if name == 'icbhi' else 'SPRSound'} recordings"
         )
@@ -266,7 +266,7 @@ def test_remarks_alone_end_with_0(icbhi: Path, capsys: pytest.CaptureFixture[str
     samples, _ = soundfile.read(icbhi / f"{ICBHI[1]}.wav")
     soundfile.write(icbhi / f"{ICBHI[1]}.wav", samples, 48000, "PCM_32")
     (icbhi / f"{ICBHI[1]}.txt").write_text("0.1\t1.5\t0\t0\n")
-    main(["check", "icbhi", str(icbhi)])
+    run_lungsound("data", "check", "icbhi", str(icbhi))
     printed = capsys.readouterr().out
     remarks = printed[printed.index("REMARKS") :]
     assert "PROBLEMS: none" in printed
@@ -293,5 +293,5 @@ def test_clipping_needs_a_row_at_full_scale() -> None:
 
 def test_synthetic_data_are_called_so(icbhi: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (icbhi / "SYNTHETIC.txt").write_text("computed")
-    main(["check", "icbhi", str(icbhi)])
+    run_lungsound("data", "check", "icbhi", str(icbhi))
     assert capsys.readouterr().out.startswith("SYNTHETIC")

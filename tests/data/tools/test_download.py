@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import re
 import signal
 import stat
 import subprocess
@@ -62,6 +63,13 @@ def damaged() -> bytes:
     """A zip archive with one wrong byte in a recording."""
     content = bytearray(packed(ICBHI, zipfile.ZIP_STORED))
     content[content.index(b"RIFF") + 100] ^= 1
+    return bytes(content)
+
+
+def encrypted() -> bytes:
+    content = bytearray(packed(ICBHI))
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
     return bytes(content)
 
 
@@ -171,9 +179,7 @@ BROKEN: dict[str, tuple[Callable[[Handler], None], str]] = {
     "breaks off": (body(GOOD[:200], length=len(GOOD)), "200 bytes"),
     "breaks off unnoticed": (body(GOOD[:-30], length=-1), "expected a whole zip archive, but got"),
     "not found": (body(b"gone", 404), "404"),
-    "server error": (body(b"oops", 500), "500"),
     "a page": (body(b"<!DOCTYPE html><title>Sign in</title>"), "begin b'<!DOCTYPE html>"),
-    "empty": (body(b""), "got 0 bytes"),
     "damaged": (
         body(damaged()),
         "Bad CRC-32 for file 'ICBHI_final_database/101_1b1_Al_sc_Meditron.wav'",
@@ -186,11 +192,10 @@ BROKEN: dict[str, tuple[Callable[[Handler], None], str]] = {
         body(packed({name: b"" for name in ICBHI if name.endswith(".wav")})),
         "got 1 files",
     ),
-    "leads out": (body(packed({**ICBHI, "../evil.txt": b""})), "'../evil.txt'"),
 }
 
 
-@pytest.mark.parametrize("answer, told", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("answer", "told"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_download_leaves_nothing_and_the_next_try_succeeds(
     answer: Callable[[Handler], None], told: str, server: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -240,25 +245,35 @@ def test_later_commits_of_sprsound_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "member", ["../up.txt", "a/../../up.txt", "/etc/up.txt", "C:\\up.txt", "C:up.txt", "..\\up.txt"]
+    ("content", "message"),
+    [
+        *(
+            (
+                packed({**ICBHI, name: b"evil"}),
+                f"names below the archive's folder, but got {name!r}",
+            )
+            for name in (
+                "../up.txt",
+                "a/../../up.txt",
+                "/etc/up.txt",
+                "C:\\up.txt",
+                "C:up.txt",
+                "..\\up.txt",
+            )
+        ),
+        (with_link("/etc/passwd"), "link.wav' is a link"),
+        (encrypted(), "cannot be unpacked: "),
+    ],
 )
-def test_a_name_that_leads_out_is_refused(member: str, tmp_path: Path) -> None:
+def test_unsafe_archives_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     archive = tmp_path / "bad.zip"
-    archive.write_bytes(packed({**ICBHI, member: b"evil"}))
-    with pytest.raises(DataError) as caught:
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(message)):
         download_database("icbhi", tmp_path / "below" / "icbhi", str(archive))
-    assert repr(member) in str(caught.value)
     assert list(contents(tmp_path)) == ["bad.zip"]
 
 
-def test_a_link_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.zip").write_bytes(with_link("/etc/passwd"))
-    with pytest.raises(DataError, match=r"link\.wav' is a link"):
-        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "bad.zip"))
-    assert not (tmp_path / "icbhi").exists()
-
-
-@pytest.mark.parametrize("limit, free", [(1000, 10**12), (10**12, 1000)])
+@pytest.mark.parametrize(("limit", "free"), [(1000, 10**12), (10**12, 1000)])
 def test_more_bytes_than_there_may_be(
     limit: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,17 +285,8 @@ def test_more_bytes_than_there_may_be(
     assert not (tmp_path / "icbhi").exists()
 
 
-def test_an_encrypted_archive(tmp_path: Path) -> None:
-    content = bytearray(GOOD)
-    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(header) + flags] |= 1
-    (tmp_path / "locked.zip").write_bytes(content)
-    with pytest.raises(DataError, match=r"cannot be unpacked: .*encrypted"):
-        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "locked.zip"))
-
-
 @pytest.mark.parametrize(
-    "error, raised", [(OSError(28, "No space left"), DataError), (KeyboardInterrupt(), None)]
+    ("error", "raised"), [(OSError(28, "No space left"), DataError), (KeyboardInterrupt(), None)]
 )
 def test_an_end_in_the_middle_of_unpacking_leaves_nothing(
     error: BaseException, raised: type | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,7 +317,7 @@ def test_a_local_archive_stays_where_it_is(form: Callable[[Path], str], tmp_path
 
 
 @pytest.mark.parametrize(
-    "address, told",
+    ("address", "told"),
     [
         ("missing.zip", "no such file"),
         (".", "a folder"),

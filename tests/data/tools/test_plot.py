@@ -13,9 +13,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
+from support.commands import run_lungsound
 from support.figures import check_text_layout
 
-from lungsound.cli.data import main
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.icbhi import parse_name, read_annotations
 from lungsound.data.readers.sprsound import EVENT_LABELS
@@ -182,7 +182,7 @@ def test_the_command_writes_png_into_the_folder(
         saved(figure, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", note)
-    main(["plot", "icbhi", str(root), "--to", str(tmp_path / "to")])
+    run_lungsound("data", "plot", "icbhi", str(root), "--to", str(tmp_path / "to"))
     printed = capsys.readouterr().out.splitlines()
     assert sorted(map(Path, printed)) == sorted((tmp_path / "to").glob("*.png"))
     assert len(printed) == len(titles) == 4
@@ -197,4 +197,4 @@ def test_the_command_writes_png_into_the_folder(
 def test_nothing_annotated_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "101_1b1_Al_sc_Meditron.wav").touch()
     with pytest.raises(DataError, match="No annotated cycle"):
-        main(["plot", "icbhi", str(tmp_path)])
+        run_lungsound("data", "plot", "icbhi", str(tmp_path))

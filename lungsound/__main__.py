@@ -1,0 +1,5 @@
+"""`python -m lungsound`: the `lungsound` command."""
+
+from lungsound.cli.app import main
+
+main()

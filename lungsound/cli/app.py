@@ -1,0 +1,38 @@
+"""The `lungsound` command. Commands import what they need when they run: --help is instant."""
+
+import shlex
+import sys
+
+import click
+
+from lungsound.cli.command import cli_command
+from lungsound.cli.data import data
+from lungsound.cli.score import score
+from lungsound.cli.send import send
+from lungsound.cli.study import study
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def lungsound() -> None:
+    """Databases, finished runs and studies of respiratory sounds.
+
+    Runs are trained by train.py and studies by sweep.py.
+    """
+
+
+for command in (data, score, send, study):
+    lungsound.add_command(command)
+
+
+@cli_command
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line (without the program's name) and exit."""
+    lungsound.main(arguments, prog_name="lungsound")
+
+
+def run_former_command(module: str, *group: str) -> None:
+    """Run a command by its name in release 0.1, and print the new one to stderr."""
+    arguments = [*group, *sys.argv[1:]]
+    new_line = shlex.join(["lungsound", *arguments])
+    print(f"python -m {module} is now: {new_line} (0.3 drops the old name)", file=sys.stderr)
+    main(arguments)

@@ -1,0 +1,60 @@
+"""`lungsound study`: the reports of studies, and what the store holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+
+def folder_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --store and --outputs to `command`."""
+    path = click.Path(path_type=Path)
+    for name, key in (("outputs", "output_dir"), ("store", "store_dir")):
+        option = click.option(f"--{name}", type=path, default=name, help=f"{key} of the runs.")
+        command = option(command)
+    return command
+
+
+@click.group()
+def study() -> None:
+    """Studies, and the stored trajectories that their runs share."""
+
+
+@study.command()
+@click.argument("folder", metavar="STUDY", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write the tables and figures of STUDY again, from its runs' stored predictions."""
+    from lungsound.studies.study import rewrite_report
+
+    print(rewrite_report(folder))
+
+
+@study.command()
+@folder_options
+def ls(store: Path, outputs: Path) -> None:
+    """List the stored trajectories with their sizes, ages and runs."""
+    from lungsound.studies.store_admin import list_trajectories
+
+    print(list_trajectories(store, outputs))
+
+
+@study.command()
+@folder_options
+def du(store: Path, outputs: Path) -> None:
+    """Print the size of each part of the store."""
+    from lungsound.studies.store_admin import disk_usage
+
+    print(disk_usage(store, outputs))
+
+
+@study.command()
+@folder_options
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+def rm(store: Path, outputs: Path, keys: tuple[str, ...]) -> None:
+    """Remove trajectories: runs that need them train again.
+
+    KEY is a trajectory's name in `lungsound study ls`, or `damaged` for all quarantined files.
+    """
+    from lungsound.studies.store_admin import remove_trajectories
+
+    print(remove_trajectories(store, outputs, list(keys)))

@@ -1,0 +1,93 @@
+"""What a trajectory is named after, and on which machine its epochs are made."""
+
+import ast
+import functools
+import hashlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import lungsound.data
+import lungsound.models
+import lungsound.scoring
+import lungsound.signal
+import lungsound.training
+from lungsound.config.schema import Config, to_container
+from lungsound.data.database import Database
+from lungsound.training.schedule import Annealing
+
+# The packages whose code decides the weights.
+WEIGHT_PACKAGES = (
+    lungsound.data,
+    lungsound.models,
+    lungsound.scoring,
+    lungsound.signal,
+    lungsound.training,
+)
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def trajectory_key_fields(
+    settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
+) -> dict[str, Any]:
+    """Return everything that determines the weights by intention.
+
+    Values that are not listed (M, select, names, tracking, workers) reuse the same trajectory, and
+    so does another machine: `describe_machine` is recorded with every epoch instead.
+    """
+    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
+    continue_from = annealing.continue_from
+    return {
+        "data": database.fingerprint,
+        "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
+        **{group: to_container(getattr(settings, group)) for group in groups},
+        "annealing": {
+            "schedule": annealing.schedule,
+            "period_epochs": annealing.epochs_per_period,
+            "max_lr": annealing.max_lr,
+            "continue_from": continue_from,
+            "monitor": annealing.monitor if continue_from == "best" else None,
+        },
+        "seed": settings.seed,
+        "batch_size": settings.trainer.batch_size,
+        "precision": settings.trainer.precision,
+        "matmul_precision": settings.trainer.matmul_precision,
+        "source": source_hash(),
+    }
+
+
+def describe_machine(settings: Config) -> str:
+    """Return what may change the last bits of a training: device, threads, torch's version."""
+    device = torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
+    return f"{device}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
+
+
+def uses_gpu(settings: Config) -> bool:
+    """Return whether training runs on a GPU here."""
+    return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+@functools.cache  # the code that runs is the code that was there when the process began
+def source_hash() -> str:
+    """Return a hash of the code that decides the weights: other code, another trajectory."""
+    digest = hashlib.sha256()
+    for package in WEIGHT_PACKAGES:
+        folder = Path(inspect.getfile(package)).parent
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder).as_posix()
+            if not name.startswith("tools/"):  # commands: no run imports them
+                code = code_without_comments(path.read_text())
+                digest.update(f"{package.__name__}/{name}\0{code}\0".encode())
+    return digest.hexdigest()
+
+
+def code_without_comments(source: str) -> str:
+    """Return Python source as a syntax tree without comments, docstrings and line numbers."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree)

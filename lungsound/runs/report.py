@@ -1,0 +1,121 @@
+"""Scores, figures and the report of a run, from its predictions and history."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lungsound.config.schema import Config
+from lungsound.data.splits.leakage import leakage_rows
+from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.examples import plot_preprocessing_examples
+from lungsound.results.figures import plot_annealing, plot_confusion, plot_ensemble_size
+from lungsound.results.folder import RunFolder
+from lungsound.results.report import report_markdown, scores_table
+from lungsound.runs.build import RunComponents, RunInputs
+from lungsound.runs.naming import data_title
+from lungsound.runs.predict import member_epochs
+from lungsound.storage.files import corrupt_file_on_error
+
+DEFAULT_URI = "sqlite:///mlflow.db"  # what `mlflow ui` and `make ui` show
+
+
+def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) -> None:
+    """Write scores.json, the figures and report.md."""
+    results = write_scores(parts, folder)
+    write_figures(settings, parts, folder, results["scores"])
+    biocas = results["biocas"]
+    metadata = {**folder.metadata(), "notes": "; ".join(parts.notes)}
+    report = report_markdown(
+        results["scores"],
+        {name: str(value) for name, value in metadata.items() if value != ""},
+        data_title(parts),
+        parts.leakage_sentence,
+        leakage_rows(parts.leakage),
+        ["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else [],
+        [path.relative_to(folder.path).as_posix() for path in folder.figures()],
+    )
+    folder.write_text("report.md", report)
+
+
+def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
+    """Write and return scores.json: every score, what leaks, and notes on data and split."""
+    summary = folder.summary()
+    results = {
+        "data": data_title(inputs),
+        "label_order": summary["labels"],
+        "leak": inputs.leakage_sentence,
+        "leaks": inputs.leakage,
+        "notes": list(inputs.notes),
+        "scores": summary,
+        "biocas": biocas_scores_by_part(folder.read_predictions()),
+    }
+    folder.write_json("scores.json", results)
+    return results
+
+
+def write_figures(
+    settings: Config, parts: RunComponents, folder: RunFolder, summary: dict[str, Any]
+) -> None:
+    """Write figures/*.png; `summary` is that of scores.json."""
+    title = data_title(parts)
+    history = pd.DataFrame(folder.read_history())
+    epochs = member_epochs(parts.annealing, folder)
+    annealing = plot_annealing(history, parts.annealing.epochs_per_period, title, epochs)
+    folder.write_figure("annealing", annealing)
+    folder.write_figure("members", plot_ensemble_size(summary, title))
+    folder.write_figure("examples", plot_examples(settings, parts, title))
+    for labels in parts.labels.chain:
+        confusion = summary["confusion"][f"ensemble_{len(labels)}"]
+        figure = plot_confusion(confusion, labels.labels, title)
+        folder.write_figure(f"confusion_{len(labels)}", figure)
+
+
+def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
+    """Plot log-mels of each class's first training cycle that needs padding, or else its first."""
+    cutting, augmentation = parts.datamodule.cutting, parts.datamodule.augmentation
+    cycles, samples = parts.datamodule.cycles["train"], parts.database.store.samples
+    fills_segment = cycles["end_sample"] - cycles["start_sample"] >= cutting.length
+    in_order = cycles.loc[fills_segment.sort_values(kind="stable").index]
+    example_cycles = in_order.drop_duplicates("label").set_index("label")
+    waveforms = {}
+    for label in parts.database.spec.label_sets["label"].labels:
+        if label in example_cycles.index:
+            start, end = example_cycles.loc[label, ["start_sample", "end_sample"]]
+            waveforms[label] = samples[start:end]
+    warps = None
+    if any(augmentation.vtlp_copies.values()):
+        warps = (augmentation.vtlp_alpha, augmentation.vtlp_f_hi)
+    return plot_preprocessing_examples(
+        waveforms,
+        parts.module.features,
+        cutting.length,
+        cutting.padding,
+        cutting.chunks,
+        warps,
+        augmentation.roll,
+        settings.seed,
+        title,
+    )
+
+
+def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:
+    """Print scores and places, `tracking_warning` included; the last line is the run's folder."""
+    uri = settings.tracking.uri
+    page = "mlflow ui  (or: make ui)"
+    if uri != DEFAULT_URI:
+        page = f"mlflow ui --backend-store-uri {uri}"
+    print(format_scores(folder))
+    print(f"figures: {folder.path / 'figures'}")
+    print(f"MLflow:  {tracking_warning or page}")
+    print(f"run: {folder.path}")
+
+
+def format_scores(folder: RunFolder) -> str:
+    """Return what scores.json holds, for the console."""
+    results = folder.read_json("scores.json")
+    with corrupt_file_on_error(folder.path / "scores.json"):
+        parts = [scores_table(results["scores"], results["data"], results["leak"])]
+        if results["biocas"]:
+            parts += [biocas_table(results["biocas"]), LEGEND]
+        return "\n".join(parts)

@@ -1,0 +1,140 @@
+"""Training: bring the trajectory to a run's last epoch, and the run's folder along with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import LambdaCallback
+
+from lungsound.config.schema import Config
+from lungsound.data.splits.table import split_table
+from lungsound.errors import LungsoundError
+from lungsound.results.folder import RunFolder
+from lungsound.runs.build import RunComponents, build_trainer
+from lungsound.runs.identity import describe_machine
+from lungsound.runs.naming import run_metadata
+from lungsound.runs.predict import member_epochs
+from lungsound.storage.files import corrupt_file_error
+from lungsound.training.divergence import DivergenceCallback
+from lungsound.training.history import machine_changes
+from lungsound.training.interrupt import InterruptCallback
+from lungsound.training.progress import ProgressCallback
+from lungsound.training.snapshots import SnapshotCallback
+from lungsound.training.trajectory import Trajectory
+
+# Lightning's module that restores a checkpoint.
+CHECKPOINT_CONNECTOR = "checkpoint_connector"
+
+
+def train(
+    settings: Config,
+    choices: dict[str, str],
+    parts: RunComponents,
+    folder: RunFolder,
+    notify: Callable[[], None],
+) -> None:
+    """Train what the trajectory lacks, and leave the members in the run's folder.
+
+    `notify` is called when there is something new in the folder.
+    """
+    trajectory, epochs = parts.trajectory, parts.annealing.epochs
+    machine = describe_machine(settings)
+    with trajectory.lock():
+        done = prepare_trajectory(trajectory, settings.redo)
+        folder.remove_results()
+        if done < epochs:
+            print_machine_change(trajectory, done, machine)
+        config = OmegaConf.to_yaml(OmegaConf.structured(settings))
+        folder.write_text("config.yaml", config)
+        split = split_table(parts.cycles, parts.cycles["set"])
+        folder.write_text("split.csv", split.to_csv(index=False))
+        metadata = run_metadata(settings, choices, parts, folder, done)
+        folder.write_json("metadata.json", metadata)
+        notify()
+
+        def count_epoch(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+            metadata["epochs_trained"] += 1
+            metadata["last_epoch_trained"] = trainer.current_epoch + 1
+            folder.write_json("metadata.json", metadata)
+
+        def sync_history(*_: Any) -> None:
+            folder.write_history(trajectory.history(epochs))
+            notify()
+
+        if done < epochs:
+            callbacks = [
+                LambdaCallback(on_train_epoch_end=count_epoch),
+                SnapshotCallback(trajectory, machine),
+                LambdaCallback(on_train_epoch_end=sync_history),
+                ProgressCallback(epochs),
+                DivergenceCallback(folder.path),
+                InterruptCallback(),
+            ]
+            fit(build_trainer(settings, epochs, callbacks), parts, done)
+        sync_history()
+        metadata["machine"] = describe_machines(trajectory, epochs)
+        folder.write_json("metadata.json", metadata)
+        members = member_epochs(parts.annealing, folder)
+        folder.link_members([trajectory.snapshot_path(epoch) for epoch in members])
+
+
+def prepare_trajectory(trajectory: Trajectory, redo: bool) -> int:
+    """Return the epoch to go on from, 0 for the beginning; remove what comes after it."""
+    had_corrupt_files = trajectory.quarantine_corrupt()
+    done = 0 if redo else trajectory.completed_epochs()
+    if had_corrupt_files:
+        start = f"goes on after epoch {done}" if done else "begins again"
+        print(f"Without it, the training {start}.", flush=True)
+    trajectory.prune(done)
+    return done
+
+
+def print_machine_change(trajectory: Trajectory, done: int, machine: str) -> None:
+    """Print where the first epochs were made, if that was not on this machine."""
+    stretches = machine_changes(trajectory.history(done))
+    if any(name != machine for _, name in stretches):
+        made = "; ".join(f"{epochs} were made on {name}" for epochs, name in stretches)
+        print(
+            f"{made}; from here on {machine}: valid, not bit-equal to one made on one machine",
+            flush=True,
+        )
+
+
+def describe_machines(trajectory: Trajectory, epochs: int) -> str:
+    """Return the machine of all epochs, or each one's epochs."""
+    stretches = machine_changes(trajectory.history(epochs))
+    if len(stretches) == 1:
+        return stretches[0][1]
+    return "not bit-equal to one made on one machine: " + "; ".join(map(": ".join, stretches))
+
+
+def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
+    """Train on after `done` epochs.
+
+    Raises CorruptFileError if the resume point cannot be restored, whatever its checksum is.
+    """
+    resume_path = parts.trajectory.resume_path(done) if done else None
+
+    def check_resumed_epoch(*_: Any) -> None:
+        if resume_path and trainer.current_epoch != done:
+            epochs = f"expected {done} finished epochs, but got {trainer.current_epoch}"
+            raise corrupt_file_error(resume_path, ValueError(epochs))
+
+    check = LambdaCallback(on_train_start=check_resumed_epoch)
+    trainer.callbacks.append(check)  # type: ignore[attr-defined]
+    try:
+        trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
+    except LungsoundError:
+        raise
+    except Exception as error:
+        if resume_path is None or not _failed_while_restoring(error):
+            raise
+        raise corrupt_file_error(resume_path, error) from error
+
+
+def _failed_while_restoring(error: Exception) -> bool:
+    frames = extract_tb(error.__traceback__)
+    return any(Path(frame.filename).stem == CHECKPOINT_CONNECTOR for frame in frames)

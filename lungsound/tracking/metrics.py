@@ -1,0 +1,41 @@
+"""The metrics of a run's files, under the names that users of MLflow rely on."""
+
+from typing import Any
+
+from lungsound.results.biocas import BIOCAS_METRICS
+from lungsound.scoring.scores import score_names
+
+MetricPoint = tuple[str, float, int]  # name, value, step
+
+
+def history_metrics(history: list[dict[str, Any]]) -> list[MetricPoint]:
+    """Every number of history.jsonl; the step is the epoch."""
+    points = []
+    for record in history:
+        for name, value in record.items():
+            if name not in ("epoch", "period") and isinstance(value, int | float):
+                points.append((name, float(value), int(record["epoch"])))
+    return points
+
+
+def score_metrics(results: dict[str, Any]) -> list[MetricPoint]:
+    """The scores of scores.json; the step is the member, the number of members, or 0."""
+    scores = results["scores"]
+    final, single = scores["ensemble"][-1]["test"], scores["single"]["test"]
+    names = score_names(final)
+    points: list[tuple[str, float | None, int]] = []
+    for row in scores["members"]:
+        for part in ("val", "test"):
+            points.append((f"member/{part}_{names[0]}", row[part][names[0]], row["member"]))
+    for row in scores["ensemble"]:
+        for name in names:
+            points.append((f"ensemble/test_{name}", row["test"][name], row["members"]))
+    points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
+    points += [(f"test/single_{name}", single[name], 0) for name in names]
+    for kind in ("patients", "recordings", "duplicates"):
+        points.append((f"leak/{kind}", results["leaks"][kind], 0))
+    for row in results["biocas"]:
+        if row["who"].startswith("ensemble"):
+            for name in BIOCAS_METRICS:
+                points.append((f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0))
+    return [(name, float(value), step) for name, value, step in points if value is not None]

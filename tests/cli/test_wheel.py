@@ -1,0 +1,53 @@
+"""What an installed wheel needs: the command, conf/ and the paper's tables."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from support.runs import ROOT
+
+COMPOSE = """
+import lungsound
+from lungsound.config.overrides import compose_run
+from lungsound.studies.tables import paper_table
+cfg, choices = compose_run(["experiment=paper", "segment=3s"])
+print(lungsound.__file__, choices["experiment"], cfg.segment.seconds, len(paper_table(2)))
+"""
+
+
+def run(*words: object, folder: Path, **environment: str) -> str:
+    words_as_text = [str(word) for word in words]
+    done = subprocess.run(
+        words_as_text, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path) -> None:
+    source, wheels, installed = (tmp_path / name for name in ("source", "wheels", "installed"))
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("lungsound", "conf"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source,
+        folder=tmp_path)  # fmt: skip
+    (wheel,) = wheels.glob("*.whl")
+    run(*pip, "install", "--no-deps", "--target", installed, wheel, folder=tmp_path)
+
+    helped = run(
+        sys.executable, "-m", "lungsound", "--help", folder=tmp_path, PYTHONPATH=str(installed)
+    )
+    assert "study" in helped
+    printed = run(sys.executable, "-c", COMPOSE, folder=tmp_path, PYTHONPATH=str(installed))
+    file, *values = printed.rsplit(maxsplit=3)
+    assert Path(file).is_relative_to(installed)
+    assert values[:2] == ["paper", "3.0"] and int(values[2]) > 0
+    configs = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
+    found = (installed / "lungsound" / "conf").rglob("*.yaml")
+    assert {path.relative_to(installed / "lungsound" / "conf") for path in found} == configs
+    assert (installed / "bin" / "lungsound").exists()

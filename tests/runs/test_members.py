@@ -1,0 +1,142 @@
+"""A run's members: evaluated once per trajectory, and enough without the store."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.files import flip_bit
+from support.results import result_bytes
+
+import lungsound.runs.predict
+from lungsound.results.folder import RunFolder
+from lungsound.studies.report import run_row
+from lungsound.studies.store_admin import list_trajectories
+
+RunTraining = Callable[..., Path]
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The members whose network has been evaluated, as it goes on."""
+    names: list[str] = []
+    original = lungsound.runs.predict.evaluate_member
+
+    def noted(trainer: Any, parts: Any, weights: Path, sets: Any) -> Any:
+        names.append(weights.stem)
+        return original(trainer, parts, weights, sets)
+
+    monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", noted)
+    return names
+
+
+def copy_place(run: Path, target: Path) -> Path:
+    """Copy a run's outputs and store; its folder there."""
+    shutil.copytree(run.parents[1], target, dirs_exist_ok=True)
+    return target / run.relative_to(run.parents[1])
+
+
+def test_each_member_is_evaluated_once(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path, evaluated: list[str]
+) -> None:
+    run_training(tmp_path, "annealing.cycles=3")
+    assert evaluated == ["member-01", "member-02", "member-03"]
+    two = run_training(tmp_path)
+    one = run_training(tmp_path, "annealing.cycles=1")
+    assert len(evaluated) == 3
+    assert result_bytes(two) == result_bytes(finished_run)
+    alone = run_training(tmp_path / "alone", "annealing.cycles=1")
+    assert result_bytes(one) == result_bytes(alone)
+    assert len(evaluated) == 4
+
+
+def test_corrupt_probabilities_are_made_again(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path, evaluated: list[str]
+) -> None:
+    run = copy_place(finished_run, tmp_path)
+    first, second = sorted(tmp_path.glob("store/trajectories/*/probabilities-*.safetensors"))
+    first.write_bytes(flip_bit(first.read_bytes(), -1 + first.stat().st_size))
+    (run / "predictions.parquet").unlink()
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+    assert evaluated == ["member-01"]
+    assert first.with_name(f"{first.name}.damaged-1").exists() and second.exists()
+
+
+def test_probabilities_go_with_their_snapshots(finished_run: Path) -> None:
+    (trajectory,) = finished_run.parents[1].glob("store/trajectories/*/")
+    snapshots = {path.stem[-4:] for path in trajectory.glob("epoch-*.safetensors")}
+    probabilities = {path.stem[-4:] for path in trajectory.glob("probabilities-*.safetensors")}
+    assert probabilities and probabilities <= snapshots
+
+
+def test_a_finished_folder_verifies_with_sha256sum(finished_run: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=finished_run, check=True)
+    listed = {
+        line.split("  ")[1] for line in (finished_run / "SHA256SUMS").read_text().splitlines()
+    }
+    files = {path.relative_to(finished_run).as_posix()
+             for path in finished_run.rglob("*") if path.is_file()}  # fmt: skip
+    assert files - listed == {"SHA256SUMS", "tracking.json"}
+    assert not [name for name in files if name.endswith(".sha256")]
+
+
+def test_members_are_the_stores_snapshots(finished_run: Path) -> None:
+    members = RunFolder(finished_run).member_paths()
+    assert [path.name for path in members] == ["member-01.safetensors", "member-02.safetensors"]
+    for path in members:
+        assert path.stat().st_nlink == 2  # a link into the store, which takes no space
+        tensors = load_file(path)
+        assert {name.partition(".")[0] for name in tensors} <= {"network", "features"}
+        weights = [tensor for name, tensor in tensors.items() if name.startswith("network")]
+        assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+def test_predictions_follow_from_the_folder_alone(
+    run_training: RunTraining,
+    finished_run: Path,
+    tmp_path: Path,
+    trained_epochs: list[int],
+    evaluated: list[str],
+) -> None:
+    """After the trajectory was removed, and the folder moved to another place."""
+    run = copy_place(finished_run, tmp_path)
+    shutil.rmtree(tmp_path / "store" / "trajectories")
+    (run / "predictions.parquet").unlink()
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+    assert (trained_epochs, evaluated) == ([], ["member-01", "member-02"])
+
+
+def test_a_killed_run_with_an_unreadable_file_goes_on(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path, trained_epochs: list[int]
+) -> None:
+    """Without SHA256SUMS, which is written last, a file counts that can be read."""
+    for number, name in enumerate(("predictions.parquet", "metadata.json", "history.jsonl")):
+        run = copy_place(finished_run, tmp_path / str(number))
+        (run / "SHA256SUMS").unlink()
+        (run / name).write_bytes((run / name).read_bytes()[:-20])
+        assert result_bytes(run_training(tmp_path / str(number))) == result_bytes(finished_run)
+        assert (run / f"{name}.damaged-1").exists()
+    assert trained_epochs == []
+
+
+def test_a_run_of_release_0_1_is_listed_and_reported(finished_run: Path, tmp_path: Path) -> None:
+    run = copy_place(finished_run, tmp_path)
+    row = run_row(RunFolder(run))
+    os.rename(run / "metadata.json", run / "facts.json")
+    shutil.rmtree(run / "members")
+    (run / "SHA256SUMS").unlink()
+    (run / "scores.json.sha256").write_text("0" * 64)
+    folder = RunFolder(run)
+    assert folder.is_complete and folder.has_predictions
+    assert run_row(folder) == row
+    key = json.loads((run / "facts.json").read_text())["trajectory"]
+    listed = list_trajectories(tmp_path / "store", tmp_path / "outputs")
+    assert f"{key} " in listed and run.name in listed
+    (run / "report.md").unlink()
+    assert not folder.is_complete
