@@ -10,7 +10,10 @@ from support.runs import ROOT
 PACKAGES = ("signal", "scoring", "models")
 MODULES = [
     *(path for package in PACKAGES for path in sorted((ROOT / "lungsound" / package).glob("*.py"))),
-    *(ROOT / "lungsound" / "training" / name for name in ("losses.py", "progress.py", "schedule.py")),
+    *(
+        ROOT / "lungsound" / "training" / name
+        for name in ("losses.py", "progress.py", "schedule.py")
+    ),
 ]
 WITHOUT_EXAMPLES = {"__init__", "features", "metric", "registry"}  # classes: their tests show them
 

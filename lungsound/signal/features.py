@@ -11,7 +11,7 @@ from lungsound.signal.vtlp import warped_mel_banks
 
 # Axes of log-mels [B, F, N] over which a scope takes its mean and standard deviation.
 NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
-# A standard deviation below this, in decades of power, is rounding: silence, or a band without bins.
+# A standard deviation below this, in decades of power, is rounding of a constant, e.g. silence.
 MIN_STD = 1e-4
 
 

@@ -13,8 +13,8 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     """Play a waveform [n] `rate` times as fast: float32 [stretched_length(n, rate)].
 
     `phase_vocoder` keeps the pitch (librosa.effects.time_stretch), `resample` multiplies it by
-    `rate` (soxr HQ): Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty waveform, a rate that is not above 0 and an
-    unknown method.
+    `rate` (soxr HQ). Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty
+    waveform, a rate that is not above 0 and an unknown method.
     """
     if not len(waveform) or not rate > 0:
         raise ValueError(
@@ -27,11 +27,10 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
         stretched = soxr.resample(waveform, rate, 1.0, quality="HQ")
     else:
         # librosa adds up phases in the waveform's precision: float32 leaves noise at -20 dB in a
-        # cycle of 16 s. It warns of a waveform shorter than its window; the silence added here is
-        # cut off again below.
-        padded = librosa.util.fix_length(
-            waveform.astype(np.float64), size=max(len(waveform), N_FFT)
-        )
+        # cycle of 16 s. It warns if a waveform is shorter than its window; the silence added here
+        # is cut off again below.
+        size = max(len(waveform), N_FFT)
+        padded = librosa.util.fix_length(waveform.astype(np.float64), size=size)
         stretched = librosa.effects.time_stretch(padded, rate=rate, n_fft=N_FFT)
     return librosa.util.fix_length(stretched, size=length).astype(np.float32, copy=False)
 

@@ -102,7 +102,10 @@ def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
         ((*BAND_MEANS, "+model.options.hidden=3", "model.width=1"), r"model\.width: expected none"),
         (("model.width=null",), r"model\.width: expected a value"),
         (("+model.options.depth=3",), r"model\.depth: expected none"),
-        (("model.name=resnet",), r"model\.name: expected one of cnn7, band_means, but got 'resnet'"),
+        (
+            ("model.name=resnet",),
+            r"model\.name: expected one of cnn7, band_means, but got 'resnet'",
+        ),
     ],
 )
 def test_settings_must_be_the_networks_own(overrides: tuple[str, ...], message: str) -> None:

@@ -22,13 +22,8 @@ from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import time_stretch
-from lungsound.training.datamodule import (
-    Augmentation,
-    Batch,
-    CyclesDataModule,
-    SegmentSpec,
-    make_batches,
-)
+from lungsound.training.batches import Augmentation, Batch, SegmentSpec, make_batches
+from lungsound.training.datamodule import CyclesDataModule
 
 LENGTH = 500  # samples of a segment
 VTLP = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}
@@ -191,7 +186,12 @@ def test_the_number_of_items_of_each_class(make_datamodule: Made) -> None:
         (3 * copies * (segments + stretched.where(is_stretched, 0))).groupby(train["target"]).sum()
     )
     items = pd.DataFrame(
-        {"target": [int(item["target"]) for item in rows(epoch_of(make_datamodule("resample", chunks=3)))]}
+        {
+            "target": [
+                int(item["target"])
+                for item in rows(epoch_of(make_datamodule("resample", chunks=3)))
+            ]
+        }
     )
     assert items.value_counts("target").to_dict() == expected.to_dict()
 
@@ -229,11 +229,15 @@ def test_training_never_touches_a_sample_of_another_set(
     for cycle in of_set("train").itertuples():
         allowed[cycle.start_sample : cycle.end_sample] = True
     # One sample of another set would make a stretched waveform NaN, or stand in a segment as NaN.
-    datamodule = make_datamodule(stretch, redraw, samples=np.where(allowed, SAMPLES, np.float32(np.nan)))
+    datamodule = make_datamodule(
+        stretch, redraw, samples=np.where(allowed, SAMPLES, np.float32(np.nan))
+    )
     assert all(batch["waveforms"].isfinite().all() for batch in epoch_of(datamodule))
 
 
-def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(make_datamodule: Made) -> None:
+def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(
+    make_datamodule: Made,
+) -> None:
     train = of_set("train")
     starts, ends, targets = (
         train[name].to_numpy() for name in ("start_sample", "end_sample", "target")
@@ -303,8 +307,12 @@ def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segmen
 
 
 def test_rolls_cover_all_frames_or_are_off(make_datamodule: Made) -> None:
-    assert {int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5)))} == set(range(5))
-    assert {int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5, roll=False)))} == {0}
+    assert {int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5)))} == set(
+        range(5)
+    )
+    assert {
+        int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5, roll=False)))
+    } == {0}
 
 
 def equal(ones: list[Batch], others: list[Batch]) -> bool:
@@ -315,7 +323,9 @@ def equal(ones: list[Batch], others: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("redraw", ["once", "epoch"])
-def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(make_datamodule: Made, redraw: str) -> None:
+def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(
+    make_datamodule: Made, redraw: str
+) -> None:
     datamodule = make_datamodule("resample", redraw)
     first, second, third = (epoch_of(datamodule, epoch) for epoch in (1, 2, 3))
     np.random.seed(0)
@@ -336,7 +346,9 @@ def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
         loaded.append([*datamodule.train_dataloader(), *datamodule.val_dataloader()])
     assert equal(*loaded)
     assert equal(
-        loaded[0], epoch_of(make_datamodule("phase_vocoder", "epoch"), 2) + list(make_datamodule().eval_dataloader("val"))
+        loaded[0],
+        epoch_of(make_datamodule("phase_vocoder", "epoch"), 2)
+        + list(make_datamodule().eval_dataloader("val")),
     )
 
 

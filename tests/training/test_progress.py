@@ -18,9 +18,7 @@ def fake_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return now
 
 
-def train(
-    clock: SimpleNamespace, epochs: int, first: int, last: int, seconds: list[float]
-) -> None:
+def train(clock: SimpleNamespace, epochs: int, first: int, last: int, seconds: list[float]) -> None:
     """Epochs `first` to `last` of `epochs`, from 1; validation takes 10 seconds."""
     progress = ProgressCallback(epochs)
     trainer = SimpleNamespace(
