@@ -165,7 +165,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         parts = build_components(config)
         spy = Spy(reference := make_reference(parts, settings))
         parts.module.network.double().register_forward_pre_hook(spy.check_inputs)
-        callbacks = [spy, SnapshotCallback(parts.trajectory)]
+        callbacks = [spy, SnapshotCallback(parts.trajectory, "this machine")]
         build_trainer(config, epochs, callbacks).fit(parts.module, parts.datamodule)
         return Trained(config, parts, reference, spy, reference.train(epochs))
 

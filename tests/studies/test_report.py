@@ -79,6 +79,7 @@ def make_run(
     counted = {} if leaks is None else {"leaks": leaks}
     folder.write_json("scores.json", {"data": heading, "leak": SENTENCE, **counted})
     folder.write_text("report.md", "")
+    folder.write_checksums()
 
 
 def make_study(folder: Path, runs: list[dict[str, Any]]) -> Path:

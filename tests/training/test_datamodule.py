@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from support.runs import compose_config
 
 from lungsound.data.store import WaveformStore
-from lungsound.runs.build import assign_split, build_components, build_database
+from lungsound.runs.build import build_components, build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
@@ -166,16 +166,16 @@ def planned(stretch: str, padding: str, chunks: int, epoch: int) -> Counter[tupl
     ("padding", "chunks", "redraw"), [("sample", 2, "once"), ("zero", 1, "epoch")]
 )
 def test_an_epoch_has_every_item_of_the_plan_exactly_once(
-    made: Made, stretch: str, padding: str, chunks: int, redraw: str
+    make_datamodule: Made, stretch: str, padding: str, chunks: int, redraw: str
 ) -> None:
-    datamodule = made(stretch, redraw, padding, chunks)
+    datamodule = make_datamodule(stretch, redraw, padding, chunks)
     for epoch in (1, 2):
         expected = planned(stretch, padding, chunks, epoch if redraw == "epoch" else 0)
         assert set(expected.values()) == {1}
         assert Counter(map(identity, rows(epoch_of(datamodule, epoch)))) == expected
 
 
-def test_the_number_of_items_of_each_class(made: Made) -> None:
+def test_the_number_of_items_of_each_class(make_datamodule: Made) -> None:
     train = of_set("train").assign(
         samples=lambda table: table["end_sample"] - table["start_sample"]
     )
@@ -191,7 +191,12 @@ def test_the_number_of_items_of_each_class(made: Made) -> None:
         (3 * copies * (segments + stretched.where(is_stretched, 0))).groupby(train["target"]).sum()
     )
     items = pd.DataFrame(
-        {"target": [int(item["target"]) for item in rows(epoch_of(made("resample", chunks=3)))]}
+        {
+            "target": [
+                int(item["target"])
+                for item in rows(epoch_of(make_datamodule("resample", chunks=3)))
+            ]
+        }
     )
     assert items.value_counts("target").to_dict() == expected.to_dict()
 
@@ -209,8 +214,8 @@ def test_batches_are_full_and_none_has_a_lone_item(batch_size: int) -> None:
             assert min(sizes) > 1
 
 
-def test_batches_of_an_epoch_have_the_size_asked_for(made: Made) -> None:
-    batches = epoch_of(made(batch_size=32))
+def test_batches_of_an_epoch_have_the_size_asked_for(make_datamodule: Made) -> None:
+    batches = epoch_of(make_datamodule(batch_size=32))
     assert {len(batch["target"]) for batch in batches[:-1]} == {32}
     names = {"waveforms", "alpha", "f_hi", "roll", "chunk", "target", "cycle", "copy", "segment"}
     assert batches[-1].keys() == names
@@ -223,23 +228,27 @@ def test_batches_of_an_epoch_have_the_size_asked_for(made: Made) -> None:
 @pytest.mark.parametrize("stretch", ["none", "resample", "phase_vocoder"])
 @pytest.mark.parametrize("redraw", ["once", "epoch"])
 def test_training_never_touches_a_sample_of_another_set(
-    made: Made, stretch: str, redraw: str
+    make_datamodule: Made, stretch: str, redraw: str
 ) -> None:
     allowed = np.zeros(len(SAMPLES), dtype=bool)
     for cycle in of_set("train").itertuples():
         allowed[cycle.start_sample : cycle.end_sample] = True
     # One sample of another set would make a stretched waveform NaN, or stand in a segment as NaN.
-    datamodule = made(stretch, redraw, samples=np.where(allowed, SAMPLES, np.float32(np.nan)))
+    datamodule = make_datamodule(
+        stretch, redraw, samples=np.where(allowed, SAMPLES, np.float32(np.nan))
+    )
     assert all(batch["waveforms"].isfinite().all() for batch in epoch_of(datamodule))
 
 
-def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(made: Made) -> None:
+def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(
+    make_datamodule: Made,
+) -> None:
     train = of_set("train")
     starts, ends, targets = (
         train[name].to_numpy() for name in ("start_sample", "end_sample", "target")
     )
     found = set()
-    for item in rows(epoch_of(made())):
+    for item in rows(epoch_of(make_datamodule())):
         places = item["waveforms"].astype(int) - 1
         (row,) = np.flatnonzero((starts <= places.min()) & (places.max() < ends))
         assert item["target"] == targets[row]
@@ -250,9 +259,9 @@ def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(made: Made
 @pytest.mark.parametrize("padding", ["sample", "zero"])
 @pytest.mark.parametrize("name", ["train", "val", "test"])
 def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(
-    made: Made, name: str, padding: str
+    make_datamodule: Made, name: str, padding: str
 ) -> None:
-    batches = list(made("phase_vocoder", padding=padding).eval_dataloader(name))
+    batches = list(make_datamodule("phase_vocoder", padding=padding).eval_dataloader(name))
     assert all(batch.keys() == {"waveforms", "target", "cycle"} for batch in batches)
     found, expected = rows(batches), segments_of(name, padding)
     assert [(item["cycle"], item["target"]) for item in found] == [
@@ -263,8 +272,8 @@ def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(
     )
 
 
-def test_the_waveforms_for_statistics_are_the_training_originals(made: Made) -> None:
-    waveforms = torch.cat(list(made("phase_vocoder").unaugmented_waveforms()))
+def test_the_waveforms_for_statistics_are_the_training_originals(make_datamodule: Made) -> None:
+    waveforms = torch.cat(list(make_datamodule("phase_vocoder").unaugmented_waveforms()))
     np.testing.assert_array_equal(
         waveforms, [waveform for *_, waveform in segments_of("train", "sample")]
     )
@@ -274,10 +283,10 @@ def test_the_waveforms_for_statistics_are_the_training_originals(made: Made) -> 
 
 
 @pytest.mark.parametrize("stretch", ["resample", "phase_vocoder"])
-def test_copies_are_drawn_once_or_every_epoch(made: Made, stretch: str) -> None:
+def test_copies_are_drawn_once_or_every_epoch(make_datamodule: Made, stretch: str) -> None:
     originals = {waveform.tobytes() for *_, waveform in segments_of("train", "sample")}
     for redraw in ("once", "epoch"):
-        datamodule = made(stretch, redraw, chunks=1)
+        datamodule = make_datamodule(stretch, redraw, chunks=1)
         first, second = (
             {identity(item) for item in rows(epoch_of(datamodule, epoch))} for epoch in (1, 2)
         )
@@ -287,9 +296,9 @@ def test_copies_are_drawn_once_or_every_epoch(made: Made, stretch: str) -> None:
 
 
 def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segment(
-    made: Made,
+    make_datamodule: Made,
 ) -> None:
-    datamodule = made(chunks=3)  # of 10^9 frames: two rolls are never equal by chance
+    datamodule = make_datamodule(chunks=3)  # of 10^9 frames: two rolls are never equal by chance
     rolls: list[dict[tuple[Any, ...], set[int]]] = []
     for epoch in (1, 2):
         rolls.append({})
@@ -302,9 +311,13 @@ def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segmen
     assert len(set.union(*drawn)) == len(drawn)
 
 
-def test_rolls_cover_all_frames_or_are_off(made: Made) -> None:
-    assert {int(item["roll"]) for item in rows(epoch_of(made(frames=5)))} == set(range(5))
-    assert {int(item["roll"]) for item in rows(epoch_of(made(frames=5, roll=False)))} == {0}
+def test_rolls_cover_all_frames_or_are_off(make_datamodule: Made) -> None:
+    assert {int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5)))} == set(
+        range(5)
+    )
+    assert {
+        int(item["roll"]) for item in rows(epoch_of(make_datamodule(frames=5, roll=False)))
+    } == {0}
 
 
 def equal(ones: list[Batch], others: list[Batch]) -> bool:
@@ -315,28 +328,32 @@ def equal(ones: list[Batch], others: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("redraw", ["once", "epoch"])
-def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(made: Made, redraw: str) -> None:
-    datamodule = made("resample", redraw)
+def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(
+    make_datamodule: Made, redraw: str
+) -> None:
+    datamodule = make_datamodule("resample", redraw)
     first, second, third = (epoch_of(datamodule, epoch) for epoch in (1, 2, 3))
     np.random.seed(0)
     torch.manual_seed(0)
-    assert equal(third, epoch_of(made("resample", redraw), 3))
-    assert not equal(third, epoch_of(made("resample", redraw, seed=SEED + 1), 3))
+    assert equal(third, epoch_of(make_datamodule("resample", redraw), 3))
+    assert not equal(third, epoch_of(make_datamodule("resample", redraw, seed=SEED + 1), 3))
     # Another order, not only other rolls.
     assert [identity(item)[4] for item in rows(first)] != [
         identity(item)[4] for item in rows(second)
     ]
 
 
-def test_worker_processes_change_no_bit(made: Made) -> None:
+def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
     loaded = []
     for workers in (0, 2):
-        datamodule = made("phase_vocoder", "epoch", workers=workers)
+        datamodule = make_datamodule("phase_vocoder", "epoch", workers=workers)
         datamodule.trainer = SimpleNamespace(current_epoch=1)  # Lightning counts from 0
         loaded.append([*datamodule.train_dataloader(), *datamodule.val_dataloader()])
     assert equal(*loaded)
     assert equal(
-        loaded[0], epoch_of(made("phase_vocoder", "epoch"), 2) + list(made().eval_dataloader("val"))
+        loaded[0],
+        epoch_of(make_datamodule("phase_vocoder", "epoch"), 2)
+        + list(make_datamodule().eval_dataloader("val")),
     )
 
 
@@ -356,8 +373,8 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
         *SMALL_DEMO, f"features.normalization={scope}", f"store_dir={demo_store}"
     ) as (cfg, _):
         settings = validate_config(cfg)
+    cycles = build_inputs(settings).cycles
     database = build_database(settings)
-    cycles = assign_split(database, settings)[0]
     original = np.array(database.store.samples)
 
     def fitted(changed: pd.DataFrame) -> Features:

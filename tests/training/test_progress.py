@@ -47,10 +47,10 @@ def train(
 
 
 def test_a_line_an_epoch_with_the_time_left(
-    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(
-        ProgressCallback(12), clock, first=3, last=4, batches=5, seconds=2.0
+        ProgressCallback(12), fake_clock, first=3, last=4, batches=5, seconds=2.0
     )  # goes on after epoch 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
@@ -66,9 +66,9 @@ def test_a_line_an_epoch_with_the_time_left(
 
 
 def test_a_long_training_is_measured_and_said_to_be(
-    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(ProgressCallback(160), clock, first=1, last=1, batches=1000, seconds=3.0)
+    train(ProgressCallback(160), fake_clock, first=1, last=1, batches=1000, seconds=3.0)
     message, _ = capsys.readouterr().out.splitlines()
     assert message.startswith("Measured 3.00 s a batch on cpu, 1000 batches an epoch: ")
     assert f"about {timedelta(seconds=3 * 1000 * 160)} for 160 epochs" in message

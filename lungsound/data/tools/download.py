@@ -98,7 +98,7 @@ def _working_folder(destination: Path) -> Iterator[Path]:
     left in it is deleted.
     """
     folder = destination.with_name(f".{destination.name}.part")
-    with file_lock(folder / "lock"):
+    with file_lock(destination.with_name(f".{destination.name}.lock")):
         try:
             work = folder / "work"
             shutil.rmtree(work, ignore_errors=True)
