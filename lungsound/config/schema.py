@@ -1,6 +1,6 @@
 """The typed schema of the configuration. Light: no torch, no Lightning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,21 @@ class AugmentConfig:
 
 @dataclass
 class ModelConfig:
-    width: float = MISSING
-    table1: str = MISSING
+    name: str = "cnn7"  # a network of models/registry.py; runs of release 0.1 name none
     l2: float = MISSING
-    bn_momentum: float = MISSING
-    bn_eps: float = MISSING
     adam_eps: float = MISSING
+    # The settings of cnn7, and those of any other network.
+    width: float | None = None
+    table1: str | None = None
+    bn_momentum: float | None = None
+    bn_eps: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """The network's own settings: those that are given."""
+        own = {name: getattr(self, name) for name in ("width", "table1", "bn_momentum", "bn_eps")}
+        given = {name: value for name, value in own.items() if value is not None}
+        return given | self.options
 
 
 @dataclass

@@ -2,25 +2,23 @@
 
 import functools
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 FILTERS = (64, 128, 128, 256, 256, 512, 512)
 DENSE = 512
-# Table I prints a height in each block's row. Read as the heights of the blocks' inputs, or of
-# their outputs.
+# Table I prints a height in each block's row: read as the block's input, or as its output.
 STRIDES = {"inputs": (1, 2, 1, 2, 1, 2, 1), "outputs": (1, 1, 2, 1, 2, 1, 2)}
-PADDINGS = {
-    "inputs": (0, 0, 0, 0, 0, 0, 0),
-    "outputs": (1, 0, 0, 0, 0, 0, 0),
-}  # 1 is Keras' 'same' for a 3 × 3 kernel
+# 1 is Keras' 'same' for a 3 × 3 kernel.
+PADDINGS = {"inputs": (0, 0, 0, 0, 0, 0, 0), "outputs": (1, 0, 0, 0, 0, 0, 0)}
 
 
 def block_sizes(size: int, table1: str) -> list[int]:
-    """Height (or width) of the input and of each block's output, for an input of `size`; values
-    below 1: too small.
+    """The height (or width) of the input and of each block's output; below 1: too small.
+
+    >>> block_sizes(50, "inputs"), block_sizes(50, "outputs")
+    ([50, 48, 23, 21, 10, 8, 3, 1], [50, 50, 48, 23, 21, 10, 8, 3])
     """
     sizes = [size]
     for stride, padding in zip(STRIDES[table1], PADDINGS[table1], strict=True):
@@ -29,15 +27,14 @@ def block_sizes(size: int, table1: str) -> list[int]:
 
 
 def min_input_size(table1: str) -> int:
-    """The least number of bands, or of frames, that leaves something after the last block."""
+    """The smallest number of bands, or of frames, that the network accepts."""
     return next(size for size in range(1, 100) if min(block_sizes(size, table1)) >= 1)
 
 
 class CNN7(nn.Module):
-    """Seven blocks of batch normalization, 3 × 3 convolution and ReLU, global average pooling, one
-    dense layer.
+    """Seven blocks of BN, 3 × 3 convolution and ReLU; global average pooling; one dense layer.
 
-    Maps log-mels [B, 1, F, N] to logits [B, classes]. Nguyen & Pernkopf (2020), Table I;
+    Maps log-mels [B, 1, F, N] to logits [B, classes] (Nguyen & Pernkopf 2020, Table I).
     `bn_momentum` is Keras' share of the old value. The weights are drawn from `seed` alone (Glorot
     uniform, zero biases).
     """
@@ -46,7 +43,6 @@ class CNN7(nn.Module):
         self, classes: int, width: float, table1: str, bn_momentum: float, bn_eps: float, seed: int
     ) -> None:
         super().__init__()
-        self.classes = classes
         filters = [1, *(max(1, round(width * number)) for number in FILTERS)]
         dense = max(1, round(width * DENSE))
         norm = functools.partial(nn.BatchNorm2d, momentum=1 - bn_momentum, eps=bn_eps)
@@ -64,23 +60,14 @@ class CNN7(nn.Module):
             nn.Linear(dense, classes),
         )
         self._initialize(torch.Generator().manual_seed(seed))
-        self.to(
-            memory_format=torch.channels_last
-        )  # faster by a fifth to a third: benchmarks/results.md
+        # Faster by a fifth to a third: benchmarks/results.md.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, log_mels: Tensor) -> Tensor:
         feature_maps: Tensor = self.blocks(log_mels)
         # A mean in place of AdaptiveAvgPool2d, whose backward pass is not deterministic on CUDA.
         logits: Tensor = self.dense(feature_maps.mean((-2, -1)))
         return logits
-
-    def conv_weights(self) -> list[nn.Parameter]:
-        """The convolution kernels: what the paper's weight decay acts on."""
-        return [
-            cast(nn.Parameter, layer.weight)
-            for layer in self.modules()
-            if isinstance(layer, nn.Conv2d)
-        ]
 
     def _initialize(self, generator: torch.Generator) -> None:
         for layer in self.modules():

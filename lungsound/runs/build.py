@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, assign_split, open_database
@@ -18,8 +19,9 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.models.cnn7 import CNN7
+from lungsound.models.registry import NETWORKS
 from lungsound.runs.identity import trajectory_key_fields, uses_gpu
+from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
 from lungsound.signal.spectrum import frame_count
@@ -128,10 +130,16 @@ def build_module(
     )
 
 
-def build_network(settings: Config) -> CNN7:
-    model, seed = settings.model, int(make_rng(settings.seed, "weights").integers(2**31))
-    return CNN7(
-        settings.task.classes, model.width, model.table1, model.bn_momentum, model.bn_eps, seed
+def build_network(settings: Config) -> nn.Module:
+    model, features, segment = settings.model, settings.features, settings.segment
+    length = round(segment.seconds * features.sample_rate)
+    frames = frame_count(length, features.n_fft, features.hop)
+    return NETWORKS[model.name].build(
+        classes=settings.task.classes,
+        bands=features.n_mels,
+        frames=frames_per_chunk(frames, segment.chunks),
+        seed=int(make_rng(settings.seed, "weights").integers(2**31)),
+        **model.settings(),
     )
 
 

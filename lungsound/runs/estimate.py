@@ -1,5 +1,6 @@
 """A run's cost: a fixed sentence per experiment, and for plan=true a measured training step."""
 
+import json
 import math
 import time
 from functools import lru_cache
@@ -7,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from lungsound.config.schema import Config
-from lungsound.models.cnn7 import CNN7
+from lungsound.models.registry import NETWORKS
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.spectrum import frame_count
 from lungsound.training.losses import focal_loss
@@ -38,17 +39,23 @@ def seconds_per_item(settings: Config) -> float:
     samples = round(segment.seconds * features.sample_rate)
     frames = frames_per_chunk(frame_count(samples, features.n_fft, features.hop), segment.chunks)
     return time_training_step(
-        model.width, model.table1, features.n_mels, frames, settings.trainer.accelerator
+        model.name,
+        json.dumps(model.settings()),
+        features.n_mels,
+        frames,
+        settings.trainer.accelerator,
     )
 
 
 @lru_cache
 def time_training_step(
-    width: float, table1: str, bands: int, frames: int, accelerator: str
+    name: str, model_settings: str, bands: int, frames: int, accelerator: str
 ) -> float:
     """Seconds per item, forward and backward: the fastest of some small batches."""
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(device)
+    options = json.loads(model_settings)  # as text, so that a call's result can be cached
+    build = NETWORKS[name].build
+    network = build(classes=4, bands=bands, frames=frames, seed=0, **options).to(device)
     log_mels = torch.zeros(TIMING_BATCH_SIZE, 1, bands, frames, device=device)
     target = torch.zeros(TIMING_BATCH_SIZE, dtype=torch.long, device=device)
     fastest, begin = math.inf, time.perf_counter()

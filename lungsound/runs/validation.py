@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lungsound.config.schema import Config
+from lungsound.config.schema import Config, ModelConfig
 from lungsound.data.labels import LABEL_SETS
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.protocols import PROTOCOLS, protocol_keys
@@ -18,7 +18,7 @@ CHOICES: dict[str, Sequence[Any]] = {
     "features.normalization": ("segment", "band", "global"),
     "augment.stretch": ("phase_vocoder", "resample", "none"),
     "augment.redraw": ("once", "epoch"),
-    "model.table1": ("inputs", "outputs"),
+    "model.table1": ("inputs", "outputs", None),
     "annealing.schedule": ("cosine", "constant"),
     "annealing.select": ("best", "last"),
     "annealing.monitor": ("score", "accuracy", "loss"),
@@ -70,11 +70,14 @@ AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_
 
 def registered_choices() -> dict[str, Sequence[Any]]:
     """The values of the keys that name something registered."""
+    from lungsound.models.registry import NETWORKS  # here, as it loads torch
+
     protocols = dict.fromkeys(PROTOCOLS)
     for spec in DATABASES.values():
         protocols |= dict.fromkeys(spec.protocols)
     return {
         "data.name": tuple(DATABASES),
+        "model.name": tuple(NETWORKS),
         "split.protocol": tuple(protocols),
         "task.classes": sorted({len(labels) for labels in LABEL_SETS}),
     }
@@ -99,9 +102,9 @@ def validate_config(cfg: DictConfig) -> Config:
     errors += [f"{key}: expected {_describe_range(value[key], low, high)}, but got {value[key]!r}"
               for key, (low, high) in RANGES.items() if not _in_range(value[key], low, high)]  # fmt: skip
     errors += [f"{key}: expected a number above 0, but got {value[key]!r}"
-              for key in POSITIVE_UPPER_BOUNDS if not 0 < value[key] < math.inf]  # fmt: skip
+              for key in POSITIVE_UPPER_BOUNDS if value[key] is not None and not 0 < value[key] < math.inf]  # fmt: skip
     errors += [f"{key}: expected at most {high}, but got {value[key]!r}"
-              for key, high in POSITIVE_UPPER_BOUNDS.items() if high is not None and high < value[key] < math.inf]  # fmt: skip
+              for key, high in POSITIVE_UPPER_BOUNDS.items() if None not in (high, value[key]) and high < value[key] < math.inf]  # fmt: skip
     if not errors:  # the cross checks take it that each value alone is right
         errors = [
             message
@@ -240,7 +243,7 @@ def _check_device(cfg: DictConfig) -> list[str]:
 def _check_feature_sizes(cfg: DictConfig) -> list[str]:
     """From the segment to the last feature map: is there enough time for every step?"""
     # Here, as these rooms load torch.
-    from lungsound.models.cnn7 import min_input_size
+    from lungsound.models.registry import NETWORKS
     from lungsound.signal.chunks import frames_per_chunk
     from lungsound.signal.spectrum import frame_count
 
@@ -262,8 +265,12 @@ def _check_feature_sizes(cfg: DictConfig) -> list[str]:
         return [
             f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"
         ]
-    min_size = min_input_size(cfg.model.table1)
-    wrong = []
+    model = OmegaConf.to_object(cfg.model)
+    assert isinstance(model, ModelConfig)
+    wrong = NETWORKS[model.name].check_settings(model.settings())
+    if wrong:
+        return [f"model.{line} (model.name={model.name})" for line in wrong]
+    min_size = NETWORKS[model.name].min_size(**model.settings())
     if chunk < min_size:
         where = f"{name} in {segment.chunks} chunks"
         wrong.append(

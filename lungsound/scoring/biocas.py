@@ -12,13 +12,16 @@ TASKS = {"two_class": "1-1", "sprsound_seven": "1-2"}  # label set -> the challe
 
 
 def biocas_scores(confusion: Tensor) -> dict[str, float]:
-    """SE, SP, AS = (SE + SP) / 2, HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2 of a confusion
-    matrix [K, K].
+    """The challenge's five scores of a confusion matrix [K, K] whose first class is normal.
 
-    The first class is normal. SP: the share of normal events answered normal. SE: the events given
-    their exact adventitious type over all adventitious events, pooled: not a mean over classes.
-    Task 1-1 has 2 classes, Task 1-2 has 7. nan where there is no normal or no adventitious event;
-    HS is 0 where both SE and SP are.
+    SP: the share of normal events predicted as normal. SE: the share of adventitious events
+    predicted as their exact type, pooled, which is no mean over classes. AS = (SE + SP) / 2,
+    HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2. A score is nan without normal or without
+    adventitious events; HS is 0 if SE and SP are 0. Task 1-1 has 2 classes, Task 1-2 has 7.
+
+    >>> import torch
+    >>> biocas_scores(torch.tensor([[3, 1], [1, 1]]))
+    {'SE': 0.5, 'SP': 0.75, 'AS': 0.625, 'HS': 0.6, 'Score': 0.6125}
     """
     correct, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
     specificity = correct[0] / totals[0] if totals[0] else nan

@@ -1,4 +1,4 @@
-"""The scores of a set of cycles, gathered batch by batch."""
+"""The scores of a set of cycles, accumulated over batches."""
 
 from math import nan
 from typing import Any
@@ -15,10 +15,9 @@ from lungsound.scoring.scores import confusion_matrix, icbhi_scores
 class CycleScores(Metric):
     """ICBHI scores of cycles with the true classes `truth` [cycles], int64, of the K `labels`.
 
-    `update` takes the probabilities [n, K] of any chunks, in any order, and the cycle [n] of
-    each; `compute` gives `icbhi_scores` of the answers, once every cycle has had a chunk
-    (ValueError before). Where a probability is not a number there is no answer, and every score is
-    nan.
+    `update` takes the probabilities [n, K] of any chunks, in any order, and the cycle [n] of each.
+    `compute` returns `icbhi_scores` of the predicted classes; every score is nan if a probability
+    is not finite. It raises ValueError for a cycle without a chunk.
     """
 
     is_differentiable = False

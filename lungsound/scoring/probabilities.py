@@ -1,22 +1,25 @@
-"""Averages of class probabilities: over the chunks of a cycle, and over the members of an ensemble."""
+"""Mean probabilities of a cycle's chunks and of an ensemble's members."""
 
 import torch
 from torch import Tensor
 
 
 def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Tensor:
-    """The mean [cycles, K], float64, of the probabilities [n, K] of all chunks of all segments of
-    each cycle.
+    """The mean [cycles, K], float64, over all chunks [n, K] of all segments of each cycle.
 
-    `cycle` [n] int64 says whose chunk each row is. Raises ValueError for a cycle without a chunk.
+    `cycle` [n] int64 is the cycle of each row (Nguyen & Pernkopf 2020, section III.C.1). Raises
+    ValueError for a cycle without a chunk.
+
+    >>> chunks = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
+    >>> cycle_probabilities(chunks, torch.tensor([0, 0, 1]), cycles=2)
+    tensor([[0.5000, 0.5000],
+            [0.2500, 0.7500]], dtype=torch.float64)
     """
     return cycle_means(*cycle_sums(probabilities, cycle, cycles))
 
 
 def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tensor, Tensor]:
-    """Sums [cycles, K], float64, and numbers [cycles] of the chunks of each cycle: what adds up
-    over batches.
-    """
+    """Sums [cycles, K], float64, and numbers [cycles] of each cycle's chunks; both add over batches."""
     values = probabilities.double()
     sums = values.new_zeros(cycles, values.shape[-1]).index_add(0, cycle, values)
     # Not torch.bincount, for which the host waits for a GPU.
@@ -25,17 +28,19 @@ def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tenso
 
 
 def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
-    """The means of sums [cycles, K] over numbers [cycles] of chunks. Raises ValueError for a cycle
-    without a chunk.
+    """The means [cycles, K] of sums [cycles, K] over numbers [cycles] of chunks.
+
+    Raises ValueError for a cycle without a chunk.
     """
     missing = (chunks == 0).nonzero().flatten().tolist()
     if missing:
         raise ValueError(
-            f"Expected a chunk of every cycle, but {len(missing)} of {len(chunks)} have none: first {missing[0]}"
+            f"Expected a chunk of every cycle, but {len(missing)} of {len(chunks)} have none: "
+            f"first {missing[0]}"
         )
     return sums / chunks[:, None]
 
 
 def ensemble_probabilities(members: Tensor) -> Tensor:
-    """The mean [n, K], float64, over the members [M, n, K] of an ensemble."""
+    """The mean [n, K], float64, over an ensemble's members [M, n, K] (the paper's III.C.2)."""
     return members.double().mean(0)

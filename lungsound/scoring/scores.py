@@ -14,22 +14,30 @@ SCORE_NAME = re.compile(r"(?:.*/)?score_(\d{1,9})", re.ASCII)
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Counts [classes, classes], int64, of true class (row) and answer (column), both [n] int64
-    from 0.
+    """Count true classes (rows) against predicted ones (columns): [n] and [n] -> [classes, classes].
 
-    Raises ValueError for a class out of range.
+    Classes are int64 from 0, and so are the counts. Raises ValueError for a class out of range.
+
+    >>> confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), classes=2)
+    tensor([[1, 1],
+            [0, 1]])
     """
     for name, values in (("truth", truth), ("predicted", predicted)):
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
             found = f"{values.min()} to {values.max()}"
             raise ValueError(f"Expected `{name}` from 0 to {classes - 1}, but got {found}")
-    return torch.bincount(truth * classes + predicted, minlength=classes**2).reshape(
-        classes, classes
-    )
+    counts = torch.bincount(truth * classes + predicted, minlength=classes**2)
+    return counts.reshape(classes, classes)
 
 
 def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Tensor:
-    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`."""
+    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`.
+
+    >>> from lungsound.data.labels import FOUR_CLASS, TWO_CLASS
+    >>> fold_confusion(torch.ones(4, 4, dtype=torch.int64), FOUR_CLASS, TWO_CLASS)
+    tensor([[1, 3],
+            [3, 9]])
+    """
     fold = torch.tensor(labels.fold_to(coarser))
     size = len(coarser)
     rows = torch.zeros(size, len(labels), dtype=confusion.dtype)
@@ -47,6 +55,10 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
 
     A missing class is left out: what it alone decides is nan, and a score is the defined one of its
     two halves. Raises ValueError for a matrix of another size.
+
+    >>> from lungsound.data.labels import TWO_CLASS
+    >>> icbhi_scores(torch.tensor([[3, 1], [1, 1]]), TWO_CLASS)
+    {'specificity': 0.75, 'sensitivity_2': 0.5, 'score_2': 0.625, 'accuracy': 0.6666666666666666}
     """
     if tuple(confusion.shape) != (len(labels), len(labels)):
         raise ValueError(

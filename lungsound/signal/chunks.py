@@ -1,22 +1,28 @@
-"""Log-mels rolled along time and cut into what the CNN sees."""
+"""Log-mels rolled along time and cut into chunks (Nguyen & Pernkopf 2020, section III.A.5)."""
 
 import torch
 from torch import Tensor
 
 
 def frames_per_chunk(frames: int, chunks: int) -> int:
-    """The frames of one of `chunks` equal parts of `frames`; what is left over at the end is
-    dropped.
+    """The number of frames of each of `chunks` equal parts; the rest at the end is dropped.
+
+    >>> frames_per_chunk(386, 2), frames_per_chunk(386, 3)
+    (193, 128)
     """
     return frames // chunks
 
 
 def roll_and_chunk(log_mels: Tensor, roll: Tensor, chunk: Tensor, chunks: int) -> Tensor:
-    """Of each log-mel, rolled, one chunk: [B, F, N] -> [B, F, N // chunks].
+    """Roll each log-mel along time, then take one of its chunks: [B, F, N] -> [B, F, N // chunks].
 
-    `roll` [B] int64: frames that log-mel b moves to later times, cyclically (np.roll along time;
-    any sign, any size). `chunk` [B] int64: which of the `chunks` equal parts is taken then, from 0.
-    Raises ValueError where a chunk would be empty.
+    `roll` [B] int64 is the number of frames by which a log-mel moves to later times, cyclically
+    (np.roll: any sign, any size); `chunk` [B] int64 counts from 0. Raises ValueError if a chunk
+    would be empty.
+
+    >>> log_mels = torch.arange(6.0).view(1, 1, 6)
+    >>> roll_and_chunk(log_mels, torch.tensor([1]), torch.tensor([0]), chunks=2)
+    tensor([[[5., 0., 1.]]])
     """
     frames = log_mels.shape[-1]
     size = _chunk_size(frames, chunks)
@@ -28,9 +34,12 @@ def roll_and_chunk(log_mels: Tensor, roll: Tensor, chunk: Tensor, chunks: int) -
 
 
 def split_into_chunks(log_mels: Tensor, chunks: int) -> Tensor:
-    """All chunks in order of time, without roll: [B, F, N] -> [B, chunks, F, N // chunks], a view.
+    """Cut log-mels into all their chunks: [B, F, N] -> [B, chunks, F, N // chunks], a view.
 
-    Raises ValueError where a chunk would be empty.
+    Raises ValueError if a chunk would be empty.
+
+    >>> split_into_chunks(torch.zeros(8, 50, 386), chunks=2).shape
+    torch.Size([8, 2, 50, 193])
     """
     size = _chunk_size(log_mels.shape[-1], chunks)
     batch, bands, _ = log_mels.shape

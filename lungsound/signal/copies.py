@@ -1,4 +1,4 @@
-"""The augmented copies of training cycles: which there are, and the random numbers of each.
+"""The augmented copies of training cycles, and the random draws of each.
 
 Draws that are made once for all epochs are those of epoch 0.
 """
@@ -15,33 +15,37 @@ STRETCHED_LABELS = ("wheeze", "both")
 def plan_copies(
     cycles: pd.DataFrame, stretch: bool, vtlp_copies: Mapping[str, int]
 ) -> pd.DataFrame:
-    """Every copy of the training cycles `cycles` (column `label`), ordered by cycle and copy.
+    """List every copy of the training cycles (column `label`), ordered by cycle and copy.
 
     Columns: `row` (position in `cycles`), `copy` (from 0, the original, counted within its cycle),
-    `stretched` and `warped`. A wheeze or both cycle has one stretched copy where `stretch`; the
+    `stretched` and `warped`. With `stretch`, a wheeze or both cycle has one stretched copy. The
     original has `vtlp_copies[label]` VTLP copies and the stretched copy as many again (Nguyen &
     Pernkopf 2020, section III.B). Raises ValueError for a label without a number of VTLP copies.
+
+    >>> cycles = pd.DataFrame({"label": ["wheeze", "normal"]})
+    >>> print(plan_copies(cycles, True, {"normal": 0, "wheeze": 1}).to_string(index=False))
+     row  copy  stretched  warped
+       0     0      False   False
+       0     1      False    True
+       0     2       True   False
+       0     3       True    True
+       1     0      False   False
     """
     unknown = set(cycles["label"]) - set(vtlp_copies)
     if unknown:
         raise ValueError(
             f"Expected `vtlp_copies` to name every label, but {sorted(unknown)} are missing"
         )
-    kinds = {
-        label: _copy_variants(stretch and label in STRETCHED_LABELS, vtlp_copies[label])
-        for label in vtlp_copies
-    }
-    copies = [
-        (row, copy, stretched, warped)
-        for row, label in enumerate(cycles["label"])
-        for copy, (stretched, warped) in enumerate(kinds[label])
-    ]
+    copies = []
+    for row, label in enumerate(cycles["label"]):
+        variants = _copy_variants(stretch and label in STRETCHED_LABELS, vtlp_copies[label])
+        copies += [(row, copy, *variant) for copy, variant in enumerate(variants)]
     types = {"row": "int64", "copy": "int64", "stretched": "bool", "warped": "bool"}
     return pd.DataFrame(copies, columns=list(types)).astype(types)
 
 
 def draw_rate(seed: int, key: int, epoch: int, limits: tuple[float, float]) -> float:
-    """The rate of the stretched waveform of the cycle `key`: one draw, which its VTLP copies share."""
+    """Draw the stretch rate of the cycle `key`; its VTLP copies share it."""
     return float(make_rng(seed, "stretch rate", key, epoch).uniform(*limits))
 
 
@@ -53,13 +57,13 @@ def draw_warp(
     alpha_limits: tuple[float, float],
     f_hi_limits: tuple[float, float],
 ) -> tuple[float, float]:
-    """The warp factor alpha and F_hi in Hz of a VTLP copy, for all its segments."""
+    """Draw the warp factor alpha and F_hi in Hz of a VTLP copy, for all its segments."""
     draws = make_rng(seed, "vtlp", key, copy, epoch)
     return float(draws.uniform(*alpha_limits)), float(draws.uniform(*f_hi_limits))
 
 
 def draw_roll(seed: int, key: int, copy: int, segment: int, epoch: int, frames: int) -> int:
-    """The roll of a segment's log-mel, 0 to `frames` - 1 frames, for all its chunks."""
+    """Draw the roll of a segment's log-mel, 0 to `frames` - 1 frames, for all its chunks."""
     return int(make_rng(seed, "roll", key, copy, segment, epoch).integers(frames))
 
 

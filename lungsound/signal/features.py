@@ -1,4 +1,4 @@
-"""Waveforms to normalized log-mels, batched, on the device of the module."""
+"""Waveforms to z-scored log-mels, batched, on the device of the module."""
 
 from collections.abc import Iterable
 
@@ -11,20 +11,19 @@ from lungsound.signal.vtlp import warped_mel_banks
 
 # Axes of log-mels [B, F, N] over which a scope takes its mean and standard deviation.
 NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
-# A spread under this, in decades of power, is rounding of a constant (silence, a band without a
-# bin).
+# A standard deviation below this, in decades of power, is rounding: silence, or a band without bins.
 MIN_STD = 1e-4
 
 
 class Features(nn.Module):
-    """Log-mel log-mels of segments, z-scored.
+    """Z-scored log-mels of segments.
 
     log10(mel bank · power density + floor), frames of `n_fft` samples every `hop`, `n_mels` bands
     from `f_min` to `f_max` in Hz (Nguyen & Pernkopf 2020, section III.A.3-4). `normalization` is
     the scope of mean and standard deviation: `segment`, each log-mel's own, or `band` or `global`,
-    those of `fit_statistics`, kept in the buffers `mean` and `std`. Until they are fitted those
-    log-mels are NaN, so that a forgotten fit cannot pass for a result. Computes in float32, also
-    under autocast. Raises ValueError for an unknown scope.
+    those of `fit_statistics`, kept in the buffers `mean` and `std`. Before the fit the log-mels are
+    NaN, so that a forgotten fit cannot pass for a result. Computes in float32, also under autocast.
+    Raises ValueError for an unknown scope.
     """
 
     corner_hz: Tensor  # [n_mels + 2] Hz
@@ -46,7 +45,8 @@ class Features(nn.Module):
         super().__init__()
         if normalization not in NORMALIZATION_AXES:
             raise ValueError(
-                f"Expected `normalization` to be one of {tuple(NORMALIZATION_AXES)}, but got {normalization!r}"
+                f"Expected `normalization` to be one of {tuple(NORMALIZATION_AXES)}, "
+                f"but got {normalization!r}"
             )
         self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
         self.floor, self.normalization = floor, normalization
@@ -62,9 +62,7 @@ class Features(nn.Module):
     def forward(
         self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
     ) -> Tensor:
-        """Normalized log-mels [B, n_mels, N] of waveforms [B, L]; `alpha` [B] and `f_hi` [B] as in
-        `log_mel`.
-        """
+        """Z-scored log-mels: waveforms [B, L] -> [B, n_mels, N]; `alpha`, `f_hi`: see `log_mel`."""
         log_mels = self.log_mel(waveforms, alpha, f_hi)
         if self.normalization == "segment":
             variance, mean = torch.var_mean(
@@ -76,7 +74,7 @@ class Features(nn.Module):
     def log_mel(
         self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
     ) -> Tensor:
-        """Log-mels [B, n_mels, N] in log10 of power per hertz, not normalized.
+        """Log-mels before the z-score, log10 of power per hertz: [B, L] -> [B, n_mels, N].
 
         `alpha` [B] and `f_hi` [B] in Hz warp each item's mel bank (VTLP); an item whose `alpha` is
         1 keeps the plain bank, whatever its `f_hi`. Both or neither are given. Raises ValueError
@@ -93,11 +91,10 @@ class Features(nn.Module):
             return torch.matmul(banks, density).add_(self.floor).log10_()
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Mean and standard deviation of the unwarped log-mels of all waveforms [B, L] of
-        `batches`.
+        """Fit mean and standard deviation to the log-mels of waveforms [B, L], without VTLP.
 
-        They are the caller's training cycles, and nothing else. Raises ValueError for the scope
-        `segment`, which has no statistics to fit, and for no batches.
+        `batches` must hold training cycles alone. Raises ValueError for the scope `segment`, which
+        has no statistics, and for no batches.
         """
         if self.normalization == "segment":
             raise ValueError(
@@ -112,8 +109,7 @@ class Features(nn.Module):
                 part[0].double()
                 for part in torch.var_mean(log_mels, axes, correction=0, keepdim=True)
             )
-            # Two sets' means and sums of squared deviations merged (Chan, Golub & LeVeque 1979): no
-            # cancellation.
+            # Merge two sets' means and sums of squares without cancellation (Chan et al. 1979).
             new = log_mels.numel() // self.mean.numel()
             delta = batch_mean - mean
             sum_of_squares = (

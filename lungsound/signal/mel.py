@@ -7,9 +7,7 @@ from torchaudio.functional import melscale_fbanks
 
 
 def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: int) -> Tensor:
-    """The bank [n_mels, n_fft // 2 + 1] of triangles between `f_min` and `f_max` in Hz: HTK mel
-    scale, peak 1.
-    """
+    """The mel bank [n_mels, n_fft // 2 + 1]: HTK scale, peaks of 1, `f_min` to `f_max` in Hz."""
     bank: Tensor = melscale_fbanks(
         n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk"
     )
@@ -20,6 +18,9 @@ def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
     """The corner frequencies [n_mels + 2] in Hz, evenly spaced in mel = 2595 · log10(1 + f / 700).
 
     Band i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
+
+    >>> mel_corners(n_mels=2, f_min=0, f_max=1000).round().tolist()
+    [0.0, 241.0, 565.0, 1000.0]
     """
     low, high = 2595 * np.log10(1 + np.array([f_min, f_max]) / 700)
     corners = 700 * (10 ** (np.linspace(low, high, n_mels + 2) / 2595) - 1)
@@ -27,8 +28,10 @@ def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
 
 
 def triangular_filters(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """Banks [..., n_mels, n_fft // 2 + 1] with peak 1 from rising corner frequencies [..., n_mels +
-    2] in Hz.
+    """Mel banks [..., n_mels, n_fft // 2 + 1], peaks of 1, of rising corners [..., n_mels + 2] in Hz.
+
+    >>> triangular_filters(torch.tensor([0.0, 2.0, 4.0]), n_fft=8, sample_rate=8)
+    tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]])
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device) * (
         sample_rate / n_fft

@@ -5,14 +5,16 @@ from torch import Tensor
 
 
 def frame_count(samples: int, n_fft: int, hop: int) -> int:
-    """The number of whole frames of `n_fft` samples, one every `hop` samples: no centring, no
-    padding.
+    """The number of whole frames of `n_fft` samples, one every `hop` samples, without centring.
+
+    >>> frame_count(9 * 22_000, n_fft=512, hop=512)
+    386
     """
     return max(0, (samples - n_fft) // hop + 1)
 
 
 def power_spectral_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop: int) -> Tensor:
-    """One-sided power spectral density [B, n_fft // 2 + 1, N] of waveforms [B, L], per hertz.
+    """One-sided power spectral density per hertz: waveforms [B, L] -> [B, n_fft // 2 + 1, N].
 
     |X|² · 2 / (sample_rate · Σw²) with a periodic Hann window w; the bins at 0 Hz and at half the
     sample rate, which have no mirror image, are not doubled: `scipy.signal.spectrogram(...,
@@ -23,9 +25,8 @@ def power_spectral_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop:
             f"Expected waveforms of at least {n_fft} samples, but got {waveforms.shape[-1]}"
         )
     window = torch.hann_window(n_fft, dtype=waveforms.dtype, device=waveforms.device)
-    window *= (
-        2 / (sample_rate * window.square().sum())
-    ).sqrt()  # the density's factor: cheaper here than on the power
+    # The density's factor: on the window it costs less than on the power.
+    window *= (2 / (sample_rate * window.square().sum())).sqrt()
     spectrum = torch.fft.rfft(waveforms.unfold(-1, n_fft, hop) * window)  # [B, N, bins]
     power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
     power[..., 0] /= 2

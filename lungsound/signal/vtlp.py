@@ -1,6 +1,4 @@
-"""Vocal tract length perturbation (Jaitly & Hinton 2013), applied to the mel bank's corner
-frequencies.
-"""
+"""Vocal tract length perturbation of mel banks' corner frequencies (Jaitly & Hinton 2013)."""
 
 import torch
 from torch import Tensor
@@ -9,13 +7,16 @@ from lungsound.signal.mel import triangular_filters
 
 
 def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Tensor:
-    """The warped frequencies in Hz, for shapes that broadcast; `alpha` = 1 changes nothing, not
-    even by rounding.
+    """Warp frequencies in Hz; the shapes broadcast, and `alpha` = 1 changes no bit.
 
     f' = alpha f up to f = F_hi · min(alpha, 1) / alpha, and from there the straight line to
     (nyquist, nyquist): f' = S/2 - (S/2 - F_hi · min(alpha, 1)) / (S/2 - F_hi · min(alpha, 1) /
     alpha) · (S/2 - f), with S/2 = `nyquist` (Jaitly & Hinton 2013, section 3). Rises strictly while
     F_hi · min(alpha, 1) / alpha is below `nyquist`.
+
+    >>> hz = torch.tensor([1000.0, 3000.0, 11000.0])
+    >>> warp(hz, torch.tensor(1.1), torch.tensor(3300.0), nyquist=11000)
+    tensor([ 1100.,  3300., 11000.])
     """
     warped_boundary = f_hi * alpha.clamp(max=1)
     boundary = warped_boundary / alpha
@@ -29,8 +30,9 @@ def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Te
 def warped_mel_banks(
     corners: Tensor, alpha: Tensor, f_hi: Tensor, n_fft: int, sample_rate: int
 ) -> Tensor:
-    """Mel banks [B, n_mels, n_fft // 2 + 1]: `corners` [n_mels + 2] in Hz warped by `alpha` [B],
-    `f_hi` [B] in Hz.
+    """Mel banks [B, n_mels, n_fft // 2 + 1] of corners [n_mels + 2] in Hz, warped per item.
+
+    `alpha` [B] is the warp factor, `f_hi` [B] the boundary frequency in Hz.
     """
     return triangular_filters(
         warp(corners, alpha[:, None], f_hi[:, None], sample_rate / 2), n_fft, sample_rate

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lungsound.data.labels import LabelSet
-from lungsound.models.cnn7 import CNN7
+from lungsound.models.registry import l2_parameters
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
 from lungsound.signal.features import Features
@@ -28,7 +28,7 @@ class SnapshotModule(pl.LightningModule):
     def __init__(
         self,
         features: Features,
-        network: CNN7,
+        network: nn.Module,
         annealing: Annealing,
         gamma: float,
         chunks: int,
@@ -47,15 +47,13 @@ class SnapshotModule(pl.LightningModule):
         """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight
         decay of 2λ.
         """
-        kernels = self.network.conv_weights()
-        conv_weight_ids = {id(kernel) for kernel in kernels}
+        decayed = l2_parameters(self.network)
+        decayed_ids = {id(parameter) for parameter in decayed}
         others = [
-            parameter
-            for parameter in self.network.parameters()
-            if id(parameter) not in conv_weight_ids
+            parameter for parameter in self.network.parameters() if id(parameter) not in decayed_ids
         ]
         groups: list[dict[str, Any]] = [
-            {"params": kernels, "weight_decay": 2 * self.l2},
+            {"params": decayed, "weight_decay": 2 * self.l2},
             {"params": others},
         ]
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)

@@ -1,71 +1,67 @@
-"""What a person sees while it trains: one bar over the whole run, a line an epoch, the time that is
-left.
-"""
+"""The progress of a training on the console: a bar, a line per epoch and the time left."""
 
+import statistics
 import time
-from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-WARM_UP, TIMED_BATCHES = 2, 5  # batches: the first ones pay for allocation and caches
-SLOW_SECONDS = 3600.0
+WARMUP_BATCHES = 2  # the first ones pay for allocation and caches
+TIMED_BATCHES = 5  # before the time left is first printed
+UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 class ProgressCallback(pl.Callback):
-    """A bar (on a terminal) and a line an epoch; the time left counts this start's own batches,
-    validation included.
+    """A bar (on a terminal), a line per epoch, and the time left once the first batches are timed.
+
+    The time left is the median batch's seconds times the batches left, plus the median validation's
+    times the epochs left. It counts the batches of this start alone.
     """
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.console = epochs, Console(highlight=False)
+        self.batch_seconds: list[float] = []
+        self.validation_seconds: list[float] = []
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:>4.1f} %  {task.fields[left]}"),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
         )
-        self.bar = Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        )
+        is_hidden = not self.console.is_terminal
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=is_hidden)
         self.task = self.bar.add_task("training", total=epochs, left="")
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.first_epoch, self.start = trainer.current_epoch, time.monotonic()
-        self.bar.update(self.task, completed=self.first_epoch)
+        self.bar.update(self.task, completed=trainer.current_epoch)
         self.bar.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.bar.update(
-            self.task, description=f"epoch {trainer.current_epoch + 1} of {self.epochs}"
-        )
+        epoch = trainer.current_epoch + 1
+        self.bar.update(self.task, description=f"epoch {epoch} of {self.epochs}")
+        self.last_time = time.monotonic()
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
+        self.batch_seconds.append(self._lap())
         batches = int(trainer.num_training_batches)
-        if trainer.current_epoch == self.first_epoch:
-            self._warn_if_slow(trainer, batch_idx + 1, batches)
-        done = trainer.current_epoch + (batch_idx + 1) / batches
-        self.bar.update(self.task, completed=done, left=f"{self._time_left(done)} left")
+        left = self._time_left(trainer, batches * (self.epochs - trainer.current_epoch) - index - 1)
+        done = trainer.current_epoch + (index + 1) / batches
+        self.bar.update(self.task, completed=done, left=left)
+        if len(self.batch_seconds) == WARMUP_BATCHES + TIMED_BATCHES:
+            self.console.print(f"Training: {left} of {self.epochs} epochs.", soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.validation_seconds.append(self._lap())
         epoch = trainer.current_epoch + 1
         metrics = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items()}
-        numbers = "  ".join(
-            f"{name} {metrics[name]}" for name in sorted(metrics) if name != "val/accuracy"
-        )
-        width = len(str(self.epochs))
-        self.console.print(
-            f"epoch {epoch:{width}d}/{self.epochs}  {numbers}  {self._time_left(epoch)} left",
-            soft_wrap=True,
-        )
+        metrics.pop("val/accuracy", None)
+        values = "  ".join(f"{name} {metrics[name]}" for name in sorted(metrics))
+        left = self._time_left(trainer, int(trainer.num_training_batches) * (self.epochs - epoch))
+        number = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}"
+        self.console.print(f"epoch {number}  {values}  {left}".rstrip(), soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.bar.stop()
@@ -75,28 +71,32 @@ class ProgressCallback(pl.Callback):
     ) -> None:
         self.bar.stop()
 
-    def _time_left(self, done: float) -> timedelta:
-        spent = time.monotonic() - self.start
-        return timedelta(seconds=round(spent * (self.epochs - done) / (done - self.first_epoch)))
+    def _lap(self) -> float:
+        """The seconds since the last lap."""
+        now = time.monotonic()
+        seconds, self.last_time = now - self.last_time, now
+        return seconds
 
-    def _warn_if_slow(self, trainer: pl.Trainer, done: int, batches: int) -> None:
-        """After the first batches, say so where the whole will take more than an hour, and what
-        would be faster.
-        """
-        if done == WARM_UP:
-            self.warmup_end = time.monotonic()
-        if done != WARM_UP + TIMED_BATCHES:
-            return
-        seconds = (time.monotonic() - self.warmup_end) / TIMED_BATCHES
-        total = seconds * batches * (self.epochs - self.first_epoch)
-        if total > SLOW_SECONDS:
-            suggestions = "model=cnn7_quarter, fewer copies (augment=light, augment=none), annealing.epochs_per_cycle"
-            if trainer.strategy.root_device.type == "cpu":
-                suggestions = "a GPU (trainer=gpu), " + suggestions
-            left = timedelta(seconds=round(total))
-            self.console.print(
-                f"Measured {seconds:.2f} s a batch on {trainer.strategy.root_device.type}, {batches} batches an epoch: "
-                f"about {left} for {self.epochs - self.first_epoch} epochs. Faster: {suggestions}. "
-                "The run can be stopped at any time; the same command goes on after its last epoch.",
-                soft_wrap=True,
-            )
+    def _time_left(self, trainer: pl.Trainer, batches: int) -> str:
+        """The time for `batches` batches and their epochs' validations, or "" while unknown."""
+        timed = self.batch_seconds[WARMUP_BATCHES:]
+        if not batches or len(timed) < TIMED_BATCHES:
+            return ""
+        seconds = batches * statistics.median(timed)
+        if self.validation_seconds:
+            epochs = -(-batches // int(trainer.num_training_batches))
+            seconds += epochs * statistics.median(self.validation_seconds)
+        return f"about {format_duration(seconds)} left"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration rounded to one digit of its largest unit, or to whole units below 20.
+
+    >>> [format_duration(s) for s in (0.3, 47, 100, 700, 5000, 400_000)]
+    ['1 second', '50 seconds', '2 minutes', '12 minutes', '1 hour', '5 days']
+    """
+    unit, size = next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
+    number = max(1, round(seconds / size))
+    if number >= 20:
+        number = round(number, -1)
+    return f"{number} {unit}{'s' * (number > 1)}"

@@ -1,6 +1,4 @@
-"""The cyclic cosine schedule (Eq. 1) and what follows from it: periods, their epochs, their best
-epochs.
-"""
+"""The cyclic cosine schedule (Eq. 1), its periods and their best epochs."""
 
 import math
 from collections.abc import Sequence
@@ -51,16 +49,18 @@ class Annealing:
         return self.num_periods * self.epochs_per_period
 
     def learning_rate(self, t: int) -> float:
-        """α(t) = α₀/2 · (cos(π · mod(t − 1, C) / C) + 1), Eq. 1 of Nguyen & Pernkopf (2020), at
-        epoch t from 1.
+        """α(t) = α₀/2 · (cos(π · mod(t − 1, C) / C) + 1) at epoch t, which counts from 1.
+
+        Eq. 1 of Nguyen & Pernkopf (2020).
+
+        >>> schedule = Annealing("cosine", 2, 4, None, 1e-4, "best", "score", "last")
+        >>> [round(1e4 * schedule.learning_rate(t), 3) for t in range(1, 7)]
+        [1.0, 0.854, 0.5, 0.146, 1.0, 0.854]
         """
         if self.schedule == "constant":
             return self.max_lr
-        return (
-            self.max_lr
-            / 2
-            * (math.cos(math.pi * ((t - 1) % self.epochs_per_period) / self.epochs_per_period) + 1)
-        )
+        period = self.epochs_per_period
+        return self.max_lr / 2 * (math.cos(math.pi * ((t - 1) % period) / period) + 1)
 
     def period_of(self, t: int) -> int:
         return (t - 1) // self.epochs_per_period + 1

@@ -89,7 +89,8 @@ MUTANTS = [
     Mutant("lungsound/models/cnn7.py", "nn.BatchNorm2d, momentum=1 - bn_momentum",
            "nn.BatchNorm2d, momentum=bn_momentum", CNN7),
     Mutant("lungsound/models/cnn7.py", "xavier_uniform_", "xavier_normal_", CNN7),
-    Mutant("lungsound/models/cnn7.py", ".mean((-2, -1))", ".amax((-2, -1))", f"{WIRES} -k adam_eps"),
+    Mutant("lungsound/models/cnn7.py", ".mean((-2, -1))", ".amax((-2, -1))",
+           f"{WIRES} -k segment.chunks"),
     Mutant("lungsound/models/cnn7.py", "nn.ReLU(inplace=True),", "nn.Tanh(),",
            f"{WIRES} -k adam_eps"),
     # Scores.
@@ -121,7 +122,7 @@ MUTANTS = [
     Mutant(MODULE, 'batch["chunk"], self.chunks', '0 * batch["chunk"], self.chunks',
            f"{WIRES} -k adam_eps"),
     Mutant(MODULE, "            torch.softmax(logits.float(), 1), batch", "            logits, batch",
-           f"{WIRES} -k by_hand"),
+           f"{WIRES} -k not_of_logits"),
     Mutant(MODULE, 'batch["cycle"].repeat_interleave(self.chunks)\n        )',
            'batch["cycle"].repeat(self.chunks)\n        )', f"{WIRES} -k by_hand"),
     Mutant(MODULE, 'batch["target"].repeat_interleave(self.chunks)',

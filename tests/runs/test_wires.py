@@ -232,6 +232,29 @@ def test_losses_and_validation_scores_are_those_by_hand(
         assert ours == pytest.approx(expected | {"period": 1 + (ours["epoch"] > 3)}, abs=1e-3)
 
 
+def test_validation_takes_the_mean_of_probabilities_and_not_of_logits(
+    train: Callable[..., Trained],
+) -> None:
+    class OneSureChunkOfThree(torch.nn.Module):
+        """Normal with 12 in a segment's first chunk, crackle with 4 in the two others.
+
+        Crackle has the larger mean probability, normal the larger mean logit.
+        """
+
+        def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
+            chunks = torch.tensor([[12.0, 0, 0, 0], [0, 4.0, 0, 0], [0, 4.0, 0, 0]])
+            return chunks.repeat(len(log_mels) // 3, 1)
+
+    trained = train(1)
+    network, trained.parts.module.network = trained.parts.module.network, OneSureChunkOfThree()
+    trainer = build_trainer(trained.config, epochs=0)
+    (metrics,) = trainer.validate(trained.parts.module, trained.parts.datamodule, verbose=False)
+    trained.parts.module.network = network
+    labels = [cycle["label"] for cycle in trained.reference.sets["val"]]
+    assert metrics["val/accuracy"] == pytest.approx(labels.count("crackle") / len(labels))
+    assert metrics["val/score_2"] == 0.5
+
+
 @pytest.mark.parametrize("monitor", ["score", "loss"])
 def test_next_period_begins_at_the_best_weights(
     train: Callable[..., Trained], monitor: str

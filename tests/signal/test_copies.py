@@ -102,12 +102,14 @@ def test_draws_depend_on_their_arguments_alone() -> None:
 
 def test_every_argument_of_a_draw_counts() -> None:
     limits, f_hi_limits = (0.9, 1.1), (3200.0, 3800.0)
-    rolls = {draw_roll(a, b, c, d, e, 10**9) for a, b, c, d, e in np.eye(5, dtype=int).tolist()}
-    warps = {
-        draw_warp(a, b, c, d, limits, f_hi_limits) for a, b, c, d in np.eye(4, dtype=int).tolist()
-    }
-    rates = {draw_rate(a, b, c, limits) for a, b, c in np.eye(3, dtype=int).tolist()}
-    assert (len(rolls), len(warps), len(rates)) == (5, 4, 3)
+
+    def zeros_and_each_one(arguments: int) -> list[list[int]]:
+        return [[0] * arguments, *np.eye(arguments, dtype=int).tolist()]
+
+    rolls = {draw_roll(*each, frames=10**9) for each in zeros_and_each_one(5)}
+    warps = {draw_warp(*each, limits, f_hi_limits) for each in zeros_and_each_one(4)}
+    rates = {draw_rate(*each, limits) for each in zeros_and_each_one(3)}
+    assert (len(rolls), len(warps), len(rates)) == (6, 5, 4)
 
 
 def test_streams_differ_where_numpy_alone_would_join_the_numbers() -> None:

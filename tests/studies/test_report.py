@@ -227,7 +227,7 @@ def test_the_papers_figures_stand_beside_its_own_settings_alone(
     note = f"these runs are of experiment={facts.get('experiment', 'paper')}."
     assert (note in text) == shown
     assert (
-        "they are of annealing=cosine segment=2x4.5s padding=sample split=random." in text
+        "they are of annealing=cosine split=random segment=2x4.5s padding=sample." in text
     ) != shown
     assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_members"]))) == shown
 

@@ -72,7 +72,7 @@ SAMPLES = np.arange(1, CYCLES["end_sample"].max() + 100, dtype=np.float32)
 
 @pytest.fixture
 def make_datamodule(tmp_path: Path) -> Made:
-    """`made(...)`: a datamodule of CYCLES with `samples` in its store."""
+    """`make_datamodule(...)`: a datamodule of CYCLES with `samples` in its store."""
 
     def make(
         stretch: str = "none", redraw: str = "once", padding: str = "sample", chunks: int = 2, frames: int = 10**9,

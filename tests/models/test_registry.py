@@ -1,0 +1,122 @@
+"""The registry of networks, and a network that is added without touching ours."""
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from support.runs import compose_config
+from torch import nn
+
+from lungsound.errors import ConfigError
+from lungsound.models.registry import NETWORKS, l2_parameters
+from lungsound.runs.build import build_components
+from lungsound.runs.validation import validate_config
+
+# What a contributor writes: docs/_add_network.md shows the same file.
+PACKAGE = textwrap.dedent(
+    '''
+    """The mean of each band over time, and one linear layer."""
+
+    import torch
+    from torch import nn
+
+    from lungsound.models.registry import NetworkSpec, register_network
+
+
+    class BandMeans(nn.Module):
+        def __init__(self, classes, bands, frames, seed, hidden):
+            super().__init__()
+            generator = torch.Generator().manual_seed(seed)
+            self.hidden, self.output = nn.Linear(bands, hidden), nn.Linear(hidden, classes)
+            for layer in (self.hidden, self.output):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, log_mels):
+            return self.output(torch.relu(self.hidden(log_mels.mean((1, 3)))))
+
+        def l2_parameters(self):
+            return [self.hidden.weight]
+
+
+    register_network("band_means", NetworkSpec(BandMeans, min_size=lambda **_: 1))
+    '''
+)
+BAND_MEANS = (
+    "model.name=band_means",
+    "model.width=null",
+    "model.table1=null",
+    "model.bn_momentum=null",
+    "model.bn_eps=null",
+)
+
+
+@pytest.fixture
+def band_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    package = tmp_path / "their_networks"
+    package.mkdir()
+    (package / "__init__.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("their_networks")
+    yield
+    del NETWORKS["band_means"], sys.modules["their_networks"]
+
+
+@pytest.mark.usefixtures("band_means")
+def test_a_network_of_another_package_trains(
+    run_training: Callable[..., Path], tmp_path: Path
+) -> None:
+    small = ("annealing.cycles=1", "annealing.epochs_per_cycle=1", "features.n_mels=12")
+    folder = run_training(tmp_path / "run", *BAND_MEANS, "+model.options.hidden=3", *small)
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    columns = ["p_normal", "p_crackle", "p_wheeze", "p_both"]
+    assert predictions[columns].sum(axis=1).to_numpy() == pytest.approx(1)
+    assert predictions[columns].std().min() > 0
+
+
+@pytest.mark.usefixtures("band_means")
+def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
+    overrides = (*BAND_MEANS, "+model.options.hidden=3", "model.l2=0.25", f"store_dir={tmp_path}")
+    with compose_config("experiment=tiny", *overrides) as (cfg, _):
+        module = build_components(validate_config(cfg)).module
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in module.configure_optimizers().param_groups
+        for parameter in group["params"]
+    }
+    names = dict(module.network.named_parameters())
+    assert decay.keys() == {id(parameter) for parameter in names.values()}
+    assert {name for name in names if decay[id(names[name])] == 0.5} == {"hidden.weight"}
+
+
+@pytest.mark.usefixtures("band_means")
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (BAND_MEANS, r"model\.hidden: expected a value"),
+        ((*BAND_MEANS, "+model.options.hidden=3", "model.width=1"), r"model\.width: expected none"),
+        (("model.width=null",), r"model\.width: expected a value"),
+        (("+model.options.depth=3",), r"model\.depth: expected none"),
+        (
+            ("model.name=resnet",),
+            r"model\.name: expected one of cnn7, band_means, but got 'resnet'",
+        ),
+    ],
+)
+def test_settings_must_be_the_networks_own(overrides: tuple[str, ...], message: str) -> None:
+    with (
+        compose_config("experiment=tiny", *overrides) as (cfg, _),
+        pytest.raises(ConfigError, match=message),
+    ):
+        validate_config(cfg)
+
+
+def test_l2_acts_on_the_kernels_of_convolutions_by_default() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+    assert [parameter is network[0].weight for parameter in l2_parameters(network)] == [True]
+    assert network(torch.zeros(2, 1, 4, 4)).shape == (2, 2)
