@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from lungsound.models.cnn7 import CNN7
+from lungsound.models.registry import l2_parameters
 from lungsound.training.losses import focal_loss
 
 BANDS, FRAMES = 50, 193  # a chunk of the paper's 2x4.5s
@@ -65,7 +66,7 @@ def fill_new_tensors(fill: bool) -> None:
 
 def optimizer_of(network: CNN7, fused: bool) -> torch.optim.Optimizer:
     """As `SnapshotModule.configure_optimizers` makes it."""
-    kernels = network.conv_weights()
+    kernels = l2_parameters(network)
     decayed = {id(kernel) for kernel in kernels}
     others = [parameter for parameter in network.parameters() if id(parameter) not in decayed]
     groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": 0.002}, {"params": others}]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lungsound.data.registry import DATABASES
 from lungsound.errors import DataError
 from lungsound.storage.files import write_file
 
@@ -16,13 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class DatabaseName(click.ParamType):
+class DatabaseName(click.ParamType[str]):
     """A registered database that has a folder; looked up when the command runs."""
 
     name = "database"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name. Ends the command with the known names if it is none of them."""
+        from lungsound.data.registry import DATABASES
+
         names = [name for name, spec in DATABASES.items() if spec.create is None]
         if value not in names:
             self.fail(f"expected one of {', '.join(names)}, but got {value!r}", param, ctx)
@@ -85,6 +86,7 @@ def plot(name: str, path: Path, folder: Path) -> None:
 
     PATH is the database's folder (data.root).
     """
+    from lungsound.data.registry import DATABASES
     from lungsound.data.tools.audit import annotated_cycles
     from lungsound.data.tools.plot import database_figures
 
@@ -113,6 +115,7 @@ def _write_png(path: Path, figure: "Figure") -> Path:
 
 def _database_title(name: str, path: Path) -> str:
     from lungsound.data.database import is_synthetic
+    from lungsound.data.registry import DATABASES
 
     title = DATABASES[name].title
     if is_synthetic(path.expanduser()):

@@ -265,7 +265,8 @@ def _check_feature_sizes(cfg: DictConfig) -> list[str]:
         return [
             f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"
         ]
-    model: ModelConfig = OmegaConf.to_object(cfg.model)
+    model = OmegaConf.to_object(cfg.model)
+    assert isinstance(model, ModelConfig)
     wrong = NETWORKS[model.name].check_settings(model.settings())
     if wrong:
         return [f"model.{line} (model.name={model.name})" for line in wrong]

@@ -3,10 +3,11 @@
 import contextlib
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from lungsound.errors import Interrupted
+from lungsound.errors import Interrupted, LungsoundError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESUME_HINT = "The same command goes on from there."
@@ -62,7 +63,11 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
     except Exception as error:
         if previous or not _received:
             raise
-        raise _interrupted(f"What is finished is kept. error: {error}") from error
+        text = (
+            traceback.format_exc() if not isinstance(error, LungsoundError) else f"error: {error}"
+        )
+        message = f"What is finished is kept. {RESUME_HINT}\n{text}"
+        raise Interrupted(_received, message) from error
     finally:
         _deferred = previous
     if not previous:

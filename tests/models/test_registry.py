@@ -17,7 +17,7 @@ from lungsound.models.registry import NETWORKS, l2_parameters
 from lungsound.runs.build import build_components
 from lungsound.runs.validation import validate_config
 
-# What a contributor writes: docs/_add_network.md shows the same file.
+# What a contributor writes: CONTRIBUTING.md shows the same file.
 PACKAGE = textwrap.dedent(
     '''
     """The mean of each band over time, and one linear layer."""

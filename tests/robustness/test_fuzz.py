@@ -14,14 +14,14 @@ from robustness.fuzz import JOBS, MEBIBYTES, Fuzzer, TooSlow, run_input, time_li
 from robustness.fuzz_data import FuzzCase
 
 from lungsound.errors import DataError
-from lungsound.studies import plan
+from lungsound.studies import jobs
 
 INPUTS = 500
 
 
 @pytest.fixture
 def fuzzer(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzzer:
-    monkeypatch.setattr(plan, "MAX_JOBS", JOBS)
+    monkeypatch.setattr(jobs, "MAX_JOBS", JOBS)
     return Fuzzer(finished_run, 0, tmp_path)
 
 

@@ -162,7 +162,9 @@ def test_a_limit_that_the_recordings_do_not_fit(
         for name in left
         if name.startswith(".") or name in (largest.name, "SHA256SUMS", "index.json")
     ]
-    monkeypatch.setattr("lungsound.runs.run.sending", lambda *_: pytest.fail("it goes on"))
+    monkeypatch.setattr(
+        "lungsound.runs.run.background_sync", lambda *_, **__: pytest.fail("it goes on")
+    )
     with pytest.raises(pytest.fail.Exception, match="it goes on"):  # room was made
         run_training(tmp_path)
     (made,) = tmp_path.glob(f"store/{what}/*/")

@@ -90,7 +90,7 @@ def test_members_are_the_stores_snapshots(finished_run: Path) -> None:
     members = RunFolder(finished_run).member_paths()
     assert [path.name for path in members] == ["member-01.safetensors", "member-02.safetensors"]
     for path in members:
-        assert path.stat().st_nlink == 2  # a link into the store, which takes no space
+        assert path.stat().st_nlink >= 2  # a link into the store, which takes no space
         tensors = load_file(path)
         assert {name.partition(".")[0] for name in tensors} <= {"network", "features"}
         weights = [tensor for name, tensor in tensors.items() if name.startswith("network")]

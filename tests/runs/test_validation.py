@@ -100,7 +100,7 @@ def options(group: str) -> list[str]:
         ("split=file", "split.file: ", "but got none.* split.file=PATH"),
         ("model.width=0", "model.width: ", "above 0, but got 0.0"),
         ("model.table1=both", "model.table1: ", "one of inputs, outputs, but got 'both'"),
-        ("padding.mode=reflect", "padding.mode: ", "one of sample, zero, but got 'reflect'"),
+        ("padding.mode=reflect", "padding.mode: ", "one of sample, zero, tile, but got 'reflect'"),
         ("task.classes=3", "task.classes: ", "one of 2, 4, 7, but got 3"),
         ("trainer.batch_size=1", "trainer.batch_size: ", "at least 2, but got 1"),
         ("model.bn_momentum=1.1", "model.bn_momentum: ", "from 0 to 1, but got 1.1"),

@@ -265,7 +265,7 @@ def test_files_that_are_not_sent(
     (folder / ".report.md.x.part").write_text("unfinished")
     (folder / "report.md.damaged-1").write_text("corrupt")
     (folder / "notes.txt.sha256").write_text("a checksum of release 0.1")
-    (folder / "members").mkdir()
+    (folder / "members").mkdir(exist_ok=True)
     (folder / "members" / "1.safetensors").write_text("weights")
     sync(folder, elsewhere)
     outside = tmp_path / "outputs" / "run"

@@ -368,8 +368,8 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
         *SMALL_DEMO, f"features.normalization={scope}", f"store_dir={demo_store}"
     ) as (cfg, _):
         settings = validate_config(cfg)
+    cycles = build_inputs(settings).cycles
     database = build_database(settings)
-    cycles = build_inputs(settings, database).cycles
     original = np.array(database.store.samples)
 
     def fitted(changed: pd.DataFrame) -> Features:

@@ -7,6 +7,7 @@ import lzma
 import re
 import shutil
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pooch  # type: ignore[import-untyped]
 
 from lungsound.data.registry import DATABASES, DownloadSource
 from lungsound.errors import DataError
+from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 
 GIGABYTE = 10**9
@@ -98,7 +100,8 @@ def _working_folder(destination: Path) -> Iterator[Path]:
     left in it is deleted.
     """
     folder = destination.with_name(f".{destination.name}.part")
-    with file_lock(folder / "lock"):
+    key = content_key(str(destination.absolute()))
+    with file_lock(Path(tempfile.gettempdir()) / f"lungsound-{key}.lock"):
         try:
             work = folder / "work"
             shutil.rmtree(work, ignore_errors=True)

@@ -42,6 +42,11 @@ LATER_SPRSOUND = {
 STALL_SECONDS = 0.2
 
 
+def names(folder: Path) -> list[str]:
+    """What is in the folder beside lock files, which stay."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
 def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -206,7 +211,7 @@ def test_a_broken_download_leaves_nothing_and_the_next_try_succeeds(
     message = str(caught.value)
     assert told in message
     assert server.url in message and SOURCE.page in message and "data.root=PATH" in message
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
     server.answer = body(GOOD)
     download_database("icbhi", tmp_path / "icbhi", server.url)
     assert contents(tmp_path) == {f"icbhi/{name}": content for name, content in ICBHI.items()}
@@ -299,7 +304,7 @@ def test_an_end_in_the_middle_of_unpacking_leaves_nothing(
     with monkeypatch.context() as patch, pytest.raises(raised or type(error)):
         patch.setattr(zipfile.ZipFile, "extractall", half)
         download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
-    assert [path.name for path in tmp_path.iterdir()] == ["icbhi.zip"]
+    assert names(tmp_path) == ["icbhi.zip"]
     download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "icbhi.zip"))
     assert contents(tmp_path / "icbhi") == ICBHI
 
@@ -313,7 +318,7 @@ def test_a_local_archive_stays_where_it_is(form: Callable[[Path], str], tmp_path
         == tmp_path / "icbhi" / "ICBHI_final_database"
     )
     assert archive.read_bytes() == GOOD
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["icbhi", "my archive.zip"]
+    assert names(tmp_path) == ["icbhi", "my archive.zip"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +335,7 @@ def test_an_address_that_cannot_be_used(address: str, told: str, tmp_path: Path)
     with contextlib.chdir(tmp_path), pytest.raises(DataError, match=told) as caught:
         download_database("icbhi", tmp_path / "icbhi", address)
     assert address in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 def test_an_unknown_database(tmp_path: Path) -> None:
@@ -383,7 +388,7 @@ def test_a_published_checksum_holds_for_its_own_address(
     monkeypatch.setitem(DATABASES, "icbhi", replace(DATABASES["icbhi"], download=source))
     with pytest.raises(DataError, match=f"known hash: expected {'0' * 64} but got"):
         download_database("icbhi", tmp_path / "icbhi")
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
     download_database(
         "icbhi", tmp_path / "icbhi", f"{server.url}?mirror"
     )  # may be packed otherwise
@@ -420,7 +425,7 @@ def test_two_at_once_download_once(server: SimpleNamespace, tmp_path: Path) -> N
         for thread in threads:
             thread.join(60)
     assert folders == [tmp_path / "icbhi" / "ICBHI_final_database"] * 2
-    assert server.requests == 1 and [path.name for path in tmp_path.iterdir()] == ["icbhi"]
+    assert server.requests == 1 and names(tmp_path) == ["icbhi"]
 
 
 def test_what_a_killed_try_left_is_removed_by_the_next(
@@ -435,13 +440,11 @@ def test_what_a_killed_try_left_is_removed_by_the_next(
     assert server.asked.wait(60)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
-    assert [path.name for path in tmp_path.iterdir()] == [".icbhi.part"]
+    assert names(tmp_path) == [".icbhi.part"]
     (tmp_path / ".icbhi.part" / "work" / "unpacked").mkdir()  # as if it had come that far
     (tmp_path / ".icbhi.part" / "work" / "unpacked" / "101_1b1_Al_sc_Litt3200.wav").write_bytes(
         b"RI"
     )
     server.answer = body(GOOD)
     download_database("icbhi", tmp_path / "icbhi", server.url)
-    assert [path.name for path in tmp_path.iterdir()] == ["icbhi"] and contents(
-        tmp_path / "icbhi"
-    ) == ICBHI
+    assert names(tmp_path) == ["icbhi"] and contents(tmp_path / "icbhi") == ICBHI

@@ -196,5 +196,5 @@ def test_the_command_writes_png_into_the_folder(
 
 def test_nothing_annotated_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "101_1b1_Al_sc_Meditron.wav").touch()
-    with pytest.raises(DataError, match="No annotated cycle"):
+    with pytest.raises(DataError, match="expected annotated cycles"):
         run_lungsound("data", "plot", "icbhi", str(tmp_path))
