@@ -13,8 +13,8 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     """Play a waveform [n] `rate` times as fast: float32 [stretched_length(n, rate)].
 
     `phase_vocoder` keeps the pitch (librosa.effects.time_stretch), `resample` multiplies it by
-    `rate` (soxr HQ): Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty waveform, a rate that is not above 0 and an
-    unknown method.
+    `rate` (soxr HQ): Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty
+    waveform, a rate that is not above 0 and an unknown method.
     """
     if not len(waveform) or not rate > 0:
         raise ValueError(
@@ -26,9 +26,9 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     if method == "resample":
         stretched = soxr.resample(waveform, rate, 1.0, quality="HQ")
     else:
-        # librosa adds up phases in the waveform's precision: float32 leaves noise at -20 dB in a
-        # cycle of 16 s. It warns of a waveform shorter than its window; the silence added here is
-        # cut off again below.
+        # float64: librosa sums phases in the waveform's precision, and float32 leaves noise at
+        # -20 dB in a cycle of 16 s. The added zeros, which are cut off below, avoid its warning
+        # for a waveform shorter than the window.
         padded = librosa.util.fix_length(
             waveform.astype(np.float64), size=max(len(waveform), N_FFT)
         )
@@ -37,7 +37,7 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
 
 
 def stretched_length(samples: int, rate: float) -> int:
-    """The number of samples of a stretched waveform: round(n / rate), at least 1.
+    """Return the number of samples of a stretched waveform: round(n / rate), at least 1.
 
     >>> stretched_length(22_000, 1.1)
     20000

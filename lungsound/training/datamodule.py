@@ -1,6 +1,4 @@
-"""Cycles in, batches of waveforms out: what workers do, so that the device gets whole batches to
-make log-mels of.
-"""
+"""Datasets and LightningDataModule: workers cut waveforms; the device computes the log-mels."""
 
 import signal
 from collections.abc import Iterator
@@ -26,8 +24,9 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """How a cycle becomes items: segments of `length` samples (`frames` frames), completed by
-    `padding`, in chunks.
+    """How a cycle becomes items.
+
+    Segments of `length` samples (`frames` frames), with `padding`, are cut into `chunks`.
     """
 
     length: int
@@ -38,9 +37,7 @@ class SegmentSpec:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The copies of the training cycles (the paper's II.B), and whether training log-mels are
-    rolled.
-    """
+    """The settings `augment` (the paper's section III.B), and whether log-mels are rolled."""
 
     stretch: str
     stretch_rate: tuple[float, float]
@@ -51,19 +48,17 @@ class Augmentation:
     roll: bool
 
     def draw_epoch(self, epoch: int) -> int:
-        """The epoch that draws of copies depend on: every one's own, or one for all
-        (`redraw="once"`).
-        """
+        """Return the epoch that seeds the draws of copies: 0 for all if `redraw="once"`."""
         return epoch if self.redraw == "epoch" else 0
 
 
 class TrainBatchDataset(Dataset[Batch]):
-    """The batches of one epoch, in their order. Item = one chunk of one segment of one copy.
+    """The batches of one training epoch. An item is one chunk of one segment of one copy.
 
-    Everything random is a function of (seed, purpose, cycle, copy, segment, epoch); see
-    `signal.draws`. A batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1:
-    not warped), roll [B] (frames), chunk [B], target [B], and what an item is of: cycle [B] (row of
-    the given table), copy [B] and segment [B].
+    Every random number depends on (seed, purpose, cycle, copy, segment, epoch) alone; see
+    `signal.rng`. A batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1:
+    not warped), roll [B] (frames), chunk [B], target [B], and the origin of each item: cycle [B]
+    (row of `cycles`), copy [B] and segment [B].
     """
 
     def __init__(
@@ -111,7 +106,7 @@ class TrainBatchDataset(Dataset[Batch]):
         }
 
     def _items(self) -> NDArray[np.int64]:
-        """All items of the epoch [n, 3]: row of the copies' plan, segment, chunk."""
+        """Return all items of the epoch [n, 3]: row in the plan of copies, segment, chunk."""
         counts = [
             segment_count(self._length(copy), self.cutting.length) for copy in range(len(self.rows))
         ]
@@ -162,8 +157,9 @@ class TrainBatchDataset(Dataset[Batch]):
 
 
 class EvalBatchDataset(Dataset[Batch]):
-    """All segments of the cycles, in order: waveforms [B, L], target [B], cycle [B] (row of the
-    given table).
+    """The batches of all segments of `cycles`, in order, without augmentation.
+
+    A batch has waveforms [B, L], target [B] and cycle [B] (row of `cycles`).
     """
 
     def __init__(
@@ -195,8 +191,9 @@ class EvalBatchDataset(Dataset[Batch]):
 
 
 class CyclesDataModule(pl.LightningDataModule):
-    """The three sets of one split. `cycles` needs the columns of `data.database`, `set` and
-    `target` (class number).
+    """The three sets of one split.
+
+    `cycles` has the columns of `Database.cycles`, `set` and `target` (class number).
     """
 
     def __init__(
@@ -216,9 +213,7 @@ class CyclesDataModule(pl.LightningDataModule):
         self.stretched: dict[int, NDArray[np.float32]] | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The coming epoch's batches: Lightning asks anew every epoch
-        (`reload_dataloaders_every_n_epochs=1`).
-        """
+        """Return the coming epoch's batches; called every epoch (see `build_trainer`)."""
         assert self.trainer is not None
         return self._loader(self.training_batches(self.trainer.current_epoch + 1))
 
@@ -231,7 +226,7 @@ class CyclesDataModule(pl.LightningDataModule):
         )
 
     def training_batches(self, epoch: int) -> TrainBatchDataset:
-        """Epochs count from 1."""
+        """Return the training batches of an epoch, which counts from 1."""
         if self.stretched is None:
             self.stretched = self._precompute_stretched()
         cutting, augmentation = self.cutting, self.augmentation
@@ -247,9 +242,7 @@ class CyclesDataModule(pl.LightningDataModule):
         )
 
     def unaugmented_waveforms(self) -> Iterator[Tensor]:
-        """The waveforms [B, L] of the training cycles' own segments, for statistics of the training
-        set alone.
-        """
+        """Yield waveforms [B, L] of the training cycles' segments, for `fit_statistics`."""
         batches = EvalBatchDataset(self.cycles["train"], self.store, self.cutting, self.batch_size)
         return (batches[number]["waveforms"] for number in range(len(batches)))
 
@@ -264,9 +257,7 @@ class CyclesDataModule(pl.LightningDataModule):
         )
 
     def _precompute_stretched(self) -> dict[int, NDArray[np.float32]]:
-        """Stretched waveforms by row, where all epochs have the same: a phase vocoder is too slow
-        for every epoch.
-        """
+        """Return row -> stretched waveform, if all epochs use the same: stretching is slow."""
         settings, cycles = self.augmentation, self.cycles["train"]
         if settings.stretch == "none" or settings.redraw == "epoch":
             return {}
@@ -281,8 +272,9 @@ class CyclesDataModule(pl.LightningDataModule):
 
 
 def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Batches of `batch_size` items; a last one of one item joins the one before: batch
-    normalization needs two.
+    """Cut `items` into batches; a single last item joins the batch before it.
+
+    Batch normalization needs at least two items.
     """
     edges = list(range(batch_size, len(items), batch_size))
     if edges and len(items) - edges[-1] == 1:
@@ -291,8 +283,6 @@ def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.i
 
 
 def _ignore_signals(_: int) -> None:
-    """A worker is ended by the training: one that dies of a signal to all of them would break off
-    the current batch.
-    """
+    """Ignore signals to the whole process group: training finishes its batch with this worker."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,4 @@
-"""The LightningModule: features, CNN, focal loss and schedule, one step for training, validation
-and prediction.
-"""
+"""The LightningModule: training, validation and prediction steps."""
 
 from typing import Any
 
@@ -19,7 +17,7 @@ from lungsound.training.schedule import Annealing
 
 
 class SnapshotModule(pl.LightningModule):
-    """Trains `network` on the chunks that `features` makes of segments, at Eq. 1's learning rates.
+    """Trains `network` on the chunks of segments' log-mels, at Eq. 1's learning rates.
 
     Logs train/loss, val/loss and the validation scores of whole cycles (val/score_4, val/score_2,
     val/accuracy).
@@ -44,9 +42,7 @@ class SnapshotModule(pl.LightningModule):
         self.validation_scores = CycleScores(validation_targets, labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; Keras' l2(λ) on the kernels, a penalty of λ·Σw² in the loss, is a coupled weight
-        decay of 2λ.
-        """
+        """Return Adam: Keras' l2(λ), a penalty of λ·Σw² in the loss, is a weight decay of 2λ."""
         decayed = l2_parameters(self.network)
         decayed_ids = {id(parameter) for parameter in decayed}
         others = [
@@ -59,9 +55,7 @@ class SnapshotModule(pl.LightningModule):
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:
-        """Eq. 1 by value, from the epoch alone: there is no scheduler whose state could be lost or
-        run ahead.
-        """
+        """Set the learning rate from the epoch: a scheduler would have state to restore."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         for group in optimizer.param_groups:
@@ -91,14 +85,12 @@ class SnapshotModule(pl.LightningModule):
         )
 
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
-        """Probabilities [B · chunks, K] and the cycle of each [B · chunks]."""
+        """Return the chunks' probabilities [B · chunks, K] and cycles [B · chunks]."""
         probabilities = torch.softmax(self._evaluation_logits(batch).float(), 1)
         return probabilities, batch["cycle"].repeat_interleave(self.chunks)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a prediction needs: the network's weights and buffers, the features' statistics,
-        the classes.
-        """
+        """Return all that a prediction needs: weights, statistics of the features, classes."""
         return {
             "network": self.network.state_dict(),
             "features": self.features.state_dict(),
@@ -106,8 +98,9 @@ class SnapshotModule(pl.LightningModule):
         }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
-        """Raises ValueError for a snapshot of other classes, and what torch raises for one of
-        another network.
+        """Load the result of `snapshot`.
+
+        Raises ValueError for other classes, and torch's errors for another network.
         """
         if snapshot["label_order"] != (ours := list(self.labels.labels)):
             raise ValueError(
@@ -117,12 +110,12 @@ class SnapshotModule(pl.LightningModule):
         self.features.load_state_dict(snapshot["features"])
 
     def train_inputs(self, batch: Batch) -> Tensor:
-        """What the network sees of each item, warped, rolled and cut: [B, F, N // chunks]."""
+        """Return the network's input of each training item: [B, F, N // chunks]."""
         log_mels = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
         return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
 
     def eval_inputs(self, batch: Batch) -> Tensor:
-        """All chunks of each segment: [B, chunks, F, N // chunks]."""
+        """Return all chunks of each segment: [B, chunks, F, N // chunks]."""
         return split_into_chunks(self.features(batch["waveforms"]), self.chunks)
 
     def _evaluation_logits(self, batch: Batch) -> Tensor:

@@ -46,7 +46,7 @@ def test_a_held_lock_is_waited_for_with_a_message(
         assert not acquired
     os.waitpid(process, 0)
     assert (
-        f"waiting for another process, which works on the same ({path})" in capsys.readouterr().out
+        f"waiting for another process, which holds the lock {path}" in capsys.readouterr().out
     )
 
 
