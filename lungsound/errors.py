@@ -1,8 +1,8 @@
-"""Errors that a user can correct: expected, got, where, and what to do."""
+"""Errors that a user can correct. Messages name what was expected, what came, where, and a cure."""
 
 
 class LungsoundError(Exception):
-    """Base of every error of ours."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class ConfigError(LungsoundError):
@@ -10,7 +10,7 @@ class ConfigError(LungsoundError):
 
 
 class DataError(LungsoundError):
-    """The database cannot be used as it is. It has every problem found, not only the first."""
+    """The database cannot be used as it is; `problems` lists all that were found."""
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         self.problems = problems
@@ -18,22 +18,22 @@ class DataError(LungsoundError):
 
 
 class TrainingError(LungsoundError):
-    """The training cannot go on."""
+    """Training cannot continue."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the command to end: what is finished is kept."""
+    """SIGINT or SIGTERM ended the command; finished work is stored."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         self.signal_number = signal_number
-        super().__init__(signal_number, message)  # both, as a launcher's process pickles it
+        super().__init__(signal_number, message)  # both: a joblib launcher pickles it
 
     def __str__(self) -> str:
         return str(self.args[1])
 
 
 class StorageError(LungsoundError):
-    """A file cannot be stored: its disk is full, or its folder cannot be written to."""
+    """A file cannot be read or written, for example because the disk is full."""
 
 
 class CorruptFileError(LungsoundError):

@@ -1,1 +1,1 @@
-"""The configuration: its schema, its checks, and command lines."""
+"""The configuration's schema, and Hydra's command lines. Its checks: runs/validation.py."""

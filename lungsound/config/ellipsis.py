@@ -1,4 +1,4 @@
-"""Dots on a sweep's command line: annealing.cycles=2,3,...,10 is 2, 3, 4, 5, 6, 7, 8, 9, 10."""
+"""Dots on a sweep's command line: annealing.cycles=2,3,...,6 becomes 2,3,4,5,6."""
 
 import re
 from decimal import Decimal
@@ -8,7 +8,7 @@ from lungsound.errors import ConfigError
 
 ELLIPSIS = "..."
 MAX_VALUES = 1000  # of one progression
-# As many digits as a Decimal is exact to, and an exponent that can be written out.
+# Few enough digits for Decimal to be exact, and an exponent small enough to write out.
 NUMBER = re.compile(r"(-?\d{1,25}(?:\.\d{1,25}(?!\d))?(?:[eE]-?\d{1,3})?)", re.ASCII)
 
 
@@ -21,9 +21,9 @@ class Numbers(NamedTuple):
 
 
 def expand_ellipses(arguments: list[str]) -> list[str]:
-    """Write out every `key=a,b,...,z`: the arithmetic progression that a and b begin, up to z.
+    """Expand every `key=a,b,...,z` to the arithmetic progression that a and b begin, up to z.
 
-    Raises ConfigError with every argument whose dots have no meaning, each with a correct line.
+    Raises ConfigError with every argument that cannot be expanded, each with a correction.
     """
     expanded, errors = [], []
     for argument in arguments:
@@ -62,7 +62,7 @@ def _expand_values(key: str, values: list[str]) -> list[str]:
 
 
 def _fill_progression(key: str, first: str, second: str, last: str) -> list[str]:
-    """The values between `second` and `last`."""
+    """Return the values between `second` and `last`, without these two."""
     prefix, texts, suffix = _find_numbers(first, second, last)
     start, second_number, end = (Decimal(text) for text in texts)
     step = second_number - start
@@ -93,7 +93,7 @@ def _fill_progression(key: str, first: str, second: str, last: str) -> list[str]
 
 
 def _find_numbers(*values: str) -> Numbers:
-    """Raises ConfigError unless the values are alike but for one number."""
+    """Return the number that differs. Raises ConfigError unless the values differ in one alone."""
     parts = [NUMBER.split(value) for value in values]  # text, number, text, number, ...
     if len({len(split) for split in parts}) == 1:
         columns = list(zip(*parts, strict=True))
@@ -110,7 +110,7 @@ def _find_numbers(*values: str) -> Numbers:
 
 
 def _zero_pad_width(texts: list[str]) -> int:
-    """The number of digits of 08, 09, ..., 12; 0 if no number begins with a zero digit."""
+    """Return the number of digits, 2 for 08, 09, ..., 12; 0 if no number has a leading zero."""
     if not any(re.match(r"-?0\d", text) for text in texts):
         return 0
     widths = {len(text) for text in texts}
@@ -123,5 +123,5 @@ def _zero_pad_width(texts: list[str]) -> int:
 
 
 def _format_decimal(number: Decimal) -> str:
-    """Without an exponent or trailing zeros: 3, not 3.0; 0.5; 0.0001."""
+    """Format without an exponent or trailing zeros: 3, not 3.0; 0.5; 0.0001."""
     return f"{number.normalize():f}"

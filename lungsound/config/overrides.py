@@ -1,4 +1,4 @@
-"""Hydra command lines: parse, compose and run them. Imports no torch and no Lightning."""
+"""Parse, compose and run Hydra command lines. Imports no torch, so that --help is fast."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lungsound.config.schema import CONFIG_DIR  # which also registers the schema
+from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
 
 # Hydra's flags that print something and run no job.
@@ -23,15 +23,15 @@ INFO_FLAGS = {
 
 
 def prints_only(arguments: Sequence[str]) -> bool:
-    """True if Hydra answers this command line without a job: --help, --cfg, tab completion."""
+    """True if Hydra only prints and runs no job: --help, --cfg, tab completion."""
     return any(argument.partition("=")[0] in INFO_FLAGS for argument in arguments)
 
 
 def run_hydra(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
     """Run `task` as a Hydra application on `arguments`; with --multirun once per job.
 
-    The functions that hydra.main makes read sys.argv and take no arguments (1.3.8), and Hydra's
-    public API has no other way to a launcher: here, and only here, sys.argv is replaced.
+    Replaces sys.argv meanwhile: hydra.main (1.3.8) reads the command line only from there, and
+    Hydra's public API has no other way to a launcher.
     """
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(task)
     original = sys.argv
@@ -53,7 +53,7 @@ def hydra_initialized() -> Iterator[None]:
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """The configuration with its `hydra` node. Raises ConfigError if Hydra cannot compose it."""
+    """Compose the configuration with its `hydra` node. Raises ConfigError if Hydra cannot."""
     with hydra_initialized():
         parse_overrides(overrides)
         with translate_hydra_errors(overrides):
@@ -61,7 +61,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    """A run's configuration, and the option of each group. Raises ConfigError as above."""
+    """Return a run's configuration and the option of each group. Raises ConfigError."""
     cfg = compose_config(overrides)
     choices = dict(cfg.hydra.runtime.choices)
     with open_dict(cfg):
@@ -83,7 +83,7 @@ def parse_overrides(words: Sequence[str]) -> list[Override]:
 
 
 def _check_option_names(override: Override, word: str) -> None:
-    """Hydra fails on an option that is a number (`segment=9`) without naming the cause."""
+    """Raise ConfigError for an option that is a number, such as `segment=9`: Hydra's is unclear."""
     group, value = override.key_or_group, override.value()
     if group not in config_groups():
         return
@@ -97,9 +97,9 @@ def _check_option_names(override: Override, word: str) -> None:
 
 @contextmanager
 def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
-    """Convert any exception in the block to a ConfigError that names the words.
+    """Convert any exception in the block to a ConfigError that quotes the overrides `words`.
 
-    Any: thousands of digits, deep brackets or [9] for an option raise Python's own exceptions.
+    Not only Hydra's: it lets ValueError, RecursionError and others through for odd values.
     """
     try:
         yield
@@ -111,21 +111,21 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
         details = " ".join(line for line in lines if line and not line.startswith("See "))
         got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
-            f"expected key=value words that Hydra can read, but got {got}: {details}. "
+            f"expected key=value overrides that Hydra can parse, but got {got}: {details}. "
             "--help lists the groups"
         ) from error
 
 
 def config_groups() -> set[str]:
-    """The names of the groups of options."""
+    """Return the names of the config groups."""
     return {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
 
 
 def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
-    """Add LUNGSOUND_EXPERIMENT's experiment to arguments that name none.
+    """Add `experiment=$LUNGSOUND_EXPERIMENT` to arguments that name no experiment.
 
-    Hydra refuses a defaults list with an option from the environment if that option overrides
-    others.
+    conf/config.yaml cannot read the variable: Hydra rejects an interpolated option in a defaults
+    list if that option overrides other groups, as every experiment does.
     """
     experiment = os.environ.get("LUNGSOUND_EXPERIMENT")
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""The typed schema of the configuration. Light: no torch, no Lightning."""
+"""The typed schema of the configuration; conf/ explains each key. Imports no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +8,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 PACKAGE = Path(__file__).parents[1]
-# In a wheel conf/ lies in the package; in a checkout a link leads to it, if the system has links.
+# A wheel has conf/ in the package. A checkout has it beside the package, with a link to it.
 CONFIG_DIR = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
 
 @dataclass
 class DataConfig:
+    """`data`: the database."""
+
     name: str = MISSING
     root: str | None = MISSING
     skip_bad: bool = MISSING
@@ -24,6 +26,8 @@ class DataConfig:
 
 @dataclass
 class SplitConfig:
+    """`split`: the protocol and its settings."""
+
     protocol: str = MISSING
     seed: int = MISSING
     file: str | None = None
@@ -34,17 +38,23 @@ class SplitConfig:
 
 @dataclass
 class SegmentConfig:
+    """`segment`: length of a segment, and number of chunks."""
+
     seconds: float = MISSING
     chunks: int = MISSING
 
 
 @dataclass
 class PaddingConfig:
+    """`padding`: how a short segment is completed."""
+
     mode: str = MISSING
 
 
 @dataclass
 class FeatureConfig:
+    """`features`: waveform to log-mel."""
+
     sample_rate: int = MISSING
     n_fft: int = MISSING
     hop: int = MISSING
@@ -58,6 +68,8 @@ class FeatureConfig:
 
 @dataclass
 class AugmentConfig:
+    """`augment`: copies of the training cycles."""
+
     stretch: str = MISSING
     stretch_rate: list[float] = MISSING
     vtlp_copies: dict[str, int] = MISSING
@@ -68,10 +80,12 @@ class AugmentConfig:
 
 @dataclass
 class ModelConfig:
-    name: str = "cnn7"  # a network of models/registry.py; runs of release 0.1 name none
+    """`model`: the network, its L2 penalty and Adam's epsilon."""
+
+    name: str = "cnn7"  # in models/registry.py; the default is for runs of release 0.1
     l2: float = MISSING
     adam_eps: float = MISSING
-    # The settings of cnn7, and those of any other network.
+    # Settings of cnn7, then those of any other network.
     width: float | None = None
     table1: str | None = None
     bn_momentum: float | None = None
@@ -79,7 +93,7 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """The network's own settings: those that are given."""
+        """Return the network's own settings, without those that are null."""
         own = {name: getattr(self, name) for name in ("width", "table1", "bn_momentum", "bn_eps")}
         given = {name: value for name, value in own.items() if value is not None}
         return given | self.options
@@ -87,11 +101,15 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
+    """`loss`: the focal loss."""
+
     gamma: float = MISSING
 
 
 @dataclass
 class AnnealingConfig:
+    """`annealing`: learning rate, periods and snapshots."""
+
     schedule: str = MISSING
     cycles: int = MISSING
     epochs_per_cycle: int = MISSING
@@ -100,27 +118,33 @@ class AnnealingConfig:
     select: str = MISSING
     monitor: str = MISSING
     continue_from: str = MISSING
-    constant_epochs: int = 150  # runs of 0.1 do not have it
+    constant_epochs: int = 150  # the default is for runs of release 0.1
 
 
 @dataclass
 class TaskConfig:
+    """`task`: number of classes."""
+
     classes: int = MISSING
 
 
 @dataclass
 class TrainerConfig:
+    """`trainer`: device, batches and precision."""
+
     accelerator: str = MISSING
     batch_size: int = MISSING
     num_workers: int | None = MISSING
     precision: str = MISSING
-    # A run of release 0.1 has neither of these keys, and can still be scored.
+    # The defaults are for runs of release 0.1, which lack these keys.
     matmul_precision: str = "highest"
     deterministic: bool = True
 
 
 @dataclass
 class TrackingConfig:
+    """`tracking`: MLflow."""
+
     uri: str = MISSING
     experiment: str = MISSING
     study: str | None = MISSING
@@ -129,6 +153,8 @@ class TrackingConfig:
 
 @dataclass
 class Config:
+    """All settings of a run."""
+
     data: DataConfig = MISSING
     split: SplitConfig = MISSING
     segment: SegmentConfig = MISSING
@@ -151,5 +177,5 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 
 def to_container(settings: Any) -> Any:
-    """A settings object as plain dicts and lists, for keys and files."""
+    """Return a settings object as plain dicts and lists, for content keys and files."""
     return OmegaConf.to_container(OmegaConf.structured(settings))

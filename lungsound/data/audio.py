@@ -1,8 +1,7 @@
 """WAV and FLAC files -> mono float32 samples, at the requested rate.
 
-soundfile is silent about damage: a truncated file is short and a header-only one has 0 frames.
-Therefore the size that the header promises is compared with the size of the file before soundfile
-decodes it.
+soundfile does not report damage: it reads a truncated file as a shorter one, and a file without
+samples as 0 frames. Therefore the size in the header is compared with that of the file first.
 """
 
 import io
@@ -20,7 +19,7 @@ from lungsound.errors import DataError
 FLAC = b"fLaC"
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 BLOCK_FRAMES = 2**18  # samples of each channel
-UNKNOWN_FRAME_COUNT = 2**63 - 1  # of libsndfile, for a length that the header does not give
+UNKNOWN_FRAME_COUNT = 2**63 - 1  # libsndfile returns it if the header does not give the length
 # Written by programs that stream to a pipe and cannot go back to fill in the size.
 STREAMING_SIZES = (0, 0xFFFFFFFF)
 # Chunk names that may follow an odd chunk whose writer forgot the padding byte.
@@ -28,11 +27,11 @@ KNOWN_RIFF_IDS = (b"fmt ", b"data", b"fact", b"LIST")
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
-    """The samples [n] of a WAV or FLAC file mixed to mono, its rate in Hz, and a note or "".
+    """Return the samples [n] of a WAV or FLAC file as mono, its rate in Hz, and a note or "".
 
     16-bit, 24-bit and 32-bit integers are scaled to [-1, 1); floats are taken as they are. Raises
-    DataError, one line with the file and its fault, if it is empty, truncated, header only, of
-    neither format, or holds NaN or infinity.
+    DataError with the file and its fault if it is empty, truncated, only a header, of neither
+    format, or has NaN or infinite samples.
     """
     path = Path(path)
     try:
@@ -45,11 +44,11 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
 
 
 def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """As `read_audio`, from the bytes of a FLAC file. Raises ValueError with the fault."""
+    """Do as `read_audio` with the bytes of a FLAC file. Raises ValueError with the fault."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate_hz = file.frames, file.samplerate
-            # In blocks: soundfile allocates what the header promises, whatever that is.
+            # In blocks: in one call soundfile would allocate whatever length the header has.
             samples = np.concatenate([np.zeros((0, file.channels), np.float32), *_blocks(file)])
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
@@ -65,7 +64,7 @@ def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
 
 
 def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """As `read_audio`, from the bytes of a WAV file. Raises ValueError with the fault."""
+    """Do as `read_audio` with the bytes of a WAV file. Raises ValueError with the fault."""
     wav, notes = _repair_wav(content)
     try:
         samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
@@ -90,7 +89,7 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
 
 
 def _check_rate(rate_hz: int) -> None:
-    """Raises ValueError: resampled from a few Hz, a small file would become gigabytes."""
+    """Raise ValueError for a rate out of range: resampled from 1 Hz, a file fills the memory."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise ValueError(
             f"damaged header: expected a rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, "
@@ -99,7 +98,7 @@ def _check_rate(rate_hz: int) -> None:
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """The samples [n] at another rate [round(n * to_hz / from_hz)], by soxr's HQ recipe."""
+    """Resample [n] to [round(n * to_hz / from_hz)] by soxr's HQ recipe."""
     if from_hz == to_hz:
         return samples
     resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
@@ -115,9 +114,7 @@ def _to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
 
 
 def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
-    """A plain WAV of the same format and audio, and notes. Raises ValueError for an incomplete
-    file.
-    """
+    """Rebuild a WAV from its format and audio; return it and notes. Raises ValueError."""
     chunks = _checked_chunks(content)
     start, promised = chunks[b"data"]
     available = len(content) - start
@@ -141,7 +138,7 @@ def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
 
 
 def _checked_chunks(content: bytes) -> dict[bytes, tuple[int, int]]:
-    """The chunks of a WAV file with a usable format chunk and a data chunk. Raises ValueError."""
+    """Index the chunks of a WAV file. Raises ValueError without usable format and data chunks."""
     size = len(content)
     if not content:
         raise ValueError("empty, 0 bytes, expected a WAV or FLAC file")
@@ -161,7 +158,7 @@ def _checked_chunks(content: bytes) -> dict[bytes, tuple[int, int]]:
 
 
 def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[int, int]]:
-    """Start and size, by its header, of the content of the first chunk of each name."""
+    """Return chunk name -> (start, size) of the content of the first chunk of that name."""
     chunks: dict[bytes, tuple[int, int]] = {}
     while offset + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, offset)
@@ -172,7 +169,7 @@ def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[in
 
 
 def _has_trailing_riff_chunks(content: bytes, offset: int) -> bool:
-    """Whether only usual chunks follow from `offset` to the file's end, and so no audio."""
+    """Return whether the bytes from `offset` to the end are known chunks, and so not audio."""
     following = _index_riff_chunks(content, offset)
     return bool(following) and all(name in KNOWN_RIFF_IDS for name in following)
 

@@ -1,4 +1,4 @@
-"""The table of cycles: one row per annotated cycle, with its place in the store's samples."""
+"""The table of cycles: one row per annotated cycle, with its position in the store's samples."""
 
 import hashlib
 from typing import NamedTuple
@@ -8,8 +8,8 @@ import pandas as pd
 from lungsound.data.recordings import Annotation, Recording
 from lungsound.data.store import StoredRecording
 
-# An annotation may end this much after its audio: times are rounded. The microseconds absorb the
-# rounding of a float difference.
+# An annotation may end this much after its audio, as times are rounded. The microsecond is for the
+# floating-point error of the difference.
 END_TOLERANCE_SECONDS = 0.050 + 1e-6
 CYCLE_DTYPES = {
     "recording": "str",
@@ -44,16 +44,14 @@ class RecordingRows(NamedTuple):
 
 
 def cycle_key(recording: str, cycle: int) -> int:
-    """The 64-bit name of a cycle for random draws: the first 8 bytes, big-endian, of
-    sha256("recording/cycle").
-    """
+    """Return the cycle's 64-bit key for random draws, from the SHA-256 of recording/cycle."""
     return int.from_bytes(hashlib.sha256(f"{recording}/{cycle}".encode()).digest()[:8], "big")
 
 
 def build_cycle_rows(
     recording: Recording, stored: StoredRecording, sample_rate: int
 ) -> RecordingRows:
-    """The rows of a recording whose audio is `stored` at `sample_rate` Hz."""
+    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
     result = RecordingRows([], [], [])
     if stored["problem"]:
         result.problems.append(stored["problem"])
@@ -66,13 +64,13 @@ def build_cycle_rows(
 
 
 def cycles_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """The table with the columns of CYCLE_DTYPES, sorted by recording and cycle."""
+    """Return `rows` as a table with the columns of CYCLE_DTYPES, sorted by recording and cycle."""
     cycles = pd.DataFrame(rows, columns=list(CYCLE_DTYPES)).astype(CYCLE_DTYPES)
     return cycles.sort_values(["recording", "cycle"], ignore_index=True)
 
 
 def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
-    """One line for each sound that several recordings hold (columns recording and content)."""
+    """Return a line for each sound that several recordings contain (columns recording, content)."""
     recordings = cycles.drop_duplicates("recording")
     duplicates = recordings[recordings.duplicated("content", keep=False)]
     groups = duplicates.groupby("content", sort=False)["recording"]

@@ -1,4 +1,4 @@
-"""An opened database: one table of cycles, and the waveforms that they are cut from."""
+"""An opened database: the table of its cycles, and their waveforms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from lungsound.data.store import WaveformStore, open_waveform_store
 from lungsound.errors import DataError
 from lungsound.storage.keys import content_key
 
-SYNTHETIC_MARKER = "SYNTHETIC.txt"  # lies in or above a folder of recordings that were computed
+SYNTHETIC_MARKER = "SYNTHETIC.txt"  # in the folder of synthetic recordings, or in its parent
 
 
 @dataclass(frozen=True, eq=False)
 class Database:
-    """A database that was found usable, and notes on it for the user.
+    """A database that passed all checks, and notes on it for the user.
 
     `cycles` has one row per cycle, sorted by recording and cycle, with the columns of CYCLE_DTYPES:
     `cycle` is the line of the annotation file from 0, `start_sample` and `end_sample` are positions
-    in `store.samples`, and `key` names the cycle for random draws, whatever the other rows are.
+    in `store.samples`, and `key` seeds the cycle's random draws, independent of other rows.
     `part`, `event_type`, `age` (years), `sex` and `diagnosis` are as in `Recording` and
     `Annotation`; `content` is a hash of the recording's sound. `recordings` counts those in use.
     """
@@ -46,10 +46,10 @@ class Database:
 def open_database(
     name: str, root: Path, sample_rate: int, store_dir: Path, skip_bad: bool
 ) -> Database:
-    """Read the recordings below `root`, their waveforms at `sample_rate` Hz stored in `store_dir`.
+    """Read the recordings below `root`; store their waveforms at `sample_rate` Hz in `store_dir`.
 
-    Raises DataError with the problems of all files together; with `skip_bad` the recordings that
-    have one are left out and the problems are among the notes.
+    Raises DataError with the problems of all files together. With `skip_bad` recordings that have a
+    problem are left out, and the problems become notes.
     """
     spec = DATABASES[name]
     recordings, problems, notes = spec.read(root)
@@ -78,17 +78,17 @@ def open_database(
 
 
 def is_synthetic(root: Path) -> bool:
-    """Whether the recordings in the folder were computed."""
+    """Return whether the recordings in the folder are synthetic."""
     return any((folder / SYNTHETIC_MARKER).exists() for folder in (root, root.parent))
 
 
 def assign_split(
     database: Database, labels: LabelSet, protocol: str, settings: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The cycles that are in a set, with `set` and `target` (index in `labels`), and notes.
+    """Return the cycles that are in a set, with `set` and `target` (index in `labels`), and notes.
 
-    `settings` has the keys that protocols take. Raises DataError if the database cannot be split
-    so, or the split cannot be trained on.
+    `settings` has the keys that protocols take. Raises DataError if the protocol cannot split this
+    database, or its split cannot be trained on.
     """
     cycles, spec = database.cycles, database.spec
     sets, notes = run_protocol(spec.all_protocols[protocol], cycles, settings)
@@ -99,7 +99,7 @@ def assign_split(
 
 
 def encode_targets(spec: DatabaseSpec, cycles: pd.DataFrame, labels: LabelSet) -> pd.Series:
-    """The index in `labels` of each cycle's class. Raises DataError for a class that is unknown."""
+    """Return the index in `labels` of each cycle's class. Raises DataError for an unknown class."""
     column, annotated = spec.annotation(labels)
     unknown = sorted(set(cycles[column]) - set(annotated.labels))
     if unknown:

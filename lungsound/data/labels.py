@@ -1,14 +1,15 @@
-"""Label sets: the classes of a cycle. Their order is the order of every array, table and file."""
+"""Label sets: the classes of cycles, in the order that every array, table and file has."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Classes in their order, the one that is normal, and the coarser set that they fold to.
+    """Classes in their order, the normal one, and the coarser set that they fold (merge) into.
 
-    `coarser_labels` has the label in `coarser` of each of `labels`. Every set that a set folds to
-    is scored with it: `score_7`, `score_4` and `score_2` come from one model of seven classes.
+    `coarser_labels` has, for each of `labels`, its label in `coarser`. A model is scored on its own
+    set and on all that this folds to: one model of seven classes has `score_7`, `score_4` and
+    `score_2`.
     """
 
     name: str
@@ -18,7 +19,7 @@ class LabelSet:
     coarser_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a normal label or a fold that does not fit the labels."""
+        """Raise ValueError for a normal label or a fold that does not fit the labels."""
         if self.normal not in self.labels:
             raise ValueError(f"{self.name}: normal label {self.normal!r} is not in {self.labels}")
         if self.coarser is None:
@@ -45,11 +46,11 @@ class LabelSet:
 
     @property
     def chain(self) -> "tuple[LabelSet, ...]":
-        """This set and those that it folds to, the finest first."""
+        """This set and all that it folds to, the finest first."""
         return (self, *self.coarser.chain) if self.coarser else (self,)
 
     def fold_to(self, other: "LabelSet") -> tuple[int, ...]:
-        """The index in `other` of each label. Raises ValueError if this set does not fold to it."""
+        """Return each label's index in `other`. Raises ValueError unless this set folds to it."""
         if other == self:
             return tuple(range(len(self)))
         if self.coarser is None:
@@ -73,18 +74,18 @@ SPRSOUND_SEVEN = LabelSet(
     coarser=FOUR_CLASS,
     coarser_labels=("normal", "crackle", "crackle", "wheeze", "wheeze", "wheeze", "both"),
 )
-# Finest first: stored predictions are of the first set whose columns they have.
+# Finest first: a table of predictions belongs to the first set whose columns it has.
 LABEL_SETS: list[LabelSet] = [SPRSOUND_SEVEN, FOUR_CLASS, TWO_CLASS]
 
 
 def register_label_set(labels: LabelSet) -> None:
-    """Make a label set available to everything that reads stored predictions."""
+    """Add a label set, so that stored predictions with its columns can be read."""
     if labels not in LABEL_SETS:
         LABEL_SETS.insert(0, labels)
 
 
 def label_set(key: str | int) -> LabelSet:
-    """The label set of this name, or the first of this number of classes. Raises ValueError."""
+    """Return the label set of this name, or the first of this size. Raises ValueError."""
     for labels in LABEL_SETS:
         if key in (labels.name, len(labels)):
             return labels

@@ -1,4 +1,4 @@
-"""The result of every reader: recordings and their annotated cycles, no audio."""
+"""What every reader returns: recordings and their annotated cycles, without audio."""
 
 from dataclasses import dataclass
 from math import nan
@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Annotation:
-    """One cycle: its line or event in the annotation file, from 0, times in seconds, and its class.
+    """One cycle: its line or event in the annotation file (from 0), its times and its class.
 
-    `event_type` is a finer class, if the database has any ("" if not): see
-    `DatabaseSpec.label_sets`.
+    `event_type` is a finer class, "" if the database has none: see `DatabaseSpec.label_sets`.
     """
 
     line: int
@@ -46,7 +45,7 @@ class Recording:
     quality: str = ""
 
     def where(self, cycle: Annotation) -> str:
-        """The place of a cycle, for messages."""
+        """Return the file and line of a cycle's annotation, for messages."""
         unit = "event" if self.annotation.endswith(".json") else "line"
         return f"{self.annotation}, {unit} {cycle.line + 1}"
 

@@ -1,4 +1,4 @@
-"""The registry of databases: all that the project knows of each, in one entry.
+"""The registry of databases: one entry has all that is specific to a database.
 
 A new database is a reader (a function from its folder to `ReadResult`) and an entry here.
 """
@@ -19,7 +19,7 @@ from lungsound.data.splits.protocols import PROTOCOLS, Protocol
 from lungsound.errors import DataError
 
 ALL_PARTS = "all"  # the whole database, in `DatabaseSpec.published`
-# Rows of `DatabaseSpec.published` with a number, or this if the source names a value without one.
+# The value in `DatabaseSpec.published` of what the source names without a count, such as a device.
 NAMED = "named"
 # Later commits of SPRSound's repository keep the same recordings under other names:
 # BioCAS2022/train2022_wav and so on.
@@ -30,8 +30,8 @@ SPRSOUND_COMMIT = "45b0d5d435ff320c46585762fa1090afd0ebb318"
 class DownloadSource:
     """Where a database's archive comes from, and how its folder is recognized in it.
 
-    `sha256` is that of the archive at `url`, None if none was published. `expected` says what the
-    archive holds, for messages.
+    `sha256`: checksum of the archive at `url`; None if none was published. `expected`: the content
+    of the archive, for messages.
     """
 
     url: str
@@ -54,11 +54,10 @@ class CycleStatistics:
 class DatabaseSpec:
     """A database: its name (`data.name`), its reader, its classes and its own protocols.
 
-    `label_sets` has the classes that are annotated, by column of the table of cycles (`label`,
-    `event_type`), the finest first; `label` is always there. `protocols` are those that only this
-    database has. `published` has, by part, the counts that its publishers promise. `statistics` are
-    for the estimate of a training's length (without them, ICBHI's). `create` makes the database in
-    a store folder (from seed, patients, cycles) if it has no folder of its own.
+    `label_sets`: column of the table of cycles (`label`, `event_type`) -> its annotated classes,
+    the finest first; `label` is required. `protocols`: those that only this database has.
+    `published`: part -> the counts that its publishers give. `statistics`: of its cycles.
+    `create`: makes a synthetic database in a store folder, from seed, patients and cycles.
     """
 
     name: str
@@ -82,7 +81,7 @@ class DatabaseSpec:
         return tuple(dict.fromkeys(labels for chain in chains for labels in chain))
 
     def task(self, classes: int) -> LabelSet:
-        """The label set with this number of classes. Raises DataError if there is none."""
+        """Return the label set with this number of classes. Raises DataError if there is none."""
         for labels in self.tasks:
             if len(labels) == classes:
                 return labels
@@ -90,7 +89,7 @@ class DatabaseSpec:
         raise DataError(f"{self.title} has tasks of {sizes} classes, but not of {classes}")
 
     def annotation(self, labels: LabelSet) -> tuple[str, LabelSet]:
-        """The column of the table of cycles that the classes `labels` come from, and its classes.
+        """Return the column of the table of cycles that has the classes `labels`, and its classes.
 
         Raises DataError if the annotations do not have these classes.
         """
@@ -108,7 +107,7 @@ def register_database(spec: DatabaseSpec) -> None:
 
 
 def _create_demo(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
-    from lungsound.data.synthetic.database import demo_root  # it imports data.database
+    from lungsound.data.synthetic.database import demo_root  # here: it imports this module
 
     return demo_root(store_dir, seed, patients, cycles)
 
@@ -180,7 +179,7 @@ SPRSOUND = DatabaseSpec(
             **dict.fromkeys(["8000 Hz", "16 bits", "Yunting"], NAMED),
         },
     },
-    # No checksum: GitHub packs the archive on demand and does not promise the same bytes.
+    # No checksum: GitHub packs the archive on demand and does not guarantee the same bytes.
     download=DownloadSource(
         url=f"{SPRSOUND_PAGE}/archive/{SPRSOUND_COMMIT}.zip",
         page=f"{SPRSOUND_PAGE} (commit {SPRSOUND_COMMIT[:7]}; later ones rename its folders)",

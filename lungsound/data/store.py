@@ -1,6 +1,4 @@
-"""The waveform store: every recording decoded and resampled once, in one memory-mapped file that
-all runs share.
-"""
+"""The waveform store: all recordings decoded and resampled once, in one memory-mapped file."""
 
 import contextlib
 import hashlib
@@ -31,13 +29,13 @@ from lungsound.storage.files import (
 from lungsound.storage.keys import canonical_json, content_key
 from lungsound.storage.locks import file_lock
 
-# Increased if other content is stored for the same recordings: no older store is then used.
+# Increase it if the content for the same recordings changes: older stores are then ignored.
 FORMAT_VERSION = 2
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
 
 
 class StoredRecording(TypedDict):
-    """Place of a recording's samples in the store, its length and rate as recorded, its faults."""
+    """Position of a recording's samples in the store, its original length and rate, its faults."""
 
     offset: int  # first sample, in the store's samples
     samples: int  # at the store's rate
@@ -50,9 +48,7 @@ class StoredRecording(TypedDict):
 
 @dataclass(eq=False)
 class WaveformStore:
-    """Resampled mono waveforms of a set of recordings, one after the other; cheap to pickle for
-    DataLoader workers.
-    """
+    """Resampled mono waveforms, one after the other; cheap to pickle for DataLoader workers."""
 
     folder: Path
     fingerprint: str
@@ -62,9 +58,7 @@ class WaveformStore:
 
     @property
     def samples(self) -> np.memmap:
-        """All samples, float32 [sum of the recordings' samples], read-only, mapped on first use in
-        each process.
-        """
+        """All samples, float32 [n], read-only; mapped on first use in each process."""
         if self._samples is None:
             self._samples = np.memmap(self.folder / WAVEFORMS, dtype="<f4", mode="r")
         return self._samples
@@ -77,10 +71,10 @@ class WaveformStore:
 def open_waveform_store(
     recordings: Sequence[Recording], sample_rate: int, store_dir: Path
 ) -> WaveformStore:
-    """The waveforms of `recordings` at `sample_rate` Hz, from `store_dir`, or decoded into it now.
+    """Open the waveforms of `recordings` at `sample_rate` Hz in `store_dir`; decode them if needed.
 
-    Two processes at once build it once. A recording that cannot be read is in the index with its
-    problem. Raises StorageError if the store cannot be written.
+    If two processes open it, one builds it. A recording that cannot be read is in the index with
+    its problem. Raises StorageError if the store cannot be written.
     """
     recordings = sorted(recordings, key=lambda recording: recording.name)
     fingerprint = content_key(
@@ -98,7 +92,7 @@ def open_waveform_store(
 
 
 def _estimate_bytes(recordings: Sequence[Recording], sample_rate: int) -> int:
-    """Size of the whole store, by the headers of the audio files."""
+    """Estimate the size of the store from the headers of the audio files."""
     seconds = 0.0
     for recording in recordings:
         with contextlib.suppress(soundfile.LibsndfileError):  # an unreadable one takes no space
@@ -115,7 +109,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, StoredRecording] | None:
-    """The index of a complete store, or None if there is none, or a file of it is damaged."""
+    """Return the index of a complete store; None if there is none, or a file of it is corrupt."""
     if not is_intact_folder(folder):
         return None
     try:
@@ -126,7 +120,7 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
     except (
         FileNotFoundError,
         CorruptFileError,
-    ):  # or quarantined right now, by a process that makes it again
+    ):  # missing: another process has just quarantined it
         return None
     return index
 
@@ -134,7 +128,7 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
 def _check_index(
     index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int
 ) -> None:
-    """Raises ValueError unless it lists `recordings`, one after the other in `size` bytes."""
+    """Raise ValueError unless `index` has `recordings`, one after the other, in `size` bytes."""
     if list(index) != [recording.name for recording in recordings]:
         raise ValueError("expected the database's recordings in their order")
     offset = 0
@@ -163,7 +157,7 @@ def _build_locked(
 def _build(
     recordings: Sequence[Recording], sample_rate: int, folder: Path
 ) -> dict[str, StoredRecording]:
-    """Decode everything; SHA256SUMS comes last."""
+    """Decode all recordings; write SHA256SUMS last, which makes the store complete."""
     index: dict[str, StoredRecording] = {}
 
     def waveforms() -> Iterator[bytes]:
@@ -202,7 +196,7 @@ def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, Sto
 
 
 def content_hash(samples: np.ndarray, rate_hz: int) -> str:
-    """16 hex digits: equal for the same sound, whatever its file's name and format."""
+    """Return 16 hex digits, equal for equal samples, whatever the file's name and format."""
     return hashlib.sha256(
         str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()
     ).hexdigest()[:16]

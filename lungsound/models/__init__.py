@@ -1,1 +1,1 @@
-"""The networks."""
+"""The networks, and their registry."""

@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 FILTERS = (64, 128, 128, 256, 256, 512, 512)
 DENSE = 512
-# Table I prints a height in each block's row: read as the block's input, or as its output.
+# Table I prints a height per block: read as that of the block's input, or of its output.
 STRIDES = {"inputs": (1, 2, 1, 2, 1, 2, 1), "outputs": (1, 1, 2, 1, 2, 1, 2)}
 # 1 is Keras' 'same' for a 3 × 3 kernel.
 PADDINGS = {"inputs": (0, 0, 0, 0, 0, 0, 0), "outputs": (1, 0, 0, 0, 0, 0, 0)}
 
 
 def block_sizes(size: int, table1: str) -> list[int]:
-    """The height (or width) of the input and of each block's output; below 1: too small.
+    """Return the height (or width) of the input and of each block's output.
+
+    An input for which one of them is below 1 is too small.
 
     >>> block_sizes(50, "inputs"), block_sizes(50, "outputs")
     ([50, 48, 23, 21, 10, 8, 3, 1], [50, 50, 48, 23, 21, 10, 8, 3])
@@ -27,7 +29,7 @@ def block_sizes(size: int, table1: str) -> list[int]:
 
 
 def min_input_size(table1: str) -> int:
-    """The smallest number of bands, or of frames, that the network accepts."""
+    """Return the smallest number of bands, or of frames, that the network accepts."""
     return next(size for size in range(1, 100) if min(block_sizes(size, table1)) >= 1)
 
 
@@ -35,8 +37,8 @@ class CNN7(nn.Module):
     """Seven blocks of BN, 3 × 3 convolution and ReLU; global average pooling; one dense layer.
 
     Maps log-mels [B, 1, F, N] to logits [B, classes] (Nguyen & Pernkopf 2020, Table I).
-    `bn_momentum` is Keras' share of the old value. The weights are drawn from `seed` alone (Glorot
-    uniform, zero biases).
+    `bn_momentum` is Keras' weight of the old value, 1 minus torch's momentum. The initial weights
+    depend on `seed` alone (Glorot uniform, zero biases).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The registry of networks: a name and the settings of `model` become a module.
+"""The registry of networks: `model.name` -> how to build it.
 
 A network maps log-mels [B, 1, F, N] to logits [B, classes]. Its L2 penalty acts on the kernels of
 its 2-D convolutions (Nguyen & Pernkopf 2020, section III.C.1), or on what its method
@@ -22,15 +22,15 @@ class NetworkSpec:
     """How a network is built, and how small its input may be.
 
     `build` takes the keyword arguments classes, bands (F), frames (N), seed and the network's
-    settings; the weights depend on these alone. `min_size` takes the settings and returns the
-    smallest F, and N, that the network accepts.
+    settings; the initial weights depend on these alone. `min_size` takes the settings and returns
+    the smallest F, and N, that the network accepts.
     """
 
     build: Callable[..., nn.Module]
     min_size: Callable[..., int]
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """What is wrong with the names of `settings`, a line per name."""
+        """Return one line per setting that is missing or unknown."""
         parameters = inspect.signature(self.build).parameters.values()
         settings_of_build = [p for p in parameters if p.name not in INPUT_ARGUMENTS]
         known = [p.name for p in settings_of_build]
@@ -55,7 +55,7 @@ def _build_cnn7(
     bn_momentum: float,
     bn_eps: float,
 ) -> CNN7:
-    """The paper's network; global pooling makes it independent of `bands` and `frames`."""
+    """Build the paper's network; it has global pooling and does not use `bands` and `frames`."""
     return CNN7(classes, width, table1, bn_momentum, bn_eps, seed)
 
 
@@ -67,12 +67,12 @@ NETWORKS = {"cnn7": NetworkSpec(_build_cnn7, _min_size_cnn7)}
 
 
 def register_network(name: str, spec: NetworkSpec) -> None:
-    """Make a network available as `model.name`."""
+    """Make a network available as `model.name=NAME`."""
     NETWORKS[name] = spec
 
 
 def l2_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that the L2 penalty acts on."""
+    """Return the parameters that the L2 penalty acts on."""
     own = getattr(network, "l2_parameters", None)
     if own is not None:
         return list(own())

@@ -1,1 +1,1 @@
-"""Chunk probabilities to cycles, ensembles, confusion matrices and scores. Pure arithmetic."""
+"""From chunk probabilities to cycles, ensembles, confusion matrices and scores; no files."""

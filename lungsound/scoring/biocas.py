@@ -12,12 +12,12 @@ TASKS = {"two_class": "1-1", "sprsound_seven": "1-2"}  # label set -> the challe
 
 
 def biocas_scores(confusion: Tensor) -> dict[str, float]:
-    """The challenge's five scores of a confusion matrix [K, K] whose first class is normal.
+    """Compute the challenge's five scores of a confusion matrix [K, K]; class 0 is normal.
 
-    SP: the share of normal events predicted as normal. SE: the share of adventitious events
-    predicted as their exact type, pooled, which is no mean over classes. AS = (SE + SP) / 2,
+    SP: the share of normal events predicted as normal. SE: the share of all adventitious events
+    predicted as their exact type (not a mean over classes). AS = (SE + SP) / 2,
     HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2. A score is nan without normal or without
-    adventitious events; HS is 0 if SE and SP are 0. Task 1-1 has 2 classes, Task 1-2 has 7.
+    adventitious events; HS is 0 if SE and SP are 0. Task 1-1 has 2 classes, task 1-2 has 7.
 
     >>> import torch
     >>> biocas_scores(torch.tensor([[3, 1], [1, 1]]))

@@ -13,11 +13,11 @@ from lungsound.scoring.scores import confusion_matrix, icbhi_scores
 
 
 class CycleScores(Metric):
-    """ICBHI scores of cycles with the true classes `truth` [cycles], int64, of the K `labels`.
+    """ICBHI scores of cycles whose true classes, of the K `labels`, are `truth` [cycles], int64.
 
-    `update` takes the probabilities [n, K] of any chunks, in any order, and the cycle [n] of each.
-    `compute` returns `icbhi_scores` of the predicted classes; every score is nan if a probability
-    is not finite. It raises ValueError for a cycle without a chunk.
+    `update` takes the probabilities [n, K] of some chunks, and the cycle [n] of each. `compute`
+    returns `icbhi_scores` of the predicted classes; every score is NaN if a probability is not
+    finite. It raises ValueError for a cycle without a chunk.
     """
 
     is_differentiable = False

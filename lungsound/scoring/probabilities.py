@@ -1,14 +1,14 @@
-"""Mean probabilities of a cycle's chunks and of an ensemble's members."""
+"""Average probabilities over a cycle's chunks, and over an ensemble's members."""
 
 import torch
 from torch import Tensor
 
 
 def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Tensor:
-    """The mean [cycles, K], float64, over all chunks [n, K] of all segments of each cycle.
+    """Average chunk probabilities [n, K] per cycle: [cycles, K], float64.
 
-    `cycle` [n] int64 is the cycle of each row (Nguyen & Pernkopf 2020, section III.C.1). Raises
-    ValueError for a cycle without a chunk.
+    Equal weights for all chunks of all segments (Nguyen & Pernkopf 2020, section III.C.1). `cycle`
+    [n] int64 is the cycle of each chunk. Raises ValueError for a cycle without a chunk.
 
     >>> chunks = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
     >>> cycle_probabilities(chunks, torch.tensor([0, 0, 1]), cycles=2)
@@ -22,13 +22,13 @@ def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tenso
     """Sums [cycles, K], float64, and numbers [cycles] of chunks; both add up over batches."""
     values = probabilities.double()
     sums = values.new_zeros(cycles, values.shape[-1]).index_add(0, cycle, values)
-    # Not torch.bincount, for which the host waits for a GPU.
+    # Not torch.bincount: it makes the host wait for the GPU.
     chunks = cycle.new_zeros(cycles).index_add(0, cycle, torch.ones_like(cycle))
     return sums, chunks
 
 
 def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
-    """The means [cycles, K] of sums [cycles, K] over numbers [cycles] of chunks.
+    """Divide sums [cycles, K] by numbers of chunks [cycles].
 
     Raises ValueError for a cycle without a chunk.
     """
@@ -42,5 +42,5 @@ def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
 
 
 def ensemble_probabilities(members: Tensor) -> Tensor:
-    """The mean [n, K], float64, over an ensemble's members [M, n, K] (the paper's III.C.2)."""
+    """Average members [M, n, K] to [n, K], float64 (Nguyen & Pernkopf 2020, section III.C.2)."""
     return members.double().mean(0)

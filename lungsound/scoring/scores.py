@@ -31,7 +31,7 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Tensor:
-    """The counts [C, C] of `coarser` classes from the counts [K, K] of `labels`.
+    """Merge the counts [K, K] of `labels` into the counts [C, C] of `coarser` classes.
 
     >>> from lungsound.data.labels import FOUR_CLASS, TWO_CLASS
     >>> fold_confusion(torch.ones(4, 4, dtype=torch.int64), FOUR_CLASS, TWO_CLASS)
@@ -46,15 +46,15 @@ def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Te
 
 
 def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
-    """The ICBHI scores of a confusion matrix [K, K] of the K classes `labels`.
+    """Compute the ICBHI scores of a confusion matrix [K, K] of the K classes `labels`.
 
-    `specificity`: the share of normal cycles answered normal. `sensitivity_N`, for `labels` and for
-    each set of N classes that they fold to: the share of abnormal cycles answered with their own of
-    the N classes. `score_N`: the mean of specificity and that sensitivity. `accuracy`: the share of
-    all cycles answered rightly. (Nguyen & Pernkopf 2020, section IV.A: N = 4 and 2.)
+    `specificity`: the share of normal cycles predicted as normal. `sensitivity_N`, for `labels` and
+    for each set of N classes that they fold to: the share of abnormal cycles predicted as their own
+    class of the N. `score_N`: the mean of specificity and that sensitivity. `accuracy`: the share
+    of all cycles predicted correctly. (Nguyen & Pernkopf 2020, section IV.A: N = 4 and 2.)
 
-    A missing class is left out: what it alone decides is nan, and a score is the defined one of its
-    two halves. Raises ValueError for a matrix of another size.
+    A share of no cycles is NaN; a score of which one half is NaN is the other half. Raises
+    ValueError for a matrix of another size.
 
     >>> from lungsound.data.labels import TWO_CLASS
     >>> icbhi_scores(torch.tensor([[3, 1], [1, 1]]), TWO_CLASS)
@@ -80,17 +80,17 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
 
 
 def score_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are `score_N` or `val/score_N`, the largest N (a model's own) first."""
+    """Select `score_N` and `val/score_N` from `names`, the largest N (the model's own) first."""
     matches = [match for name in names if (match := SCORE_NAME.fullmatch(name))]
     matches.sort(key=lambda match: int(match[1]), reverse=True)
     return [match[0] for match in matches]
 
 
 def exact_score(score: float) -> Fraction:
-    """The ratio of counts that a score's float stands for, so that equal scores compare equal.
+    """Return the ratio of counts that a score's float is rounded from: equal scores compare equal.
 
-    Sp = 0.3 with Se = 0 and Sp = 0.1 with Se = 0.2 have one score, but its floats differ by 2e-17.
-    Exact for the scores of up to 4,000 cycles. Raises ValueError for nan.
+    Sp = 0.3 with Se = 0, and Sp = 0.1 with Se = 0.2, are one score; as floats they differ by 2e-17.
+    Exact for the scores of up to 4,000 cycles. Raises ValueError for NaN.
 
     >>> (0.1 + 0.2) / 2 == (0.3 + 0) / 2
     False
@@ -102,7 +102,7 @@ def exact_score(score: float) -> Fraction:
 
 
 def missing_classes(confusion: Tensor, labels: LabelSet) -> tuple[str, ...]:
-    """The labels that no cycle of the confusion matrix [K, K] has."""
+    """Return the labels that no cycle of the confusion matrix [K, K] has."""
     counts = confusion.sum(dim=1).tolist()
     return tuple(label for label, count in zip(labels.labels, counts, strict=True) if not count)
 

@@ -1,1 +1,1 @@
-"""Waveforms to segments, log-mels and chunks; the draws and the plan of augmentation."""
+"""Waveforms to segments, log-mels and chunks; augmentation and its random numbers."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def frames_per_chunk(frames: int, chunks: int) -> int:
-    """The number of frames of each of `chunks` equal parts; the rest at the end is dropped.
+    """Return the number of frames of each of `chunks` equal parts; the rest at the end is dropped.
 
     >>> frames_per_chunk(386, 2), frames_per_chunk(386, 3)
     (193, 128)

@@ -1,6 +1,6 @@
 """The augmented copies of training cycles, and the random draws of each.
 
-Draws that are made once for all epochs are those of epoch 0.
+A caller that draws once for all epochs passes epoch 0.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def plan_copies(
 ) -> pd.DataFrame:
     """List every copy of the training cycles (column `label`), ordered by cycle and copy.
 
-    Columns: `row` (position in `cycles`), `copy` (from 0, the original, counted within its cycle),
+    Columns: `row` (position in `cycles`), `copy` (its number within the cycle; 0 is the original),
     `stretched` and `warped`. With `stretch`, a wheeze or both cycle has one stretched copy. The
     original has `vtlp_copies[label]` VTLP copies and the stretched copy as many again (Nguyen &
     Pernkopf 2020, section III.B). Raises ValueError for a label without a number of VTLP copies.
@@ -68,7 +68,7 @@ def draw_roll(seed: int, key: int, copy: int, segment: int, epoch: int, frames: 
 
 
 def _copy_variants(stretch: bool, warps: int) -> list[tuple[bool, bool]]:
-    """(stretched, warped) of the copies of one cycle, the original first."""
+    """Return (stretched, warped) of each copy of one cycle, the original first."""
     return [
         (stretched, copy > 0)
         for stretched in ((False, True) if stretch else (False,))

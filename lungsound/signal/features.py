@@ -9,7 +9,7 @@ from lungsound.signal.mel import mel_bank, mel_corners
 from lungsound.signal.spectrum import power_spectral_density
 from lungsound.signal.vtlp import warped_mel_banks
 
-# Axes of log-mels [B, F, N] over which a scope takes its mean and standard deviation.
+# Normalization -> axes of log-mels [B, F, N] that its mean and standard deviation are taken over.
 NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
 # A standard deviation below this, in decades of power, is rounding of a constant, e.g. silence.
 MIN_STD = 1e-4
@@ -20,10 +20,10 @@ class Features(nn.Module):
 
     log10(mel bank · power density + floor), frames of `n_fft` samples every `hop`, `n_mels` bands
     from `f_min` to `f_max` in Hz (Nguyen & Pernkopf 2020, section III.A.3-4). `normalization` is
-    the scope of mean and standard deviation: `segment`, each log-mel's own, or `band` or `global`,
-    those of `fit_statistics`, kept in the buffers `mean` and `std`. Before the fit the log-mels are
-    NaN, so that a forgotten fit cannot pass for a result. Computes in float32, also under autocast.
-    Raises ValueError for an unknown scope.
+    the scope of mean and standard deviation. `segment`: each log-mel's own. `band` or `global`: one
+    per band, or one for all, from `fit_statistics`, in the buffers `mean` and `std`; they are NaN
+    before the fit, so that a forgotten fit is noticed. Computes in float32, also under autocast.
+    Raises ValueError for an unknown normalization.
     """
 
     corner_hz: Tensor  # [n_mels + 2] Hz
@@ -62,7 +62,7 @@ class Features(nn.Module):
     def forward(
         self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
     ) -> Tensor:
-        """Z-scored log-mels: waveforms [B, L] -> [B, n_mels, N]; `alpha`, `f_hi`: see `log_mel`."""
+        """Compute z-scored log-mels [B, n_mels, N] of waveforms [B, L]; the rest as `log_mel`."""
         log_mels = self.log_mel(waveforms, alpha, f_hi)
         if self.normalization == "segment":
             variance, mean = torch.var_mean(
@@ -74,11 +74,11 @@ class Features(nn.Module):
     def log_mel(
         self, waveforms: Tensor, alpha: Tensor | None = None, f_hi: Tensor | None = None
     ) -> Tensor:
-        """Log-mels before the z-score, log10 of power per hertz: [B, L] -> [B, n_mels, N].
+        """Compute log-mels before the z-score, log10 of power per hertz: [B, L] -> [B, n_mels, N].
 
         `alpha` [B] and `f_hi` [B] in Hz warp each item's mel bank (VTLP); an item whose `alpha` is
-        1 keeps the plain bank, whatever its `f_hi`. Both or neither are given. Raises ValueError
-        for waveforms under one frame.
+        1 keeps the plain bank, whatever its `f_hi`. Give both or neither. Raises ValueError
+        for waveforms shorter than one frame.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             density = power_spectral_density(
@@ -93,8 +93,8 @@ class Features(nn.Module):
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fit mean and standard deviation to the log-mels of waveforms [B, L], without VTLP.
 
-        `batches` must hold training cycles alone. Raises ValueError for the scope `segment`, which
-        has no statistics, and for no batches.
+        `batches` must hold training cycles alone. Raises ValueError for normalization `segment`,
+        which has no statistics, and if there are no batches.
         """
         if self.normalization == "segment":
             raise ValueError(
@@ -126,6 +126,6 @@ class Features(nn.Module):
 
 
 def _safe_std(variance: Tensor) -> Tensor:
-    """The standard deviation to divide by; 1 for what is constant, which then becomes 0."""
+    """Return the standard deviation to divide by: 1 for constant input, whose z-score is then 0."""
     std = variance.sqrt()
     return torch.where(std > MIN_STD, std, 1.0)

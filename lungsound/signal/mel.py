@@ -7,7 +7,7 @@ from torchaudio.functional import melscale_fbanks
 
 
 def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: int) -> Tensor:
-    """The mel bank [n_mels, n_fft // 2 + 1]: HTK scale, peaks of 1, `f_min` to `f_max` in Hz."""
+    """Return a mel bank [n_mels, n_fft // 2 + 1]: HTK scale, peaks of 1, `f_min` to `f_max` Hz."""
     bank: Tensor = melscale_fbanks(
         n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk"
     )
@@ -15,7 +15,7 @@ def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: i
 
 
 def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
-    """The corner frequencies [n_mels + 2] in Hz, evenly spaced in mel = 2595 · log10(1 + f / 700).
+    """Return corner frequencies [n_mels + 2] in Hz, evenly spaced in 2595 · log10(1 + f / 700).
 
     Band i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
 

@@ -1,4 +1,4 @@
-"""Cycles of any length to segments of one length."""
+"""Cut cycles of any length into segments of one length; pad the last one."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ PADDING_MODES = ("sample", "zero", "tile")
 
 
 def segment_count(samples: int, length: int) -> int:
-    """The number of segments of `length` samples in a cycle of `samples`: ceil(samples / length).
+    """Return the number of segments of `length` samples in a cycle: ceil(samples / length).
 
     Raises ValueError for an empty cycle or segment.
 
@@ -24,18 +24,18 @@ def segment_count(samples: int, length: int) -> int:
 
 
 def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> NDArray[np.float32]:
-    """Segment `index`, float32 [length], of a cycle [n]: samples `index · length` and on.
+    """Cut segment `index`, float32 [length], from a cycle [n], and pad it if it is the last one.
 
-    The cycle's last piece may be too short. It is completed by
+    `padding` is what a too short last segment is completed with:
 
-    - `sample`: the cycle's own samples, from its start and as often as needed (Nguyen & Pernkopf
-      2020, section III.A.2);
-    - `zero`: silence;
-    - `tile`: whole repeats of the piece, then at least one sample of silence (the padding of the
-      baseline, the paper's reference [13]).
+    - `sample`: the cycle's own samples, from its start, as often as needed (Nguyen & Pernkopf 2020,
+      section III.A.2);
+    - `zero`: zeros;
+    - `tile`: whole repeats of the segment, then at least one zero (the baseline of the paper, its
+      reference [13]).
 
-    Always a new array. Raises ValueError for an empty cycle, an index that the cycle does not have
-    and an unknown padding.
+    Returns a new array. Raises ValueError for an empty cycle, an index out of range and an unknown
+    padding.
 
     >>> cycle = np.array([1, 2, 3])
     >>> [cut_segment(cycle, 0, 8, padding).astype(int).tolist() for padding in PADDING_MODES]

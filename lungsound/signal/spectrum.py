@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def frame_count(samples: int, n_fft: int, hop: int) -> int:
-    """The number of whole frames of `n_fft` samples, one every `hop` samples, without centring.
+    """Return the number of whole frames of `n_fft` samples, one every `hop` samples, not centred.
 
     >>> frame_count(9 * 22_000, n_fft=512, hop=512)
     386
@@ -14,18 +14,18 @@ def frame_count(samples: int, n_fft: int, hop: int) -> int:
 
 
 def power_spectral_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop: int) -> Tensor:
-    """One-sided power spectral density per hertz: waveforms [B, L] -> [B, n_fft // 2 + 1, N].
+    """Compute one-sided power spectral densities per hertz: [B, L] -> [B, n_fft // 2 + 1, N].
 
-    |X|² · 2 / (sample_rate · Σw²) with a periodic Hann window w; the bins at 0 Hz and at half the
-    sample rate, which have no mirror image, are not doubled: `scipy.signal.spectrogram(...,
-    scaling="density", detrend=False)`. Raises ValueError for waveforms shorter than one frame.
+    |X|² · 2 / (sample_rate · Σw²) with a periodic Hann window w; without the 2 at 0 Hz and at half
+    the sample rate. Equals `scipy.signal.spectrogram(..., scaling="density", detrend=False)`.
+    Raises ValueError for waveforms shorter than one frame.
     """
     if not frame_count(waveforms.shape[-1], n_fft, hop):
         raise ValueError(
             f"Expected waveforms of at least {n_fft} samples, but got {waveforms.shape[-1]}"
         )
     window = torch.hann_window(n_fft, dtype=waveforms.dtype, device=waveforms.device)
-    # The density's factor: on the window it costs less than on the power.
+    # The density's factor, applied here because the window is smaller than the power.
     window *= (2 / (sample_rate * window.square().sum())).sqrt()
     spectrum = torch.fft.rfft(waveforms.unfold(-1, n_fft, hop) * window)  # [B, N, bins]
     power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)

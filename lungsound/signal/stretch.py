@@ -36,7 +36,7 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
 
 
 def stretched_length(samples: int, rate: float) -> int:
-    """The number of samples of a stretched waveform: round(n / rate), at least 1.
+    """Return the number of samples of a stretched waveform: round(n / rate), at least 1.
 
     >>> stretched_length(22_000, 1.1)
     20000

@@ -1,4 +1,4 @@
-"""Vocal tract length perturbation of mel banks' corner frequencies (Jaitly & Hinton 2013)."""
+"""Vocal tract length perturbation (VTLP) of mel banks' corners (Jaitly & Hinton 2013)."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from lungsound.signal.mel import triangular_filters
 
 
 def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Tensor:
-    """Warp frequencies in Hz; the shapes broadcast, and `alpha` = 1 changes no bit.
+    """Warp frequencies in Hz (Jaitly & Hinton 2013, section 3); the shapes broadcast.
 
-    f' = alpha f up to f = F_hi · min(alpha, 1) / alpha, and from there the straight line to
+    f' = alpha · f up to the boundary F_hi · min(alpha, 1) / alpha; from there a straight line to
     (nyquist, nyquist): f' = S/2 - (S/2 - F_hi · min(alpha, 1)) / (S/2 - F_hi · min(alpha, 1) /
-    alpha) · (S/2 - f), with S/2 = `nyquist` (Jaitly & Hinton 2013, section 3). Rises strictly while
-    F_hi · min(alpha, 1) / alpha is below `nyquist`.
+    alpha) · (S/2 - f), with S/2 = `nyquist`. Rises strictly if the boundary is below `nyquist`.
+    `alpha` = 1 returns the same bits.
 
     >>> hz = torch.tensor([1000.0, 3000.0, 11000.0])
     >>> warp(hz, torch.tensor(1.1), torch.tensor(3300.0), nyquist=11000)
@@ -21,7 +21,7 @@ def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Te
     warped_boundary = f_hi * alpha.clamp(max=1)
     boundary = warped_boundary / alpha
     slope = (nyquist - warped_boundary) / (nyquist - boundary)
-    # The line is written as slope · f + S/2 · (1 - slope): exactly f where the slope is 1.
+    # The line as slope · f + S/2 · (1 - slope): exactly f if the slope is 1.
     return torch.where(
         frequencies <= boundary, alpha * frequencies, slope * frequencies + nyquist * (1 - slope)
     )
@@ -30,7 +30,7 @@ def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Te
 def warped_mel_banks(
     corners: Tensor, alpha: Tensor, f_hi: Tensor, n_fft: int, sample_rate: int
 ) -> Tensor:
-    """Mel banks [B, n_mels, n_fft // 2 + 1] of corners [n_mels + 2] in Hz, warped per item.
+    """Return mel banks [B, n_mels, n_fft // 2 + 1] of corners [n_mels + 2] in Hz, warped per item.
 
     `alpha` [B] is the warp factor, `f_hi` [B] the boundary frequency in Hz.
     """

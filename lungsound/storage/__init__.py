@@ -1,1 +1,1 @@
-"""Files that are whole or not there, checksums, locks, signals and content keys."""
+"""Atomic writes, checksums, locks, signals and content keys."""

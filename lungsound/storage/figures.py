@@ -1,4 +1,4 @@
-"""Figures of one style, without a display."""
+"""The style that all figures share; no display is needed."""
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -7,7 +7,7 @@ DARK, LIGHT = "#0b3c5d", "#d1701c"
 
 
 def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
-    """Return an empty figure with its own canvas, not pyplot's, which parallel runs would share."""
+    """Return an empty figure with a canvas of its own: pyplot's is shared by parallel runs."""
     figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)

@@ -1,4 +1,4 @@
-"""Files are written atomically; folders carry SHA256SUMS, and private files their own checksum."""
+"""Atomic writes; checksums in a folder's SHA256SUMS, or in the first line of an internal file."""
 
 import contextlib
 import errno
@@ -14,13 +14,13 @@ from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 
 CHECKSUM_HEADER = b"lungsound sha256 "
 CHECKSUM_MANIFEST = "SHA256SUMS"  # verify with: sha256sum -c SHA256SUMS
-TEMP_SUFFIX = ".part"  # ends the name of a file that is being written
+TEMP_SUFFIX = ".part"  # of the name of a file that is being written
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-QUARANTINE_INFIX = ".damaged-"  # and a number: ends the name of a file that was found corrupt
+QUARANTINE_INFIX = ".damaged-"  # followed by a number, in the name of a corrupt file
 
 
 def write_file(path: Path, content: bytes, embed_checksum: bool = False) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never half of one.
+    """Write `content` so that a reader sees the whole old file or the whole new one.
 
     `embed_checksum` puts the SHA-256 into a first line, for files that only this module reads.
     Raises StorageError if the disk is full or the folder cannot be written to; the old file stays.
@@ -33,15 +33,15 @@ def write_file(path: Path, content: bytes, embed_checksum: bool = False) -> None
 
 
 def write_stream(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
-    """`write_file` block by block, for content that does not fit into memory; returns its SHA-256.
+    """Write content that does not fit into memory block by block; return its SHA-256.
 
-    `size`: about how many bytes it will have, for the message if the disk is too small.
+    `size`: an estimate in bytes, for the error message if the disk is too small.
     """
     return _write_atomically(path, blocks, size)
 
 
 def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write (name, content) of many files below `folder`, and SHA256SUMS last."""
+    """Write files, given as (name, content), below `folder`, and SHA256SUMS last."""
     write_checksums(folder, {name: write_stream(folder / name, [data]) for name, data in files})
 
 
@@ -52,7 +52,7 @@ def write_checksums(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Return file name -> SHA-256; empty without SHA256SUMS, or if it names other folders."""
+    """Return file name -> SHA-256; empty if SHA256SUMS is missing or names files elsewhere."""
     try:
         text = read_file(folder / CHECKSUM_MANIFEST).decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +73,7 @@ def is_intact_folder(folder: Path) -> bool:
 
 
 def quarantine_mismatched(folder: Path) -> None:
-    """Quarantine the files that do not match SHA256SUMS; then the folder is no longer complete."""
+    """Quarantine the files that do not match SHA256SUMS, and remove SHA256SUMS if there are any."""
     digests = read_checksums(folder)
     mismatched = _mismatched(folder, digests)
     for path in mismatched:
@@ -119,7 +119,7 @@ def checksum_error(path: Path) -> CorruptFileError:
 
 @contextlib.contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """Convert OSError in the block, but for a missing file, to a StorageError that names `path`."""
+    """Convert OSError in the block, except for a missing file, to a StorageError with `path`."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +134,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
 def quarantine(path: Path) -> None:
     """Rename a corrupt file or folder to NAME.damaged-1 (or the next free number), with a message.
 
-    Only under the lock of its folder: a file may look corrupt to others while it is replaced.
+    Call it only under the lock of its folder: another process may be replacing the file.
     """
     names = (path.with_name(f"{path.name}{QUARANTINE_INFIX}{n}") for n in itertools.count(1))
     quarantined = next(name for name in names if not name.exists())
@@ -145,9 +145,9 @@ def quarantine(path: Path) -> None:
 
 @contextlib.contextmanager
 def corrupt_file_on_error(path: Path) -> Iterator[None]:
-    """Convert any exception in the block, which reads what `path` holds, to CorruptFileError.
+    """Convert any exception in the block, which parses the content of `path`, to CorruptFileError.
 
-    A matching checksum shows that a file is as it was written, not who wrote it.
+    Needed even if the checksum matches: another program may have written the file.
     """
     try:
         yield
@@ -158,7 +158,7 @@ def corrupt_file_on_error(path: Path) -> Iterator[None]:
 
 
 def corrupt_file_error(path: Path, error: Exception) -> CorruptFileError:
-    """Return the error for a file whose content led to `error`."""
+    """Return the error for a file whose content raised `error`."""
     reason = str(error).partition("\n")[0][:200]
     return CorruptFileError(
         f"{path} is not as this version writes it ({type(error).__name__}: {reason}). "
@@ -177,7 +177,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def storage_error(path: Path, bytes_needed: int, error: OSError) -> StorageError:
-    """Return an error with the path, the bytes needed and free, the reason, and what to do."""
+    """Return an error with path, bytes needed and free, reason and advice."""
     existing_parent = next(folder for folder in path.absolute().parents if folder.exists())
     content = f"{bytes_needed:,} bytes" if bytes_needed else "a file"
     message = f"{path}: expected to store {content} there, but got: {error.strerror or error}"
@@ -231,8 +231,8 @@ def _write_atomically(path: Path, blocks: Iterable[bytes], size: int = 0) -> str
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Bring a new name to the disk before anything that it replaces is removed."""
-    with contextlib.suppress(OSError):  # not every system can, and the file is in its place
+    """Flush a rename to the disk, so that files it replaces can then be removed safely."""
+    with contextlib.suppress(OSError):  # not possible on every system
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -241,6 +241,6 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def remove_temp_files(folder: Path) -> None:
-    """Remove what killed processes left half written. Only under the folder's lock."""
+    """Remove half-written files of killed processes. Call it only under the folder's lock."""
     for unfinished in folder.rglob(f".*{TEMP_SUFFIX}"):
         unfinished.unlink()

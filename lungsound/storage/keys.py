@@ -1,4 +1,4 @@
-"""Content keys: equal values, equal names."""
+"""Content keys: short names that are equal if, and only if, the values are."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys: equal values give equal bytes."""
+    """Return JSON with sorted keys: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def content_key(value: Any) -> str:
-    """16 hex digits that name a value: equal values, equal keys."""
+    """Return 16 hex digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""File locks that end with their process."""
+"""File locks that the system releases if their process dies."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from lungsound.storage.files import remove_temp_files, storage_error
 def file_lock(path: Path, folder: Path | None = None) -> Iterator[None]:
     """Hold the lock file `path`; wait, with a message, while another process holds it.
 
-    `folder`: what the lock is for; half-written files of killed processes are removed there.
-    Raises StorageError if the lock file cannot be made.
+    `folder`: what the lock protects; half-written files of killed processes are removed from it.
+    Raises StorageError if the lock file cannot be created.
     """
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(try_lock(path)):
-            print(f"waiting for another process, which works on the same ({path})", flush=True)
+            print(f"waiting for another process, which holds the lock {path}", flush=True)
             stack.enter_context(try_lock(path, timeout=-1))
         if folder is not None:
             remove_temp_files(folder)
@@ -29,7 +29,7 @@ def file_lock(path: Path, folder: Path | None = None) -> Iterator[None]:
 def try_lock(path: Path, timeout: float = 0) -> Iterator[bool]:
     """Hold the lock file `path` if no other process does; yield whether it is held.
 
-    `timeout`: seconds to wait for it; -1: as long as it takes.
+    `timeout`: seconds to wait; -1 waits without limit.
     """
     lock = FileLock(path)
     try:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one ends the work in order, the second one the process at once."""
+"""SIGINT and SIGTERM: the first ends the work cleanly, the second ends the process at once."""
 
 import contextlib
 import signal
@@ -20,7 +20,7 @@ _deferred = False  # the first signal waits for `raise_if_interrupted`
 def interruptible() -> Iterator[None]:
     """Raise Interrupted in the block on the first SIGINT or SIGTERM; the second ends the process.
 
-    Does nothing inside another one, or outside the main thread, which alone gets signals.
+    Does nothing inside another such block, or outside the main thread, which alone gets signals.
     """
     global _received
     if (
@@ -41,7 +41,7 @@ def interruptible() -> Iterator[None]:
 
 
 def handle_signals(deferred: bool = False) -> None:
-    """Install the handler, also in place of a library's own; `deferred`: only note the first."""
+    """Install our handler, replacing any other; `deferred`: only record the first signal."""
     global _deferred
     _deferred = deferred
     for number in SIGNALS:
@@ -50,9 +50,10 @@ def handle_signals(deferred: bool = False) -> None:
 
 @contextlib.contextmanager
 def defer_signals(deferred: bool = True) -> Iterator[None]:
-    """Note the first signal in the block, and raise Interrupted at its end or when asked.
+    """Record the first signal in the block; raise Interrupted at its end, or if checked there.
 
-    `defer_signals(False)` inside such a block: raise at once again, also for an earlier signal.
+    `defer_signals(False)` inside such a block: handle signals immediately again, and
+    raise now if one is pending. `raise_if_interrupted` is the check.
     """
     global _deferred
     previous, _deferred = _deferred, deferred
@@ -75,7 +76,7 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
 
 
 def raise_if_interrupted(progress: str = "What is finished is kept.") -> None:
-    """Raise Interrupted if a signal has come."""
+    """Raise Interrupted, with `progress` in its message, if a signal has arrived."""
     if _received:
         raise _interrupted(progress)
 

@@ -21,12 +21,12 @@ METADATA = "__metadata__"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file that `safetensors.torch.load_file` reads; equal content gives equal bytes."""
+    """Write a safetensors file; equal content gives equal bytes."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = _sha256(on_cpu, metadata)
     content = safetensors.torch.save(on_cpu, {**metadata, "sha256": digest})
     header, data = _split_header(content)
-    # safetensors writes the metadata in an order of chance.
+    # safetensors writes the metadata in random order.
     header[METADATA] = dict(sorted(header[METADATA].items()))
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -54,7 +54,7 @@ def _split_header(content: bytes) -> tuple[dict[str, dict[str, str]], bytes]:
 
 
 def _sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Return the SHA-256 of all that a reader uses: metadata, names, types, shapes and values."""
+    """Return the SHA-256 of metadata, names, types, shapes and values."""
     layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
     digest = hashlib.sha256(canonical_json([dict(metadata), layout]))
     for name in sorted(tensors):

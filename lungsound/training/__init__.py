@@ -1,1 +1,1 @@
-"""The datamodule, the CNN, its loss and schedule, snapshots and the stored trajectory."""
+"""Batches, the training step, loss and learning rate, snapshots and the stored trajectory."""

@@ -20,9 +20,9 @@ from lungsound.training.module import SnapshotModule
 class DivergenceCallback(pl.Callback):
     """Raises TrainingError before a NaN or infinite loss or gradient changes a weight.
 
-    A validation loss counts too: its epoch is then not stored, as no score tells such weights from
-    good ones. The error names the batch's cycles; `diverged-epoch-EPOCH.npz` in `folder` holds
-    their log-mels (`encode_batch_npz`).
+    Validation losses are checked too: such an epoch is not stored, although its scores may look
+    normal. The error names the batch's cycles; `diverged-epoch-EPOCH.npz` in `folder` has their
+    log-mels (`encode_batch_npz`).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,12 +46,12 @@ class DivergenceCallback(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         assert isinstance(module, SnapshotModule)
-        if trainer.scaler is not None:  # float16: it checks gradients itself, and skips such steps
+        if trainer.scaler is not None:  # float16: the scaler checks gradients and skips such steps
             norm = torch.zeros_like(self.loss)
-        else:  # infinite also if the squares of finite gradients, which Adam takes, would be
+        else:  # also infinite if the gradients' squares, which Adam uses, overflow
             norm = get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
-        if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the device, not two
-            # Lightning's hook gives the loss times float16's scale.
+        if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the GPU, not two
+            # Lightning passes the loss multiplied by float16's scale.
             loss = self.loss if trainer.scaler is None else self.loss / trainer.scaler.get_scale()
             what = f"training loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
             log_mels = module.train_inputs(self.batch)
@@ -98,7 +98,7 @@ class DivergenceCallback(pl.Callback):
 
 
 def format_cycle_ids(cycles: pd.DataFrame) -> str:
-    """Return recording/cycle of each, once."""
+    """Return the distinct cycles as recording/cycle, recording/cycle, ..."""
     each = zip(cycles["recording"], cycles["cycle"], strict=True)
     return ", ".join(dict.fromkeys(f"{recording}/{cycle}" for recording, cycle in each))
 
@@ -106,8 +106,8 @@ def format_cycle_ids(cycles: pd.DataFrame) -> str:
 def encode_batch_npz(cycles: pd.DataFrame, batch: Batch, log_mels: Tensor) -> bytes:
     """Return a batch as a .npz without pickles: one row per item of `cycles`.
 
-    It holds `log_mels` [B, F, N] and the batch's numbers. `cycle` is the line of the annotation
-    from 0; the waveforms are left out, as the log-mels are made of them.
+    It has `log_mels` [B, F, N] and the batch's values. `cycle` is the line of the annotation, from
+    0; the waveforms are left out, as the log-mels are computed from them.
     """
     left_out = ("waveforms", "cycle")
     numbers = {name: v.cpu().numpy() for name, v in batch.items() if name not in left_out}

@@ -1,4 +1,4 @@
-"""history.jsonl: the metrics of each epoch, and the machine that made it, one line each."""
+"""history.jsonl: one line per epoch, with its metrics and the machine that trained it."""
 
 import json
 from itertools import groupby
@@ -10,7 +10,7 @@ EpochRecord = dict[str, Any]
 def parse_history(history: bytes) -> list[EpochRecord]:
     """Return a history's lines, one per epoch from 1.
 
-    Raises ValueError for one that is not an epoch's metrics, with or without a `machine`.
+    Raises ValueError for a line that is not an epoch's metrics, with or without a `machine`.
     """
     records = [json.loads(line) for line in history.splitlines()]
     for epoch, record in enumerate(records, start=1):
@@ -26,7 +26,7 @@ def parse_history(history: bytes) -> list[EpochRecord]:
 
 
 def machine_changes(history: list[EpochRecord]) -> list[tuple[str, str]]:
-    """Return ("epochs 1-12", machine) of each stretch of epochs that one machine made.
+    """Return ("epochs 1-12", machine) for each run of epochs that one machine trained.
 
     The machine is "an unknown machine" for epochs of release 0.1.
     """
@@ -38,6 +38,6 @@ def machine_changes(history: list[EpochRecord]) -> list[tuple[str, str]]:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, int):  # integers beyond 64 bits may be no floats
+    if isinstance(value, int):  # larger integers overflow a float
         return abs(value) < 2**63
     return isinstance(value, float)

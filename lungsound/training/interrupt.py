@@ -8,11 +8,11 @@ from lungsound.storage.signals import handle_signals, raise_if_interrupted
 
 
 class InterruptCallback(pl.Callback):
-    """Raises Interrupted at the end of the batch, or the epoch, in which a signal came.
+    """Raises Interrupted at the end of the batch, or the epoch, in which a signal arrived.
 
-    Lightning alone would end with exit code 1 after Ctrl-C and with 0, as if finished, after
-    SIGTERM. It puts back the handlers from before `fit` itself. Add this callback last: an epoch
-    is then stored before it counts as finished.
+    Lightning alone would end with exit code 1 after Ctrl-C, and with 0, as if finished, after
+    SIGTERM. It restores the handlers from before `fit` itself. Add this callback last, so that an
+    epoch is stored before this reports it as finished.
     """
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

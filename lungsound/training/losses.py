@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """Mean over items of −Σ (1 − p)^γ y log p over classes: Eq. 2 of Nguyen & Pernkopf (2020).
+    """Compute the mean over items of −(1 − p)^γ log p: Eq. 2 of Nguyen & Pernkopf (2020).
 
-    Takes logits [B, K] and target classes [B] int64, returns a scalar. With γ = 0 it is the cross
-    entropy. Values and gradients are finite at p = 0 and at p = 1. First published by Lin et al.
-    (2017).
+    p is the softmax probability of the target class, from logits [B, K] and target classes [B]
+    int64. With γ = 0 it is the cross entropy. Values and gradients are finite at p = 0 and at
+    p = 1. First published by Lin et al. (2017).
 
     >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1)  # 0.5 · log 2
     tensor(0.3466)

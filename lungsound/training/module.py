@@ -109,7 +109,7 @@ class SnapshotModule(pl.LightningModule):
         return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
 
     def eval_inputs(self, batch: Batch) -> Tensor:
-        """All chunks of each segment: [B, chunks, F, N // chunks]."""
+        """Return all chunks of each segment: [B, chunks, F, N // chunks]."""
         return split_into_chunks(self.features(batch["waveforms"]), self.chunks)
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:

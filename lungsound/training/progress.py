@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-WARMUP_BATCHES = 2  # the first ones pay for allocation and caches
+WARMUP_BATCHES = 2  # slower: they allocate memory and fill caches
 TIMED_BATCHES = 5  # before the time left is first printed
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -16,8 +16,8 @@ UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 class ProgressCallback(pl.Callback):
     """A bar (on a terminal), a line per epoch, and the time left once the first batches are timed.
 
-    The time left is the median batch's seconds times the batches left, plus the median validation's
-    times the epochs left. It counts the batches of this start alone.
+    The time left is the median time per batch times the batches left, plus the median time per
+    validation times the epochs left, as measured since this start.
     """
 
     def __init__(self, epochs: int) -> None:
@@ -72,13 +72,13 @@ class ProgressCallback(pl.Callback):
         self.bar.stop()
 
     def _lap(self) -> float:
-        """The seconds since the last lap."""
+        """Return the seconds since the last call, or since the epoch began."""
         now = time.monotonic()
         seconds, self.last_time = now - self.last_time, now
         return seconds
 
     def _time_left(self, trainer: pl.Trainer, batches: int) -> str:
-        """The time for `batches` batches and their epochs' validations, or "" while unknown."""
+        """Format the time for `batches` batches and their epochs' validations; "" while unknown."""
         timed = self.batch_seconds[WARMUP_BATCHES:]
         if not batches or len(timed) < TIMED_BATCHES:
             return ""
@@ -90,7 +90,7 @@ class ProgressCallback(pl.Callback):
 
 
 def format_duration(seconds: float) -> str:
-    """A duration rounded to one digit of its largest unit, or to whole units below 20.
+    """Format a duration in its largest unit: whole numbers below 20, else multiples of ten.
 
     >>> [format_duration(s) for s in (0.3, 47, 100, 700, 5000, 400_000)]
     ['1 second', '50 seconds', '2 minutes', '12 minutes', '1 hour', '5 days']

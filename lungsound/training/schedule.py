@@ -13,10 +13,10 @@ MONITORS = ("score", "accuracy", "loss")
 
 @dataclass(frozen=True)
 class Annealing:
-    """M periods of C epochs. Epochs t and periods count from 1, as in the paper.
+    """M periods of C epochs; epochs and periods count from 1, as in the paper.
 
-    `schedule="constant"` is the paper's baseline: one period of `constant_epochs` epochs (or
-    `total_epochs`, if given) at `max_lr`. It does not depend on M.
+    `cycles` is M (a period is not a respiratory cycle). `schedule="constant"` is the paper's
+    baseline: one period of `constant_epochs` epochs (or `total_epochs`, if given) at `max_lr`.
     """
 
     schedule: str
@@ -31,12 +31,12 @@ class Annealing:
 
     @property
     def num_periods(self) -> int:
-        """M."""
+        """The number of periods, M; 1 for the constant schedule."""
         return 1 if self.schedule == "constant" else self.cycles
 
     @property
     def epochs_per_period(self) -> int:
-        """C: `epochs_per_cycle`, or floor(T / M) where T (`total_epochs`) is given."""
+        """C: `epochs_per_cycle`, or floor(T / M) if T (`total_epochs`) is given."""
         if self.schedule == "constant":
             return self.total_epochs or self.constant_epochs
         return (
@@ -45,7 +45,7 @@ class Annealing:
 
     @property
     def epochs(self) -> int:
-        """M·C: the epochs that are trained."""
+        """The number of epochs that are trained, M·C."""
         return self.num_periods * self.epochs_per_period
 
     def learning_rate(self, t: int) -> float:
@@ -71,10 +71,10 @@ class Annealing:
     def best_epoch(
         self, history: Sequence[dict[str, Any]], period: int, monitor: str | None = None
     ) -> int:
-        """The period's best epoch on validation among those in `history`; the earliest on a tie.
+        """Return the period's best epoch in `history` by validation; the earliest on a tie.
 
-        Scores and accuracies compare as ratios of counts, not as rounded floats. An epoch whose
-        monitored value is missing or not finite is never better than another.
+        Scores and accuracies are compared as ratios of counts, not as rounded floats. A missing or
+        non-finite value is never the better one.
         """
         monitor = monitor or self.monitor
         epochs = [record for record in history if record["period"] == period]
@@ -90,7 +90,7 @@ class Annealing:
         return int(max(epochs, key=monitored_value)["epoch"])  # max() keeps the first of equals
 
     def snapshot_epoch(self, history: Sequence[dict[str, Any]], period: int) -> int:
-        """The epoch whose weights are the period's snapshot."""
+        """Return the epoch whose weights are the period's snapshot."""
         return (
             self.best_epoch(history, period) if self.select == "best" else self.last_epoch(period)
         )

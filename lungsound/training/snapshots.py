@@ -1,4 +1,4 @@
-"""The snapshot callback: after every epoch, what the ensemble and a later start need."""
+"""The callback that stores every epoch: for the ensemble, and to resume from."""
 
 import pytorch_lightning as pl
 
@@ -8,11 +8,11 @@ from lungsound.training.trajectory import Trajectory
 
 
 class SnapshotCallback(pl.Callback):
-    """Stores every epoch in the trajectory: record, snapshot if one is kept, then resume point.
+    """Stores every epoch in the trajectory: snapshot if one is kept, record, then resume point.
 
     The order matters. A snapshot written after its resume point would be lost by a crash between
-    the two; a resume point from before the best weights are put back (`continue_from="best"`) would
-    go on from other ones. `machine` goes into every record.
+    the two; a resume point written before the best weights are loaded (`continue_from="best"`)
+    would resume from other weights. Every record has `machine`.
     """
 
     def __init__(self, trajectory: Trajectory, machine: str) -> None:

@@ -10,9 +10,15 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from lungsound.errors import CorruptFileError
-from lungsound.storage.files import corrupt_file_on_error, quarantine, read_file, write_file
+from lungsound.storage.files import (
+    corrupt_file_on_error,
+    file_sha256,
+    quarantine,
+    read_file,
+    write_file,
+)
 from lungsound.storage.keys import canonical_json
-from lungsound.storage.locks import file_lock
+from lungsound.storage.locks import file_lock, try_lock
 from lungsound.storage.tensors import read_tensors, write_tensors
 from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.schedule import MONITORS, Annealing
@@ -20,21 +26,27 @@ from lungsound.training.weights import read_weights, write_weights
 
 RESUME, SNAPSHOT = "resume-*.ckpt", "epoch-*.safetensors"
 PROBABILITIES = "probabilities-*.safetensors"
+WEIGHTS = "weights"  # the key of their metadata that names the weights they are of
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold the lock of a trajectory's folder: to train there, or to remove it."""
-    return file_lock(folder.with_name(f"{folder.name}.lock"), folder)
+    return file_lock(lock_path(folder), folder)
+
+
+def lock_path(folder: Path) -> Path:
+    """Return the lock file of a trajectory's folder."""
+    return folder.with_name(f"{folder.name}.lock")
 
 
 class Trajectory:
-    """A folder with one training path, as far as it has come; runs of any number of periods use it.
+    """A folder with one training path; runs that differ only in their number of periods share it.
 
     history.jsonl                    metrics and machine, one line per epoch
     epoch-NNNN.safetensors           weights after the last epoch of a period, or its best so far by
                                      any monitor
-    probabilities-NNNN.safetensors   what those weights give for every validation and test cycle,
-                                     once a run has used them
+    probabilities-NNNN.safetensors   probabilities by those weights for every validation and test
+                                     cycle, once a run has used them
     resume-NNNN.ckpt                 Lightning's state after the last finished epoch
     """
 
@@ -42,27 +54,27 @@ class Trajectory:
         self.folder, self.annealing = folder, annealing
 
     def lock(self) -> AbstractContextManager[None]:
-        """Be the only process that trains on this path; wait for another one that does."""
+        """Lock the folder; wait if another process trains there."""
         return lock(self.folder)
 
     def quarantine_corrupt(self) -> bool:
-        """Rename every corrupt file, so that it is made again; return whether there was one."""
+        """Quarantine every corrupt file; return whether there was one."""
         corrupt = [path for path in self._files() if not _is_intact(path)]
         for path in corrupt:
             quarantine(path)
         return bool(corrupt)
 
     def completed_epochs(self) -> int:
-        """Return the last epoch with a resume point, history and snapshots; 0 if there is none."""
+        """Return the last epoch with resume point, history and snapshots; 0 if none has them."""
         epochs = sorted(files_by_epoch(self.folder, RESUME), reverse=True)
         return next((epoch for epoch in epochs if self._is_complete(epoch)), 0)
 
     def resume_path(self, epoch: int) -> Path:
-        """Return where Lightning's state after `epoch` is."""
+        """Return the path of Lightning's state after `epoch`."""
         return self._path(RESUME, epoch)
 
     def snapshot_path(self, epoch: int) -> Path:
-        """Return where the weights after `epoch` are."""
+        """Return the path of the weights after `epoch`."""
         return self._path(SNAPSHOT, epoch)
 
     def snapshot(self, epoch: int) -> dict[str, Any]:
@@ -87,24 +99,40 @@ class Trajectory:
         lines = b"".join(canonical_json(line) + b"\n" for line in history)
         write_file(self.folder / "history.jsonl", lines, embed_checksum=True)
 
-    def probabilities(self, epoch: int) -> dict[str, Tensor] | None:
-        """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored."""
+    def probabilities(self, epoch: int, weights: str) -> dict[str, Tensor] | None:
+        """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored.
+
+        `weights`: the SHA-256 of the member's file. The same epoch, trained again on another
+        machine, has other weights.
+        """
         path = self._path(PROBABILITIES, epoch)
         try:
-            return read_tensors(path)[0]
+            probabilities, metadata = read_tensors(path)
         except FileNotFoundError:
             return None
         except CorruptFileError:
-            quarantine(path)
+            with self._try_lock() as acquired:
+                if acquired and path.exists():
+                    quarantine(path)
             return None
+        return probabilities if metadata.get(WEIGHTS) == weights else None
 
-    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor]) -> None:
-        """Store what the snapshot after `epoch` gives, if it is still there."""
-        if self.snapshot_path(epoch).exists():
-            write_tensors(self._path(PROBABILITIES, epoch), probabilities, {})
+    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
+        """Store what the snapshot after `epoch` gives, if its file still has the SHA-256 `weights`.
+
+        Nothing is stored while another process trains on this path: it may take hours, and removes
+        files that are being written.
+        """
+        snapshot = self.snapshot_path(epoch)
+        with self._try_lock() as acquired:
+            if acquired and snapshot.exists() and file_sha256(snapshot) == weights:
+                write_tensors(self._path(PROBABILITIES, epoch), probabilities, {WEIGHTS: weights})
+
+    def _try_lock(self) -> AbstractContextManager[bool]:
+        return try_lock(lock_path(self.folder))
 
     def prune(self, epoch: int) -> None:
-        """Remove every file that going on after `epoch` does not need; for epoch 0 all of them."""
+        """Remove all files that are not needed to resume after `epoch`; for epoch 0 every file."""
         kept = set()
         if epoch:
             retained = self._retained_epochs(self.history(epoch))
@@ -133,7 +161,7 @@ class Trajectory:
         return retained
 
     def _files(self) -> list[Path]:
-        """Return all files, resume points first: a crash while they go leaves nothing valid."""
+        """Return all files in the order to remove them: a crash leaves no valid resume point."""
         resume_points = files_by_epoch(self.folder, RESUME).values()
         snapshots = files_by_epoch(self.folder, SNAPSHOT).values()
         probabilities = files_by_epoch(self.folder, PROBABILITIES).values()
@@ -150,12 +178,12 @@ class Trajectory:
 
 
 def files_by_epoch(folder: Path, pattern: str) -> dict[int, Path]:
-    """Return epoch -> file, of those that `pattern` fits with a number for its *."""
+    """Return epoch -> file, of the files that match `pattern` with a number for its *."""
     before, after = pattern.split("*")
     files = {}
     for path in folder.glob(pattern):
         number = path.name.removeprefix(before).removesuffix(after)
-        if number.isascii() and number.isdigit():  # not a copy that someone made there
+        if number.isascii() and number.isdigit():  # skip names such as a user's own copies
             files[int(number)] = path
     return files
 
@@ -172,12 +200,12 @@ def _is_intact(path: Path) -> bool:
 
 
 class ChecksummedCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints, written atomically and with a checksum that is verified."""
+    """Writes Lightning's checkpoints atomically, with a checksum that is verified on reading."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a torch file behind its checksum."""
+        """Write a torch file with its checksum in front."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_file(Path(path), buffer.getvalue(), embed_checksum=True)
@@ -185,7 +213,7 @@ class ChecksummedCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read plain containers of tensors; nothing in the file can run code."""
+        """Read a checkpoint, of tensors and plain containers only: no code in it can run."""
         content = read_file(Path(path), embedded_checksum=True)
         with corrupt_file_on_error(Path(path)):
             checkpoint: dict[str, Any] = torch.load(
@@ -194,5 +222,5 @@ class ChecksummedCheckpointIO(CheckpointIO):
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove one, if it is there."""
+        """Remove a checkpoint, if it exists."""
         Path(path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A snapshot as a safetensors file: `network.*` and `features.*`, the label order as metadata."""
+"""Snapshots as safetensors: `network.*` and `features.*`, with the label order as metadata."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ PARTS = ("network", "features")
 
 
 def write_weights(path: Path, snapshot: dict[str, Any]) -> None:
-    """Write `SnapshotModule.snapshot()`; config.yaml of a run says which network it is for."""
+    """Write the result of `SnapshotModule.snapshot`; a run's config.yaml describes its network."""
     tensors = {}
     for part in PARTS:
         for name, tensor in snapshot[part].items():
@@ -22,7 +22,7 @@ def write_weights(path: Path, snapshot: dict[str, Any]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Return a snapshot. Raises CorruptFileError if the file is not as `write_weights` wrote it."""
+    """Read a snapshot. Raises CorruptFileError if `write_weights` did not write the file."""
     tensors, metadata = read_tensors(path)
     snapshot: dict[str, Any] = {part: {} for part in PARTS}
     with corrupt_file_on_error(path):

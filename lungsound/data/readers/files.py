@@ -1,4 +1,4 @@
-"""What the readers share: the files of a folder, and the words for a folder that is not there."""
+"""What the readers share: listing a folder, and parts of messages."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ MAX_QUOTED_CHARACTERS = 60
 
 
 def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
-    """The files of a folder that end with one of `suffixes` (lower case), by name without suffix.
+    """Return name without suffix -> file, of a folder's files with one of `suffixes` (lower case).
 
     Raises DataError if the folder cannot be read.
     """
@@ -27,14 +27,14 @@ def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
 
 
 def missing_reason(root: Path, otherwise: str) -> str:
-    """Why no database was found at `root`."""
+    """Return why no database was found at `root`; `otherwise` if it is a folder."""
     if not root.exists():
         return "no such folder"
     return otherwise if root.is_dir() else "not a folder"
 
 
 def quoted(value: object) -> str:
-    """A value as written in Python, cut to a length that fits into a message."""
+    """Return repr(value), cut to a length that fits into a message."""
     text = repr(value)
     if len(text) <= MAX_QUOTED_CHARACTERS:
         return text

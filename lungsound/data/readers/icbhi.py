@@ -30,7 +30,7 @@ NAME_FORMAT = "patient_index_location_mode_device, such as 101_1b1_Al_sc_Meditro
 # float() alone would also take "nan", "1_0" and digits of other scripts.
 DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 FIELD_PATTERN = re.compile(r"[0-9A-Za-z-]+")
-# The shape of a recording's name: other .txt files of the database do not have it.
+# The database has other .txt files, whose names do not match.
 NAME_PATTERN = re.compile(r"\d+(_[^_]+){4}", re.ASCII)
 
 
@@ -46,7 +46,7 @@ class RecordingName:
 
 
 def parse_name(stem: str) -> RecordingName:
-    """The fields of a file name without suffix. Raises ValueError that names the wrong field."""
+    """Parse a file name without suffix. Raises ValueError that names the wrong field."""
     fields = stem.split("_")
     if len(fields) != 5:
         raise ValueError(f"the name {stem!r} has {len(fields)} fields, expected 5: {NAME_FORMAT}")
@@ -72,15 +72,14 @@ def parse_name(stem: str) -> RecordingName:
 
 
 def read_icbhi(root: Path) -> ReadResult:
-    """All recordings below `root`, sorted by name, every problem found, one line each, and notes.
+    """Read all recordings below `root`: return them sorted by name, all problems, and notes.
 
     `root` is a folder of `.wav` + `.txt`, or one that contains `audio_and_txt_files` or
-    `ICBHI_final_database`. A recording with `problems` is in the list, too, so that its audio is
-    checked in the same start; its problems are also in the second list. Releases of the database
-    differ in the device that some names end with: an audio file without an annotation of its own
-    name gets the one that shares its first four fields, and a note. Age, sex and diagnosis come
-    from the metadata files, if they are in the folder or up to two above. Raises DataError if there
-    are no recordings at all.
+    `ICBHI_final_database`. A recording with `problems` is returned too, so that its audio is also
+    checked. Releases of the database differ in the device at the end of some names: an audio file
+    without an annotation of the same name gets the one that shares its first four fields, and a
+    note. Age, sex and diagnosis come from the metadata files in the folder, or up to two folders
+    above. Raises DataError if there are no recordings.
     """
     # Path.expanduser raises if there is no such user.
     folder = find_icbhi_folder(Path(os.path.expanduser(root)))
@@ -110,7 +109,7 @@ def read_icbhi(root: Path) -> ReadResult:
 
 
 def match_across_releases(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """The counterpart among `others` of each name, if it alone has the same first four fields."""
+    """Match names with `others` by their first four fields, if exactly one of each has them."""
     names_by_prefix, others_by_prefix = _by_prefix(names), _by_prefix(others)
     return {
         same[0]: others_by_prefix[prefix][0]
@@ -127,11 +126,10 @@ def _by_prefix(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
-    """The cycles of one annotation file (start, end, crackle, wheeze per line), and its problems:
-    file, line and value.
+    """Read the cycles of one annotation file, and its problems with file, line and value.
 
-    Fields are separated by tabs or spaces; empty lines are skipped but counted. Any byte-order mark
-    and line end is accepted.
+    A line has start, end, crackle and wheeze, separated by tabs or spaces; empty lines are skipped
+    but counted. Any byte-order mark and line end is accepted.
     """
     path = Path(path)
     try:
@@ -141,8 +139,8 @@ def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...
     except OSError as error:
         return (), (f"{path.name}: cannot be read: {error.strerror}",)
     annotations, problems = [], []
-    # Not str.splitlines, which also splits at form feeds and the like: an editor's line numbers
-    # would not match ours.
+    # Not str.splitlines: it also splits at form feeds, so that line numbers would differ from
+    # an editor's.
     for line, content in enumerate(re.split(r"\r\n|\r|\n", text)):
         if not content.strip():
             continue
@@ -207,7 +205,7 @@ def _recording(
 
 
 def find_icbhi_folder(root: Path) -> Path:
-    """The folder of the recordings themselves. Raises DataError if there is none."""
+    """Find the folder with the recordings at `root`. Raises DataError if there is none."""
     candidates = [root, *(root / subfolder for subfolder in SUBFOLDERS)]
     audio = {folder: files_by_stem(folder, ".wav") for folder in candidates if folder.is_dir()}
     for folder, stems in audio.items():
@@ -226,7 +224,7 @@ def find_icbhi_folder(root: Path) -> Path:
 
 
 def has_icbhi_recordings(folder: Path) -> bool:
-    """Whether a recording of ICBHI lies in the folder itself, with its annotation."""
+    """Return whether the folder itself has an ICBHI recording with its annotation."""
     return bool(files_by_stem(folder, ".wav").keys() & _annotation_files(folder).keys())
 
 

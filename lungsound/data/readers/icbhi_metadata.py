@@ -8,12 +8,12 @@ from typing import Any
 
 DEMOGRAPHICS, DIAGNOSES = "demographic_info.txt", "patient_diagnosis.csv"
 AGE = re.compile(r"\d+(\.\d+)?|NA", re.ASCII)
-PARENT_LEVELS = 2  # folders above the recordings' own that are searched, too
+PARENT_LEVELS = 2  # so many folders above the recordings' own are searched too
 
 
 @dataclass
 class PatientMetadata:
-    """Age, sex and diagnosis by patient, as far as they are given, and notes on unusable lines."""
+    """Age, sex and diagnosis by patient, if known, and notes on unusable lines."""
 
     ages: dict[str, float] = field(default_factory=dict)
     sexes: dict[str, str] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class PatientMetadata:
     notes: list[str] = field(default_factory=list)
 
     def for_patient(self, patient: str) -> dict[str, Any]:
-        """The fields age, sex and diagnosis of `Recording`."""
+        """Return the fields age, sex and diagnosis of `Recording`."""
         return {
             "age": self.ages.get(patient, nan),
             "sex": self.sexes.get(patient, ""),
@@ -30,7 +30,7 @@ class PatientMetadata:
 
 
 def read_patient_metadata(folder: Path) -> PatientMetadata:
-    """Age, sex and diagnosis of the patients, from the files in `folder` or above, if any."""
+    """Read the patients' age, sex and diagnosis from the files in `folder` or above, if any."""
     metadata = PatientMetadata()
     # patient age sex BMI weight height, NA if unknown
     for number, fields in _read_fields(metadata, folder, DEMOGRAPHICS, None):
@@ -55,13 +55,13 @@ def read_patient_metadata(folder: Path) -> PatientMetadata:
 
 
 def find_metadata_file(folder: Path, name: str) -> Path | None:
-    """The file `name` in the folder of the recordings, or up to two above it."""
+    """Find the file `name` in the folder of the recordings, or up to two above it."""
     places = [folder.absolute(), *folder.absolute().parents[:PARENT_LEVELS]]
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def name_without_device(name: str) -> str:
-    """A recording's name without its device: 226_1b1_Pl_sc of 226_1b1_Pl_sc_LittC2SE."""
+    """Return a recording's name without its device: 226_1b1_Pl_sc of 226_1b1_Pl_sc_LittC2SE."""
     return "_".join(name.split("_")[:4])
 
 

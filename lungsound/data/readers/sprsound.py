@@ -1,5 +1,4 @@
-"""Reader of SPRSound, the SJTU paediatric respiratory sound database: names and annotations, no
-audio.
+"""Reader of SPRSound, a database of children's respiratory sounds: names and annotations, no audio.
 
 Source: Zhang et al., "SPRSound: Open-Source SJTU Paediatric Respiratory Sound Database", IEEE
 TBioCAS 2022. All test recordings are in one folder. Their annotations are in two: one for children
@@ -41,18 +40,17 @@ NAME = re.compile(
 NAME_FORM = "patient_age_sex_location_number, such as 40638274_9.7_1_p1_1696"
 MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 MAX_MS = 1e12  # 31 years
-DEVICE = "Yunting"  # one model of electronic stethoscope for all
+DEVICE = "Yunting"  # all recordings were made with this electronic stethoscope
 EVENT_LABELS = dict(zip(SPRSOUND_SEVEN.labels, SPRSOUND_SEVEN.coarser_labels, strict=True))
 SOURCE = "https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound"
 
 
 def read_sprsound(root: Path) -> ReadResult:
-    """All recordings of the parts that are there below `root`; a part needs its audio and its
-    annotations.
+    """Read the parts of the database that are present below `root`, with audio and annotations.
 
     `root` holds train_wav, train_json, test_wav and test_json, or a folder that does. Recordings of
     poor quality have no cycles. A name that occurs in several parts is a problem, and the recording
-    of the first part is used. Raises DataError if there is no part at all.
+    of the first part is used. Raises DataError if there is no part.
     """
     # Path.expanduser raises if there is no such user.
     folder = _find_folder(Path(os.path.expanduser(root)))
@@ -79,7 +77,7 @@ def read_sprsound(root: Path) -> ReadResult:
 
 
 def read_events(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...], str]:
-    """The cycles of one annotation file, its problems, and the annotated quality of the recording.
+    """Read the cycles of one annotation file, its problems, and the recording's annotated quality.
 
     Times are milliseconds, as strings or numbers.
     """
@@ -168,7 +166,7 @@ def _read_recording(name: re.Match[str], audio: Path, annotation: Path, part: st
 
 
 def _find_unannotated_audio(folder: Path, missing: list[str]) -> list[str]:
-    """Audio without annotation, in folders whose annotations are all there."""
+    """List audio without annotation, in audio folders of which no annotation folder is missing."""
     problems = []
     for audio_folder in dict.fromkeys(AUDIO_FOLDERS.values()):
         parts = [part for part in PARTS if AUDIO_FOLDERS[part] == audio_folder]
@@ -199,7 +197,7 @@ def _has_part(folder: Path, part: str) -> bool:
 
 
 def has_all_folders(folder: Path) -> bool:
-    """Whether the folder holds SPRSound whole, as its first release lays it out."""
+    """Return whether the folder has all of SPRSound in the layout of its first release."""
     return all(os.path.isdir(folder / name) for name in ALL_FOLDERS)
 
 
@@ -212,7 +210,7 @@ def _find_folder(root: Path) -> Path:
         ) from error
     candidates = [root, *below]
     for folder in below:
-        with contextlib.suppress(OSError):  # skip what may not be read, such as lost+found
+        with contextlib.suppress(OSError):  # skip unreadable folders, such as lost+found
             candidates += _subfolders(folder)
     for folder in candidates:
         if any(_has_part(folder, part) for part in PARTS):

@@ -10,10 +10,10 @@ SET_NAMES = ("train", "val", "test")
 
 
 def check_classes(classes: pd.Series, sets: pd.Series, labels: Sequence[str]) -> tuple[str, ...]:
-    """Notes on the classes, of `labels`, that are in a set and that val or test lacks.
+    """Return notes on the classes, of `labels`, that occur in the split but not in val or test.
 
     `classes` and `sets` have the class and the set ("" for none) of every cycle. Raises DataError
-    if a class that is in a set has no training cycle, or a set has no cycle at all.
+    if a set is empty, or if a class that occurs in the split has no training cycle.
     """
     used = classes[sets != ""]
     present = [label for label in labels if label in set(used)]

@@ -15,12 +15,11 @@ SET_PAIR_NAMES = {
 
 
 def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
-    """Counts from the columns set, patient, recording and content; cycles in no set do not count.
+    """Count what the sets share, from the columns set, patient, recording and content.
 
-    `patients` and `recordings`: how many of test are also in training or validation, of
-    `test_patients` and `test_recordings`. `duplicates`: sounds of test that training or validation
-    holds under another recording's name. `pairs`: the same three for each two sets, such as
-    `train+val`.
+    `patients` and `recordings`: how many of the `test_patients` and `test_recordings` are also in
+    training or validation. `duplicates`: sounds of test that are in training or validation under
+    another recording's name. `pairs`: these three counts for each two sets, such as `train+val`.
     """
     parts = {name: cycles[cycles["set"] == name] for name in SET_NAMES}
     train_and_val = cycles[cycles["set"].isin(["train", "val"])]
@@ -34,7 +33,7 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
 
 
 def leakage_sentence(report: dict[str, Any]) -> str:
-    """The sentence beside every score of a split."""
+    """Return the sentence that is printed with every score of a split."""
     shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
     if shared:
         line = (
@@ -50,7 +49,7 @@ def leakage_sentence(report: dict[str, Any]) -> str:
 
 
 def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
-    """The report as rows of a table: sets, patients, recordings, duplicates."""
+    """Return the counts as rows of a table: sets, patients, recordings, duplicates."""
     rows = [
         [
             f"in {SET_PAIR_NAMES[pair]}",

@@ -1,4 +1,4 @@
-"""The databases' own splits. They have no validation set: it is cut from training by patient."""
+"""The databases' own splits. They lack a validation set: it is taken from training by patient."""
 
 import os
 from pathlib import Path
@@ -21,9 +21,9 @@ def official_icbhi(
     file: Path | str | None = None,
     clean: bool = False,
 ) -> SplitResult:
-    """ICBHI's own 60/40 split, and notes. No patient of test is in validation.
+    """Return ICBHI's own 60/40 split, and notes. No patient of test is in validation.
 
-    `file` has a recording and train or test per line; by default it is the published file in the
+    `file` has a recording and train or test per line; the default is the published file in the
     database's folder `root`. The device at the end of a name differs between releases: unknown
     names are matched by their first four fields, and every match is noted. `clean` takes the
     recordings of patients who are also in training (156 and 218) out of test. Raises DataError if
@@ -45,11 +45,11 @@ def official_icbhi(
 def official_sprsound(
     cycles: pd.DataFrame, seed: int, part: str | None = None, clean: bool = False
 ) -> SplitResult:
-    """SPRSound's training part against its test part `part` (inter, intra, both; None: those that
-    are there), and notes.
+    """Return SPRSound's own split into its training part and its test part, and notes.
 
-    The validation set is the same for every test part. `clean` takes sounds out of test that are
-    also in training under another name. Raises DataError if a part that is asked for is not there.
+    `part` is inter, intra or both; None takes those that are present. The validation set is the
+    same for every test part. `clean` takes sounds out of test that are also in training under
+    another name. Raises DataError if a requested part is missing.
     """
     tested = _test_parts(set(cycles["part"]), part)
     set_by_part = {"train": "train", **dict.fromkeys(tested, "test")}
@@ -65,7 +65,7 @@ def official_sprsound(
 
 
 def find_official_file(root: Path | str) -> Path:
-    """ICBHI's published split, in the database's folder or up to two above. Raises DataError."""
+    """Find ICBHI's split file in the database's folder or up to two above. Raises DataError."""
     folder = find_icbhi_folder(Path(os.path.expanduser(root)))
     found = find_metadata_file(folder, OFFICIAL_SPLIT_FILENAME)
     if found is None:
@@ -78,7 +78,7 @@ def find_official_file(root: Path | str) -> Path:
 
 
 def read_official_file(file: Path) -> dict[str, str]:
-    """ICBHI's split file: the set, train or test, of each recording it names. Raises DataError."""
+    """Read ICBHI's split file: recording -> train or test. Raises DataError."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -118,7 +118,7 @@ def read_official_file(file: Path) -> dict[str, str]:
 def _match_recordings(
     recording: pd.Series, file_name: str, listed: dict[str, str]
 ) -> tuple[pd.Series, list[str]]:
-    """The listed set of each cycle's recording, "" if there is none, and notes."""
+    """Return the `listed` set of each cycle's recording, "" if it is not listed, and notes."""
     names = set(recording)
     matched = match_across_releases(listed.keys() - names, names - listed.keys())
     notes = [f"{file_name}: {name} is taken for {other}" for name, other in sorted(matched.items())]
@@ -136,7 +136,7 @@ def _match_recordings(
 
 
 def _test_parts(present: set[str], part: str | None) -> set[str]:
-    """The parts to test on. Raises DataError if one of them, or the training part, is missing."""
+    """Return the parts to test on. Raises DataError if one, or the training part, is missing."""
     parts = {None: present & {"inter", "intra"}, "both": {"inter", "intra"}}
     tested = parts.get(part, {str(part)})
     missing = ({"train"} | tested) - present

@@ -8,19 +8,19 @@ import pandas as pd
 
 from lungsound.errors import DataError
 
-# One of them is validation: 20 % of what is not test, as in the paper's protocol.
+# One of these folds is validation: 20 % of what is not test, as in the paper's protocol.
 VALIDATION_FOLDS = 5
 
 
 def patient_split(
     cycles: pd.DataFrame, seed: int, folds: int, fold: int
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Patients disjoint: fold `fold` of `folds` is test, a fifth of the other patients val.
+    """Split by patient: fold `fold` of `folds` is test, a fifth of the other patients is val.
 
-    Classes are as even as whole patients allow (scikit-learn's StratifiedGroupKFold, which deals
-    the patients with the most uneven classes first: `seed` shuffles patients with equal classes, so
-    another seed changes less than another fold). The order of the rows does not matter. Raises
-    DataError if there are fewer patients than folds.
+    Class shares are as even as whole patients allow (scikit-learn's StratifiedGroupKFold). `seed`
+    only shuffles patients whose classes are equally uneven: another fold changes more than another
+    seed. The order of the rows does not matter. Raises DataError if there are fewer patients than
+    folds.
     """
     sets = pd.Series("train", index=cycles.index, name="set", dtype="str")
     sets.iloc[_patient_fold(cycles, folds, fold, seed)] = "test"
@@ -30,9 +30,10 @@ def patient_split(
 def hold_out_validation(
     cycles: pd.DataFrame, sets: pd.Series, seed: int, excluded_patients: Iterable[str], source: str
 ) -> pd.Series:
-    """`sets` with a fifth of the training patients in val, none of them in `excluded_patients`.
+    """Return `sets` with a fifth of the training patients moved to val.
 
-    `source` names what made the sets, for the DataError if there are too few patients.
+    None of them is in `excluded_patients`. `source` names the protocol that made the sets, for the
+    DataError if there are too few patients.
     """
     is_candidate = (sets == "train") & ~cycles["patient"].isin(list(excluded_patients))
     candidates = np.flatnonzero(is_candidate)
@@ -48,7 +49,7 @@ def hold_out_validation(
 
 
 def _patient_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.ndarray:
-    """Row numbers of the cycles in one fold; the finest classes there are stay in proportion."""
+    """Return the row numbers of the cycles in one fold, stratified by the finest classes."""
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import
 
     patients = cycles["patient"].nunique()
@@ -59,7 +60,7 @@ def _patient_fold(cycles: pd.DataFrame, folds: int, fold: int, seed: int) -> np.
     finest_label = cycles["event_type"].where(cycles["event_type"] != "", cycles["label"])
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # `check_classes` reports what follows from it.
+        # `check_classes` reports classes that a set lacks.
         warnings.filterwarnings("ignore", message="The least populated class")
         try:
             parts = list(splitter.split(cycles, finest_label, cycles["patient"]))

@@ -1,4 +1,4 @@
-"""The registry of protocols, and the assignment of a database's cycles to sets by one of them."""
+"""The registry of split protocols. The protocols: random.py, patient.py, official.py, table.py."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from lungsound.data.splits.table import file_split
 # cycle, "" for none, with the index of the table, and notes for the user.
 Protocol = Callable[..., tuple[pd.Series, tuple[str, ...]]]
 
-# Those that any database can be split by; a database's own are in its `DatabaseSpec`.
+# Protocols for any database; those for one database are in its `DatabaseSpec`.
 PROTOCOLS: dict[str, Protocol] = {
     "random": random_split,
     "patient": patient_split,
@@ -29,7 +29,7 @@ def register_protocol(name: str, protocol: Protocol) -> None:
 
 
 def protocol_keys(protocol: Protocol) -> dict[str, bool]:
-    """The keyword arguments of a protocol, and whether each is required."""
+    """Return keyword argument -> whether it is required, of a protocol."""
     parameters = list(inspect.signature(protocol).parameters.values())[1:]
     return {one.name: one.default is inspect.Parameter.empty for one in parameters}
 
@@ -37,6 +37,6 @@ def protocol_keys(protocol: Protocol) -> dict[str, bool]:
 def run_protocol(
     protocol: Protocol, cycles: pd.DataFrame, settings: Mapping[str, Any]
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """The sets of `cycles` and notes; of the `settings`, those that the protocol takes are used."""
+    """Return the sets of `cycles`, and notes. The protocol gets only the `settings` it takes."""
     keys = protocol_keys(protocol)
     return protocol(cycles, **{key: settings[key] for key in keys if key in settings})

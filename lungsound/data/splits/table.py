@@ -1,4 +1,4 @@
-"""split.csv: a split as a file, read and written."""
+"""Read and write a split as a file (split.csv)."""
 
 import csv
 import io
@@ -17,11 +17,10 @@ COLUMNS = ("recording", "cycle", "set")
 
 
 def file_split(cycles: pd.DataFrame, file: Path | str) -> tuple[pd.Series, tuple[str, ...]]:
-    """The sets that a split table gives (columns recording, cycle, set; others are ignored), and
-    notes.
+    """Read the sets from a table with the columns recording, cycle and set; return them, and notes.
 
-    A cycle that the table does not name has the set "". Raises DataError with every line that names
-    a cycle the database lacks, a cycle twice, or an unknown set.
+    Other columns are ignored. A cycle that the table does not name has the set "". Raises DataError
+    with every line that names a cycle the database lacks, a cycle twice, or an unknown set.
     """
     path = Path(os.path.expanduser(file))
     names = zip(cycles["recording"], cycles["cycle"], strict=True)
@@ -57,16 +56,14 @@ def file_split(cycles: pd.DataFrame, file: Path | str) -> tuple[pd.Series, tuple
 
 
 def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
-    """The content of a `split.csv`: recording, cycle, patient, label, set and content of every
-    cycle that is in a set.
-    """
+    """Return the content of a `split.csv`: a row for every cycle that is in a set."""
     columns = ["recording", "cycle", "patient", "label"]
     table = cycles[columns].assign(set=sets, content=cycles["content"])
     return table[table["set"] != ""].reset_index(drop=True)
 
 
 def _read_rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
-    """Line number from 1 and (recording, cycle, set) of each row."""
+    """Return line number (from 1) and (recording, cycle, set) of each row."""
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restval="")
     header = reader.fieldnames or []
     if missing := [column for column in COLUMNS if column not in header]:

@@ -1,4 +1,4 @@
-"""An audit of a database's folder: its counts, those that are published, and every problem."""
+"""Audit a database's folder: its counts beside the published ones, and every problem."""
 
 import os
 from collections import Counter
@@ -21,8 +21,8 @@ from lungsound.data.registry import ALL_PARTS, DATABASES, NAMED, DatabaseSpec
 from lungsound.data.store import StoredRecording, content_hash
 from lungsound.errors import DataError
 
-# Full scale is within one step of 16 bits of 1. A tone of 50 Hz or more that only just reaches it
-# stays there for 2 samples at 44.1 kHz, and for fewer at lower rates: 5 in a row have been cut off.
+# Full scale: at most one 16-bit step below 1. An unclipped tone of 50 Hz or more stays there for at
+# most 2 samples at 44.1 kHz, fewer at lower rates: 5 samples in a row have been clipped.
 FULL_SCALE, MIN_CLIPPED_RUN = 1 - 2.0**-15, 5
 CLIPPING_NOTE = (
     f"are {MIN_CLIPPED_RUN} or more in a row at full scale; an unclipped tone has 1 or 2"
@@ -33,20 +33,20 @@ WORKERS = 4  # each holds one recording
 
 
 class AudioMeasurements(NamedTuple):
-    """One recording's audio: its entry in a store, and what only an audit measures."""
+    """One recording's audio: its entry as in a store, and what only an audit measures."""
 
     stored: StoredRecording
     bits: str  # such as "16 bits", or libsndfile's name of another format; "" if unreadable
     silent: bool  # all samples are equal
-    clipped: int  # samples in a row of MIN_CLIPPED_RUN or more at full scale
+    clipped: int  # number of samples in runs of MIN_CLIPPED_RUN or more at full scale
 
 
 class AuditReport(NamedTuple):
     """The result of an audit.
 
-    `table` has a row per quantity and two columns per part, (part, "here") and (part, "promised");
-    None for a part that is not there, and for a quantity that nothing is promised of. `problems`
-    and `warnings` have one line each and name their file.
+    `table` has a row per quantity and two columns per part: (part, "here") is the count in the
+    folder, (part, "promised") the published one; None if there is none. `problems` and `warnings`
+    have one line each and name their file.
     """
 
     table: pd.DataFrame
@@ -55,10 +55,9 @@ class AuditReport(NamedTuple):
 
 
 def audit(name: str, root: Path) -> AuditReport:
-    """Read all of the database `name` below `root`, audio too.
+    """Audit the database `name` below `root`, audio included.
 
-    Memory stays at a few recordings, whatever the database's size. Raises DataError if there are no
-    recordings.
+    At most a few recordings are in memory. Raises DataError if there are no recordings.
     """
     spec = DATABASES[name]
     recordings, problems, warnings = spec.read(root)
@@ -78,7 +77,7 @@ def audit(name: str, root: Path) -> AuditReport:
 
 
 def measure_all(recordings: Sequence[Recording]) -> list[AudioMeasurements]:
-    """The audio of each recording, measured in threads: decoding and hashing release the GIL."""
+    """Measure each recording's audio in threads: decoding and hashing release the GIL."""
     workers = max(1, min(WORKERS, os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(measure, [recording.audio for recording in recordings])
@@ -86,7 +85,7 @@ def measure_all(recordings: Sequence[Recording]) -> list[AudioMeasurements]:
 
 
 def measure(audio: Path) -> AudioMeasurements:
-    """One recording's audio at its own rate. An unreadable one has a `stored["problem"]`."""
+    """Measure one recording at its own rate. An unreadable one has a `stored["problem"]`."""
     try:
         samples, rate_hz, note = read_audio(audio)
     except DataError as error:
@@ -103,16 +102,14 @@ def measure(audio: Path) -> AudioMeasurements:
 
 
 def count_clipped(samples: NDArray[np.float32]) -> int:
-    """How many of the samples [n] are in runs of MIN_CLIPPED_RUN or more at full scale."""
+    """Count the samples, of [n], in runs of MIN_CLIPPED_RUN or more at full scale."""
     edges = np.flatnonzero(np.diff(np.abs(samples) >= FULL_SCALE, prepend=False, append=False))
     runs = edges[1::2] - edges[::2]
     return int(runs[runs >= MIN_CLIPPED_RUN].sum())
 
 
 def annotated_cycles(recordings: Iterable[Recording]) -> pd.DataFrame:
-    """One row per cycle: recording, patient, device, part, label, event_type and its annotated
-    length in seconds.
-    """
+    """Return a table with one row per cycle; `seconds` is its annotated length."""
     columns = ("recording", "patient", "device", "part", "label", "event_type", "seconds")
     rows = [
         (recording.name, recording.patient, recording.device, recording.part, cycle.label,
@@ -125,13 +122,13 @@ def annotated_cycles(recordings: Iterable[Recording]) -> pd.DataFrame:
 def _bits(audio: Path) -> str:
     try:
         subtype = soundfile.info(audio).subtype
-    except soundfile.LibsndfileError:  # a header that only read_audio can mend
+    except soundfile.LibsndfileError:  # a header that only read_audio can repair
         return ""
     return f"{BIT_DEPTHS[subtype]} bits" if subtype in BIT_DEPTHS else subtype
 
 
 def _named_formats(spec: DatabaseSpec) -> list[str]:
-    """The rates, bit depths and devices that the publishers name."""
+    """Return the rates, bit depths and devices that the publishers name."""
     published = spec.published.get(ALL_PARTS, {})
     return [row for row, value in published.items() if value == NAMED]
 
@@ -209,7 +206,7 @@ def _clipping_warnings(recordings: list[Recording], measured: list[AudioMeasurem
 def _format_warnings(
     spec: DatabaseSpec, recordings: list[Recording], measured: list[AudioMeasurements]
 ) -> list[str]:
-    """Rates, bit depths and devices that the publishers do not name, if they name any."""
+    """List rates, bit depths and devices that the publishers do not name, if they name any."""
     named = _named_formats(spec)
     return [
         f"{recording.audio.name}: {value}, not one of {', '.join(named)}"
@@ -220,7 +217,7 @@ def _format_warnings(
 
 
 def _no_cycle_warnings(spec: DatabaseSpec, recordings: list[Recording]) -> list[str]:
-    """Recordings that are annotated with a quality (as SPRSound's are) and without an event."""
+    """List recordings with an annotated quality (as SPRSound's have) but without an event."""
     warnings = []
     poor = Counter[str]()
     for recording in recordings:

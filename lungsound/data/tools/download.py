@@ -1,6 +1,4 @@
-"""Downloads of the databases. An archive is taken whole or not at all: a destination that is there
-is complete.
-"""
+"""Download a database. The destination folder appears only when it is complete."""
 
 import contextlib
 import lzma
@@ -30,11 +28,11 @@ CHUNK_BYTES = 2**18
 def download_database(
     name: str, destination: Path, url: str | None = None, timeout_seconds: float = 30.0
 ) -> Path:
-    """Put the database `name` at `destination`; returns the folder in it to give as data.root.
+    """Download the database `name` to `destination`; return the folder to use as data.root.
 
     `url` is a mirror (http or https) or a local archive (a path or file://). `timeout_seconds` is
-    how long a server may be silent. A destination that holds the database already is left as it is.
-    Raises DataError if it holds other things, or if the archive is incomplete, has other content or
+    how long a server may be silent. A destination that already has the database stays as it is.
+    Raises DataError if it has other content, or if the archive is incomplete, has other content or
     cannot be unpacked; then nothing is left behind.
     """
     sources = {spec.name: spec.download for spec in DATABASES.values() if spec.download}
@@ -62,16 +60,17 @@ def download_database(
             unpacked.replace(destination)
     except (DataError, OSError, ValueError) as error:
         raise DataError(
-            f"{title} could not be had from {location}: {error}. Nothing was kept. Try again, or "
-            f"get the archive by hand from {source.page}, unpack it and give its folder as "
-            "data.root=PATH"
+            f"{title} could not be obtained from {location}: {error}. Nothing was kept. Try again, "
+            f"or download the archive yourself from {source.page}, unpack it and give its folder "
+            "as data.root=PATH"
         ) from error
     return destination / folder.relative_to(unpacked)
 
 
 def _existing_folder(destination: Path, source: DownloadSource, title: str) -> Path | None:
-    """The database's folder in `destination`; None if that is empty or missing. DataError if it
-    holds anything else.
+    """Return the database's folder in `destination`; None if that is missing or empty.
+
+    Raises DataError if it has other content.
     """
     is_folder = destination.is_dir()
     if not destination.exists() or (is_folder and not any(destination.iterdir())):
@@ -88,7 +87,7 @@ def _existing_folder(destination: Path, source: DownloadSource, title: str) -> P
 
 
 def _find_folder(root: Path, source: DownloadSource) -> Path | None:
-    """The uppermost folder in `root`, itself included, that holds the database."""
+    """Return the uppermost folder at or below `root` that holds the database."""
     below = [path for path in root.rglob("*") if path.is_dir()]
     folders = [root, *sorted(below, key=lambda path: (len(path.parts), path))]
     return next((folder for folder in folders if source.is_database(folder)), None)
@@ -96,8 +95,9 @@ def _find_folder(root: Path, source: DownloadSource) -> Path | None:
 
 @contextlib.contextmanager
 def _working_folder(destination: Path) -> Iterator[Path]:
-    """An empty folder on the destination's disk, for one process at a time. What a killed process
-    left in it is deleted.
+    """Create an empty folder beside `destination`, for one process at a time; delete it at the end.
+
+    Files that a killed process left in it are deleted too.
     """
     folder = destination.with_name(f".{destination.name}.part")
     key = content_key(str(destination.absolute()))
@@ -112,7 +112,7 @@ def _working_folder(destination: Path) -> Iterator[Path]:
 
 
 def _local_archive(address: str) -> Path | None:
-    """The file that `address` names; None for an address to download from."""
+    """Return the file that `address` names; None if it is an http or https address."""
     scheme = urlsplit(address).scheme if "://" in address else ""
     if scheme in ("http", "https"):
         return None
@@ -126,13 +126,13 @@ def _local_archive(address: str) -> Path | None:
 
 
 def _download(url: str, sha256: str | None, folder: Path, timeout_seconds: float) -> Path:
-    """The archive at `url`, in `folder`. Raises DataError."""
-    pooch.get_logger().setLevel("WARNING")  # its advice on checksums is for programmers
+    """Download the archive at `url` into `folder`. Raises DataError."""
+    pooch.get_logger().setLevel("WARNING")  # its advice on checksums does not concern users
     downloader = pooch.HTTPDownloader(
         progressbar=True,
         chunk_size=CHUNK_BYTES,
         timeout=timeout_seconds,
-        headers={"Accept-Encoding": "identity"},  # else the bytes of the bar are not the file's
+        headers={"Accept-Encoding": "identity"},  # else the progress bar counts compressed bytes
     )
     try:
         path: str = pooch.retrieve(url, sha256, "archive.zip", folder, downloader=downloader)
@@ -144,7 +144,7 @@ def _download(url: str, sha256: str | None, folder: Path, timeout_seconds: float
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive whose names, kinds and sizes are safe. Raises DataError."""
+    """Unpack a zip archive. Raises DataError if its names, types or sizes are unsafe."""
     if not zipfile.is_zipfile(archive):
         with archive.open("rb") as file:
             start = file.read(60)
@@ -154,7 +154,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as content:
             _check_members(content.infolist(), archive, shutil.disk_usage(folder.parent).free)
         pooch.Unzip(extract_dir=str(folder))(str(archive), "download", None)
-    # RuntimeError: encrypted, or packed in a way that Python does not know.
+    # RuntimeError: encrypted, or of an unknown compression method.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise DataError(
             f"expected a whole zip archive, but it cannot be unpacked: {error}"
@@ -162,7 +162,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _check_members(members: list[zipfile.ZipInfo], archive: Path, free_bytes: int) -> None:
-    """Raises DataError for a name that leads out of the folder, a link, or too many bytes."""
+    """Raise DataError for a name outside the folder, a link, or too many bytes."""
     for member in members:
         parts = re.split(r"[/\\]", member.orig_filename)
         if not parts[0] or ".." in parts or re.match("[A-Za-z]:", parts[0]):
@@ -170,13 +170,13 @@ def _check_members(members: list[zipfile.ZipInfo], archive: Path, free_bytes: in
                 f"expected names below the archive's folder, but got {member.orig_filename!r}: "
                 "refused"
             )
-        # The upper half of the attributes is the Unix mode, 0 if another system packed.
+        # The upper 16 bits are the Unix mode, 0 if packed on another system.
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise DataError(
                 f"expected files and folders, but {member.orig_filename!r} is a link or a device: "
                 "refused"
             )
-    # zipfile writes no more of a member than the size that is summed here.
+    # zipfile never writes more of a member than this declared size.
     needed = sum(member.file_size for member in members)
     limit = min(MAX_UNPACKED_BYTES, free_bytes)
     if needed > limit:

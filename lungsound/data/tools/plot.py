@@ -15,18 +15,18 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DatabaseSpec
 from lungsound.storage.figures import DARK, LIGHT, new_figure
 
-# From light to dark, so that stacked bars too thin for a hatch can be told apart.
+# From light to dark: stacked bars that are too thin for a hatch differ in greyscale too.
 SHADES = ("#e4e4e4", "#eaab6b", LIGHT, DARK)
-PARTS = ("train", "inter", "intra")  # these first, in this order
+PARTS = ("train", "inter", "intra")  # panels of these parts come first, in this order
 COLUMNS = 4  # panels beside each other
 BINS = 50
-BAR_MARGIN = 1.35  # of the longest bar possible: room for its count
+BAR_MARGIN = 1.35  # axis length, in longest possible bars: space for the count beside it
 
 
 def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> dict[str, Figure]:
-    """Every figure of the database `spec`, by name; `title` stands above each.
+    """Draw all figures of the database `spec`, by name; `title` is above each.
 
-    `cycles` has one row or more, and the columns patient, device, part, label, event_type and
+    `cycles` has at least one row, and the columns patient, device, part, label, event_type and
     seconds. Figures by part and by event type are drawn if the database has them.
     """
     labels, types = spec.label_sets["label"], spec.label_sets.get("event_type")
@@ -52,7 +52,7 @@ def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> di
 def classes_by(
     cycles: pd.DataFrame, group: str, labels: LabelSet, title: str, column: str = "label"
 ) -> Figure:
-    """Share and number of cycles of each class, one panel per value of `group` (device, part).
+    """Draw share and number of cycles of each class, one panel per value of `group` (device, part).
 
     `column` has the classes `labels`. Shares make panels with different counts comparable.
     """
@@ -92,9 +92,7 @@ def classes_by(
 
 
 def classes_by_patient(cycles: pd.DataFrame, labels: LabelSet, title: str) -> Figure:
-    """One bar per patient, the one with most cycles first: number of cycles above, shares below, by
-    class.
-    """
+    """Draw one bar per patient, most cycles first: numbers by class above, their shares below."""
     counts = pd.crosstab(cycles["patient"], cycles["label"])
     counts = counts.reindex(columns=list(labels.labels), fill_value=0)
     counts["all"] = counts.sum(axis=1)
@@ -119,7 +117,7 @@ def classes_by_patient(cycles: pd.DataFrame, labels: LabelSet, title: str) -> Fi
 
 
 def _plot_stacked(panel: Axes, heights: pd.DataFrame) -> None:
-    """Bars without gaps, one per row of `heights`, its columns on top of each other."""
+    """Draw bars without gaps, one per row of `heights`, its columns stacked."""
     edges = np.arange(len(heights) + 1) + 0.5
     tops = heights.cumsum(axis=1)
     for label, color in zip(heights, itertools.cycle(SHADES), strict=False):
@@ -128,11 +126,11 @@ def _plot_stacked(panel: Axes, heights: pd.DataFrame) -> None:
 
 
 def cycles_per_patient(cycles: pd.DataFrame, title: str) -> Figure:
-    """A histogram of the number of cycles per patient, with its median."""
+    """Draw a histogram of the number of cycles per patient, with its median."""
     counts = cycles["patient"].value_counts()
     figure = new_figure(7.0, 3.8, title)
     panel = figure.subplots()
-    # Whole numbers of cycles in each bin, or some bins would hold more of them than others.
+    # A whole-numbered bin width: otherwise bins would cover different numbers of integers.
     width = -(-int(counts.max()) // BINS)
     edges = np.arange(1, counts.max() + width + 1, width) - 0.5
     panel.hist(counts, edges.tolist(), color=DARK)
@@ -145,7 +143,7 @@ def cycles_per_patient(cycles: pd.DataFrame, title: str) -> Figure:
 
 
 def durations_by(cycles: pd.DataFrame, column: str, labels: LabelSet, title: str) -> Figure:
-    """A histogram of the cycles' lengths in seconds, one panel per class, on one time axis."""
+    """Draw histograms of the cycles' lengths in seconds, one panel per class, on one time axis."""
     classes = [label for label in labels.labels if (cycles[column] == label).any()]
     edges = np.linspace(0, cycles["seconds"].max(), BINS + 1)
     figure = new_figure(7.0, 1.35 * len(classes) + 1.0, title)
@@ -163,7 +161,7 @@ def durations_by(cycles: pd.DataFrame, column: str, labels: LabelSet, title: str
 
 
 def _mark_median(panel: Axes, values: pd.Series, text: str) -> None:
-    # White below the dashes: they are invisible on dark bars.
+    # A white line below the black dashes makes them visible on dark bars.
     panel.axvline(values.median(), color="white", linewidth=2.2)
     panel.axvline(values.median(), color="black", linestyle="--", linewidth=1.2)
     panel.set_title(text, loc="right", fontsize=9)  # above the panel, where no bar can be
