@@ -170,8 +170,10 @@ def is_noticed(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory(prefix="mutant") as name:
         folder = Path(name)
         for part in COPIED:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, folder / part)
+            if (ROOT / part).is_dir():  # lungsound/conf is a link to conf
+                shutil.copytree(ROOT / part, folder / part, symlinks=True)
+            else:
+                shutil.copy(ROOT / part, folder / part)
         text = (folder / mutant.file).read_text()
         if text.count(mutant.old) != 1:
             raise ValueError(f"{mutant.file}: expected {mutant.old!r} once: mend mutants.py")
