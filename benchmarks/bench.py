@@ -93,7 +93,8 @@ def report(
     step = seconds["cnn7, table1=inputs"]
     print(f"# One batch: waveforms {waveforms}, log-mels {images}\n")
     print(
-        f"Made by `make bench`: {device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}, ",
+        f"Made by `make bench`: {device.type}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, ",
         end="",
     )
     print(f"the fastest of {ROUNDS} rounds.\n")

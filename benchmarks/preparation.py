@@ -32,10 +32,12 @@ def main() -> None:
     minutes = sum(stored["seconds"] for stored in database.store.recordings.values()) / 60
     print("\n# Preparing SPRSound once\n")
     print(
-        f"{database.recordings} recordings with {len(database.cycles)} events, {minutes:.0f} minutes, to 22 kHz:"
+        f"{database.recordings} recordings with {len(database.cycles)} events, "
+        f"{minutes:.0f} minutes, to 22 kHz:"
     )
     print(
-        f"{seconds:.1f} s on {os.cpu_count()} cores, {more:.0f} MiB above the {before:.0f} MiB of the imports."
+        f"{seconds:.1f} s on {os.cpu_count()} cores, {more:.0f} MiB above the {before:.0f} MiB "
+        "of the imports."
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures: what is drawn is what was measured, nothing overlaps, and they can be read in grey."""
+"""The figures show what was measured, without overlap, and can be read in grey."""
 
 from collections.abc import Callable
 from typing import Any
@@ -79,8 +79,8 @@ def page(padding: str = "sample", chunks: int = 2) -> Figure:
     return plot_preprocessing_examples(tones(), features(), segments, COPIES, 0, "SYNTHETIC demo")
 
 
-def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
-    """Rows of panels with their picture; the last axes are the colour bar's."""
+def log_mel_panels(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
+    """Rows of panels with their log-mel; the last axes are the color bar's."""
     found = [(panel, panel.images[0]) for panel in figure.axes[:-1]]
     return [found[start : start + 5] for start in range(0, len(found), 5)]
 
@@ -196,7 +196,7 @@ def test_confusion_figure_shows_counts_and_row_shares() -> None:
 
 
 def test_a_tone_lies_at_its_tick() -> None:
-    for row in pictures(page()):
+    for row in log_mel_panels(page()):
         first = row[0][0]
         ticks = dict(
             zip(
@@ -210,8 +210,8 @@ def test_a_tone_lies_at_its_tick() -> None:
             assert abs(loudest - ticks["1000"]) <= 0.5
 
 
-def test_pictures_last_as_long_as_their_sound() -> None:
-    for waveform, row in zip(tones().values(), pictures(page()), strict=True):
+def test_log_mels_last_as_long_as_their_sound() -> None:
+    for waveform, row in zip(tones().values(), log_mel_panels(page()), strict=True):
         seconds = min(len(waveform) / RATE, 3.0)
         frame = 512 / RATE
         assert seconds - frame < row[0][1].get_extent()[1] <= seconds
@@ -222,14 +222,14 @@ def test_pictures_last_as_long_as_their_sound() -> None:
 def test_zero_padding_is_silent_after_the_cycle_and_sample_padding_is_not() -> None:
     floor = -11
     for padding, silent in (("zero", True), ("sample", False)):
-        _, padded = pictures(page(padding))[0][1]
+        _, padded = log_mel_panels(page(padding))[0][1]
         tail = np.asarray(padded.get_array())[:, int(0.8 * RATE / 512) :]
         assert np.allclose(tail, floor) == silent
         assert (tail.max() < -10) == silent
 
 
 def test_rolled_is_a_roll_of_the_copy_and_chunks_are_its_parts() -> None:
-    for row in pictures(page(chunks=3)):
+    for row in log_mel_panels(page(chunks=3)):
         copy, rolled, chunks = (np.asarray(image.get_array()) for _, image in row[2:])
         frames = round(float(row[3][0].get_title().split()[2]) * RATE / 512)
         np.testing.assert_array_equal(rolled, np.roll(copy, frames, axis=1))
@@ -239,8 +239,8 @@ def test_rolled_is_a_roll_of_the_copy_and_chunks_are_its_parts() -> None:
         assert row[4][0].get_title() == "3 chunks of 42 frames"
 
 
-def test_all_pictures_share_one_colour_scale() -> None:
-    limits = {image.get_clim() for row in pictures(page()) for _, image in row}
+def test_all_log_mels_share_one_color_scale() -> None:
+    limits = {image.get_clim() for row in log_mel_panels(page()) for _, image in row}
     assert len(limits) == 1
     assert limits.pop()[0] == pytest.approx(-11)
 

@@ -47,7 +47,8 @@ BUILD = "lungsound/runs/build.py"
 NETWORKS = "lungsound/models/registry.py"
 MUTANTS = [
     # The signal.
-    Mutant(f"{SIGNAL}/spectrum.py", "2 / (sample_rate * window", "1 / (sample_rate * window", FEATURES),
+    Mutant(f"{SIGNAL}/spectrum.py", "2 / (sample_rate * window", "1 / (sample_rate * window",
+           FEATURES),
     Mutant(f"{SIGNAL}/spectrum.py", "power[..., 0] /= 2", "power[..., 0] /= 1", FEATURES),
     Mutant(f"{SIGNAL}/spectrum.py", "hann_window(n_fft,", "hamming_window(n_fft,", FEATURES),
     Mutant(f"{SIGNAL}/spectrum.py", "(samples - n_fft) // hop + 1", "samples // hop", CHUNKS),
@@ -97,11 +98,13 @@ MUTANTS = [
     # Scores.
     Mutant("lungsound/scoring/scores.py", "truth * classes + predicted",
            "predicted * classes + truth", SCORES),
-    Mutant("lungsound/scoring/scores.py", "sum(defined) / len(defined)", "sum(defined) / 2", SCORES),
+    Mutant("lungsound/scoring/scores.py", "sum(defined) / len(defined)", "sum(defined) / 2",
+           SCORES),
     Mutant("lungsound/scoring/probabilities.py", "sums / chunks[:, None]", "sums", SCORES),
     Mutant("lungsound/scoring/probabilities.py", "members.double().mean(0)",
            "members.double().amax(0)", SCORES),
-    Mutant("lungsound/scoring/biocas.py", "average = total / 2", "average = total", "tests/scoring/test_biocas.py"),
+    Mutant("lungsound/scoring/biocas.py", "average = total / 2", "average = total",
+           "tests/scoring/test_biocas.py"),
     Mutant("lungsound/results/summary.py", "else exact_score(score)", "else Fraction(score)",
            "tests/results/test_summary.py"),
     # What a batch is.
@@ -119,7 +122,8 @@ MUTANTS = [
     Mutant(MODULE, "2 * self.l2", "self.l2", f"{WIRES} -k adam_eps"),
     Mutant(MODULE, 'batch["waveforms"], batch["alpha"], batch["f_hi"]', 'batch["waveforms"]',
            f"{WIRES} -k adam_eps"),
-    Mutant(MODULE, 'log_mels, batch["roll"],', 'log_mels, 0 * batch["roll"],', f"{WIRES} -k adam_eps"),
+    Mutant(MODULE, 'log_mels, batch["roll"],', 'log_mels, 0 * batch["roll"],',
+           f"{WIRES} -k adam_eps"),
     Mutant(MODULE, 'batch["chunk"], self.chunks', '0 * batch["chunk"], self.chunks',
            f"{WIRES} -k adam_eps"),
     Mutant(MODULE, "update(torch.softmax(logits.float(), 1), cycle)", "update(logits, cycle)",
@@ -139,7 +143,8 @@ MUTANTS = [
            "snapshot_path(parts.annealing.last_epoch(1)) for epoch in members",
            f"{WIRES} -k runs_members"),
     Mutant("lungsound/runs/predict.py", "stored = evaluate_member(trainer, parts, path,",
-           "stored = evaluate_member(trainer, parts, folder.member_paths()[0],", "tests/results/test_predictions.py"),
+           "stored = evaluate_member(trainer, parts, folder.member_paths()[0],",
+           "tests/results/test_predictions.py"),
     Mutant(NETWORKS, "own = getattr(network, \"l2_parameters\", None)",
            "own = None", "tests/models/test_registry.py -k l2"),
     # From the configuration to the objects.
@@ -149,8 +154,10 @@ MUTANTS = [
     Mutant(BUILD, "model.adam_eps,", "1e-7,", f"{WIRES} -k adam_eps"),
     Mutant(NETWORKS, "CNN7(classes, width, table1,", 'CNN7(classes, width, "inputs",',
            f"{WIRES} -k table1"),
-    Mutant(NETWORKS, "table1, bn_momentum, bn_eps", "table1, 0.99, bn_eps", f"{WIRES} -k bn_momentum"),
-    Mutant(NETWORKS, "bn_momentum, bn_eps, seed)", "bn_momentum, 1e-3, seed)", f"{WIRES} -k bn_eps"),
+    Mutant(NETWORKS, "table1, bn_momentum, bn_eps", "table1, 0.99, bn_eps",
+           f"{WIRES} -k bn_momentum"),
+    Mutant(NETWORKS, "bn_momentum, bn_eps, seed)", "bn_momentum, 1e-3, seed)",
+           f"{WIRES} -k bn_eps"),
     Mutant(NETWORKS, "return CNN7(classes, width,", "return CNN7(classes, 0.0625,",
            f"{WIRES} -k model.width"),
     Mutant(BUILD, "settings.padding.mode", '"sample"', f"{WIRES} -k padding"),
@@ -160,7 +167,8 @@ MUTANTS = [
     Mutant(BUILD, "roll=features.roll", "roll=True", f"{WIRES} -k features.roll"),
     Mutant(BUILD, 'make_rng(settings.seed, "weights")', 'make_rng(0, "weights")',
            f"{WIRES} -k adam_eps"),
-    Mutant("lungsound/data/database.py", "annotated.fold_to(labels)", "[0] * len(annotated)", f"{WIRES} -k classes"),
+    Mutant("lungsound/data/database.py", "annotated.fold_to(labels)", "[0] * len(annotated)",
+           f"{WIRES} -k classes"),
     Mutant("conf/augment/light.yaml", "crackle: 1", "crackle: 0", f"{WIRES} -k options"),
 ]  # fmt: skip
 
@@ -209,7 +217,7 @@ def _run_pytest(folder: Path, tests: str) -> None:
 
 
 def preload() -> None:
-    """Import the large libraries once; each mutant's process is a fork. None of ours is imported."""
+    """Import the large libraries once, and none of ours: each mutant's process is a fork."""
     import hydra  # noqa: F401
     import librosa  # noqa: F401
     import matplotlib.figure  # noqa: F401

@@ -17,7 +17,8 @@ from lungsound.signal.spectrum import power_spectral_density
 
 RATE_HZ = 22_000
 PAPER: dict[str, Any] = {
-    "sample_rate": RATE_HZ, "n_fft": 512, "hop": 512, "n_mels": 50, "f_min": 0.0, "f_max": 7500.0, "floor": 1e-11
+    "sample_rate": RATE_HZ, "n_fft": 512, "hop": 512, "n_mels": 50,
+    "f_min": 0.0, "f_max": 7500.0, "floor": 1e-11,
 }  # fmt: skip
 
 

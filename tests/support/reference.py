@@ -260,7 +260,7 @@ class Reference:
 
     def _step(self, weights: Weights, moments: Any, inputs: Tensor, targets: Tensor,
               epoch: int, step: int) -> Tensor:  # fmt: skip
-        """One step of Adam (Kingma & Ba, 2015, Algorithm 1); λ·Σw² of the kernels is in the loss."""
+        """One step of Adam (Kingma & Ba 2015, Algorithm 1); λ·Σw² of kernels is in the loss."""
         leaves = {name: weights[name].clone().requires_grad_() for name in moments}
         merged = {**weights, **leaves}
         losses = self.focal_losses(self.logits(merged, inputs, training=True), targets)

@@ -70,8 +70,9 @@ def make_datamodule(tmp_path: Path) -> Made:
     """`make_datamodule(...)`: a datamodule of CYCLES with `samples` in its store."""
 
     def make(
-        stretch: str = "none", redraw: str = "once", padding: str = "sample", chunks: int = 2, frames: int = 10**9,
-        roll: bool = True, seed: int = SEED, batch_size: int = 8, workers: int = 0, samples: Floats = SAMPLES,
+        stretch: str = "none", redraw: str = "once", padding: str = "sample", chunks: int = 2,
+        frames: int = 10**9, roll: bool = True, seed: int = SEED, batch_size: int = 8,
+        workers: int = 0, samples: Floats = SAMPLES,
     ) -> CyclesDataModule:  # fmt: skip
         (tmp_path / "waveforms.f32").write_bytes(samples.tobytes())
         store = WaveformStore(tmp_path, "marked", 22_000, {})

@@ -146,8 +146,9 @@ def check_what_is_kept(further: Path, seen: SimpleNamespace, message: str) -> No
     assert set(split.loc[cycles, "set"]) == {"train" if "copy" in kept else "val"}
     listed = message.partition("(recording/cycle): ")[2].partition(". Their log-mels")[0]
     assert set(listed.split(", ")) == {f"{recording}/{cycle}" for recording, cycle in cycles}
-    bad = sorted({f"{recording}/{cycle}" for (recording, cycle), log_mel in zip(cycles, kept["log_mels"], strict=True)
-                  if not np.isfinite(log_mel).all()})  # fmt: skip
+    are_bad = [not np.isfinite(log_mel).all() for log_mel in kept["log_mels"]]
+    bad = sorted({f"{name}/{cycle}" for (name, cycle), is_bad in zip(cycles, are_bad, strict=True)
+                  if is_bad})  # fmt: skip
     assert (
         "saw them, are not finite: " + ", ".join(bad) if bad else "saw them, are all finite"
     ) in message

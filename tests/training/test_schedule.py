@@ -1,4 +1,4 @@
-"""Eq. 1 by value, written out and as torch has it; periods, and the epochs that are kept of them."""
+"""Eq. 1 by value, written out and as torch has it; periods and their best epochs."""
 
 import math
 from typing import Any
