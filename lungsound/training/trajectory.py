@@ -117,9 +117,7 @@ class Trajectory:
             return None
         return probabilities if metadata.get(WEIGHTS) == weights else None
 
-    def add_probabilities(
-        self, epoch: int, probabilities: dict[str, Tensor], weights: str
-    ) -> None:
+    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
         """Store what the snapshot after `epoch` gives, if its file still has the SHA-256 `weights`.
 
         Nothing is stored while another process trains on this path: it may take hours, and removes
