@@ -27,6 +27,10 @@ WEIGHT_PACKAGES = (
     lungsound.signal,
     lungsound.training,
 )
+# The modules beside this one that decide weights (networks, seeds, precision) and the probabilities
+# that are stored with them.
+RUNS_FOLDER = Path(__file__).parent
+WEIGHT_MODULES = ("build.py", "predict.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -72,15 +76,17 @@ def uses_gpu(settings: Config) -> bool:
 
 @functools.cache  # the code that runs is the code that was there when the process began
 def source_hash() -> str:
-    """Return a hash of the code that decides the weights: other code, another trajectory."""
-    digest = hashlib.sha256()
+    """Return a hash of the code that decides weights and probabilities: another trajectory."""
+    sources = {f"lungsound.runs/{name}": RUNS_FOLDER / name for name in WEIGHT_MODULES}
     for package in WEIGHT_PACKAGES:
         folder = Path(inspect.getfile(package)).parent
         for path in sorted(folder.rglob("*.py")):
             name = path.relative_to(folder).as_posix()
             if not name.startswith("tools/"):  # commands: no run imports them
-                code = code_without_comments(path.read_text())
-                digest.update(f"{package.__name__}/{name}\0{code}\0".encode())
+                sources[f"{package.__name__}/{name}"] = path
+    digest = hashlib.sha256()
+    for name, path in sources.items():
+        digest.update(f"{name}\0{code_without_comments(path.read_text())}\0".encode())
     return digest.hexdigest()
 
 

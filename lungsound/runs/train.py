@@ -18,6 +18,7 @@ from lungsound.runs.identity import describe_machine
 from lungsound.runs.naming import run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
+from lungsound.storage.signals import raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
@@ -74,6 +75,7 @@ def train(
                 InterruptCallback(),
             ]
             fit(build_trainer(settings, epochs, callbacks), parts, done)
+            raise_if_interrupted()  # a signal after the last epoch
         sync_history()
         metadata["machine"] = describe_machines(trajectory, epochs)
         folder.write_json("metadata.json", metadata)

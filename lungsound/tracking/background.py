@@ -110,16 +110,16 @@ def background_sync(
 ) -> Iterator[BackgroundSync]:
     """Show the folder in MLflow: as RUNNING within the block, then as what the block came to."""
     background = BackgroundSync(folder, state, retry_at_end)
-    background.start()
-    try:
-        yield background
-    except BaseException as error:
-        with defer_signals():
+    with defer_signals():  # all but the block: the end is stored whenever a signal comes
+        background.start()
+        try:
+            with defer_signals(False):
+                yield background
+        except BaseException as error:
             status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"
             background.finish(status, error="".join(traceback.format_exception(error)))
             error.add_note(f"{ERROR_NOTE}: {folder}")
             if background.sync_warning:
                 print(background.sync_warning, flush=True)
             raise
-    with defer_signals():
         background.finish("FINISHED")

@@ -78,6 +78,7 @@ class MlflowSync:
         if names:
             params = [Param(name, str(values[name])) for name in sorted(names)]
             self.client.log_batch(self.run_id, params=params)
+            self.run.data.params.update({param.key: param.value for param in params})
 
     def log_metrics(self, points: list[MetricPoint]) -> None:
         """Log the points whose step MLflow does not have."""
