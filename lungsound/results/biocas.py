@@ -19,17 +19,19 @@ from lungsound.scoring.scores import fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
-    "BioCAS 2022, events. Task 1-1: normal or adventitious; 1-2: seven types. SE: of the adventitious events those\n"
-    "given their class, pooled. SP: of the normal ones. AS: (SE + SP) / 2. HS: harmonic mean. Score: (AS + HS) / 2."
+    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types. "
+    "SE: share of all adventitious events\npredicted as their class. "
+    "SP: share of normal events predicted as normal. AS: (SE + SP) / 2. "
+    "HS: harmonic mean of SE and SP.\nScore: (AS + HS) / 2."
 )
 
 
 def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row for each test part, each task, and the ensemble and the single member that is best on
-    validation.
+    """Return one row per test part, task and system.
 
-    Keys: part, task, who, events, BIOCAS_METRICS, and `recall`: of each class the model has. A
-    figure that is undefined is None. No row for test cycles of a database without event types.
+    A system is the ensemble, or the single member that is best on validation. Keys: part, task,
+    who (the system), events, BIOCAS_METRICS, and `recall`: class -> its recall. An undefined score
+    is None. No rows for databases without event types.
     """
     if "event_type" not in predictions:
         return []
@@ -57,7 +59,7 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def biocas_table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table, every figure with three decimals."""
+    """Format the rows as a Markdown table, scores with three decimals."""
     classes = list(rows[0]["recall"])
     head = ["part", "task", "", "events", *BIOCAS_METRICS, *(f"recall {name}" for name in classes)]
     lines = [

@@ -1,4 +1,4 @@
-"""One page of log-mels: what happens to a cycle of each class on its way to the network."""
+"""A figure of log-mels: each preprocessing stage of an example cycle per class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,15 +36,12 @@ def plot_preprocessing_examples(
     seed: int,
     title: str,
 ) -> Figure:
-    """A row of log-mels for each class: segment, padded, VTLP copy of it, that rolled, and that in
-    chunks.
+    """Plot a row of log-mels per class: segment, padded, VTLP copy, rolled, cut into chunks.
 
-    `warp_limits` are those of alpha and F_hi (Hz); without them, or without `roll`, that log-mel is
-    left out.
-
-    `cycles` has a waveform [n] at `features.sample_rate` for each label. Shown is its first
-    segment, in log10 density before the z-score, over seconds and hertz (mel-spaced), with one
-    colour scale for all. Warp and roll are drawn from `seed`.
+    `cycles` has a waveform [n] at `features.sample_rate` per label; its first segment is plotted,
+    in log10 of the density before the z-score, over seconds and hertz (mel-spaced), with one colour
+    scale. `warp_limits` are the limits of alpha and F_hi (Hz). Without them there is no VTLP copy,
+    without `roll` no rolled log-mel. Warp and roll are drawn from `seed`.
     """
     rows = [
         preprocessing_stages(
@@ -56,9 +53,8 @@ def plot_preprocessing_examples(
     scale = Normalize(float(np.log10(features.floor)), highest)
     width, height = 13.0, 1.3 + 1.9 * len(rows)
     figure = new_figure(width, height, title)
-    figure.set_layout_engine(
-        "none"
-    )  # for this many panels it takes as long as the drawing: margins in inches instead
+    # Constrained layout is slow for so many panels: set margins in inches.
+    figure.set_layout_engine("none")
     sides = {
         "left": 0.85 / width,
         "right": 1 - 1.1 / width,
@@ -99,11 +95,10 @@ def preprocessing_stages(
     roll: bool,
     seed: int,
 ) -> list[tuple[str, Tensor | None]]:
-    """What is done and the log-mel [n_mels, N] after it, in the order of training, for a cycle's
-    first segment.
+    """Return (description, log-mel [n_mels, N] after it) of each stage, for the first segment.
 
-    The first log-mel is None where the segment has not one whole frame before padding. `place`
-    tells the draws of several cycles apart.
+    The first log-mel is None if the segment is shorter than one frame before padding. `place`, the
+    cycle's number, seeds its draws.
     """
     rate, own = features.sample_rate, waveform[:length]
     segments = segment_count(len(waveform), length)
@@ -133,9 +128,7 @@ def preprocessing_stages(
 def _log_mel(
     features: Features, waveform: NDArray[np.float32], warp: tuple[float, float] | None = None
 ) -> Tensor:
-    """The log-mel [n_mels, N], on the CPU, of a waveform [n]; `warp` is a copy's alpha and F_hi in
-    Hz.
-    """
+    """Compute a waveform's log-mel [n_mels, N], on the CPU; `warp`: (alpha, F_hi in Hz)."""
     device = features.corner_hz.device
     batch = torch.from_numpy(np.array(waveform, dtype=np.float32))[None].to(device)
     alpha, f_hi = torch.tensor([warp], device=device).T if warp else (None, None)
@@ -144,7 +137,7 @@ def _log_mel(
 
 
 def _draw(panel: Axes, log_mel: Tensor | None, features: Features, scale: Normalize) -> None:
-    panel.set_facecolor("0.85")  # where there is no signal
+    panel.set_facecolor("0.85")  # the background, visible if the log-mel is shorter
     if log_mel is None:
         panel.text(
             0.5,
@@ -158,8 +151,8 @@ def _draw(panel: Axes, log_mel: Tensor | None, features: Features, scale: Normal
         return
     bands, frames = log_mel.shape
     extent = (0.0, frames * features.hop / features.sample_rate, -0.5, bands - 0.5)
-    panel.imshow(log_mel.numpy(), origin="lower", aspect="auto", extent=extent, cmap=COLORMAP, norm=scale,
-                 interpolation="nearest")  # fmt: skip
+    panel.imshow(log_mel.numpy(), origin="lower", aspect="auto", extent=extent, cmap=COLORMAP,
+                 norm=scale, interpolation="nearest")  # fmt: skip
 
 
 def _mark_chunks(panel: Axes, log_mel: Tensor | None, chunks: int, features: Features) -> None:
@@ -173,10 +166,10 @@ def _mark_chunks(panel: Axes, log_mel: Tensor | None, chunks: int, features: Fea
 
 
 def _label_axes(panels: NDArray[Any], seconds: float, features: Features) -> None:
-    """Seconds below, round hertz on the left: a band's place on the mel scale is its number."""
+    """Label the axes in seconds and round hertz; the vertical coordinate is the band's number."""
     corners = features.corner_hz.cpu().numpy()
     inside = [tick for tick in TICKS_HZ if corners[1] <= tick <= corners[-2]]
-    # Band i peaks at corner i + 1, and between two corners the mel scale is nearly straight.
+    # Band i peaks at corner i + 1; between two corners the mel scale is nearly linear.
     places = np.interp(inside, corners, np.arange(len(corners)) - 1.0)
     first = panels[0, 0]
     first.set_xlim(0, seconds)

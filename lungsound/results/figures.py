@@ -1,6 +1,4 @@
-"""The run's figures, drawn from plain tables. Line styles, markers and lightness differ, so that
-they read in grey.
-"""
+"""The figures of a run, from plain tables. They are legible in greyscale."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ SET_TITLES = {"test": "test", "val": "validation"}
 def plot_annealing(
     history: pd.DataFrame, period_epochs: int, title: str, snapshots: Sequence[int]
 ) -> Figure:
-    """Learning rate and losses over epochs, the curve in the paper's Fig. 1.
+    """Plot learning rate and losses over epochs, as the paper's Fig. 1.
 
     `history` has the columns epoch (t of Eq. 1, from 1), lr, train/loss and val/loss; `snapshots`
     are the epochs whose weights became members.
@@ -39,8 +37,8 @@ def plot_annealing(
     lower.plot(epochs, history["train/loss"], color=DARK, linestyle="-", label="training loss")
     lower.plot(epochs, history["val/loss"], color=LIGHT, linestyle="--", label="validation loss")
     protected = history[history["epoch"].isin(list(snapshots))]
-    lower.plot(protected["epoch"], protected["val/loss"], linestyle="none", marker="D", color="black",
-               label="snapshot", clip_on=False, zorder=3)  # fmt: skip
+    lower.plot(protected["epoch"], protected["val/loss"], linestyle="none", marker="D",
+               color="black", label="snapshot", clip_on=False, zorder=3)  # fmt: skip
     lower.set_yscale("log")  # an early epoch's loss may be a hundred times the last one's
     lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -61,28 +59,29 @@ def plot_annealing(
 
 
 def _mark_periods(axes: Sequence[Axes], period_epochs: int, last_epoch: int) -> None:
-    """A line between periods in every panel, and the periods' numbers over the first."""
+    """Draw a line between periods in every panel, and the periods' numbers above the first."""
     starts = range(0, last_epoch, period_epochs)
     for start in starts[1:]:
         for panel in axes:
             panel.axvline(start + 0.5, color="0.6", linewidth=0.8, linestyle=":")
-    every = 1 + len(starts) // 21  # more numbers than this would touch
+    every = 1 + len(starts) // 21  # with more than 21 numbers they would overlap
     for number, start in list(enumerate(starts, start=1))[::every]:
         middle = (start + min(start + period_epochs, last_epoch)) / 2 + 0.5
         text = f"period {number}" if len(starts) <= 8 else str(number)
-        axes[0].annotate(text, (middle, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-                         ha="center", va="bottom", fontsize=8)  # fmt: skip
+        axes[0].annotate(text, (middle, 1), (0, 3), xycoords=("data", "axes fraction"),
+                         textcoords="offset points", ha="center", va="bottom",
+                         fontsize=8)  # fmt: skip
     if len(starts) > 8:
-        axes[0].annotate("period", (0, 1), (-6, 3), xycoords="axes fraction", textcoords="offset points",
-                         ha="right", va="bottom", fontsize=8)  # fmt: skip
+        axes[0].annotate("period", (0, 1), (-6, 3), xycoords="axes fraction",
+                         textcoords="offset points", ha="right", va="bottom",
+                         fontsize=8)  # fmt: skip
 
 
 def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
-    """Score against the number of members m (lines) beside the single members (points), validation
-    and test.
+    """Plot score against number of members m (lines), and the single members (points).
 
-    `summary` is what `summarize` returns. One panel a score: 4-class and 2-class, 2-class alone, or
-    7-class too.
+    `summary` is the result of `summarize`. One panel per score of the task: 2-class, 4-class and
+    7-class, as far as it has them; validation and test in each.
     """
     scores = score_names(summary["ensemble"][0]["test"])
     figure = new_figure(4.6 * len(scores) + 0.4, 4.6, title)
@@ -100,8 +99,9 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
                 label=f"first m members, {SET_TITLES[name]}",
             )
             number, value = _series(summary["members"], "member", name, score)
-            panel.plot(number, value, linestyle="none", marker=marker, markerfacecolor="none", color=color,
-                       markersize=9, label=f"member m alone, {SET_TITLES[name]}")  # fmt: skip
+            panel.plot(number, value, linestyle="none", marker=marker, markerfacecolor="none",
+                       color=color, markersize=9,
+                       label=f"member m alone, {SET_TITLES[name]}")  # fmt: skip
         single = summary["single"]
         panel.axvline(single["member"], color="0.6", linewidth=0.8, linestyle=":", zorder=0,
                       label=f"best on validation: member {single['member']}")  # fmt: skip
@@ -110,8 +110,8 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
         panel.set_xlim(0.5, len(summary["members"]) + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.grid(axis="y", color="0.9")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(scores) + 1,
-                  frameon=False, fontsize=9)  # fmt: skip
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=len(scores) + 1, frameon=False, fontsize=9)  # fmt: skip
     return figure
 
 
@@ -123,7 +123,7 @@ def _series(
 
 
 def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
-    """A confusion matrix, rows the truth, each field with its count and its share of the row."""
+    """Plot a confusion matrix: rows are true classes; each cell has its count and row share."""
     counts = np.asarray(confusion)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)

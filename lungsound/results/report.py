@@ -1,4 +1,4 @@
-"""A run's scores as a table for the console and as a report for the run's folder."""
+"""Format a run's scores: a table for the console, and report.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,7 @@ NAME_WIDTH, NUMBER_WIDTH = 18, 8
 
 
 def score_columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Score names and their headings: of the task's own classes and of the coarsest that they fold
-    to.
-    """
+    """Return score -> heading, for the task's own classes and the coarsest they fold to."""
     scores = score_names(summary["ensemble"][-1]["test"])
     sizes = [name.rpartition("_")[2] for name in dict.fromkeys([scores[0], scores[-1]])]
     sensitivities = {f"sensitivity_{size}": f"Se {size}" for size in sizes}
@@ -23,11 +21,10 @@ def score_columns(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
-    """The scores of `summarize` for the console, what leaks above them, at most 100 columns wide
-    but for that line.
+    """Format the result of `summarize` for the console, below `heading` and `leak`.
 
-    One row for every member, for the ensemble of the first m members, m = 1 ... M, and for the
-    single member that is best on validation; validation on the left, test on the right.
+    One row per member, per ensemble of the first m members (m = 1 ... M), and for the single member
+    that is best on validation; validation on the left, test on the right; at most 100 columns.
     """
     columns = score_columns(summary)
     block = NUMBER_WIDTH * len(columns)
@@ -62,8 +59,10 @@ def report_markdown(
     more: Sequence[str],
     figures: Sequence[str],
 ) -> str:
-    """The run's `report.md`: what leaks (a line, and rows of counts), the result, what was run
-    (`facts`), all scores, `more` sections, and the figures (paths from it).
+    """Format a run's `report.md`.
+
+    `facts` is the run's metadata. `leak` is the leakage sentence, `leaks` the rows of counts.
+    `more` are further sections, `figures` paths relative to the report.
     """
     columns = score_columns(summary)
     names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
@@ -118,13 +117,15 @@ def _result(summary: dict[str, Any]) -> str:
 
 def _notes(summary: dict[str, Any]) -> list[str]:
     return [
-        f"No cycle of the class {', '.join(classes)} in the {SET_TITLES[key]} set: its scores are over the others."
+        f"No cycle of the class {', '.join(classes)} in the {SET_TITLES[key]} set: "
+        "its scores are over the others."
         for key, classes in summary["missing"].items()
         if classes
     ]
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines

@@ -1,4 +1,4 @@
-"""Every score of a run from its predictions table alone (the columns of `predictions.parquet`)."""
+"""Compute every score of a run from its predictions table (`predictions.parquet`) alone."""
 
 import math
 from dataclasses import dataclass
@@ -26,40 +26,34 @@ SETS = ("val", "test")
 
 @dataclass(frozen=True)
 class MemberProbabilities:
-    """Some cycles' answers: `truth` [n] class numbers, `probabilities` [M, n, K] of the members in
-    their order.
-    """
+    """True classes `truth` [n], and `probabilities` [M, n, K] of the members in their order."""
 
     truth: torch.Tensor
     probabilities: torch.Tensor
 
     def confusion(self, members: slice) -> torch.Tensor:
-        """Counts of the answers of an ensemble of `members` (places from 0); rows are the truth."""
+        """Return the confusion matrix of the ensemble of `members`; rows are true classes."""
         predicted = ensemble_probabilities(self.probabilities[members]).argmax(dim=1)
         return confusion_matrix(self.truth, predicted, self.probabilities.shape[2])
 
 
 def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Scores of every member, of the ensembles of the first m members and of the best single
-    member.
+    """Score every member, the ensembles of the first m members, and the best single member.
 
-    `predictions` has one row per cycle and member, in any order. The result holds plain numbers,
+    `predictions` has one row per cycle and member, in any order. The result has plain numbers,
     lists and strings; a score that is undefined (no cycle to count) is None:
 
     - `task`: sprsound_seven, four_class or two_class; `labels`: the classes in the order of rows
       and columns.
     - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val`
-      and `test` are the
-      scores of `icbhi_scores`.
+      and `test` are the scores of `icbhi_scores`.
     - `single`: {member, val, test} of the member with the best score on validation, the earliest on
-      a tie. The
-      score is the task's own: score_7, score_4 or score_2. The test set has no say in it.
-    - `confusion`: test, all members: ensemble_7, ensemble_4, ensemble_2, as far as the task has
-      them; rows: the truth.
+      a tie. The score is the task's own: score_7, score_4 or score_2. Test does not influence it.
+    - `confusion`: of all members on test: ensemble_7, ensemble_4, ensemble_2, as far as the task
+      has them; rows are true classes.
     - `missing`: {val, test}: the classes without a cycle in that set.
 
-    Raises DataError where a cycle lacks a member, has one twice, or where members disagree about
-    its label.
+    Raises DataError if a cycle lacks a member or has one twice, or members differ in its label.
     """
     labels = predicted_labels(predictions)
     votes = {
@@ -100,7 +94,7 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
-    """The label set of the predictions. Raises DataError if they are of none that is registered."""
+    """Return the label set of the predictions. Raises DataError if it is not registered."""
     labels = predicted_label_set(predictions.columns)
     if labels is None:
         known = " or ".join(" ".join(probability_columns(labels)) for labels in LABEL_SETS)
@@ -110,7 +104,7 @@ def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
 
 
 def member_numbers(predictions: pd.DataFrame) -> list[int]:
-    """The numbers of the members. DataError where there is none."""
+    """Return the numbers of the members. Raises DataError if there is none."""
     members = sorted({int(member) for member in predictions["member"]})
     if not members:
         raise DataError("Expected at least one row of predictions, but got none.")
@@ -120,36 +114,39 @@ def member_numbers(predictions: pd.DataFrame) -> list[int]:
 def member_probabilities(
     rows: pd.DataFrame, labels: LabelSet, members: list[int]
 ) -> MemberProbabilities:
-    """The rows as tensors, in an order that is the table's content's and not its rows'. DataError
-    as `summarize`.
-    """
+    """Return the rows as tensors, sorted by cycle. Raises DataError as `summarize` does."""
     rows = rows.sort_values(["recording", "cycle", "member"], kind="stable")
     if len(rows) % len(members):
         raise DataError(
-            f"Expected every cycle to have the members {members}, but some lack one or have one twice."
+            f"Expected every cycle to have the members {members}, "
+            "but some lack one or have one twice."
         )
     shape = (-1, len(members))
     for column in ("recording", "cycle", "label"):
         values = rows[column].to_numpy(dtype=object).reshape(shape)
         if (values != values[:, :1]).any():
             raise DataError(
-                f"Expected every cycle to have one {column} for the members {members}, but some have more."
+                f"Expected every cycle to have one {column} for the members {members}, "
+                "but some have more."
             )
     if (rows["member"].to_numpy().reshape(shape) != np.array(members)).any():
         raise DataError(
-            f"Expected every cycle to have the members {members}, but some lack one or have one twice."
+            f"Expected every cycle to have the members {members}, "
+            "but some lack one or have one twice."
         )
     unknown = sorted(set(rows["label"]) - set(labels.labels))
     if unknown:
         raise DataError(
-            f"Expected every label to be one of {', '.join(labels.labels)}, but got {', '.join(map(str, unknown))}."
+            f"Expected every label to be one of {', '.join(labels.labels)}, "
+            f"but got {', '.join(map(str, unknown))}."
         )
     number = {label: place for place, label in enumerate(labels.labels)}
     truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
     probabilities = rows[probability_columns(labels)].to_numpy(dtype=np.float64)
     if not np.isfinite(probabilities).all():
         raise DataError(
-            "Expected every probability to be a number, but got some that are not: the network diverged."
+            "Expected every probability to be a number, but got some that are not: "
+            "the network diverged."
         )
     stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
     return MemberProbabilities(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
