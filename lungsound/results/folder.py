@@ -23,7 +23,6 @@ from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
 from lungsound.storage.files import (
-    CHECKSUM_MANIFEST,
     corrupt_file_on_error,
     file_sha256,
     link_or_copy,
@@ -42,6 +41,8 @@ from lungsound.training.weights import read_weights
 TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", "history.jsonl")
 REPORT_FILES = ("scores.json", "report.md")
 PREDICTIONS, MEMBERS, FIGURES = "predictions.parquet", "members", "figures"
+# The files in SHA256SUMS, besides members and figures.
+CHECKED_FILES = {*TRAINING_FILES, PREDICTIONS, *REPORT_FILES}
 FORMER_METADATA = "facts.json"  # release 0.1 wrote it, and neither members nor SHA256SUMS
 TRAJECTORY_KEY_PATTERN = re.compile("[0-9a-f]{16}")
 
@@ -77,7 +78,7 @@ class RunFolder:
         if self.is_former:
             return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
         digests = read_checksums(self.path)
-        return bool(digests) and self._has(*digests)
+        return digests.keys() >= CHECKED_FILES and self._has(*digests) and self.is_trained
 
     @property
     def is_former(self) -> bool:
@@ -96,11 +97,12 @@ class RunFolder:
     def quarantine_corrupt(self) -> None:
         """Quarantine every corrupt file. Call it only under the lock.
 
-        These are the files that do not match SHA256SUMS or, in an unfinished folder without it,
+        These are the files that do not match SHA256SUMS and, if it is missing or incomplete, those
         that cannot be read.
         """
-        if self._has(CHECKSUM_MANIFEST):
-            quarantine_mismatched(self.path)
+        listed = read_checksums(self.path)
+        quarantine_mismatched(self.path)
+        if listed.keys() >= CHECKED_FILES:
             return
         readers: dict[Path, Callable[[], Any]] = {
             self.metadata_path: self.metadata,

@@ -14,7 +14,7 @@ from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import predictions_table
 from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.scoring.probabilities import cycle_probabilities
-from lungsound.storage.files import corrupt_file_on_error
+from lungsound.storage.files import corrupt_file_on_error, file_sha256
 from lungsound.training.divergence import format_cycle_ids
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
@@ -51,10 +51,11 @@ def predict_run(settings: Config, parts: RunComponents, folder: RunFolder) -> pd
     sizes = {name: len(parts.datamodule.cycles[name]) for name in EVALUATED_SETS}
     members = []
     for epoch, path in zip(epochs, folder.member_paths(), strict=True):
-        stored = parts.trajectory.probabilities(epoch)
+        weights = file_sha256(path)
+        stored = parts.trajectory.probabilities(epoch, weights)
         if stored is None or {name: len(rows) for name, rows in stored.items()} != sizes:
             stored = evaluate_member(trainer, parts, path, EVALUATED_SETS)
-            parts.trajectory.add_probabilities(epoch, stored)
+            parts.trajectory.add_probabilities(epoch, stored, weights)
         members.append(stored)
     return _table(parts, members, EVALUATED_SETS)
 

@@ -10,9 +10,15 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from lungsound.errors import CorruptFileError
-from lungsound.storage.files import corrupt_file_on_error, quarantine, read_file, write_file
+from lungsound.storage.files import (
+    corrupt_file_on_error,
+    file_sha256,
+    quarantine,
+    read_file,
+    write_file,
+)
 from lungsound.storage.keys import canonical_json
-from lungsound.storage.locks import file_lock
+from lungsound.storage.locks import file_lock, try_lock
 from lungsound.storage.tensors import read_tensors, write_tensors
 from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.schedule import MONITORS, Annealing
@@ -20,11 +26,17 @@ from lungsound.training.weights import read_weights, write_weights
 
 RESUME, SNAPSHOT = "resume-*.ckpt", "epoch-*.safetensors"
 PROBABILITIES = "probabilities-*.safetensors"
+WEIGHTS = "weights"  # in the metadata of PROBABILITIES: SHA-256 of the weights' file
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
     """Lock a trajectory's folder, to train there or to remove it."""
-    return file_lock(folder.with_name(f"{folder.name}.lock"), folder)
+    return file_lock(lock_path(folder), folder)
+
+
+def lock_path(folder: Path) -> Path:
+    """Return the lock file of a trajectory's folder."""
+    return folder.with_name(f"{folder.name}.lock")
 
 
 class Trajectory:
@@ -87,21 +99,37 @@ class Trajectory:
         lines = b"".join(canonical_json(line) + b"\n" for line in history)
         write_file(self.folder / "history.jsonl", lines, embed_checksum=True)
 
-    def probabilities(self, epoch: int) -> dict[str, Tensor] | None:
-        """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored."""
+    def probabilities(self, epoch: int, weights: str) -> dict[str, Tensor] | None:
+        """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored.
+
+        `weights`: the SHA-256 of the weights' file. An epoch that is trained again, on another
+        machine, has other weights: then None is returned.
+        """
         path = self._path(PROBABILITIES, epoch)
         try:
-            return read_tensors(path)[0]
+            probabilities, metadata = read_tensors(path)
         except FileNotFoundError:
             return None
         except CorruptFileError:
-            quarantine(path)
+            with self._try_lock() as acquired:
+                if acquired and path.exists():
+                    quarantine(path)
             return None
+        return probabilities if metadata.get(WEIGHTS) == weights else None
 
-    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor]) -> None:
-        """Store set -> probabilities of the snapshot after `epoch`, if that still exists."""
-        if self.snapshot_path(epoch).exists():
-            write_tensors(self._path(PROBABILITIES, epoch), probabilities, {})
+    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
+        """Store set -> probabilities of the snapshot after `epoch`, if its SHA-256 is `weights`.
+
+        Stores nothing while another process trains on this path: that may take hours, and removes
+        half-written files.
+        """
+        snapshot = self.snapshot_path(epoch)
+        with self._try_lock() as acquired:
+            if acquired and snapshot.exists() and file_sha256(snapshot) == weights:
+                write_tensors(self._path(PROBABILITIES, epoch), probabilities, {WEIGHTS: weights})
+
+    def _try_lock(self) -> AbstractContextManager[bool]:
+        return try_lock(lock_path(self.folder))
 
     def prune(self, epoch: int) -> None:
         """Remove all files that are not needed to resume after `epoch`; for epoch 0 every file."""

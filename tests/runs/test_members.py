@@ -16,8 +16,11 @@ from support.results import result_bytes
 
 import lungsound.runs.predict
 from lungsound.results.folder import RunFolder
+from lungsound.storage.files import remove_temp_files
+from lungsound.storage.locks import try_lock
 from lungsound.studies.report import run_row
 from lungsound.studies.store_admin import list_trajectories
+from lungsound.training.schedule import Annealing
 
 RunTraining = Callable[..., Path]
 
@@ -68,6 +71,45 @@ def test_corrupt_probabilities_are_made_again(
     assert first.with_name(f"{first.name}.damaged-1").exists() and second.exists()
 
 
+def test_probabilities_of_other_weights_are_not_used(
+    run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same epochs were trained again, on a machine that gives other bits."""
+    run = run_training(tmp_path, "annealing.select=last")
+    expected = result_bytes(run)
+    shutil.rmtree(tmp_path / "store" / "trajectories")
+    with monkeypatch.context() as patch:
+        patch.setattr(Annealing, "learning_rate", lambda *_: 1e-3)
+        run_training(tmp_path, "annealing.select=last", "annealing.cycles=3")
+    stored = {path: path.read_bytes()
+              for path in tmp_path.glob("store/trajectories/*/probabilities-*")}  # fmt: skip
+    (run / "predictions.parquet").unlink()
+    assert result_bytes(run_training(tmp_path, "annealing.select=last")) == expected
+    assert stored == {path: path.read_bytes() for path in stored}
+
+
+def test_probabilities_are_not_stored_while_another_process_trains(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes the files that are half written, and the snapshots that it replaces."""
+    (tmp_path / "store").mkdir()
+    original = lungsound.runs.predict.evaluate_member
+
+    def evaluate(trainer: Any, parts: Any, *args: Any) -> Any:
+        monkeypatch.setattr(os, "replace", replace)
+        return original(trainer, parts, *args)
+
+    def replace(source: str, target: Path) -> None:
+        for folder in tmp_path.glob("store/trajectories/*/"):
+            with try_lock(folder.with_name(f"{folder.name}.lock")) as acquired:
+                if acquired:
+                    remove_temp_files(folder)
+        os.rename(source, target)
+
+    monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", evaluate)
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+
+
 def test_probabilities_go_with_their_snapshots(finished_run: Path) -> None:
     (trajectory,) = finished_run.parents[1].glob("store/trajectories/*/")
     snapshots = {path.stem[-4:] for path in trajectory.glob("epoch-*.safetensors")}
@@ -84,6 +126,31 @@ def test_a_finished_folder_verifies_with_sha256sum(finished_run: Path) -> None:
              for path in finished_run.rglob("*") if path.is_file()}  # fmt: skip
     assert files - listed == {"SHA256SUMS", "tracking.json"}
     assert not [name for name in files if name.endswith(".sha256")]
+
+
+def test_a_truncated_sha256sums_makes_no_run_complete(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path
+) -> None:
+    run = copy_place(finished_run, tmp_path)
+    sums = run / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    for kept, missing in ((2, "report.md"), (7, "members/member-02.safetensors")):
+        sums.write_text("".join(lines[:kept]))
+        (run / missing).unlink()
+        assert not RunFolder(run).is_complete
+        assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+        assert [line[64:] for line in sums.open()] == [line[64:] for line in lines]
+
+
+def test_a_file_is_verified_even_if_sha256sums_is_corrupt(
+    run_training: RunTraining, finished_run: Path, tmp_path: Path
+) -> None:
+    run = copy_place(finished_run, tmp_path)
+    (run / "SHA256SUMS").write_text("not a checksum")
+    predictions = run / "predictions.parquet"
+    predictions.write_bytes(predictions.read_bytes()[:-20])
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+    assert (run / "predictions.parquet.damaged-1").exists()
 
 
 def test_members_are_the_stores_snapshots(finished_run: Path) -> None:
