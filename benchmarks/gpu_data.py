@@ -18,7 +18,7 @@ from lungsound.config.schema import Config
 from lungsound.runs.build import RunComponents, build_components, build_trainer
 from lungsound.runs.validation import validate_config
 from lungsound.signal.chunks import roll_and_chunk
-from lungsound.training.datamodule import Batch
+from lungsound.training.batches import Batch
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.losses import focal_loss
 from lungsound.training.progress import ProgressCallback

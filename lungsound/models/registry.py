@@ -35,12 +35,14 @@ class NetworkSpec:
         settings_of_build = [p for p in parameters if p.name not in INPUT_ARGUMENTS]
         known = [p.name for p in settings_of_build]
         required = [p.name for p in settings_of_build if p.default is p.empty]
-        missing = [f"{name}: expected a value, but got none" for name in required
-                   if name not in settings]  # fmt: skip
-        unknown = [f"{name}: expected none, the network has only "
-                   f"{', '.join(known) or 'no settings'}"
-                   for name in settings if name not in known]  # fmt: skip
-        return missing + unknown
+        errors = []
+        for name in required:
+            if name not in settings:
+                errors.append(f"{name}: expected a value, but got none")
+        for name in settings:
+            if name not in known:
+                errors.append(f"{name}: expected none, as the settings are {known}")
+        return errors
 
 
 def _build_cnn7(

@@ -19,19 +19,18 @@ from lungsound.scoring.scores import fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
-    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types. "
-    "SE: share of all adventitious events\npredicted as their class. "
-    "SP: share of normal events predicted as normal. AS: (SE + SP) / 2. "
-    "HS: harmonic mean of SE and SP.\nScore: (AS + HS) / 2."
+    "BioCAS 2022, events. Task 1-1: normal or adventitious; 1-2: seven types. "
+    "SE: of the adventitious events those\n"
+    "given their class, pooled. SP: of the normal ones. AS: (SE + SP) / 2. HS: harmonic mean. "
+    "Score: (AS + HS) / 2."
 )
 
 
 def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return one row per test part, task and system.
+    """Score the ensemble and the member that is best on validation, per test part and task.
 
-    A system is the ensemble, or the single member that is best on validation. Keys: part, task,
-    who (the system), events, BIOCAS_METRICS, and `recall`: class -> its recall. An undefined score
-    is None. No rows for databases without event types.
+    A row has the keys part, task, who, events, BIOCAS_METRICS, and `recall` of each of the model's
+    classes. An undefined score is None. Test cycles without event types have no row.
     """
     if "event_type" not in predictions:
         return []
@@ -42,55 +41,45 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
         f"ensemble of {len(members)}": slice(None),
         f"single: member {single}": slice(place, place + 1),
     }
-    test_rows = predictions[
-        (predictions["set"] == "test") & (predictions["event_type"].fillna("") != "")
-    ]
+    has_type = predictions["event_type"].fillna("") != ""
+    test_rows = predictions[(predictions["set"] == "test") & has_type]
     parts = {str(part): rows for part, rows in test_rows.groupby("part")}
     if len(parts) > 1:
         parts["all"] = test_rows
-    return [
-        {"part": part, "who": system, **row}
-        for part, rows in parts.items()
-        for system, member_slice in chosen.items()
-        for row in _rows(
-            member_probabilities(rows, labels, members).confusion(member_slice), labels
-        )
-    ]
+    scored = []
+    for part, rows in parts.items():
+        probabilities = member_probabilities(rows, labels, members)
+        for system, member_slice in chosen.items():
+            confusion = probabilities.confusion(member_slice)
+            scored += [{"part": part, "who": system, **row} for row in _rows(confusion, labels)]
+    return scored
 
 
 def biocas_table(rows: list[dict[str, Any]]) -> str:
-    """Format the rows as a Markdown table, scores with three decimals."""
+    """Format the rows as a Markdown table, every score with three decimals."""
     classes = list(rows[0]["recall"])
     head = ["part", "task", "", "events", *BIOCAS_METRICS, *(f"recall {name}" for name in classes)]
-    lines = [
-        [
-            row["part"],
-            row["task"],
-            row["who"],
-            str(row["events"]),
-            *(_cell(row[name]) for name in BIOCAS_METRICS),
-        ]
-        + [_cell(row["recall"][name]) for name in classes]
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        scores = [row[name] for name in BIOCAS_METRICS]
+        recalls = [row["recall"][name] for name in classes]
+        names = [row["part"], row["task"], row["who"], str(row["events"])]
+        lines.append(names + [_cell(value) for value in scores + recalls])
     return markdown_table(head, lines)
 
 
 def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:
-    counts = confusion.tolist()
-    recall = {
-        label: row[number] / sum(row) if sum(row) else None
-        for number, (label, row) in enumerate(zip(labels.labels, counts, strict=True))
-    }
+    correct, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
+    recall: dict[str, float | None] = dict.fromkeys(labels.labels)
+    for label, count, total in zip(labels.labels, correct, totals, strict=True):
+        if total:
+            recall[label] = count / total
     rows = []
-    for coarser in reversed(labels.chain):
-        if coarser.name in TASKS:
-            scores = biocas_scores(fold_confusion(confusion, labels, coarser))
-            figures = {name: None if isnan(score) else score for name, score in scores.items()}
-            events = int(confusion.sum())
-            rows.append(
-                {"task": TASKS[coarser.name], "events": events, **figures, "recall": recall}
-            )
+    for task in reversed([coarser for coarser in labels.chain if coarser.name in TASKS]):
+        scores = biocas_scores(fold_confusion(confusion, labels, task))
+        defined = {name: None if isnan(score) else score for name, score in scores.items()}
+        first = {"task": TASKS[task.name], "events": sum(totals)}
+        rows.append({**first, **defined, "recall": recall})
     return rows
 
 

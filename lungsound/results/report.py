@@ -1,6 +1,7 @@
 """Format a run's scores: a table for the console, and report.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from lungsound.scoring.scores import score_names
@@ -13,7 +14,7 @@ NAME_WIDTH, NUMBER_WIDTH = 18, 8
 
 
 def score_columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Return score -> heading, for the task's own classes and the coarsest they fold to."""
+    """Score names and their headings, for the task's own classes and the coarsest label set."""
     scores = score_names(summary["ensemble"][-1]["test"])
     sizes = [name.rpartition("_")[2] for name in dict.fromkeys([scores[0], scores[-1]])]
     sensitivities = {f"sensitivity_{size}": f"Se {size}" for size in sizes}
@@ -21,32 +22,24 @@ def score_columns(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
-    """Format the result of `summarize` for the console, below `heading` and `leak`.
+    """Format the scores of `summarize` for the console, below the line `leak` on leakage.
 
-    One row per member, per ensemble of the first m members (m = 1 ... M), and for the single member
-    that is best on validation; validation on the left, test on the right; at most 100 columns.
+    One row per member, per ensemble of the first m members, m = 1 ... M, and for the single member
+    that is best on validation; validation on the left, test on the right. At most 100 columns wide,
+    except for `leak`.
     """
     columns = score_columns(summary)
     block = NUMBER_WIDTH * len(columns)
     rule = "-" * (NAME_WIDTH + len(SET_TITLES) * block + 1)
-    lines = [
-        heading,
-        leak,
-        "",
-        " " * NAME_WIDTH + " ".join(f"{name:^{block}}" for name in SET_TITLES.values()).rstrip(),
-        " " * NAME_WIDTH
-        + " ".join(
-            "".join(f"{name:>{NUMBER_WIDTH}}" for name in columns.values()) for _ in SET_TITLES
-        ),
-    ]
+    titles = " ".join(f"{name:^{block}}" for name in SET_TITLES.values())
+    headings = " ".join([_right_aligned(columns.values())] * len(SET_TITLES))
+    indent = " " * NAME_WIDTH
+    lines = [heading, leak, "", indent + titles.rstrip(), indent + headings]
     for group in _rows(summary):
         lines.append(rule)
         for name, entry in group:
-            numbers = (
-                "".join(f"{cell:>{NUMBER_WIDTH}}" for cell in _cells(entry[key], columns))
-                for key in SET_TITLES
-            )
-            lines.append(f"{name:<{NAME_WIDTH}}" + " ".join(numbers))
+            blocks = [_right_aligned(_cells(entry[key], columns)) for key in SET_TITLES]
+            lines.append(f"{name:<{NAME_WIDTH}}" + " ".join(blocks))
     return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
 
 
@@ -59,18 +52,18 @@ def report_markdown(
     more: Sequence[str],
     figures: Sequence[str],
 ) -> str:
-    """Format a run's `report.md`.
+    """Format the run's `report.md`.
 
-    `facts` is the run's metadata. `leak` is the leakage sentence, `leaks` the rows of counts.
-    `more` are further sections, `figures` paths relative to the report.
+    It has what leaks (the line `leak` and the rows of counts `leaks`), the result, the run's
+    metadata `facts`, all scores, the sections `more`, and the figures (paths from the report).
     """
     columns = score_columns(summary)
     names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
-    scores = [
-        [name, *(cell for key in SET_TITLES for cell in _cells(entry[key], columns))]
-        for group in _rows(summary)
-        for name, entry in group
-    ]
+    scores = []
+    for group in _rows(summary):
+        for name, entry in group:
+            cells = [_cells(entry[key], columns) for key in SET_TITLES]
+            scores.append([name, *chain(*cells)])
     parts = [
         f"# {heading}",
         f"**{leak}**",
@@ -89,6 +82,19 @@ def report_markdown(
     return "\n\n".join(parts) + "\n"
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a Markdown table; a | in a cell is escaped."""
+    lines = []
+    for line in (head, ["---"] * len(head), *rows):
+        cells = [cell.replace("|", "\\|") for cell in line]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _right_aligned(cells: Iterable[str]) -> str:
+    return "".join(f"{cell:>{NUMBER_WIDTH}}" for cell in cells)
+
+
 def _rows(summary: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
     single = summary["single"]
     return [
@@ -98,20 +104,18 @@ def _rows(summary: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
     ]
 
 
-def _cells(scores: Mapping[str, float | None], columns: Mapping[str, str]) -> list[str]:
+def _cells(scores: Mapping[str, float | None], columns: Iterable[str]) -> list[str]:
     return ["-" if scores[name] is None else f"{scores[name]:.3f}" for name in columns]
 
 
 def _result(summary: dict[str, Any]) -> str:
     ensemble, single = summary["ensemble"][-1], summary["single"]
-    scores = {
-        name: label for name, label in score_columns(summary).items() if name.startswith("score")
-    }
-    parts = (
-        f"{label} score {_cells(ensemble['test'], {name: label})[0]} (single member "
-        f"{single['member']}, chosen on validation: {_cells(single['test'], {name: label})[0]})"
-        for name, label in scores.items()
-    )
+    parts = []
+    for name, label in score_columns(summary).items():
+        if name.startswith("score"):
+            (of_ensemble,), (of_single,) = (_cells(x["test"], [name]) for x in (ensemble, single))
+            member = f"single member {single['member']}, chosen on validation: {of_single}"
+            parts.append(f"{label} score {of_ensemble} ({member})")
     return f"Test, ensemble of {ensemble['members']}: {'; '.join(parts)}."
 
 
@@ -122,11 +126,3 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         for key, classes in summary["missing"].items()
         if classes
     ]
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,70 +27,58 @@ SETS = ("val", "test")
 
 @dataclass(frozen=True)
 class MemberProbabilities:
-    """True classes `truth` [n], and `probabilities` [M, n, K] of the members in their order."""
+    """The classes `truth` [n] of cycles, and the members' `probabilities` [M, n, K]."""
 
     truth: torch.Tensor
     probabilities: torch.Tensor
 
     def confusion(self, members: slice) -> torch.Tensor:
-        """Return the confusion matrix of the ensemble of `members`; rows are true classes."""
+        """The counts [K, K] of the ensemble of `members` (indices from 0); rows are the truth."""
         predicted = ensemble_probabilities(self.probabilities[members]).argmax(dim=1)
         return confusion_matrix(self.truth, predicted, self.probabilities.shape[2])
 
 
 def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Score every member, the ensembles of the first m members, and the best single member.
+    """Score every member, the ensembles of the first m members and the best single member.
 
-    `predictions` has one row per cycle and member, in any order. The result has plain numbers,
-    lists and strings; a score that is undefined (no cycle to count) is None:
+    `predictions` has one row per cycle and member, in any order. The result holds plain numbers,
+    lists and strings; an undefined score (no cycle to count) is None:
 
-    - `task`: sprsound_seven, four_class or two_class; `labels`: the classes in the order of rows
-      and columns.
+    - `task`: the name of the label set; `labels`: its classes, the order of rows and columns.
     - `members`: [{member, val, test}], `ensemble`: [{members, val, test}] for m = 1 ... M; `val`
       and `test` are the scores of `icbhi_scores`.
     - `single`: {member, val, test} of the member with the best score on validation, the earliest on
-      a tie. The score is the task's own: score_7, score_4 or score_2. Test does not influence it.
-    - `confusion`: of all members on test: ensemble_7, ensemble_4, ensemble_2, as far as the task
-      has them; rows are true classes.
+      a tie. The score is that of the task's own classes. The test set has no part in the choice.
+    - `confusion`: test, all members: ensemble_N for the task's N classes and each coarser set.
     - `missing`: {val, test}: the classes without a cycle in that set.
 
-    Raises DataError if a cycle lacks a member or has one twice, or members differ in its label.
+    Raises DataError if a cycle lacks a member or has one twice, or if members disagree about its
+    label.
     """
-    labels = predicted_labels(predictions)
-    votes = {
-        name: member_probabilities(
-            predictions[predictions["set"] == name], labels, member_numbers(predictions)
-        )
+    labels, numbers = predicted_labels(predictions), member_numbers(predictions)
+    sets = {
+        name: member_probabilities(predictions[predictions["set"] == name], labels, numbers)
         for name in SETS
     }
-    members = [
-        {
-            "member": member,
-            **{
-                name: _json_scores(votes[name].confusion(slice(place, place + 1)), labels)
-                for name in SETS
-            },
-        }
-        for place, member in enumerate(member_numbers(predictions))
-    ]
-    ensemble = [
-        {
-            "members": m,
-            **{name: _json_scores(votes[name].confusion(slice(0, m)), labels) for name in SETS},
-        }
-        for m in range(1, len(members) + 1)
-    ]
-    all_members = slice(None)
+
+    def scores(members: slice) -> dict[str, Any]:
+        return {name: _json_scores(sets[name].confusion(members), labels) for name in SETS}
+
+    members = [{"member": n, **scores(slice(i, i + 1))} for i, n in enumerate(numbers)]
+    ensemble = [{"members": m, **scores(slice(m))} for m in range(1, len(numbers) + 1)]
+    everything = {name: sets[name].confusion(slice(None)) for name in SETS}
+    confusion = {
+        f"ensemble_{len(coarser)}": fold_confusion(everything["test"], labels, coarser).tolist()
+        for coarser in labels.chain
+    }
     return {
         "task": labels.name,
         "labels": list(labels.labels),
         "members": members,
         "ensemble": ensemble,
         "single": _best_single_member(members),
-        "confusion": _confusions(votes["test"].confusion(all_members), labels),
-        "missing": {
-            name: list(missing_classes(votes[name].confusion(all_members), labels)) for name in SETS
-        },
+        "confusion": confusion,
+        "missing": {name: list(missing_classes(everything[name], labels)) for name in SETS},
     }
 
 
@@ -104,7 +93,7 @@ def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
 
 
 def member_numbers(predictions: pd.DataFrame) -> list[int]:
-    """Return the numbers of the members. Raises DataError if there is none."""
+    """The numbers of the members, in order. Raises DataError if there is none."""
     members = sorted({int(member) for member in predictions["member"]})
     if not members:
         raise DataError("Expected at least one row of predictions, but got none.")
@@ -114,13 +103,37 @@ def member_numbers(predictions: pd.DataFrame) -> list[int]:
 def member_probabilities(
     rows: pd.DataFrame, labels: LabelSet, members: list[int]
 ) -> MemberProbabilities:
-    """Return the rows as tensors, sorted by cycle. Raises DataError as `summarize` does."""
+    """The rows as tensors, whose order does not depend on the rows' order.
+
+    Raises DataError as `summarize`.
+    """
     rows = rows.sort_values(["recording", "cycle", "member"], kind="stable")
-    if len(rows) % len(members):
+    _check_members(rows, members)
+    unknown = sorted(set(rows["label"]) - set(labels.labels))
+    if unknown:
         raise DataError(
-            f"Expected every cycle to have the members {members}, "
-            "but some lack one or have one twice."
+            f"Expected every label to be one of {', '.join(labels.labels)}, "
+            f"but got {', '.join(map(str, unknown))}."
         )
+    probabilities = rows[probability_columns(labels)].to_numpy(dtype=np.float64)
+    if not np.isfinite(probabilities).all():
+        raise DataError(
+            "Expected every probability to be a number, but got some that are not: the network "
+            "diverged."
+        )
+    number = {label: place for place, label in enumerate(labels.labels)}
+    truth = rows["label"].map(number).to_numpy(dtype=np.int64)[:: len(members)]
+    stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
+    return MemberProbabilities(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
+
+
+def _check_members(rows: pd.DataFrame, members: list[int]) -> None:
+    """Raises DataError unless the sorted rows have each of the members for every cycle."""
+    incomplete = (
+        f"Expected every cycle to have the members {members}, but some lack one or have one twice."
+    )
+    if len(rows) % len(members):
+        raise DataError(incomplete)
     shape = (-1, len(members))
     for column in ("recording", "cycle", "label"):
         values = rows[column].to_numpy(dtype=object).reshape(shape)
@@ -130,26 +143,7 @@ def member_probabilities(
                 "but some have more."
             )
     if (rows["member"].to_numpy().reshape(shape) != np.array(members)).any():
-        raise DataError(
-            f"Expected every cycle to have the members {members}, "
-            "but some lack one or have one twice."
-        )
-    unknown = sorted(set(rows["label"]) - set(labels.labels))
-    if unknown:
-        raise DataError(
-            f"Expected every label to be one of {', '.join(labels.labels)}, "
-            f"but got {', '.join(map(str, unknown))}."
-        )
-    number = {label: place for place, label in enumerate(labels.labels)}
-    truth = rows["label"].map(number).to_numpy(dtype=np.int64).reshape(shape)[:, 0]
-    probabilities = rows[probability_columns(labels)].to_numpy(dtype=np.float64)
-    if not np.isfinite(probabilities).all():
-        raise DataError(
-            "Expected every probability to be a number, but got some that are not: "
-            "the network diverged."
-        )
-    stacked = probabilities.reshape(-1, len(members), len(labels)).transpose(1, 0, 2)
-    return MemberProbabilities(torch.from_numpy(truth.copy()), torch.from_numpy(stacked.copy()))
+        raise DataError(incomplete)
 
 
 def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float | None]:
@@ -159,15 +153,10 @@ def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float |
 
 def _best_single_member(members: list[dict[str, Any]]) -> dict[str, Any]:
     name = score_names(members[0]["val"])[0]
-    # An undefined score, None, is below all others. max() keeps the first of equals.
-    exact = [
-        -1 if entry["val"][name] is None else exact_score(entry["val"][name]) for entry in members
-    ]
-    return dict(members[exact.index(max(exact))])
 
+    def exact_val_score(entry: dict[str, Any]) -> Fraction:
+        score = entry["val"][name]
+        return Fraction(-1) if score is None else exact_score(score)
 
-def _confusions(confusion: torch.Tensor, labels: LabelSet) -> dict[str, list[list[int]]]:
-    return {
-        f"ensemble_{len(coarser)}": fold_confusion(confusion, labels, coarser).tolist()
-        for coarser in labels.chain
-    }
+    best = max(members, key=exact_val_score)  # max() keeps the first of equals
+    return dict(best)

@@ -26,7 +26,8 @@ from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
 from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
-from lungsound.training.datamodule import Augmentation, CyclesDataModule, SegmentSpec
+from lungsound.training.batches import Augmentation, SegmentSpec
+from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory

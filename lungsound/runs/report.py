@@ -83,19 +83,9 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
         if label in example_cycles.index:
             start, end = example_cycles.loc[label, ["start_sample", "end_sample"]]
             waveforms[label] = samples[start:end]
-    warps = None
-    if any(augmentation.vtlp_copies.values()):
-        warps = (augmentation.vtlp_alpha, augmentation.vtlp_f_hi)
+    features = parts.module.features
     return plot_preprocessing_examples(
-        waveforms,
-        parts.module.features,
-        cutting.length,
-        cutting.padding,
-        cutting.chunks,
-        warps,
-        augmentation.roll,
-        settings.seed,
-        title,
+        waveforms, features, cutting, augmentation, settings.seed, title
     )
 
 

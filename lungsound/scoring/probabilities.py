@@ -19,10 +19,7 @@ def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Te
 
 
 def cycle_sums(probabilities: Tensor, cycle: Tensor, cycles: int) -> tuple[Tensor, Tensor]:
-    """Return each cycle's sum [cycles, K], float64, and number [cycles] of chunks.
-
-    Both can be added over batches.
-    """
+    """Sums [cycles, K], float64, and numbers [cycles] of chunks; both add up over batches."""
     values = probabilities.double()
     sums = values.new_zeros(cycles, values.shape[-1]).index_add(0, cycle, values)
     # Not torch.bincount: it makes the host wait for the GPU.

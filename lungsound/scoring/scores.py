@@ -14,7 +14,7 @@ SCORE_NAME = re.compile(r"(?:.*/)?score_(\d{1,9})", re.ASCII)
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Count true classes (rows) against predicted ones (columns): [n], [n] -> [classes, classes].
+    """Count true (rows) against predicted classes (columns): [n] and [n] -> [classes, classes].
 
     Classes are int64 from 0, and so are the counts. Raises ValueError for a class out of range.
 

@@ -11,7 +11,7 @@ from lungsound.signal.vtlp import warped_mel_banks
 
 # Normalization -> axes of log-mels [B, F, N] that its mean and standard deviation are taken over.
 NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
-# Below this, in decades of power, a standard deviation is rounding error: silence, an empty band.
+# A standard deviation below this, in decades of power, is rounding of a constant, e.g. silence.
 MIN_STD = 1e-4
 
 

@@ -28,9 +28,9 @@ def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
 
 
 def triangular_filters(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """Return mel banks [..., n_mels, n_fft // 2 + 1] with peaks of 1.
+    """Mel banks [..., n_mels, n_fft // 2 + 1] with rising corners [..., n_mels + 2] in Hz.
 
-    `corners` [..., n_mels + 2] are in Hz and rise.
+    The peaks are 1.
 
     >>> triangular_filters(torch.tensor([0.0, 2.0, 4.0]), n_fft=8, sample_rate=8)
     tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]])

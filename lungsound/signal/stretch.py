@@ -13,7 +13,7 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     """Play a waveform [n] `rate` times as fast: float32 [stretched_length(n, rate)].
 
     `phase_vocoder` keeps the pitch (librosa.effects.time_stretch), `resample` multiplies it by
-    `rate` (soxr HQ): Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty
+    `rate` (soxr HQ). Nguyen & Pernkopf 2020, section III.B.1. Raises ValueError for an empty
     waveform, a rate that is not above 0 and an unknown method.
     """
     if not len(waveform) or not rate > 0:
@@ -26,12 +26,11 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     if method == "resample":
         stretched = soxr.resample(waveform, rate, 1.0, quality="HQ")
     else:
-        # float64: librosa sums phases in the waveform's precision, and float32 leaves noise at
-        # -20 dB in a cycle of 16 s. The added zeros, which are cut off below, avoid its warning
-        # for a waveform shorter than the window.
-        padded = librosa.util.fix_length(
-            waveform.astype(np.float64), size=max(len(waveform), N_FFT)
-        )
+        # librosa adds up phases in the waveform's precision: float32 leaves noise at -20 dB in a
+        # cycle of 16 s. It warns if a waveform is shorter than its window; the silence added here
+        # is cut off again below.
+        size = max(len(waveform), N_FFT)
+        padded = librosa.util.fix_length(waveform.astype(np.float64), size=size)
         stretched = librosa.effects.time_stretch(padded, rate=rate, n_fft=N_FFT)
     return librosa.util.fix_length(stretched, size=length).astype(np.float32, copy=False)
 

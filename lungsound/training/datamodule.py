@@ -1,8 +1,7 @@
-"""Datasets and LightningDataModule: workers cut waveforms; the device computes the log-mels."""
+"""The LightningDataModule of one split."""
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,187 +12,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
-from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
-from lungsound.signal.rng import make_rng
-from lungsound.signal.segments import cut_segment, segment_count
-from lungsound.signal.stretch import stretched_length, time_stretch
+from lungsound.signal.copies import draw_rate, plan_copies
+from lungsound.signal.stretch import time_stretch
 from lungsound.storage.signals import SIGNALS
-
-Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class SegmentSpec:
-    """How a cycle becomes items.
-
-    Segments of `length` samples (`frames` frames), with `padding`, are cut into `chunks`.
-    """
-
-    length: int
-    padding: str
-    frames: int
-    chunks: int
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """The settings `augment` (the paper's section III.B), and whether log-mels are rolled."""
-
-    stretch: str
-    stretch_rate: tuple[float, float]
-    vtlp_copies: dict[str, int]
-    vtlp_alpha: tuple[float, float]
-    vtlp_f_hi: tuple[float, float]
-    redraw: str
-    roll: bool
-
-    def draw_epoch(self, epoch: int) -> int:
-        """Return the epoch that seeds the draws of copies: 0 for all if `redraw="once"`."""
-        return epoch if self.redraw == "epoch" else 0
-
-
-class TrainBatchDataset(Dataset[Batch]):
-    """The batches of one training epoch. An item is one chunk of one segment of one copy.
-
-    Every random number depends on (seed, purpose, cycle, copy, segment, epoch) alone; see
-    `signal.rng`. A batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1:
-    not warped), roll [B] (frames), chunk [B], target [B], and the origin of each item: cycle [B]
-    (row of `cycles`), copy [B] and segment [B].
-    """
-
-    def __init__(
-        self,
-        cycles: pd.DataFrame,
-        store: WaveformStore,
-        cutting: SegmentSpec,
-        augmentation: Augmentation,
-        stretched: dict[int, NDArray[np.float32]],
-        batch_size: int,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        self.store, self.cutting, self.augmentation = store, cutting, augmentation
-        self.stretched, self.seed, self.epoch = stretched, seed, epoch
-        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
-        self.keys = [int(key) for key in cycles["key"]]
-        self.targets = cycles["target"].to_numpy()
-        plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
-        self.rows, self.copies = plan["row"].to_numpy(), plan["copy"].to_numpy()
-        self.is_stretched, self.is_warped = plan["stretched"].to_numpy(), plan["warped"].to_numpy()
-        self.items = self._items()
-        order = make_rng(seed, "order", epoch).permutation(len(self.items))
-        self.batches = make_batches(self.items[order], batch_size)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Batch:
-        items = self.batches[number]
-        rows = self.rows[items[:, 0]]
-        warps = np.array([self._warp(copy) for copy in items[:, 0]], dtype=np.float32)
-        return {
-            "waveforms": torch.from_numpy(
-                np.stack([self._segment(copy, segment) for copy, segment, _ in items])
-            ),
-            "alpha": torch.from_numpy(warps[:, 0]),
-            "f_hi": torch.from_numpy(warps[:, 1]),
-            "roll": torch.tensor([self._roll(copy, segment) for copy, segment, _ in items]),
-            "chunk": torch.from_numpy(items[:, 2]),
-            "target": torch.from_numpy(self.targets[rows]),
-            "cycle": torch.from_numpy(rows),
-            "copy": torch.from_numpy(self.copies[items[:, 0]]),
-            "segment": torch.from_numpy(items[:, 1]),
-        }
-
-    def _items(self) -> NDArray[np.int64]:
-        """Return all items of the epoch [n, 3]: row in the plan of copies, segment, chunk."""
-        counts = [
-            segment_count(self._length(copy), self.cutting.length) for copy in range(len(self.rows))
-        ]
-        return np.array(
-            [
-                (copy, segment, chunk)
-                for copy, segments in enumerate(counts)
-                for segment in range(segments)
-                for chunk in range(self.cutting.chunks)
-            ],
-            dtype=np.int64,
-        )
-
-    def _length(self, copy: int) -> int:
-        row = self.rows[copy]
-        length = int(self.ends[row] - self.starts[row])
-        return stretched_length(length, self._rate(row)) if self.is_stretched[copy] else length
-
-    def _waveform(self, copy: int) -> NDArray[np.float32]:
-        row = self.rows[copy]
-        if self.is_stretched[copy] and row in self.stretched:
-            return self.stretched[row]
-        waveform = self.store.samples[self.starts[row] : self.ends[row]]
-        if self.is_stretched[copy]:
-            waveform = time_stretch(waveform, self._rate(row), self.augmentation.stretch)
-        return waveform
-
-    def _segment(self, copy: int, segment: int) -> NDArray[np.float32]:
-        return cut_segment(self._waveform(copy), segment, self.cutting.length, self.cutting.padding)
-
-    def _rate(self, row: int) -> float:
-        epoch = self.augmentation.draw_epoch(self.epoch)
-        return draw_rate(self.seed, self.keys[row], epoch, self.augmentation.stretch_rate)
-
-    def _warp(self, copy: int) -> tuple[float, float]:
-        settings = self.augmentation
-        if not self.is_warped[copy]:
-            return 1.0, settings.vtlp_f_hi[0]
-        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
-        epoch = settings.draw_epoch(self.epoch)
-        return draw_warp(self.seed, key, number, epoch, settings.vtlp_alpha, settings.vtlp_f_hi)
-
-    def _roll(self, copy: int, segment: int) -> int:
-        if not self.augmentation.roll:
-            return 0
-        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
-        return draw_roll(self.seed, key, number, int(segment), self.epoch, self.cutting.frames)
-
-
-class EvalBatchDataset(Dataset[Batch]):
-    """The batches of all segments of `cycles`, in order, without augmentation.
-
-    A batch has waveforms [B, L], target [B] and cycle [B] (row of `cycles`).
-    """
-
-    def __init__(
-        self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec, batch_size: int
-    ) -> None:
-        self.store, self.cutting = store, cutting
-        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
-        self.targets = cycles["target"].to_numpy()
-        counts = [segment_count(int(n), cutting.length) for n in self.ends - self.starts]
-        segments = [(row, segment) for row, count in enumerate(counts) for segment in range(count)]
-        self.batches = [segments[i : i + batch_size] for i in range(0, len(segments), batch_size)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Batch:
-        batch = self.batches[number]
-        rows = np.array([row for row, _ in batch])
-        waveforms = [self._segment(row, segment) for row, segment in batch]
-        return {
-            "waveforms": torch.from_numpy(np.stack(waveforms)),
-            "target": torch.from_numpy(self.targets[rows]),
-            "cycle": torch.from_numpy(rows),
-        }
-
-    def _segment(self, row: int, segment: int) -> NDArray[np.float32]:
-        waveform = self.store.samples[self.starts[row] : self.ends[row]]
-        return cut_segment(waveform, segment, self.cutting.length, self.cutting.padding)
+from lungsound.training.batches import (
+    Augmentation,
+    Batch,
+    EvalBatchDataset,
+    SegmentSpec,
+    TrainBatchDataset,
+)
 
 
 class CyclesDataModule(pl.LightningDataModule):
     """The three sets of one split.
 
-    `cycles` has the columns of `Database.cycles`, `set` and `target` (class number).
+    `cycles` has the columns of `data.database`, `set` and `target` (the number of the class).
     """
 
     def __init__(
@@ -213,51 +47,45 @@ class CyclesDataModule(pl.LightningDataModule):
         self.stretched: dict[int, NDArray[np.float32]] | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the coming epoch's batches; called every epoch (see `build_trainer`)."""
+        """The next epoch's batches; needs `reload_dataloaders_every_n_epochs=1`."""
         assert self.trainer is not None
         return self._loader(self.training_batches(self.trainer.current_epoch + 1))
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation cycles."""
         return self.eval_dataloader("val")
 
     def eval_dataloader(self, name: str) -> DataLoader[Batch]:
-        return self._loader(
-            EvalBatchDataset(self.cycles[name], self.store, self.cutting, self.batch_size)
-        )
+        """All segments of the cycles of the set `name`, in order."""
+        return self._loader(self._eval_batches(name))
 
     def training_batches(self, epoch: int) -> TrainBatchDataset:
-        """Return the training batches of an epoch, which counts from 1."""
+        """The batches of an epoch, which counts from 1."""
         if self.stretched is None:
             self.stretched = self._precompute_stretched()
-        cutting, augmentation = self.cutting, self.augmentation
-        return TrainBatchDataset(
-            self.cycles["train"],
-            self.store,
-            cutting,
-            augmentation,
-            self.stretched,
-            self.batch_size,
-            self.seed,
-            epoch,
-        )
+        cycles, size, seed = self.cycles["train"], self.batch_size, self.seed
+        settings = self.cutting, self.augmentation
+        return TrainBatchDataset(cycles, self.store, *settings, self.stretched, size, seed, epoch)
 
     def unaugmented_waveforms(self) -> Iterator[Tensor]:
-        """Yield waveforms [B, L] of the training cycles' segments, for `fit_statistics`."""
-        batches = EvalBatchDataset(self.cycles["train"], self.store, self.cutting, self.batch_size)
+        """The waveforms [B, L] of the training cycles' own segments, without copies."""
+        batches = self._eval_batches("train")
         return (batches[number]["waveforms"] for number in range(len(batches)))
 
+    def _eval_batches(self, name: str) -> EvalBatchDataset:
+        return EvalBatchDataset(self.cycles[name], self.store, self.cutting, self.batch_size)
+
     def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
-        on_gpu = torch.cuda.is_available()
         return DataLoader(
             batches,
             batch_size=None,
             num_workers=self.num_workers,
-            pin_memory=on_gpu,
+            pin_memory=torch.cuda.is_available(),
             worker_init_fn=_ignore_signals,
         )
 
     def _precompute_stretched(self) -> dict[int, NDArray[np.float32]]:
-        """Return row -> stretched waveform, if all epochs use the same: stretching is slow."""
+        """Stretched waveforms by row, if all epochs share them: a phase vocoder is slow."""
         settings, cycles = self.augmentation, self.cycles["train"]
         if settings.stretch == "none" or settings.redraw == "epoch":
             return {}
@@ -271,18 +99,7 @@ class CyclesDataModule(pl.LightningDataModule):
         return stretched
 
 
-def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Cut `items` into batches; a single last item joins the batch before it.
-
-    Batch normalization needs at least two items.
-    """
-    edges = list(range(batch_size, len(items), batch_size))
-    if edges and len(items) - edges[-1] == 1:
-        edges.pop()
-    return np.split(items, edges)
-
-
 def _ignore_signals(_: int) -> None:
-    """Ignore signals to the whole process group: training finishes its batch with this worker."""
+    """Leave signals to the main process: it ends the current batch, which needs its workers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

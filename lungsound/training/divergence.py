@@ -13,7 +13,7 @@ from torch.nn.utils import get_total_norm
 
 from lungsound.errors import LungsoundError, TrainingError
 from lungsound.storage.files import write_file
-from lungsound.training.datamodule import Batch
+from lungsound.training.batches import Batch
 from lungsound.training.module import SnapshotModule
 
 

@@ -1,4 +1,4 @@
-"""The LightningModule: training, validation and prediction steps."""
+"""The LightningModule: features, network, focal loss and schedule."""
 
 from typing import Any
 
@@ -11,13 +11,15 @@ from lungsound.models.registry import l2_parameters
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
 from lungsound.signal.features import Features
-from lungsound.training.datamodule import Batch
+from lungsound.training.batches import Batch
 from lungsound.training.losses import focal_loss
 from lungsound.training.schedule import Annealing
 
 
 class SnapshotModule(pl.LightningModule):
-    """Trains `network` on the chunks of segments' log-mels, at Eq. 1's learning rates.
+    """Trains `network` on the chunks of segments' log-mels at the learning rates of Eq. 1.
+
+    `network` is any module from log-mels [B, 1, F, N] to logits [B, K] of the K `labels`.
 
     Logs train/loss, val/loss and the validation scores of whole cycles (val/score_4, val/score_2,
     val/accuracy).
@@ -42,55 +44,47 @@ class SnapshotModule(pl.LightningModule):
         self.validation_scores = CycleScores(validation_targets, labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam: Keras' l2(λ), a penalty of λ·Σw² in the loss, is a weight decay of 2λ."""
+        """Adam with coupled weight decay 2λ: Keras' l2(λ) adds λ·Σw² to the loss."""
         decayed = l2_parameters(self.network)
         decayed_ids = {id(parameter) for parameter in decayed}
-        others = [
-            parameter for parameter in self.network.parameters() if id(parameter) not in decayed_ids
-        ]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": 2 * self.l2},
-            {"params": others},
-        ]
+        others = [p for p in self.network.parameters() if id(p) not in decayed_ids]
+        with_l2: dict[str, Any] = {"params": decayed, "weight_decay": 2 * self.l2}
+        groups = [with_l2, {"params": others}]
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate from the epoch: a scheduler would have state to restore."""
+        """Set the rate of Eq. 1 from the epoch alone: no scheduler state can get lost."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         for group in optimizer.param_groups:
             group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        return self._loss(
-            "train", self.network(self.train_inputs(batch).unsqueeze(1)), batch["target"]
-        )
+        """The loss of the batch's items."""
+        logits = self.network(self.train_inputs(batch).unsqueeze(1))
+        return self._loss("train", logits, batch["target"])
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
-        logits = self._evaluation_logits(batch)
-        self.validation_scores.update(
-            torch.softmax(logits.float(), 1), batch["cycle"].repeat_interleave(self.chunks)
-        )
+        """The loss of all chunks; their probabilities go to their cycles' scores."""
+        logits, cycle = self._evaluate(batch)
+        self.validation_scores.update(torch.softmax(logits.float(), 1), cycle)
         return self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
 
     def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation cycles."""
         scores = self.validation_scores.compute()
         self.validation_scores.reset()
-        self.log_dict(
-            {
-                f"val/{name}": value
-                for name, value in scores.items()
-                if name.startswith(("score", "accuracy"))
-            }
-        )
+        for name, value in scores.items():
+            if name.startswith(("score", "accuracy")):
+                self.log(f"val/{name}", value)
 
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the chunks' probabilities [B · chunks, K] and cycles [B · chunks]."""
-        probabilities = torch.softmax(self._evaluation_logits(batch).float(), 1)
-        return probabilities, batch["cycle"].repeat_interleave(self.chunks)
+        """Probabilities [B · chunks, K] and the cycle of each [B · chunks]."""
+        logits, cycle = self._evaluate(batch)
+        return torch.softmax(logits.float(), 1), cycle
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all that a prediction needs: weights, statistics of the features, classes."""
+        """All that a prediction needs: weights, buffers, features' statistics, the classes."""
         return {
             "network": self.network.state_dict(),
             "features": self.features.state_dict(),
@@ -98,7 +92,7 @@ class SnapshotModule(pl.LightningModule):
         }
 
     def load_snapshot(self, snapshot: dict[str, Any]) -> None:
-        """Load the result of `snapshot`.
+        """Put the weights of a snapshot in place.
 
         Raises ValueError for other classes, and torch's errors for another network.
         """
@@ -110,7 +104,7 @@ class SnapshotModule(pl.LightningModule):
         self.features.load_state_dict(snapshot["features"])
 
     def train_inputs(self, batch: Batch) -> Tensor:
-        """Return the network's input of each training item: [B, F, N // chunks]."""
+        """The log-mel chunk of each item, warped and rolled: [B, F, N // chunks]."""
         log_mels = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
         return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
 
@@ -118,9 +112,10 @@ class SnapshotModule(pl.LightningModule):
         """Return all chunks of each segment: [B, chunks, F, N // chunks]."""
         return split_into_chunks(self.features(batch["waveforms"]), self.chunks)
 
-    def _evaluation_logits(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
-        return logits
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits [B · chunks, K] and the cycle of each [B · chunks]."""
+        logits = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
+        return logits, batch["cycle"].repeat_interleave(self.chunks)
 
     def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
         loss = focal_loss(logits.float(), target, self.gamma)

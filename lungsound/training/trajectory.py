@@ -118,7 +118,7 @@ class Trajectory:
         return probabilities if metadata.get(WEIGHTS) == weights else None
 
     def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
-        """Store set -> probabilities of the snapshot after `epoch`, if its SHA-256 is `weights`.
+        """Store what the snapshot after `epoch` gives, if its file still has the SHA-256 `weights`.
 
         Stores nothing while another process trains on this path: that may take hours, and removes
         half-written files.

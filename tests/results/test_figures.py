@@ -16,8 +16,17 @@ from support.figures import check_text_layout
 from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import STYLES, plot_annealing, plot_confusion, plot_ensemble_size
 from lungsound.signal.features import Features
+from lungsound.training.batches import Augmentation, SegmentSpec
 
-WARPS = ((0.9, 1.1), (3200.0, 3800.0))
+COPIES = Augmentation(
+    stretch="none",
+    stretch_rate=(0.9, 1.1),
+    vtlp_copies={"normal": 1},
+    vtlp_alpha=(0.9, 1.1),
+    vtlp_f_hi=(3200.0, 3800.0),
+    redraw="once",
+    roll=True,
+)
 RATE, LABELS = 22000, ("normal", "crackle", "wheeze", "both")
 
 
@@ -66,9 +75,8 @@ def tones() -> dict[str, np.ndarray]:
 
 
 def page(padding: str = "sample", chunks: int = 2) -> Figure:
-    return plot_preprocessing_examples(
-        tones(), features(), 3 * RATE, padding, chunks, WARPS, True, 0, "SYNTHETIC demo"
-    )
+    segments = SegmentSpec(3 * RATE, padding, 128, chunks)
+    return plot_preprocessing_examples(tones(), features(), segments, COPIES, 0, "SYNTHETIC demo")
 
 
 def pictures(figure: Figure) -> list[list[tuple[Axes, AxesImage]]]:
@@ -239,8 +247,7 @@ def test_all_pictures_share_one_colour_scale() -> None:
 
 def test_a_cycle_shorter_than_a_frame_is_said_to_be_so() -> None:
     click = {"crackle": np.ones(300, dtype=np.float32)}
-    figure = plot_preprocessing_examples(
-        click, features(), 3 * RATE, "sample", 2, WARPS, True, 0, ""
-    )
+    segments = SegmentSpec(3 * RATE, "sample", 128, 2)
+    figure = plot_preprocessing_examples(click, features(), segments, COPIES, 0, "")
     assert [text.get_text() for text in figure.axes[0].texts] == ["shorter than one frame"]
     assert not figure.axes[0].images

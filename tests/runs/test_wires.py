@@ -6,15 +6,18 @@ and both must differ from the training without the change.
 """
 
 import ast
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from safetensors.torch import load_file
 from support.reference import Reference
 from support.runs import compose_config
 
@@ -165,7 +168,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         parts = build_components(config)
         spy = Spy(reference := make_reference(parts, settings))
         parts.module.network.double().register_forward_pre_hook(spy.check_inputs)
-        callbacks = [spy, SnapshotCallback(parts.trajectory, "this machine")]
+        callbacks = [spy, SnapshotCallback(parts.trajectory, "a machine")]
         build_trainer(config, epochs, callbacks).fit(parts.module, parts.datamodule)
         return Trained(config, parts, reference, spy, reference.train(epochs))
 
@@ -228,8 +231,10 @@ def test_losses_and_validation_scores_are_those_by_hand(
     trained = train(4, ("task.classes", classes))
     history = trained.parts.trajectory.history(4)
     for ours, by_hand in zip(history, trained.by_hand, strict=True):
-        expected = {name: value for name, value in by_hand.items() if name != "weights"}
-        assert ours == pytest.approx(expected | {"period": 1 + (ours["epoch"] > 3)}, abs=1e-3)
+        assert (ours.pop("machine"), ours.pop("period")) == ("a machine", 1 + (ours["epoch"] > 3))
+        assert ours == pytest.approx(
+            {name: value for name, value in by_hand.items() if name != "weights"}, abs=1e-3
+        )
 
 
 def test_validation_takes_the_mean_of_probabilities_and_not_of_logits(
@@ -276,7 +281,8 @@ def test_members_have_the_weights_of_the_epoch_that_is_named(
     by_hand = reference.best(records) if select == "best" else records[-1]
     assert epoch == by_hand["epoch"]
     assert reference.best(records)["epoch"] < 3, "best and last must differ"
-    table = predict_members(trained.config, trained.parts, [epoch], ["val", "test"])
+    weights = trained.parts.trajectory.snapshot_path(epoch)
+    table = predict_members(trained.config, trained.parts, [weights], ["val", "test"])
     names = ["normal", "crackle", "wheeze", "both"] if classes == 4 else ["normal", "abnormal"]
     for name, rows in table.groupby("set"):
         means, _ = reference.probabilities(by_hand["weights"], str(name))
@@ -284,6 +290,30 @@ def test_members_have_the_weights_of_the_epoch_that_is_named(
         np.testing.assert_allclose(ours, means.numpy(), atol=1e-3)
         truth = [names[reference.target(cycle)] for cycle in reference.sets[str(name)]]
         assert rows["label"].tolist() == truth
+
+
+def test_the_runs_members_are_the_weights_after_their_periods_best_epochs(
+    run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_epochs: list[dict[str, torch.Tensor]] = []
+    snapshot = SnapshotModule.snapshot
+
+    def noted(module: SnapshotModule) -> dict[str, Any]:
+        state = module.network.state_dict()
+        after_epochs.append({name: tensor.clone() for name, tensor in state.items()})
+        return snapshot(module)
+
+    monkeypatch.setattr(SnapshotModule, "snapshot", noted)
+    folder = run_training(tmp_path, "annealing.epochs_per_cycle=3", "annealing.max_lr=0.003")
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    scores = [json.loads(line)["val/score_4"] for line in lines]
+    best = [scores.index(max(scores[:3])), 3 + scores[3:].index(max(scores[3:]))]
+    assert best != [2, 5], "best and last must differ"
+    members = sorted((folder / "members").glob("*.safetensors"))
+    for epoch, path in zip(best, members, strict=True):
+        stored = load_file(path)
+        for name, tensor in after_epochs[epoch].items():
+            assert torch.equal(stored[f"network.{name}"], tensor)
 
 
 def test_options_set_the_values_that_they_stand_for() -> None:

@@ -45,9 +45,7 @@ def test_a_held_lock_is_waited_for_with_a_message(
     with file_lock(path), try_lock(path) as acquired:
         assert not acquired
     os.waitpid(process, 0)
-    assert (
-        f"waiting for another process, which holds the lock {path}" in capsys.readouterr().out
-    )
+    assert f"waiting for another process, which holds the lock {path}" in capsys.readouterr().out
 
 
 def test_the_lock_removes_what_a_crash_left(tmp_path: Path) -> None:

@@ -22,13 +22,8 @@ from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import time_stretch
-from lungsound.training.datamodule import (
-    Augmentation,
-    Batch,
-    CyclesDataModule,
-    SegmentSpec,
-    make_batches,
-)
+from lungsound.training.batches import Augmentation, Batch, SegmentSpec, make_batches
+from lungsound.training.datamodule import CyclesDataModule
 
 LENGTH = 500  # samples of a segment
 VTLP = {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7}

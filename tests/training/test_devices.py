@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from lungsound.data.labels import label_set
 from lungsound.models.cnn7 import CNN7
 from lungsound.signal.features import NORMALIZATION_AXES, Features
-from lungsound.training.datamodule import Batch
+from lungsound.training.batches import Batch
 from lungsound.training.losses import focal_loss
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing

@@ -17,7 +17,8 @@ from mlflow.artifacts import download_artifacts
 from support.mlflow import mlflow_client, mlflow_runs
 
 from lungsound.errors import DataError, TrainingError
-from lungsound.training.datamodule import CyclesDataModule, EvalBatchDataset
+from lungsound.training.batches import EvalBatchDataset
+from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.module import SnapshotModule
 
 TrainIn = Callable[..., Path]
