@@ -35,10 +35,10 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; the folder with the results.
+    """Score the members of `run` on the database `name` at `root`; return the results' folder.
 
-    All signal settings are the run's own. The single member stays the one that is best on the run's
-    own validation cycles, whose predictions are in the written file, too. `skip_bad` leaves out
+    Segments and features are those of the run. The single member is the one that is best on the
+    run's own validation cycles, whose predictions are therefore copied. `skip_bad` leaves out
     recordings that cannot be used, and lists them. Raises LungsoundError if the run is not
     finished, its members are no longer stored, or the database lacks the part or the classes.
     """
@@ -63,7 +63,7 @@ def score_on_database(
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
-    """A finished run's configuration. Raises ConfigError if `run` is no finished run."""
+    """Load the configuration of a finished run. Raises ConfigError if `run` is not finished."""
     if not run.has_predictions:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
@@ -114,7 +114,7 @@ def _build_components(
 
 
 def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
-    """Return the cycles of training and validation; those of another database get its name."""
+    """Return the cycles of training and validation, marked if they are of another database."""
     text = run.read_text("split.csv")
     with corrupt_file_on_error(run.path / "split.csv"):
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)

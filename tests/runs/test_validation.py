@@ -372,7 +372,7 @@ def test_a_value_that_leads_nowhere_is_named() -> None:
 def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(
     words: list[str], found: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"from 1 to 10000 jobs, but these words make {found}$"):
+    with pytest.raises(ConfigError, match=f"from 1 to 10000 jobs, but these overrides make {found}$"):
         compose_jobs(words)
 
 
