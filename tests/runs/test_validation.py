@@ -236,6 +236,13 @@ def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(
 # --- the options ---
 
 
+@pytest.mark.parametrize("key", ["typo", "data.typo", "annealing.typo"])
+def test_a_key_that_nothing_reads_is_refused(key: str) -> None:
+    """`+plan=true`, Hydra's own advice after train.py plan=true, would train, perhaps for days."""
+    (line,) = problems(f"+{key}=1")
+    assert line.strip(" -").startswith(f"{key}: expected a key that there is")
+
+
 def test_the_paper_is_what_its_contract_says() -> None:
     with compose_config("experiment=paper", "data.root=/icbhi") as (cfg, choices):
         validate_config(cfg)
