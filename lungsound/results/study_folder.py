@@ -15,7 +15,7 @@ MOST_NAME = 255  # bytes: what a file system takes
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the
+    """study.json. Raises LungsoundError where `folder` is no study's, CorruptFileError where the
     file is not ours.
     """
     path = folder / STUDY_FILE
