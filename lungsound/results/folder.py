@@ -8,6 +8,7 @@ SHA256SUMS                                                        last: the run 
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import re
@@ -23,6 +24,7 @@ from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
 from lungsound.storage.files import (
+    checksum_error,
     corrupt_file_on_error,
     file_sha256,
     link_or_copy,
@@ -141,7 +143,7 @@ class RunFolder:
 
     def read_text(self, name: str) -> str:
         """Return the text; CorruptFileError if it is not UTF-8."""
-        content = read_file(self.path / name)
+        content = self._read_verified(name)
         with corrupt_file_on_error(self.path / name):
             return content.decode()
 
@@ -191,7 +193,7 @@ class RunFolder:
         path = self.path / "history.jsonl"
         if not path.exists():
             return []
-        content = read_file(path)
+        content = self._read_verified(path.name)
         with corrupt_file_on_error(path):
             return parse_history(content)
 
@@ -216,7 +218,16 @@ class RunFolder:
 
     def read_predictions(self) -> pd.DataFrame:
         """Return the table of predictions.parquet."""
+        self._read_verified(PREDICTIONS)  # Parquet itself notices few changed bits
         return read_predictions(self.path / PREDICTIONS)
+
+    def _read_verified(self, name: str) -> bytes:
+        """Return the content; CorruptFileError if it is not what SHA256SUMS, if there, says."""
+        content = read_file(self.path / name)
+        expected = read_checksums(self.path).get(name)
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise checksum_error(self.path / name)
+        return content
 
     def summary(self) -> dict[str, Any]:
         """Return every score. Raises DataError if the predictions do not fit together."""

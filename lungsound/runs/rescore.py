@@ -44,6 +44,11 @@ def score_on_database(
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
+    if not source_run.member_paths():  # before a whole database is decoded
+        raise DataError(
+            f"{source_run.path / MEMBERS}: expected the members' weights, but they are not there: "
+            "the run was made by release 0.1. Its command makes one that has them"
+        )
     labels = DATABASES[settings.data.name].task(settings.task.classes)
     database = open_database(
         name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
@@ -52,7 +57,8 @@ def score_on_database(
     target = encode_targets(database.spec, cycles, labels)
     cycles = cycles.assign(set="test", target=target)
     parts = _build_components(settings, source_run, database, labels, cycles)
-    print(*parts.notes, sep="\n", flush=True)
+    if parts.notes:
+        print(*parts.notes, sep="\n", flush=True)
     table = predict_members(settings, parts, source_run.member_paths(), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     with source_run.lock():
@@ -97,11 +103,6 @@ def _build_components(
     annealing = Annealing(**vars(settings.annealing))
     key = run.trajectory_key()
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    if not run.member_paths():
-        raise DataError(
-            f"{run.path / MEMBERS}: expected the members' weights, but they are not there: the run "
-            "was made by release 0.1. Its command makes one that has them"
-        )
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )

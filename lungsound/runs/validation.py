@@ -1,7 +1,8 @@
 """Check the configuration before any work: each value, and values that depend on each other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -95,7 +96,9 @@ def validate_config(cfg: DictConfig) -> Config:
         }
     except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
-    errors = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
+    errors = [f"{key}: expected a key that there is; --cfg job shows them all, but got a new one"
+              for key in _unknown_keys(cfg, settings)]  # fmt: skip
+    errors += [f"{key}: expected one of {', '.join(str(one) for one in known if one is not None)}, but got {value[key]!r}"
              for key, known in choices.items() if value[key] not in known]  # fmt: skip
     errors += [f"{key}: expected {_describe_range(value[key], low, high)}, but got {value[key]!r}"
                for key, (low, high) in RANGES.items()
@@ -125,6 +128,16 @@ def validate_config(cfg: DictConfig) -> Config:
         )
     assert isinstance(settings, Config)
     return settings
+
+
+def _unknown_keys(cfg: DictConfig, settings: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the keys that Hydra's `+key=value` added and nothing would read."""
+    known = {field.name for field in fields(settings)}
+    for key in map(str, cfg):
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif is_dataclass(part := getattr(settings, key)):
+            yield from _unknown_keys(cfg[key], part, f"{prefix}{key}.")
 
 
 def _check_database(cfg: DictConfig) -> list[str]:
