@@ -152,21 +152,6 @@ def test_make_lists_its_targets() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_is_neither_easy_nor_hopeless(tmp_path: Path) -> None:
-    """`make demo`'s run with three seeds: a mean 4-class score from 0.75 to 0.95, none under 0.70."""
-    scores = []
-    for seed in (0, 1, 2):
-        told = run_cli(str(ROOT / "train.py"), f"seed={seed}", folder=tmp_path)
-        assert told.returncode == 0, told.stderr
-        assert told.stdout.splitlines()[-1].startswith("run: outputs/")
-        result = re.search(r"^ensemble of 4 .* ([\d.]+) +[\d.]+$", told.stdout, flags=re.MULTILINE)
-        assert result, told.stdout
-        scores.append(float(result[1]))
-    assert 0.75 <= sum(scores) / 3 <= 0.95, scores
-    assert min(scores) >= 0.70, scores
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("command", [
     line for line in readme_commands() if line.startswith("python train.py") and "split=official" not in line
 ])  # fmt: skip  # the real recordings at hand are too few patients for ICBHI's own split

@@ -138,8 +138,8 @@ MUTANTS = [
     Mutant("lungsound/runs/train.py", "snapshot_path(epoch) for epoch in members",
            "snapshot_path(parts.annealing.last_epoch(1)) for epoch in members",
            f"{WIRES} -k runs_members"),
-    Mutant("lungsound/runs/predict.py", "parts.trajectory.probabilities(epoch)",
-           "parts.trajectory.probabilities(epochs[0])", "tests/results/test_predictions.py"),
+    Mutant("lungsound/runs/predict.py", "stored = evaluate_member(trainer, parts, path,",
+           "stored = evaluate_member(trainer, parts, folder.member_paths()[0],", "tests/results/test_predictions.py"),
     Mutant(NETWORKS, "own = getattr(network, \"l2_parameters\", None)",
            "own = None", "tests/models/test_registry.py -k l2"),
     # From the configuration to the objects.
@@ -170,8 +170,10 @@ def is_noticed(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory(prefix="mutant") as name:
         folder = Path(name)
         for part in COPIED:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, folder / part)
+            if (ROOT / part).is_dir():  # lungsound/conf is a link to conf
+                shutil.copytree(ROOT / part, folder / part, symlinks=True)
+            else:
+                shutil.copy(ROOT / part, folder / part)
         text = (folder / mutant.file).read_text()
         if text.count(mutant.old) != 1:
             raise ValueError(f"{mutant.file}: expected {mutant.old!r} once: mend mutants.py")

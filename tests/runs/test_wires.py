@@ -27,6 +27,7 @@ from lungsound.runs.predict import predict_members
 from lungsound.runs.validation import validate_config
 from lungsound.training.module import SnapshotModule
 from lungsound.training.snapshots import SnapshotCallback
+from lungsound.training.trajectory import Trajectory
 
 BASE: dict[str, Any] = {
     "data.demo_patients": 8,
@@ -166,6 +167,8 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         with compose_config(f"store_dir={folder}", *overrides) as (cfg, _):
             config = validate_config(cfg)
         parts = build_components(config)
+        own_folder = tmp_path_factory.mktemp("trajectory")  # not that of an equal configuration
+        parts = replace(parts, trajectory=Trajectory(own_folder, parts.annealing))
         spy = Spy(reference := make_reference(parts, settings))
         parts.module.network.double().register_forward_pre_hook(spy.check_inputs)
         callbacks = [spy, SnapshotCallback(parts.trajectory, "a machine")]
@@ -173,7 +176,8 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         return Trained(config, parts, reference, spy, reference.train(epochs))
 
     def train(epochs: int, *changes: tuple[str, Any]) -> Trained:
-        return trained(epochs, *((key, repr(value)) for key, value in changes))
+        changed = [(key, repr(value)) for key, value in changes if value != BASE[key]]
+        return trained(epochs, *changed)
 
     return train
 
