@@ -9,6 +9,7 @@ from lungsound.config.overrides import add_experiment_from_env, prints_only, run
 
 @cli_command
 def main() -> None:
+    """Run the command line."""
     arguments = expand_ellipses(add_experiment_from_env(sys.argv[1:]))
     if prints_only(arguments):
         return run_hydra(lambda _: None, arguments)

@@ -9,8 +9,9 @@ from lungsound.cli.command import cli_command
 from lungsound.config.overrides import add_experiment_from_env, compose_run, run_hydra
 
 
-@cli_command  # here, as Hydra would print its own traceback for an error of ours
+@cli_command  # also here: Hydra would print a traceback for a LungsoundError
 def train(cfg: DictConfig, choices: dict[str, str] | None = None) -> None:
+    """Run one training; Hydra passes no `choices`."""
     from lungsound.runs.run import run
 
     run(cfg, choices or dict(HydraConfig.get().runtime.choices))
@@ -18,9 +19,10 @@ def train(cfg: DictConfig, choices: dict[str, str] | None = None) -> None:
 
 @cli_command
 def main() -> None:
+    """Run the command line."""
     arguments = add_experiment_from_env(sys.argv[1:])
     if any(argument.startswith("-") for argument in arguments):
-        run_hydra(train, arguments)  # flags are Hydra's
+        run_hydra(train, arguments)  # Hydra handles its own flags
     else:
         train(*compose_run(arguments))
 

@@ -1,1 +1,1 @@
-"""The commands beside train.py and sweep.py."""
+"""The `lungsound` command, and how all commands end."""

@@ -1,4 +1,4 @@
-"""The `lungsound` command. Commands import what they need when they run: --help is instant."""
+"""The `lungsound` command. Subcommands import what they need when they run, so --help is fast."""
 
 import shlex
 import sys

@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 def cli_command(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """End `command` with one message and exit code 1 if it raises an error of ours.
+    """Decorate `command`: a LungsoundError becomes one message and exit code 1.
 
-    After a signal the exit code is the shell's: 130 for Ctrl-C, 143 for SIGTERM.
+    After a signal the exit code is the usual one: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     @functools.wraps(command)

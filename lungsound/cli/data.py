@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class DatabaseName(click.ParamType[str]):
-    """A registered database that has a folder; looked up when the command runs."""
+    """The name of a registered database that is not synthetic."""
 
     name = "database"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name. Ends the command with the known names if it is none of them."""
+        """Return the name; fail with a list of the names if it is unknown."""
         from lungsound.data.registry import DATABASES
 
         names = [name for name, spec in DATABASES.items() if spec.create is None]

@@ -1,4 +1,4 @@
-"""`lungsound score`: a finished run's members on another database."""
+"""`lungsound score`: score a finished run's members on another database."""
 
 from pathlib import Path
 

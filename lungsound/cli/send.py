@@ -1,4 +1,4 @@
-"""`lungsound send`: send to MLflow what it lacks of runs and studies."""
+"""`lungsound send`: send to MLflow the parts of runs and studies that it lacks."""
 
 import shlex
 import sys
@@ -16,7 +16,7 @@ from lungsound.errors import LungsoundError
 )
 @click.option("--uri", help="MLflow's database or server, if it is not the one in tracking.json.")
 def send(folders: tuple[Path, ...], uri: str | None) -> None:
-    """Send to MLflow what it lacks of runs and studies.
+    """Send to MLflow the parts of runs and studies that it lacks.
 
     RUN is the folder of a run or of a study. What MLflow has is not sent again.
     """
@@ -31,10 +31,10 @@ def send(folders: tuple[Path, ...], uri: str | None) -> None:
 
 
 def send_folder(folder: Path, uri: str | None = None) -> str:
-    """Send what MLflow lacks of a run, or of a study and its runs; a line with its status there.
+    """Send a run, or a study and its runs; return a line with its status in MLflow.
 
-    `uri`: another server than the one in tracking.json. Raises LungsoundError if `folder` is no
-    run or study, or MLflow does not answer.
+    `uri`: another address than that in tracking.json. Raises LungsoundError if `folder` is neither
+    a run nor a study, or if MLflow cannot be reached.
     """
     from lungsound.results.folder import folder_lock_path
     from lungsound.storage.locks import try_lock
@@ -61,7 +61,7 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
         print(f"{folder}: to {state.uri}", flush=True)
         try:
             run_id = sync(folder, state)
-        except Exception as error:  # MLflow, its database and its server raise all kinds
+        except Exception as error:  # MLflow, its database and its server raise many types
             raise LungsoundError(
                 f"tracking.uri={state.uri}: {folder} could not be sent: {root_cause(error)}. What "
                 "MLflow took stays there; the same command sends the rest"
@@ -70,9 +70,9 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
 
 
 def require_trusted_server(uri: str, folder: Path) -> None:
-    """Raise LungsoundError if MLflow would send a password or token to a server not named here.
+    """Raise LungsoundError if MLflow would send a password or token to an unknown server.
 
-    tracking.json may be another person's: only --uri and the own tracking.uri are trusted.
+    tracking.json may come from someone else: only --uri and the user's tracking.uri are trusted.
     """
     from lungsound.tracking.client import SQLITE, has_credentials
 
@@ -85,7 +85,7 @@ def require_trusted_server(uri: str, folder: Path) -> None:
 
 
 def default_tracking_uri() -> str:
-    """tracking.uri of a command that sets none."""
+    """Return the tracking.uri of a command that does not set it."""
     from lungsound.config.overrides import add_experiment_from_env, compose_config
 
     return str(compose_config(add_experiment_from_env([])).tracking.uri)

@@ -1,4 +1,4 @@
-"""`lungsound study`: the reports of studies, and what the store holds."""
+"""`lungsound study`: rewrite reports of studies; list and remove stored trajectories."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -117,11 +117,8 @@ def _read_index(folder: Path, recordings: Sequence[Recording]) -> dict[str, Stor
         with corrupt_file_on_error(folder / INDEX):
             index: dict[str, StoredRecording] = json.loads(content)
             _check_index(index, recordings, (folder / WAVEFORMS).stat().st_size)
-    except (
-        FileNotFoundError,
-        CorruptFileError,
-    ):  # missing: another process has just quarantined it
-        return None
+    except (FileNotFoundError, CorruptFileError):
+        return None  # missing: another process has just quarantined it
     return index
 
 

@@ -1,1 +1,1 @@
-"""A run's folder: predictions, scores, figures, report."""
+"""The folder of a run: predictions, scores, figures and report."""

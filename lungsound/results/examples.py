@@ -118,7 +118,7 @@ def _log_mel(
 
 
 def _draw(panel: Axes, log_mel: Tensor | None, features: Features, scale: Normalize) -> None:
-    panel.set_facecolor("0.85")  # where there is no signal
+    panel.set_facecolor("0.85")  # the background, visible if the log-mel is shorter
     if log_mel is None:
         center: dict[str, Any] = {
             "ha": "center",
@@ -146,7 +146,7 @@ def _label_axes(panels: NDArray[Any], seconds: float, features: Features) -> Non
     """Label seconds below and round hertz on the left; the vertical axis counts bands."""
     corners = features.corner_hz.cpu().numpy()
     inside = [tick for tick in TICKS_HZ if corners[1] <= tick <= corners[-2]]
-    # Band i peaks at corner i + 1, and between two corners the mel scale is nearly straight.
+    # Band i peaks at corner i + 1; between two corners the mel scale is nearly linear.
     places = np.interp(inside, corners, np.arange(len(corners)) - 1.0)
     first = panels[0, 0]
     first.set_xlim(0, seconds)

@@ -1,13 +1,14 @@
-"""A run's folder: everything a run leaves, enough to make every score and figure without training.
+"""The folder of a run, in the order in which its files are written.
 
-config.yaml, metadata.json, split.csv, history.jsonl, members/    what training leaves
-predictions.parquet                                               made from the members
-scores.json, report.md, figures/                                  made from the predictions
-SHA256SUMS                                                        written last: the run is complete
+config.yaml, metadata.json, split.csv, history.jsonl, members/    by training
+predictions.parquet                                               from the members
+scores.json, report.md, figures/                                  from the predictions
+SHA256SUMS                                                        last: the run is complete
 """
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import re
@@ -23,6 +24,7 @@ from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
 from lungsound.storage.files import (
+    checksum_error,
     corrupt_file_on_error,
     file_sha256,
     link_or_copy,
@@ -41,9 +43,9 @@ from lungsound.training.weights import read_weights
 TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", "history.jsonl")
 REPORT_FILES = ("scores.json", "report.md")
 PREDICTIONS, MEMBERS, FIGURES = "predictions.parquet", "members", "figures"
-# What SHA256SUMS names besides members and figures.
+# The files in SHA256SUMS, besides members and figures.
 CHECKED_FILES = {*TRAINING_FILES, PREDICTIONS, *REPORT_FILES}
-FORMER_METADATA = "facts.json"  # of release 0.1, whose folders have no members and no SHA256SUMS
+FORMER_METADATA = "facts.json"  # release 0.1 wrote it, and neither members nor SHA256SUMS
 TRAJECTORY_KEY_PATTERN = re.compile("[0-9a-f]{16}")
 
 
@@ -53,28 +55,28 @@ def folder_lock_path(folder: Path) -> Path:
 
 
 class RunFolder:
-    """The files of one run, and what state they are in."""
+    """Reads and writes the files of one run, and checks which are present."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Be the only process that writes here; wait for another one that does."""
+        """Lock the folder; wait if another process writes to it."""
         return file_lock(folder_lock_path(self.path), self.path)
 
     @property
     def is_trained(self) -> bool:
-        """Whether training has left everything, each member's weights included."""
+        """Whether all files of training are present, each member's weights included."""
         return self._has(*TRAINING_FILES) and len(self.member_paths()) == self._num_members()
 
     @property
     def has_predictions(self) -> bool:
-        """Whether every score, table and figure can be made without training."""
+        """Whether predictions are present: scores, tables and figures need no training."""
         return self._has(PREDICTIONS) and (self.is_former or self.is_trained)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every file is there, by SHA256SUMS; `quarantine_corrupt` verifies the content."""
+        """Whether all files in SHA256SUMS exist; `quarantine_corrupt` verifies their content."""
         if self.is_former:
             return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
         digests = read_checksums(self.path)
@@ -82,7 +84,7 @@ class RunFolder:
 
     @property
     def is_former(self) -> bool:
-        """Whether it is of release 0.1."""
+        """Whether release 0.1 wrote the folder."""
         return self._has(FORMER_METADATA)
 
     def _has(self, *names: str) -> bool:
@@ -95,9 +97,10 @@ class RunFolder:
             return None
 
     def quarantine_corrupt(self) -> None:
-        """Rename every corrupt file, so that it is made again. Under the lock.
+        """Quarantine every corrupt file. Call it only under the lock.
 
-        SHA256SUMS shows them; without it, or if it is not whole, what cannot be read.
+        These are the files that do not match SHA256SUMS and, if it is missing or incomplete, those
+        that cannot be read.
         """
         listed = read_checksums(self.path)
         quarantine_mismatched(self.path)
@@ -119,7 +122,7 @@ class RunFolder:
                 quarantine(path)
 
     def write_checksums(self) -> None:
-        """Write SHA256SUMS: the run is complete."""
+        """Write SHA256SUMS, which makes the run complete."""
         paths = [self.path / name for name in (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)]
         paths += [*self.member_paths(), *self.figures()]
         digests = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in paths}
@@ -131,16 +134,16 @@ class RunFolder:
             if path.name == keep:
                 continue
             shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # it was a folder
+            with contextlib.suppress(OSError):  # a folder, removed already
                 path.unlink()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write UTF-8; file names in it need not be."""
+        """Write UTF-8; escape what is not, such as a path in another encoding."""
         write_file(self.path / name, text.encode(errors="backslashreplace"))
 
     def read_text(self, name: str) -> str:
         """Return the text; CorruptFileError if it is not UTF-8."""
-        content = read_file(self.path / name)
+        content = self._read_verified(name)
         with corrupt_file_on_error(self.path / name):
             return content.decode()
 
@@ -149,7 +152,7 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Return the value; CorruptFileError if it is no JSON."""
+        """Return the value; CorruptFileError if it is not JSON."""
         text = self.read_text(name)
         with corrupt_file_on_error(self.path / name):
             return json.loads(text)
@@ -160,7 +163,7 @@ class RunFolder:
         return self.path / (FORMER_METADATA if self.is_former else "metadata.json")
 
     def metadata(self) -> dict[str, Any]:
-        """Return what describes the run: options, counts, trajectory, machine."""
+        """Return the run's metadata: options, counts, trajectory, machine."""
         metadata = self.read_json(self.metadata_path.name)
         with corrupt_file_on_error(self.metadata_path):
             if not isinstance(metadata, dict):
@@ -170,7 +173,7 @@ class RunFolder:
     def trajectory_key(self) -> str:
         """Return the key of the trajectory that the members come from.
 
-        Raises CorruptFileError for one that cannot be a key: it becomes a part of a path.
+        Raises CorruptFileError if it does not look like a key: callers put it into a path.
         """
         key = self.metadata().get("trajectory")
         if not isinstance(key, str) or not TRAJECTORY_KEY_PATTERN.fullmatch(key):
@@ -190,17 +193,17 @@ class RunFolder:
         path = self.path / "history.jsonl"
         if not path.exists():
             return []
-        content = read_file(path)
+        content = self._read_verified(path.name)
         with corrupt_file_on_error(path):
             return parse_history(content)
 
     def remove_results(self) -> None:
-        """Remove what follows from a training that is about to begin or go on."""
+        """Remove members and predictions, before training starts or continues."""
         for path in (*self.member_paths(), self.path / PREDICTIONS):
             path.unlink(missing_ok=True)
 
     def link_members(self, snapshots: Sequence[Path]) -> None:
-        """Make members/member-MM.safetensors from the store's snapshots: links, or else copies."""
+        """Link, or else copy, snapshots of the store to members/member-MM.safetensors."""
         for member, snapshot in enumerate(snapshots, start=1):
             link_or_copy(snapshot, self.path / MEMBERS / f"member-{member:02d}.safetensors")
 
@@ -215,7 +218,16 @@ class RunFolder:
 
     def read_predictions(self) -> pd.DataFrame:
         """Return the table of predictions.parquet."""
+        self._read_verified(PREDICTIONS)  # Parquet itself notices few changed bits
         return read_predictions(self.path / PREDICTIONS)
+
+    def _read_verified(self, name: str) -> bytes:
+        """Return the content; CorruptFileError if it is not what SHA256SUMS, if there, says."""
+        content = read_file(self.path / name)
+        expected = read_checksums(self.path).get(name)
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise checksum_error(self.path / name)
+        return content
 
     def summary(self) -> dict[str, Any]:
         """Return every score. Raises DataError if the predictions do not fit together."""

@@ -20,12 +20,12 @@ INTEGER_COLUMNS = ["cycle", "member"]
 def predictions_table(
     cycles: pd.DataFrame, members: Sequence[Tensor], labels: LabelSet, synthetic: bool
 ) -> pd.DataFrame:
-    """Return one row per cycle and member; every score follows from them.
+    """Return a table with one row per cycle and member, from which every score is computed.
 
-    `label` is the true class, one of `labels`. `cycles` has CYCLE_COLUMNS and `target`, the number
-    of that class; `members` holds each member's probabilities [cycles, K] of the K `labels`, in the
-    cycles' order. Members count from 1. The label order, and whether the data are synthetic, travel
-    in the table's `attrs`.
+    `cycles` has CYCLE_COLUMNS and `target`, the index in `labels` of the true class; `members` has
+    each member's probabilities [cycles, K], in the order of `cycles`. In the table `label` is the
+    true class, and members count from 1. Its `attrs` have the label order, and whether the data are
+    synthetic.
     """
     extra = [name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()]
     label = [labels.labels[target] for target in cycles["target"]]
@@ -42,11 +42,12 @@ def predictions_table(
 
 
 def probability_columns(labels: LabelSet) -> list[str]:
+    """Return the names of the columns with the probabilities of `labels`."""
     return [f"p_{label}" for label in labels.labels]
 
 
 def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
-    """The label set whose probabilities are among a table's columns; None if there is none."""
+    """Return the label set whose probabilities are among `columns`; None if there is none."""
     present = set(columns)
     for labels in LABEL_SETS:
         if present.issuperset(probability_columns(labels)):
@@ -64,13 +65,13 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 def read_predictions(path: Path) -> pd.DataFrame:
     """Return the table.
 
-    Raises CorruptFileError for a file that `write_predictions` did not write. Only the known
-    columns are read, and nothing of what pandas or another program stores beside them.
+    Raises CorruptFileError for a file that `write_predictions` did not write. Only known columns
+    are read: no metadata of pandas or other programs.
     """
     content = read_file(path)
     with corrupt_file_on_error(path), pq.ParquetFile(pa.BufferReader(content)) as file:
         columns = _validated_columns(file.schema_arrow)
-        if file.metadata.num_rows > len(content):  # a few bytes that repeat themselves
+        if file.metadata.num_rows > len(content):  # compressed repeats could fill the memory
             raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
         table = file.read(columns=columns)
         if any(column.null_count for column in table.columns):
@@ -80,7 +81,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def _validated_columns(schema: pa.Schema) -> list[str]:
-    """Return the known columns; ValueError if one is missing, twice there, or of another type."""
+    """Return the known columns; ValueError if one is missing, repeated or of another type."""
     labels = predicted_label_set(schema.names) or FOUR_CLASS
     probabilities = probability_columns(labels)
     columns = [

@@ -1,4 +1,4 @@
-"""A run's scores as a table for the console and as a report for the run's folder."""
+"""Format a run's scores: a table for the console, and report.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain

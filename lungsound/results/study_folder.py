@@ -1,4 +1,4 @@
-"""study.json: what a study is, and the folder of each of its runs."""
+"""Read study.json: a study's swept keys, and the folder of each of its runs."""
 
 import json
 import os
@@ -11,12 +11,13 @@ from lungsound.storage.keys import canonical_json
 
 STUDY_FILE = "study.json"
 
-MOST_NAME = 255  # bytes: what a file system takes
+MOST_NAME = 255  # bytes of a file name, the limit of file systems
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """study.json. Raises LungsoundError where `folder` is no study's, DamagedFileError where the
-    file is not ours.
+    """Read study.json.
+
+    Raises LungsoundError if `folder` is not a study's, CorruptFileError if the file is not valid.
     """
     path = folder / STUDY_FILE
     if not path.exists():
@@ -27,7 +28,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     with corrupt_file_on_error(path):
         study: dict[str, Any] = json.loads(content)
         swept, jobs = study["swept"], study["jobs"]
-        canonical_json([swept, jobs])  # raises for half characters, which no table can hold
+        canonical_json([swept, jobs])  # raises for lone surrogates, which cannot be encoded
         if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
             raise ValueError("swept: expected keys")
         for job in jobs:

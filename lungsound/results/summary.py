@@ -1,4 +1,4 @@
-"""Every score of a run from its predictions table alone (the columns of `predictions.parquet`)."""
+"""Compute every score of a run from its predictions table (`predictions.parquet`) alone."""
 
 import math
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
-    """The label set of the predictions. Raises DataError if they are of none that is registered."""
+    """Return the label set of the predictions. Raises DataError if it is not registered."""
     labels = predicted_label_set(predictions.columns)
     if labels is None:
         known = " or ".join(" ".join(probability_columns(labels)) for labels in LABEL_SETS)

@@ -1,1 +1,1 @@
-"""One run: its components, its story, its names, and what is done with a finished one."""
+"""One run: check and build its components, train, predict, report; score it elsewhere."""

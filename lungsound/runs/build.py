@@ -1,4 +1,4 @@
-"""The one place where the configuration becomes objects; below, arguments are plain."""
+"""Build objects from the configuration. No other package gets it, except studies and cli."""
 
 import logging
 import os
@@ -33,18 +33,18 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
 GPU_NUM_WORKERS = 4
-# The same sums every time. torch reads it once, at a process's first product on a GPU; a study
-# measures a step before its first run.
+# Makes cuBLAS deterministic. torch reads it only once, at the first matrix product on a GPU, which
+# may be a step that `plan=true` times: therefore it is set at import.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run works on: enough to name it, and to find what is stored of it."""
+    """The data and schedule of a run: enough to name it and to find its stored files."""
 
     database: Database
     labels: LabelSet  # the classes of the task
-    cycles: pd.DataFrame  # those in a set: columns of the database, `set`, `target` (class number)
+    cycles: pd.DataFrame  # columns of Database.cycles, `set`, `target` (index in labels)
     notes: tuple[str, ...]  # on the database and the split, for the user
     leakage: dict[str, Any]  # `count_leakage` of the split
     annealing: Annealing
@@ -52,20 +52,20 @@ class RunInputs:
 
     @property
     def leakage_sentence(self) -> str:
-        """The line that stands beside every score."""
+        """The sentence that is printed with every score."""
         return leak_line(self.leakage)
 
 
 @dataclass(frozen=True)
 class RunComponents(RunInputs):
-    """What one run is built of."""
+    """Everything that a run needs."""
 
     datamodule: CyclesDataModule
     module: SnapshotModule
 
 
 def build_inputs(settings: Config, database: Database | None = None) -> RunInputs:
-    """Return what a run works on; `database`: if it is open already.
+    """Open the database, unless `database` is given, and split it.
 
     Raises DataError if the database or the split cannot be used.
     """
@@ -81,7 +81,7 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
 
 
 def build_components(settings: Config) -> RunComponents:
-    """Return everything a run needs. Raises DataError as `build_inputs` does."""
+    """Build everything that a run needs. Raises DataError as `build_inputs` does."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
     annealing, val_cycles = inputs.annealing, datamodule.cycles["val"]
@@ -94,7 +94,7 @@ def build_components(settings: Config) -> RunComponents:
 def build_datamodule(
     settings: Config, database: Database, cycles: pd.DataFrame
 ) -> CyclesDataModule:
-    """The batches of `cycles`, which have `set` and `target`."""
+    """Build the datamodule of `cycles`, which have `set` and `target`."""
     features, segment = settings.features, settings.segment
     length = round(segment.seconds * features.sample_rate)
     cutting = SegmentSpec(
@@ -108,7 +108,7 @@ def build_datamodule(
     augment = {**vars(settings.augment), "vtlp_copies": copies}
     augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
-    if workers is None:  # on a CPU they would take the training's cores
+    if workers is None:  # on a CPU, workers would compete with training for cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
     batch_size, seed = settings.trainer.batch_size, settings.seed
     return CyclesDataModule(
@@ -119,7 +119,7 @@ def build_datamodule(
 def build_module(
     settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
 ) -> SnapshotModule:
-    """Return the untrained module, which logs the scores of the `val_cycles`."""
+    """Build the untrained module, which logs scores of the `val_cycles`."""
     model, feature_settings = settings.model, vars(settings.features)
     features = Features(
         **{name: value for name, value in feature_settings.items() if name != "roll"}
@@ -132,6 +132,7 @@ def build_module(
 
 
 def build_network(settings: Config) -> nn.Module:
+    """Build the untrained network."""
     model, features, segment = settings.model, settings.features, settings.segment
     length = round(segment.seconds * features.sample_rate)
     frames = frame_count(length, features.n_fft, features.hop)
@@ -145,24 +146,25 @@ def build_network(settings: Config) -> nn.Module:
 
 
 def build_database(settings: Config) -> Database:
+    """Open the database; create a synthetic one first. Raises DataError if it cannot be used."""
     data, store_dir = settings.data, Path(settings.store_dir)
     create = DATABASES[data.name].create
     if create is not None:
         root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
-        assert data.root is not None  # checked with the configuration
+        assert data.root is not None  # `validate_config` has checked it
         root = Path(os.path.expanduser(data.root))
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
 def set_float32(settings: Config) -> None:
-    """How a GPU multiplies float32 numbers. torch itself allows TF32 in convolutions.
+    """Set how a GPU multiplies float32 numbers; by default torch allows TF32 in convolutions.
 
-    These are settings of the whole process: a run before this one may have had others.
+    The setting is global: an earlier run in this process may have changed it.
     """
     word = settings.trainer.matmul_precision if uses_gpu(settings) else "highest"
-    # torch must not be asked by these names where its newer `fp32_precision` was set, and
-    # Lightning asks by these.
+    # By these names, not torch's newer `fp32_precision`: torch forbids to mix them, and Lightning
+    # uses these.
     torch.set_float32_matmul_precision(word)
     torch.backends.cudnn.allow_tf32 = word != "highest"
 
@@ -170,9 +172,9 @@ def set_float32(settings: Config) -> None:
 def build_trainer(
     settings: Config, epochs: int, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
-    """A Trainer that logs, prints and stores nothing by itself: the callbacks do."""
+    """Build a Trainer that leaves logging, printing and storing to `callbacks`."""
     set_float32(settings)
-    # Lightning's remarks on absent devices and its own products are not for our users.
+    # Hide Lightning's hints on unused devices and on its own products.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
@@ -188,7 +190,7 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,  # an epoch's batches are made for that epoch
-        # On a CPU our operators are deterministic as they stand.
+        reload_dataloaders_every_n_epochs=1,  # each epoch has its own dataset
+        # On a CPU all operators that we use are deterministic anyway.
         deterministic=settings.trainer.deterministic if accelerator == "gpu" else None,
     )

@@ -1,4 +1,4 @@
-"""A run's cost: a fixed sentence per experiment, and for plan=true a measured training step."""
+"""Describe the experiment, and measure a training step for the estimate of plan=true."""
 
 import json
 import math
@@ -25,7 +25,7 @@ HINTS = {
 
 
 def experiment_sentence(settings: Config, experiment: str) -> str:
-    """The experiment in force, and how to get the other one. Costs no time."""
+    """Return a sentence on the chosen experiment, and how to choose the other one."""
     data = settings.data.name
     database = "the SYNTHETIC demo database" if data == "demo" else data
     description = DESCRIPTIONS.get(experiment, f"see conf/experiment/{experiment}.yaml")
@@ -34,7 +34,7 @@ def experiment_sentence(settings: Config, experiment: str) -> str:
 
 
 def seconds_per_item(settings: Config) -> float:
-    """A measured training step of the chosen network on one chunk, without its features."""
+    """Measure the seconds of training per item, without computing features."""
     features, segment, model = settings.features, settings.segment, settings.model
     samples = round(segment.seconds * features.sample_rate)
     frames = frames_per_chunk(frame_count(samples, features.n_fft, features.hop), segment.chunks)
@@ -51,9 +51,9 @@ def seconds_per_item(settings: Config) -> float:
 def time_training_step(
     name: str, model_settings: str, bands: int, frames: int, accelerator: str
 ) -> float:
-    """Seconds per item, forward and backward: the fastest of some small batches."""
+    """Return seconds per item, forward and backward: the fastest of several small batches."""
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    options = json.loads(model_settings)  # as text, so that a call's result can be cached
+    options = json.loads(model_settings)  # text, because lru_cache needs hashable arguments
     build = NETWORKS[name].build
     network = build(classes=4, bands=bands, frames=frames, seed=0, **options).to(device)
     log_mels = torch.zeros(TIMING_BATCH_SIZE, 1, bands, frames, device=device)

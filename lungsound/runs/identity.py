@@ -1,4 +1,4 @@
-"""What a trajectory is named after, and on which machine its epochs are made."""
+"""The content key of a trajectory, and the machine that trains its epochs."""
 
 import ast
 import functools
@@ -19,7 +19,7 @@ from lungsound.config.schema import Config, to_container
 from lungsound.data.database import Database
 from lungsound.training.schedule import Annealing
 
-# The packages whose code decides the weights.
+# The packages whose code determines the weights.
 WEIGHT_PACKAGES = (
     lungsound.data,
     lungsound.models,
@@ -27,16 +27,20 @@ WEIGHT_PACKAGES = (
     lungsound.signal,
     lungsound.training,
 )
+# The modules beside this one that decide weights (networks, seeds, precision) and the probabilities
+# that are stored with them.
+RUNS_FOLDER = Path(__file__).parent
+WEIGHT_MODULES = ("build.py", "predict.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def trajectory_key_fields(
     settings: Config, database: Database, cycles: pd.DataFrame, annealing: Annealing
 ) -> dict[str, Any]:
-    """Return everything that determines the weights by intention.
+    """Return everything that determines the weights, except for the machine.
 
-    Values that are not listed (M, select, names, tracking, workers) reuse the same trajectory, and
-    so does another machine: `describe_machine` is recorded with every epoch instead.
+    Values that are not listed (M, select, names, tracking, workers) reuse the same trajectory. So
+    does another machine, although it may change last bits: every epoch's record names its machine.
     """
     groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
     continue_from = annealing.continue_from
@@ -70,17 +74,19 @@ def uses_gpu(settings: Config) -> bool:
     return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
-@functools.cache  # the code that runs is the code that was there when the process began
+@functools.cache  # the files may change while the process runs its older code
 def source_hash() -> str:
-    """Return a hash of the code that decides the weights: other code, another trajectory."""
-    digest = hashlib.sha256()
+    """Return a hash of the code that decides weights and probabilities: another trajectory."""
+    sources = {f"lungsound.runs/{name}": RUNS_FOLDER / name for name in WEIGHT_MODULES}
     for package in WEIGHT_PACKAGES:
         folder = Path(inspect.getfile(package)).parent
         for path in sorted(folder.rglob("*.py")):
             name = path.relative_to(folder).as_posix()
             if not name.startswith("tools/"):  # commands: no run imports them
-                code = code_without_comments(path.read_text())
-                digest.update(f"{package.__name__}/{name}\0{code}\0".encode())
+                sources[f"{package.__name__}/{name}"] = path
+    digest = hashlib.sha256()
+    for name, path in sources.items():
+        digest.update(f"{name}\0{code_without_comments(path.read_text())}\0".encode())
     return digest.hexdigest()
 
 

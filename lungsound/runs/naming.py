@@ -1,4 +1,4 @@
-"""The name of a run, of its data, and its metadata."""
+"""The name of a run, the title of its data, and its metadata."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from lungsound.storage.keys import content_key
 
 
 def data_title(inputs: RunInputs) -> str:
-    """The name of the data, with SYNTHETIC if nobody was recorded."""
+    """Return the title of the data, with SYNTHETIC for the demo database."""
     if inputs.database.synthetic:
         return "SYNTHETIC demo database (no patient was recorded)"
     recordings = inputs.cycles["recording"].nunique()
@@ -25,7 +25,10 @@ def run_metadata(
     folder: RunFolder,
     epochs_done: int,
 ) -> dict[str, Any]:
-    """Return run metadata, logged as MLflow params; the trajectory has `epochs_done` epochs."""
+    """Return the content of metadata.json, logged as MLflow params.
+
+    The trajectory has `epochs_done` epochs.
+    """
     previously_trained, last_trained_epoch = count_trained_epochs(folder, epochs_done)
     return {
         **{
@@ -33,7 +36,7 @@ def run_metadata(
             for group, option in group_choices.items()
             if not group.startswith("hydra/")
         },
-        "data": settings.data.name,  # what is used: a key may have changed what the option says
+        "data": settings.data.name,  # data.name=... may differ from the option data=...
         "split": settings.split.protocol,
         "annealing.cycles": parts.annealing.num_periods,
         "model.parameters": sum(
@@ -67,7 +70,7 @@ def count_trained_epochs(folder: RunFolder, epochs_done: int) -> tuple[int, int]
 
 
 def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> str:
-    """A readable name that ends in a key of everything that decides the run's scores."""
+    """Return a readable name that ends in a key of everything that determines the scores."""
     periods = inputs.annealing.num_periods
     identity = [
         inputs.trajectory.folder.name,
@@ -88,7 +91,7 @@ def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> st
 
 
 def split_label(split: SplitConfig) -> str:
-    """The protocol and its seed, fold or file: random0, patient0.3, official0, my_split."""
+    """Return protocol and seed, fold or file: random0, patient0.3, official0, my_split."""
     if split.protocol == "file":
         return Path(str(split.file)).stem
     return f"{split.protocol}{split.seed}" + ("" if split.fold is None else f".{split.fold}")

@@ -1,4 +1,4 @@
-"""Ensemble members: snapshot epochs, weights, predictions."""
+"""Members of the ensemble: their epochs, weights and predictions."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,9 +32,9 @@ def member_epochs(annealing: Annealing, folder: RunFolder) -> list[int]:
 
 
 def load_member(module: SnapshotModule, path: Path) -> None:
-    """Put a member's weights into the module.
+    """Load a member's weights into the module.
 
-    Raises CorruptFileError if they are corrupt, or another network's.
+    Raises CorruptFileError if they are corrupt, or of another network.
     """
     snapshot = read_weights(path)
     with corrupt_file_on_error(path):
@@ -44,7 +44,7 @@ def load_member(module: SnapshotModule, path: Path) -> None:
 def predict_run(settings: Config, parts: RunComponents, folder: RunFolder) -> pd.DataFrame:
     """Return every member's probabilities for every validation and test cycle.
 
-    They are stored with the trajectory: runs with another number of members evaluate none again.
+    They are stored with the trajectory, so that runs with another number of members reuse them.
     """
     trainer = build_trainer(settings, epochs=0)
     epochs = member_epochs(parts.annealing, folder)
@@ -86,7 +86,7 @@ def _table(
 
 
 def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
-    """Return the mean over the chunks of each cycle of one set, [cycles, K].
+    """Return the probabilities [cycles, K] of one set, averaged over each cycle's chunks.
 
     Raises DataError if one is NaN or infinite.
     """
@@ -98,7 +98,7 @@ def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
     non_finite = ~means.isfinite().all(1).numpy()
     if non_finite.any():
         raise DataError(
-            f"expected a network's answer for every cycle of the {name} set, but got NaN for "
+            f"expected finite probabilities of every cycle of the {name} set, but got NaN for "
             f"(recording/cycle): {format_cycle_ids(cycles[non_finite])}. Look at their samples: a "
             "float WAV may hold numbers that overflow"
         )

@@ -1,4 +1,4 @@
-"""Whether results can be written, checked before any work."""
+"""Check, before any work, that results can be written."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from lungsound.tracking.client import SQLITE
 
 
 def ensure_writable(settings: Config) -> None:
-    """Raise StorageError if results, store or MLflow's database cannot be written to."""
+    """Raise StorageError if output_dir, store_dir or MLflow's database is not writable."""
     for key in ("output_dir", "store_dir"):
         value = getattr(settings, key)
         with translate_write_errors(key, value):
@@ -23,7 +23,7 @@ def ensure_writable(settings: Config) -> None:
     database = Path(uri.removeprefix(SQLITE))
     if uri.startswith(SQLITE) and database.parent.is_dir():
         with translate_write_errors("tracking.uri", uri):
-            tempfile.TemporaryFile(dir=database.parent).close()  # as sqlite's journal will
+            tempfile.TemporaryFile(dir=database.parent).close()  # sqlite puts its journal there
             if database.exists() and not os.access(database, os.W_OK, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
 

@@ -1,4 +1,4 @@
-"""Scores, figures and the report of a run, from its predictions and history."""
+"""Make scores, figures and report of a run from its predictions and history."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_on_error
 
-DEFAULT_URI = "sqlite:///mlflow.db"  # what `mlflow ui` and `make ui` show
+DEFAULT_URI = "sqlite:///mlflow.db"  # the default of `mlflow ui` and `make ui`
 
 
 def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) -> None:
@@ -39,7 +39,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
 
 
 def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
-    """Write and return scores.json: every score, what leaks, and notes on data and split."""
+    """Write and return scores.json: every score, leakage, and notes on data and split."""
     summary = folder.summary()
     results = {
         "data": data_title(inputs),
@@ -72,7 +72,7 @@ def write_figures(
 
 
 def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
-    """Plot log-mels of each class's first training cycle that needs padding, or else its first."""
+    """Plot log-mels of each class's first training cycle, of one that needs padding if any."""
     cutting, augmentation = parts.datamodule.cutting, parts.datamodule.augmentation
     cycles, samples = parts.datamodule.cycles["train"], parts.database.store.samples
     fills_segment = cycles["end_sample"] - cycles["start_sample"] >= cutting.length
@@ -90,7 +90,7 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
 
 
 def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:
-    """Print scores and places, `tracking_warning` included; the last line is the run's folder."""
+    """Print scores, where the results are, and `tracking_warning`; the run's folder comes last."""
     uri = settings.tracking.uri
     page = "mlflow ui  (or: make ui)"
     if uri != DEFAULT_URI:
@@ -102,7 +102,7 @@ def print_results(settings: Config, folder: RunFolder, tracking_warning: str | N
 
 
 def format_scores(folder: RunFolder) -> str:
-    """Return what scores.json holds, for the console."""
+    """Format scores.json for the console."""
     results = folder.read_json("scores.json")
     with corrupt_file_on_error(folder.path / "scores.json"):
         parts = [scores_table(results["scores"], results["data"], results["leak"])]

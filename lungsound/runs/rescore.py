@@ -35,15 +35,20 @@ def score_on_database(
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; the folder with the results.
+    """Score the members of `run` on the database `name` at `root`; return the results' folder.
 
-    All signal settings are the run's own. The single member stays the one that is best on the run's
-    own validation cycles, whose predictions are in the written file, too. `skip_bad` leaves out
+    Segments and features are those of the run. The single member is the one that is best on the
+    run's own validation cycles, whose predictions are therefore copied. `skip_bad` leaves out
     recordings that cannot be used, and lists them. Raises LungsoundError if the run is not
     finished, its members are no longer stored, or the database lacks the part or the classes.
     """
     source_run = RunFolder(run.resolve())
     settings = load_run_config(source_run, store_dir)
+    if not source_run.member_paths():  # before a whole database is decoded
+        raise DataError(
+            f"{source_run.path / MEMBERS}: expected the members' weights, but they are not there: "
+            "the run was made by release 0.1. Its command makes one that has them"
+        )
     labels = DATABASES[settings.data.name].task(settings.task.classes)
     database = open_database(
         name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
@@ -52,7 +57,8 @@ def score_on_database(
     target = encode_targets(database.spec, cycles, labels)
     cycles = cycles.assign(set="test", target=target)
     parts = _build_components(settings, source_run, database, labels, cycles)
-    print(*parts.notes, sep="\n", flush=True)
+    if parts.notes:
+        print(*parts.notes, sep="\n", flush=True)
     table = predict_members(settings, parts, source_run.member_paths(), ("test",))
     target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     with source_run.lock():
@@ -63,7 +69,7 @@ def score_on_database(
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
-    """A finished run's configuration. Raises ConfigError if `run` is no finished run."""
+    """Load the configuration of a finished run. Raises ConfigError if `run` is not finished."""
     if not run.has_predictions:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
@@ -97,11 +103,6 @@ def _build_components(
     annealing = Annealing(**vars(settings.annealing))
     key = run.trajectory_key()
     trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    if not run.member_paths():
-        raise DataError(
-            f"{run.path / MEMBERS}: expected the members' weights, but they are not there: the run "
-            "was made by release 0.1. Its command makes one that has them"
-        )
     leaks = count_leakage(
         pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
     )
@@ -114,7 +115,7 @@ def _build_components(
 
 
 def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
-    """Return the cycles of training and validation; those of another database get its name."""
+    """Return the cycles of training and validation, marked if they are of another database."""
     text = run.read_text("split.csv")
     with corrupt_file_on_error(run.path / "split.csv"):
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)

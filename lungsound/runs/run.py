@@ -1,4 +1,4 @@
-"""The whole story of one run, top to bottom."""
+"""One run from start to end: check, build, train, predict, report, send to MLflow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +23,10 @@ from lungsound.tracking.state import TrackingState, reset_run_folder, start_trac
 
 @interruptible()
 def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
-    """Train what is missing, score the ensemble, and leave a folder with all of it, and MLflow.
+    """Train what is missing, score the ensemble, send it to MLflow; return the run's folder.
 
-    `choices` names the chosen option of each group. Raises LungsoundError for what a user can mend.
+    `choices` has the chosen option of each config group. Raises LungsoundError for anything that a
+    user can correct.
     """
     settings = validate_config(cfg)
     is_standalone = settings.tracking.study is None
@@ -60,19 +61,19 @@ def complete_run(
     folder: RunFolder,
     notify: Callable[[], None],
 ) -> None:
-    """Make what is missing: members, predictions, report, and the checksums of all of it."""
+    """Make what is missing: members, predictions, report, and last the checksums."""
     if not folder.is_trained:
         train(settings, choices, parts, folder, notify)
     if not folder.has_predictions:
         folder.write_predictions(predict_run(settings, parts, folder))
-    # A signal may arrive in a DataLoader's `__del__`, where Python discards exceptions.
+    # A signal in a DataLoader's `__del__` is recorded, but Python discards its exception.
     raise_if_interrupted()
     write_run_report(settings, parts, folder)
     folder.write_checksums()
 
 
 def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> TrackingState:
-    """Return what MLflow is to have of the run besides its files."""
+    """Return what MLflow needs of the run besides its files."""
     tags = {
         "data": data_title(parts),
         "leak": parts.leakage_sentence,

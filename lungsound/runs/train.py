@@ -1,4 +1,4 @@
-"""Training: bring the trajectory to a run's last epoch, and the run's folder along with it."""
+"""Train up to the run's last epoch; update trajectory and run folder after every epoch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +18,7 @@ from lungsound.runs.identity import describe_machine
 from lungsound.runs.naming import run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
+from lungsound.storage.signals import raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
@@ -25,7 +26,7 @@ from lungsound.training.progress import ProgressCallback
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
 
-# Lightning's module that restores a checkpoint.
+# The file name, in Lightning, of the code that restores a checkpoint.
 CHECKPOINT_CONNECTOR = "checkpoint_connector"
 
 
@@ -36,9 +37,9 @@ def train(
     folder: RunFolder,
     notify: Callable[[], None],
 ) -> None:
-    """Train what the trajectory lacks, and leave the members in the run's folder.
+    """Train the epochs that the trajectory lacks, and link the members into the run's folder.
 
-    `notify` is called when there is something new in the folder.
+    `notify` is called if the folder has new content.
     """
     trajectory, epochs = parts.trajectory, parts.annealing.epochs
     machine = describe_machine(settings)
@@ -74,6 +75,7 @@ def train(
                 InterruptCallback(),
             ]
             fit(build_trainer(settings, epochs, callbacks), parts, done)
+            raise_if_interrupted()  # a signal after the last epoch
         sync_history()
         metadata["machine"] = describe_machines(trajectory, epochs)
         folder.write_json("metadata.json", metadata)
@@ -82,7 +84,7 @@ def train(
 
 
 def prepare_trajectory(trajectory: Trajectory, redo: bool) -> int:
-    """Return the epoch to go on from, 0 for the beginning; remove what comes after it."""
+    """Return the epoch to resume after, 0 for the beginning; remove what comes after it."""
     had_corrupt_files = trajectory.quarantine_corrupt()
     done = 0 if redo else trajectory.completed_epochs()
     if had_corrupt_files:
@@ -93,7 +95,7 @@ def prepare_trajectory(trajectory: Trajectory, redo: bool) -> int:
 
 
 def print_machine_change(trajectory: Trajectory, done: int, machine: str) -> None:
-    """Print where the first epochs were made, if that was not on this machine."""
+    """Print which machine trained the first epochs, if it was not this one."""
     stretches = machine_changes(trajectory.history(done))
     if any(name != machine for _, name in stretches):
         made = "; ".join(f"{epochs} were made on {name}" for epochs, name in stretches)
@@ -104,7 +106,7 @@ def print_machine_change(trajectory: Trajectory, done: int, machine: str) -> Non
 
 
 def describe_machines(trajectory: Trajectory, epochs: int) -> str:
-    """Return the machine of all epochs, or each one's epochs."""
+    """Return the machine of all epochs, or a list of machines with their epochs."""
     stretches = machine_changes(trajectory.history(epochs))
     if len(stretches) == 1:
         return stretches[0][1]
@@ -112,9 +114,9 @@ def describe_machines(trajectory: Trajectory, epochs: int) -> str:
 
 
 def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
-    """Train on after `done` epochs.
+    """Continue training after `done` epochs.
 
-    Raises CorruptFileError if the resume point cannot be restored, whatever its checksum is.
+    Raises CorruptFileError if the resume point cannot be restored, even if its checksum matches.
     """
     resume_path = parts.trajectory.resume_path(done) if done else None
 

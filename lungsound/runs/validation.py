@@ -1,7 +1,8 @@
-"""The configuration's ranges and cross conditions, checked before any work."""
+"""Check the configuration before any work: each value, and values that depend on each other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,9 +28,8 @@ CHOICES: dict[str, Sequence[Any]] = {
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
 }
-# key: (lowest, highest) value, both allowed; None: no bound. The highest are far above any use:
-# what lies beyond them, a zero too many or a stranger's file, would fill the memory before anything
-# could be said.
+# Key -> (lowest, highest) value, both allowed; None: no bound. The highest values are far above any
+# use: they reject typing errors and foreign files that would exhaust memory.
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**32 - 1),
     "split.seed": (0, 2**32 - 1),
@@ -54,7 +54,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "trainer.batch_size": (2, 2**16),
     "trainer.num_workers": (0, 1000),
 }
-# As above, but 0 is not allowed.
+# Key -> highest value, None for no bound; values must be above 0.
 POSITIVE_UPPER_BOUNDS: dict[str, float | None] = {
     "segment.seconds": 3600,
     "features.f_max": None,
@@ -64,13 +64,13 @@ POSITIVE_UPPER_BOUNDS: dict[str, float | None] = {
     "model.bn_eps": None,
     "model.adam_eps": None,
 }
-MAX_VTLP_COPIES = 1000  # of a cycle
+MAX_VTLP_COPIES = 1000  # per cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
 
 def registered_choices() -> dict[str, Sequence[Any]]:
-    """The values of the keys that name something registered."""
-    from lungsound.models.registry import NETWORKS  # here, as it loads torch
+    """Return the valid values of the keys that name an entry of a registry."""
+    from lungsound.models.registry import NETWORKS  # here: it imports torch, which is slow
 
     protocols = dict.fromkeys(PROTOCOLS)
     for spec in DATABASES.values():
@@ -84,10 +84,9 @@ def registered_choices() -> dict[str, Sequence[Any]]:
 
 
 def validate_config(cfg: DictConfig) -> Config:
-    """The composed configuration as typed objects, its ranges and cross conditions checked.
+    """Check the composed configuration, and return it as typed objects.
 
-    Raises ConfigError that lists everything wrong, each with its key, what was expected and what
-    came.
+    Raises ConfigError with all errors, each with its key, the expected and the given value.
     """
     choices = {**CHOICES, **registered_choices()}
     try:
@@ -97,15 +96,20 @@ def validate_config(cfg: DictConfig) -> Config:
         }
     except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
-    errors = [f"{key}: expected one of {', '.join(map(str, known))}, but got {value[key]!r}"
+    errors = [f"{key}: expected a key that there is; --cfg job shows them all, but got a new one"
+              for key in _unknown_keys(cfg, settings)]  # fmt: skip
+    errors += [f"{key}: expected one of {', '.join(str(one) for one in known if one is not None)}, but got {value[key]!r}"
              for key, known in choices.items() if value[key] not in known]  # fmt: skip
     errors += [f"{key}: expected {_describe_range(value[key], low, high)}, but got {value[key]!r}"
-              for key, (low, high) in RANGES.items() if not _in_range(value[key], low, high)]  # fmt: skip
+               for key, (low, high) in RANGES.items()
+               if not _in_range(value[key], low, high)]  # fmt: skip
     errors += [f"{key}: expected a number above 0, but got {value[key]!r}"
-              for key in POSITIVE_UPPER_BOUNDS if value[key] is not None and not 0 < value[key] < math.inf]  # fmt: skip
+               for key in POSITIVE_UPPER_BOUNDS
+               if value[key] is not None and not 0 < value[key] < math.inf]  # fmt: skip
     errors += [f"{key}: expected at most {high}, but got {value[key]!r}"
-              for key, high in POSITIVE_UPPER_BOUNDS.items() if None not in (high, value[key]) and high < value[key] < math.inf]  # fmt: skip
-    if not errors:  # the cross checks take it that each value alone is right
+               for key, high in POSITIVE_UPPER_BOUNDS.items()
+               if None not in (high, value[key]) and high < value[key] < math.inf]  # fmt: skip
+    if not errors:  # the checks below rely on each value being valid
         errors = [
             message
             for check in (
@@ -126,6 +130,16 @@ def validate_config(cfg: DictConfig) -> Config:
     return settings
 
 
+def _unknown_keys(cfg: DictConfig, settings: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the keys that Hydra's `+key=value` added and nothing would read."""
+    known = {field.name for field in fields(settings)}
+    for key in map(str, cfg):
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif is_dataclass(part := getattr(settings, key)):
+            yield from _unknown_keys(cfg[key], part, f"{prefix}{key}.")
+
+
 def _check_database(cfg: DictConfig) -> list[str]:
     data, spec = cfg.data, DATABASES[cfg.data.name]
     wrong = []
@@ -136,7 +150,7 @@ def _check_database(cfg: DictConfig) -> list[str]:
         )
     if spec.create is not None and data.root is not None:
         wrong.append(
-            f"data.root: expected none for data={data.name}, which is made on the spot, but got "
+            f"data.root: expected none for data={data.name}, which is generated, but got "
             f"{data.root!r}. Add data=icbhi"
         )
     if data.demo_cycles < data.demo_patients:
@@ -154,7 +168,7 @@ def _check_database(cfg: DictConfig) -> list[str]:
 
 
 def _check_split(cfg: DictConfig) -> list[str]:
-    """A protocol's function says by its signature which keys it needs, and which it may get."""
+    """Compare the keys of `split` with the signature of the protocol's function."""
     split, data = cfg.split, cfg.data.name
     protocols = DATABASES[data].all_protocols
     if split.protocol not in protocols:
@@ -218,31 +232,34 @@ def _check_augment(cfg: DictConfig) -> list[str]:
         and cfg.augment.vtlp_f_hi[1] >= cfg.features.sample_rate / 2
     ):
         wrong.append(
-            f"augment.vtlp_f_hi: expected less than half of features.sample_rate={cfg.features.sample_rate}, "
+            "augment.vtlp_f_hi: expected less than half of "
+            f"features.sample_rate={cfg.features.sample_rate}, "
             f"but got {list(cfg.augment.vtlp_f_hi)} Hz"
         )
     return wrong
 
 
 def _check_device(cfg: DictConfig) -> list[str]:
-    import torch  # here, as the schema above must load in an instant
+    import torch  # here: torch is slow to import
 
     if cfg.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         return [
-            "trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. Use trainer=auto"
+            "trainer.accelerator: expected a GPU for trainer=gpu, but torch finds none. "
+            "Use trainer=auto"
         ]
     if cfg.trainer.precision == "16-mixed" and (
         cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     ):
         return [
-            "trainer.precision: expected another one on a CPU, but got '16-mixed'. Use trainer.precision=32-true"
+            "trainer.precision: expected another one on a CPU, but got '16-mixed'. "
+            "Use trainer.precision=32-true"
         ]
     return []
 
 
 def _check_feature_sizes(cfg: DictConfig) -> list[str]:
-    """From the segment to the last feature map: is there enough time for every step?"""
-    # Here, as these rooms load torch.
+    """Check that segment, frame, chunk and network input are large enough for each other."""
+    # Here: these modules import torch, which is slow.
     from lungsound.models.registry import NETWORKS
     from lungsound.signal.chunks import frames_per_chunk
     from lungsound.signal.spectrum import frame_count
@@ -250,20 +267,23 @@ def _check_feature_sizes(cfg: DictConfig) -> list[str]:
     features, segment = cfg.features, cfg.segment
     if features.f_max > features.sample_rate / 2 or features.f_min >= features.f_max:
         return [
-            f"features.f_max: expected more than features.f_min={features.f_min} and at most half of "
-            f"features.sample_rate={features.sample_rate}, but got {features.f_max}"
+            f"features.f_max: expected more than features.f_min={features.f_min} "
+            f"and at most half of features.sample_rate={features.sample_rate}, "
+            f"but got {features.f_max}"
         ]
     samples = round(segment.seconds * features.sample_rate)
     name = f"segment.seconds={segment.seconds}"
     if samples < features.n_fft:
         return [
-            f"{name}: expected at least one frame of {features.n_fft} samples, but got {samples} samples"
+            f"{name}: expected at least one frame of {features.n_fft} samples, "
+            f"but got {samples} samples"
         ]
     frames = frame_count(samples, features.n_fft, features.hop)
     chunk = frames_per_chunk(frames, segment.chunks)
     if chunk < 1:
         return [
-            f"segment.chunks={segment.chunks}: expected at most one chunk a frame, but {name} has {frames} frames"
+            f"segment.chunks={segment.chunks}: expected at most one chunk per frame, "
+            f"but {name} has {frames} frames"
         ]
     model = OmegaConf.to_object(cfg.model)
     assert isinstance(model, ModelConfig)
@@ -274,17 +294,19 @@ def _check_feature_sizes(cfg: DictConfig) -> list[str]:
     if chunk < min_size:
         where = f"{name} in {segment.chunks} chunks"
         wrong.append(
-            f"{where}: expected at least {min_size} frames a chunk for the network, but got {chunk}"
+            f"{where}: expected at least {min_size} frames per chunk for the network, "
+            f"but got {chunk}"
         )
     if features.n_mels < min_size:
         wrong.append(
-            f"features.n_mels: expected at least {min_size} for the network, but got {features.n_mels}"
+            f"features.n_mels: expected at least {min_size} for the network, "
+            f"but got {features.n_mels}"
         )
     return wrong
 
 
 def _in_range(value: float | None, low: float | None, high: float | None) -> bool:
-    if value is None:  # a key that may be null; the schema's types refuse null elsewhere
+    if value is None:  # the key may be null, or the schema would have rejected it
         return True
     if not math.isfinite(value):
         return False

@@ -1,1 +1,1 @@
-"""A sweep: its plan, its jobs, its tables and figures, and the store."""
+"""A study: the jobs of a sweep, their plan, tables and figures; the store of trajectories."""

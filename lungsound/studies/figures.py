@@ -1,4 +1,4 @@
-"""The figures of a study. Line styles, markers and lightness differ: they read in grey."""
+"""The figures of a study. They are legible in greyscale."""
 
 import re
 import textwrap
@@ -24,11 +24,13 @@ COLORS, LINES, MARKERS = (
     ("-", "--", "-.", ":"),
     "os^Dv*X",
 )
-MAX_LEGEND_ENTRIES = 12  # more learning curves than this have numbers in place of names
+MAX_LEGEND_ENTRIES = 12  # with more learning curves a colour bar numbers them instead
 SEGMENT = re.compile(r"^(?:(\d+)x)?(\d+(?:\.\d+)?)s$")
 
 
 class Style(NamedTuple):
+    """How a series is drawn."""
+
     color: str
     line: str
     marker: str
@@ -38,12 +40,11 @@ class Style(NamedTuple):
 def score_against_members(
     table: pd.DataFrame, lines: Sequence[str], title: str, paper: pd.DataFrame | None = None
 ) -> Figure:
-    """Score against the number of members M, one panel a task, one line for each combination of the
-    keys in `lines`.
+    """Plot score against number of members M: a panel per task, a line per combination of `lines`.
 
     `table` has one row per point: annealing.cycles, the columns named in `lines`, score_2, score_4
-    unless all runs are two-class, and their deviations score_2_std, score_4_std (absent or NaN:
-    none is drawn). `paper` has the columns cycles, score_2 and score_4.
+    unless all runs are two-class, and their deviations score_2_std, score_4_std, which are drawn if
+    they are present and not NaN. `paper` has the columns cycles, score_2 and score_4.
     """
     groups = list(table.groupby(list(lines), sort=False, dropna=False)) if lines else [((), table)]
     figure, panels = _score_panels(table, title, "M: number of members")
@@ -62,12 +63,12 @@ def score_against_members(
 def score_against_length(
     table: pd.DataFrame, title: str, paper: pd.DataFrame | None = None
 ) -> Figure:
-    """Score against the length of a whole segment (Table II as a picture), one panel a task.
+    """Plot score against the length of a whole segment (the paper's Table II), a panel per task.
 
-    A line for each padding, unsplit; points for each number of chunks. `table` has one row per
-    point: segment ("9s", or "2x4.5s" for 2 chunks of 4.5 s; a name that tells no length is left
-    out), padding (sample or zero) unless all runs share it, and the scores as in
-    `score_against_members`. `paper` has the columns arrangement (zero, sample or sample_split),
+    A line per padding for unsplit segments; points per number of chunks. `table` has one row per
+    point: segment ("9s", or "2x4.5s" for 2 chunks of 4.5 s; other names are left out), padding
+    (sample or zero) unless all runs share it, and the scores as in `score_against_members`. `paper`
+    has the columns arrangement (zero, sample or sample_split),
     segment, score_2 and score_4.
     """
     figure, panels = _score_panels(table, title, "length of a whole segment (s)")
@@ -91,11 +92,11 @@ def score_against_length(
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """Validation score and loss over epochs, all runs of a study; a marker ends each run.
+    """Plot validation score and loss over epochs for all runs of a study; a marker ends each run.
 
     `histories`: a run's name -> its history (columns epoch, val/loss, val/score_2 and, for four
-    classes, val/score_4). The score is the 4-class one where every run has it. Shorter runs lie on
-    top: runs of one trajectory coincide.
+    classes, val/score_4). The score is the 4-class one if every run has it. Shorter runs are drawn
+    on top, because runs of one trajectory coincide.
     """
     tables = [
         (name, history.sort_values("epoch")) for name, history in histories.items() if len(history)
@@ -103,7 +104,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure
     score = "score_4" if all("val/score_4" in rows for _, rows in tables) else "score_2"
     longest = max((int(rows["epoch"].max()) for _, rows in tables), default=1)
     named = len(tables) <= MAX_LEGEND_ENTRIES
-    # If some end together: a second marker, halfway.
+    # If some runs have the same length, a second marker tells them apart.
     ends_coincide = len({len(rows) for _, rows in tables}) < len(tables)
     shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(tables)))]
     figure, panels = _curve_panels(title, score, longest)
@@ -113,7 +114,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure
             [int((number + 0.5) / len(tables) * len(rows))] if named and ends_coincide else []
         )
         for column, panel in panels.items():
-            # A gap if a run has no such score.
+            # Nothing is drawn for a run without this score.
             values = rows.reindex(columns=[column])[column].astype(float)
             panel.plot(
                 rows["epoch"],
@@ -148,7 +149,7 @@ def _curve_panels(title: str, score: str, last_epoch: int) -> tuple[Figure, dict
 
 
 def _score_panels(table: pd.DataFrame, title: str, x_label: str) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each score that the table has: 4-class and 2-class, or 2-class alone."""
+    """Return a figure, and a panel per score of the table: 4-class and 2-class, or only 2-class."""
     scores = (
         ["score_2"]
         if "score_4" not in table or table["score_4"].isna().all()
@@ -173,9 +174,7 @@ def _style(number: int) -> Style:
 def _draw_series(
     panel: Axes, rows: pd.DataFrame, place: str, score: str, style: Style, label: str
 ) -> None:
-    """One series and its standard deviation: shaded along a line, a bar at a point without
-    neighbours.
-    """
+    """Draw a series, its standard deviation as a band, or as a bar at an isolated point."""
     rows = rows.sort_values(place)
     x, mean, std = rows.reindex(columns=[place, score, f"{score}_std"]).to_numpy(float).T
     if len(np.unique(x)) < len(x):
@@ -219,7 +218,7 @@ def _draw_series(
 
 
 def _arrangements(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
-    """(padding, chunks, rows), the unsplit ones first; the padding is "" where the table has none."""
+    """Return (padding, chunks, rows), unsplit first; padding is "" if the table has none."""
     parts = table["segment"].astype(str).str.extract(SEGMENT)
     parts, table = parts[parts[1].notna()], table[parts[1].notna()]
     chunks = parts[0].fillna("1").astype(int)
@@ -239,9 +238,7 @@ def _arrangement_style(padding: str, chunks: int) -> tuple[Style, str]:
 
 
 def _use_log_scale(panel: Axes) -> None:
-    """An early epoch's loss may be a hundred times the last one's; within a decade the ticks are
-    even.
-    """
+    """Use a log scale: an early epoch's loss may be a hundred times the last one's."""
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6))
@@ -250,9 +247,7 @@ def _use_log_scale(panel: Axes) -> None:
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One entry a label below the panels, the paper's last; the figure grows by the legend's
-    height.
-    """
+    """Add a legend below the panels, the paper's entries last; make the figure higher for it."""
     found = [
         pair for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True)
     ]
@@ -261,7 +256,7 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         reversed(handles), key=lambda label: (label.startswith(PAPER_LABEL), label == SPREAD_LABEL)
     )
     texts = [textwrap.fill(label, 80) for label in labels]
-    # The fewest rows that fit; matplotlib fills the columns as array_split does.
+    # Find the fewest rows that fit; matplotlib fills columns as array_split does.
     for rows in range(1, len(texts) + 1):
         columns = -(-len(texts) // rows)
         parts = np.array_split(texts, columns)
@@ -280,7 +275,7 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _add_run_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
-    """A colour bar with the runs' numbers, if there are too many for names."""
+    """Add a colour bar with the runs' numbers, for too many runs to name."""
     count = len(shades)
     colors = ScalarMappable(BoundaryNorm(np.arange(count + 1) + 0.5, count), ListedColormap(shades))
     bar = figure.colorbar(colors, ax=panels, label=f"{count} runs, in the study's order")

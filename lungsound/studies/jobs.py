@@ -1,4 +1,4 @@
-"""The jobs of a sweep: expanded as Hydra's sweeper does, composed, and all checked together."""
+"""Expand a sweep into jobs as Hydra's sweeper does; compose and check all of them."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ Values = dict[str, str | int | float]
 
 
 class ComposedJob(NamedTuple):
-    """A job before its data are read."""
+    """A job whose configuration is valid; its data are not read yet."""
 
     values: Values  # of the swept keys
     fixed_overrides: tuple[str, ...]  # the overrides that all jobs share
@@ -33,7 +33,7 @@ class ComposedJob(NamedTuple):
 
 
 def compose_jobs(words: Sequence[str]) -> list[ComposedJob]:
-    """The jobs of a command line. Raises ConfigError with every job that cannot be run."""
+    """Compose the jobs of a command line. Raises ConfigError with every invalid job."""
     with hydra_initialized():
         overrides_per_job = expand_jobs(words)
         first = overrides_per_job[0]
@@ -52,10 +52,10 @@ def compose_jobs(words: Sequence[str]) -> list[ComposedJob]:
 
 
 def expand_jobs(words: Sequence[str]) -> list[dict[str, str]]:
-    """Each job's value of every overridden key, in the order of Hydra's sweeper.
+    """Return each job's value of every overridden key, in the order of Hydra's sweeper.
 
-    `hydra.sweeper.params` of the experiment come first. Raises ConfigError unless Hydra can parse
-    the words and they make from 1 to MAX_JOBS jobs.
+    `hydra.sweeper.params` of the experiment come first. Raises ConfigError if Hydra cannot parse
+    the overrides, or they do not make 1 to MAX_JOBS jobs.
     """
     with hydra_initialized():
         typed = parse_overrides(words)
@@ -69,13 +69,14 @@ def expand_jobs(words: Sequence[str]) -> list[dict[str, str]]:
     if not 1 <= number <= MAX_JOBS:
         found = "none" if number == 0 else f"more than {MAX_JOBS}"
         raise ConfigError(
-            f"{' '.join(words)}: expected from 1 to {MAX_JOBS} jobs, but these words make {found}"
+            f"{' '.join(words)}: expected from 1 to {MAX_JOBS} jobs, "
+            f"but these overrides make {found}"
         )
     return [dict(zip(values, job, strict=True)) for job in itertools.product(*values.values())]
 
 
 def raise_invalid_jobs(invalid: Sequence[tuple[str, LungsoundError]], num_jobs: int) -> None:
-    """Raise ConfigError with all jobs that are `invalid`, each with its error."""
+    """Raise ConfigError with all `invalid` jobs, each with its error, if there are any."""
     if not invalid:
         return
     lines = [f"{len(invalid)} of {num_jobs} jobs cannot be run; none was begun:"]
@@ -88,12 +89,12 @@ def raise_invalid_jobs(invalid: Sequence[tuple[str, LungsoundError]], num_jobs: 
 
 
 def format_values(values: Mapping[str, Any], alone: str = "the run") -> str:
-    """The values of the swept keys as a user types them; `alone` if no key is swept."""
+    """Format the values of the swept keys as key=value; `alone` if no key is swept."""
     return " ".join(f"{key}={value}" for key, value in values.items()) or alone
 
 
 def _override_values(override: Override) -> list[str]:
-    """The values of one override; no more than are needed to see that they are too many."""
+    """Return the values of one override, at most MAX_JOBS + 1 of them."""
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     word = str(override.input_line)

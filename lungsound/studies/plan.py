@@ -1,4 +1,4 @@
-"""The plan of a sweep: its jobs, the trajectories they share, what is stored, what is to do."""
+"""The plan of a sweep: its jobs, the trajectories they share, and what is still to train."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from lungsound.studies.jobs import Values, compose_jobs, format_values, raise_in
 
 FORWARD_PASS_FRACTION = 1 / 3  # of a training step
 REPORT_SECONDS = 5  # scores, figures and MLflow of a run on two cores
-SNAPSHOTS_PER_PERIOD = 3  # the best by score (mostly also by accuracy), the best by loss, the last
+SNAPSHOTS_PER_PERIOD = 3  # last, best by loss, best by score (usually also by accuracy)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, and its data."""
+    """One run of a sweep, with its data."""
 
     values: Values
     fixed_overrides: tuple[str, ...]
@@ -62,10 +62,10 @@ class Job:
 def plan_jobs(
     words: Sequence[str], preflight: Callable[[Config], None] = lambda _: None
 ) -> list[Job]:
-    """The jobs of a command line, in Hydra's order.
+    """Return the jobs of a command line, in Hydra's order.
 
-    `preflight` checks the folders and MLflow's address before a database is opened, which may take
-    long. Raises ConfigError with every job that cannot be run, before any of them begins.
+    `preflight` checks folders and MLflow's address before databases are opened, which may take
+    long. Raises ConfigError with every job that cannot be run.
     """
     composed = compose_jobs(words)
     locations: dict[str, Config] = {}
@@ -93,7 +93,7 @@ def plan_jobs(
 
 
 def format_plan(jobs: Sequence[Job]) -> str:
-    """A table of the jobs, and the epochs that they share."""
+    """Format a table of the jobs, and the epochs that they share."""
     trajectories = list(dict.fromkeys(job.trajectory for job in jobs))
     names = {key: f"T{number}" for number, key in enumerate(trajectories, start=1)}
     width = max(len(str(job)) for job in jobs)
@@ -111,7 +111,7 @@ def format_plan(jobs: Sequence[Job]) -> str:
 
 
 def format_cost(jobs: Sequence[Job]) -> str:
-    """The time and the disk space that the jobs will take. Measures training steps."""
+    """Estimate time and disk space of the jobs, by measuring training steps."""
     seconds = sum(estimate_scoring_seconds(job) for job in jobs if job.state != "finished")
     size = 0
     for job, stored in pending_trainings(jobs):
@@ -124,7 +124,7 @@ def format_cost(jobs: Sequence[Job]) -> str:
 
 
 def pending_trainings(jobs: Sequence[Job]) -> list[tuple[Job, int]]:
-    """The longest unfinished job of each trajectory, with the number of epochs stored for it."""
+    """Return each trajectory's longest unfinished job, and the number of epochs already stored."""
     longest: dict[str, Job] = {}
     for job in jobs:
         other = longest.get(job.trajectory)
@@ -139,13 +139,13 @@ def pending_trainings(jobs: Sequence[Job]) -> list[tuple[Job, int]]:
 
 
 def estimate_epoch_seconds(job: Job) -> float:
-    """Training on all items, and validation."""
+    """Estimate the seconds of an epoch: training on all items, and validation."""
     validation = FORWARD_PASS_FRACTION * count_items(job, "val")
     return seconds_per_item(job.settings) * (count_items(job, "train") + validation)
 
 
 def estimate_scoring_seconds(job: Job) -> float:
-    """The predictions of every member, and the run's report."""
+    """Estimate the seconds of all members' predictions and the run's report."""
     if not job.needs_training:
         return REPORT_SECONDS
     items = job.inputs.annealing.num_periods * (count_items(job, "val") + count_items(job, "test"))
@@ -153,7 +153,7 @@ def estimate_scoring_seconds(job: Job) -> float:
 
 
 def estimate_snapshot_bytes(job: Job, stored_epochs: int) -> int:
-    """4 bytes per weight of each snapshot and, in a resume point, of Adam's two moments."""
+    """Estimate the size of snapshots and resume point (weights and Adam's two moments)."""
     parameters = sum(parameter.numel() for parameter in build_network(job.settings).parameters())
     annealing = job.inputs.annealing
     periods = annealing.num_periods - stored_epochs // annealing.epochs_per_period
@@ -162,9 +162,9 @@ def estimate_snapshot_bytes(job: Job, stored_epochs: int) -> int:
 
 
 def count_items(job: Job, name: str) -> int:
-    """Chunks of all segments of the cycles of a set; in training also of their copies.
+    """Count the items of a set: chunks of all segments of its cycles and, in training, copies.
 
-    A stretched copy counts as long as its cycle.
+    A stretched copy is counted with the length of its cycle.
     """
     settings, cycles = job.settings, job.inputs.cycles
     cycles = cycles[cycles["set"] == name]

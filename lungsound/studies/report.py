@@ -1,4 +1,4 @@
-"""A study's tables, figures and report, from the folders of its runs alone."""
+"""Make a study's tables, figures and report from the folders of its runs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from lungsound.studies.tables import PAPER_TABLE2, PAPER_TABLE3, has_paper_colum
 
 LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_SETTINGS = {"table2": PAPER_TABLE2, "table3": PAPER_TABLE3}
-# Metadata of a run on the paper's data.
+# What a run's metadata must have, so that the paper's scores are shown beside it.
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}
 NO_PAPER_SCORES = "The paper's scores are not shown beside these:"
 PAPER_DATA_NOTE = f"{NO_PAPER_SCORES} they are of all 920 recordings (6898 cycles) of ICBHI 2017."
@@ -36,10 +36,10 @@ class StudyRuns(NamedTuple):
 
 
 def write_report(folder: Path) -> str:
-    """Write a study's tables, figures and report from its runs' predictions; the main table.
+    """Write a study's tables, figures and report; return the main table.
 
-    Runs of different protocols never share a table or a figure: with several protocols, each file
-    name ends with its own. Raises LungsoundError if `folder` is no study's or no run is finished.
+    Runs of different protocols never share a table or figure: with several protocols, file names
+    end with the protocol. Raises LungsoundError if `folder` is not a study's or no run is finished.
     """
     runs = read_runs(folder)
     files: dict[str, bytes] = {}
@@ -60,9 +60,9 @@ def _texts(files: Mapping[str, bytes]) -> list[str]:
 
 
 def read_runs(folder: Path) -> StudyRuns:
-    """Raises LungsoundError if `folder` is no study's, or none of its runs is finished."""
+    """Read a study's finished runs. Raises LungsoundError as `write_report` does."""
     study = read_study(folder)
-    outputs = folder.resolve().parents[1]  # where the output folder is now, not where it was
+    outputs = folder.resolve().parents[1]  # the paths in study.json may be outdated
     rows, histories, missing = [], [], []
     for job in study["jobs"]:
         name, run = format_values(job["values"]), RunFolder(outputs / Path(job["run"]).name)
@@ -78,7 +78,7 @@ def read_runs(folder: Path) -> StudyRuns:
 
 
 def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[str, bytes]:
-    """The tables and figures of the runs of one protocol, by file name; the main table first.
+    """Return file name -> content of one protocol's tables and figures, the main table first.
 
     `table`: the rows of `runs.table` with that protocol.
     """
@@ -109,7 +109,7 @@ def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[s
 
 
 def _csv(rows: pd.DataFrame, heading: str, leakage: str) -> bytes:
-    """With the heading and the leakage in every row but the paper's own."""
+    """Encode `rows`, with heading and leakage in every row but the paper's own."""
     ours = rows["protocol"].notna()
     columns = {}
     for name, text in (("heading", heading), ("leak", leakage)):
@@ -128,7 +128,7 @@ def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
-    """The leakage of several runs' splits as ranges; their own lines if one has no counts (0.1)."""
+    """Return the leakage of several splits as ranges; as sentences if one has no counts (0.1)."""
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return " ".join(dict.fromkeys(lines))
@@ -155,13 +155,13 @@ def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:
-    """A run in the tables: test scores of the ensemble and of the single member, and counts."""
+    """Return a run's row in the tables: test scores of ensemble and single member, and counts."""
     summary, split = run.summary(), run.read_text("split.csv")
     facts, scores = run.metadata(), run.read_json("scores.json")
     with corrupt_file_on_error(run.path):
         counts = pd.read_csv(io.StringIO(split))["set"].value_counts()
         row = _run_row(summary, facts, scores, counts)
-        canonical_json(row)  # raises for half characters, which no table can hold
+        canonical_json(row)  # raises for lone surrogates, which cannot be encoded
         return row
 
 
@@ -175,7 +175,7 @@ def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[s
         row[group] = str(facts[group])
     for name in ("train", "val", "test"):
         row[f"{name}_cycles"] = int(counts[name])
-    leaks = scores.get("leaks")  # runs of 0.1 may have none
+    leaks = scores.get("leaks")  # absent in some runs of release 0.1
     return row | {
         "members": len(summary["members"]),
         "parameters": int(facts["model.parameters"]),
@@ -189,7 +189,7 @@ def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[s
 
 
 def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[str, pd.DataFrame]:
-    """The tables that the swept keys call for, the main one first; `all` has every score."""
+    """Return the tables that fit the swept keys, the main one first; `all` has every score."""
     all_rows = study_tables.aggregate_over_splits(runs, keys)
     fits = {}
     for name, setting in PAPER_SETTINGS.items():
@@ -207,7 +207,7 @@ def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[s
 def paper_comparison_note(
     runs: pd.DataFrame, table: pd.DataFrame, setting: Mapping[str, str]
 ) -> str:
-    """The settings of the paper's scores beside a table, or why there are none."""
+    """Return the settings of the paper's scores in a table, or why it has none."""
     if has_paper_columns(table):
         ours = ", ".join(f"experiment={name}" for name in runs["experiment"].unique())
         return (
@@ -224,7 +224,7 @@ def draw_figures(
     histories: Mapping[str, pd.DataFrame],
     title: str,
 ) -> dict[str, Figure]:
-    """A study's figures by name, with the paper's scores if the table of the figure has them."""
+    """Draw a study's figures, with the paper's scores if the table of the figure has them."""
     figures: dict[str, Figure] = {}
 
     def other_keys(*own: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""List, measure and remove what the store holds: the trajectories, and the shared folders."""
+"""List, measure and remove the content of the store."""
 
 import shutil
 import time
@@ -14,7 +14,7 @@ QUARANTINED = "damaged"  # stands for all quarantined files in `lungsound study 
 
 
 def list_trajectories(store_dir: Path, output_dir: Path) -> str:
-    """One line per trajectory: key, epochs, size, age, and the runs of `output_dir` that use it."""
+    """Return a line per trajectory: key, epochs, size, age, and its runs in `output_dir`."""
     runs_by_key = runs_by_trajectory(output_dir)
     lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
     for folder in trajectories(store_dir):
@@ -26,7 +26,7 @@ def list_trajectories(store_dir: Path, output_dir: Path) -> str:
 
 
 def disk_usage(store_dir: Path, output_dir: Path) -> str:
-    """One line per kind of stored thing, and per quarantined file."""
+    """Return a line per subfolder of the store, and per quarantined file."""
     subfolders = sorted(path for path in store_dir.glob("*") if path.is_dir())
     quarantined = find_quarantined(store_dir, output_dir)
     paths = [*subfolders, store_dir, *quarantined]
@@ -63,18 +63,18 @@ def remove_trajectories(store_dir: Path, output_dir: Path, keys: Sequence[str]) 
 
 
 def find_quarantined(*folders: Path) -> list[Path]:
-    """The files and folders that were found damaged."""
+    """Find all quarantined files and folders."""
     found = {path for folder in folders for path in folder.rglob(f"*{QUARANTINE_INFIX}*")}
     return sorted(path for path in found if found.isdisjoint(path.parents))
 
 
 def trajectories(store_dir: Path) -> list[Path]:
-    """The folders of the stored trajectories."""
+    """Return the folders of the stored trajectories."""
     return sorted(path for path in (store_dir / "trajectories").glob("*") if path.is_dir())
 
 
 def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
-    """The names of the runs that use each trajectory."""
+    """Return trajectory key -> names of the runs that use it."""
     runs: dict[str, list[str]] = {}
     for path in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
         run = RunFolder(path)
@@ -84,17 +84,17 @@ def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
 
 
 def format_size(path: Path) -> str:
-    """Of a file, or of all files in a folder."""
+    """Format the size of a file, or of all files in a folder."""
     return f"{sum(file.stat().st_size for file in list_files(path)) / 1e6:.1f} MB"
 
 
 def format_age(path: Path) -> str:
-    """The time since the newest file was written."""
+    """Format the time since the newest file was written."""
     newest = max((file.stat().st_mtime for file in list_files(path)), default=time.time())
     hours = (time.time() - newest) / 3600
     return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or all files in a folder."""
+    """List the file itself, or all files in a folder."""
     return [file for file in (path, *path.rglob("*")) if file.is_file()]

@@ -1,4 +1,4 @@
-"""The whole story of a study: the runs of one sweep, their plan, their tables and figures."""
+"""A study from start to end: plan and run the jobs of a sweep, write tables and figures."""
 
 import json
 import sys
@@ -43,7 +43,7 @@ NON_IDENTITY_PREFIXES = (
 def run_study(words: list[str]) -> None:
     """Run the jobs of a sweep's command line, and write the study's folder: plan, tables, figures.
 
-    With plan=true only print the plan and what it would cost. Raises ConfigError, before the first
+    With plan=true only print the plan and its estimated cost. Raises ConfigError, before the first
     job, if one of them cannot be run. Exits with 1 if a job failed.
     """
     dry_run = "plan=true" in map(str.lower, words)
@@ -73,7 +73,7 @@ def preflight(settings: Config) -> None:
 
 @defer_signals()
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> list[str]:
-    """Fill the study's folder; the names of the jobs that failed."""
+    """Run the jobs, and write the study's folder; return the names of failed jobs."""
     for stale in folder.glob("failed-*.json"):
         stale.unlink()
     tracking = jobs[0].settings.tracking
@@ -100,13 +100,13 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
 
 
 def launch_jobs(folder: Path, words: list[str]) -> None:
-    """Have Hydra's launcher call `run_job` once per job.
+    """Let Hydra's launcher call `run_job` once per job.
 
-    Hydra prints its own errors and exits: that becomes a LungsoundError.
+    Raises LungsoundError if Hydra exits: it prints its own errors before.
     """
     study = QuotedString(str(folder), Quote.single).with_quotes()
     try:
-        # `reset_for_redo` has done what redo=true asks for.
+        # redo=false, because `reset_for_redo` has already done the work of redo=true.
         run_hydra(run_job, ["--multirun", *words, f"tracking.study={study}", "redo=false"])
     except SystemExit as error:
         raise LungsoundError(
@@ -119,7 +119,7 @@ def launch_jobs(folder: Path, words: list[str]) -> None:
 def reset_for_redo(jobs: Sequence[Job]) -> None:
     """Remove what redo=true trains again, once for all jobs.
 
-    A job that did it would remove the epochs that another job has just trained for both.
+    If each job did it, it would remove the epochs that an earlier job has just trained for both.
     """
     for job in jobs:
         if not job.settings.redo:
@@ -131,11 +131,11 @@ def reset_for_redo(jobs: Sequence[Job]) -> None:
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One job of a study, called by Hydra. After a failure the other jobs go on."""
+    """Run one job of a study, called by Hydra; a failure does not stop the other jobs."""
     hydra = HydraConfig.get()
     folder = Path(cfg.tracking.study)
     study = read_study(folder)
-    # A launcher's process may have another default, which is another trajectory.
+    # A parallel launcher's process may have another default, and the count may change last bits.
     torch.set_num_threads(study["threads"])
     with record_failure(folder / f"failed-{hydra.job.num}.json"):
         run_path = run(cfg, dict(hydra.runtime.choices))
@@ -149,7 +149,7 @@ def run_job(cfg: DictConfig) -> None:
 
 @contextmanager
 def record_failure(path: Path) -> Iterator[None]:
-    """Print an exception in the block, and keep it in `path` for the study's end."""
+    """Print an exception in the block, and store it in `path` for `collect_failures`."""
     try:
         yield
     except Exception as error:
@@ -158,19 +158,19 @@ def record_failure(path: Path) -> Iterator[None]:
         print(message, file=sys.stderr, flush=True)
         in_mlflow = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
         failure = {"error": str(error), "traceback": text, "shown": in_mlflow}
-        with suppress(StorageError):  # on a full disk the unfinished run is enough
+        with suppress(StorageError):  # disk full: `collect_failures` sees the unfinished run
             write_file(path, json.dumps(failure).encode())
 
 
 def data_titles(jobs: Sequence[Job]) -> str:
-    """The names of the jobs' databases."""
+    """Return the titles of the jobs' databases."""
     return "; ".join(dict.fromkeys(data_title(job.inputs) for job in jobs))
 
 
 def study_folder(jobs: Sequence[Job]) -> Path:
-    """Named after the swept keys, with a key of the shared overrides, the data and the source.
+    """Return the study's folder, named after swept keys, shared overrides, data and source.
 
-    With more values of a swept key it is the same study.
+    The values of the swept keys do not matter: more values extend the same study.
     """
     first = jobs[0]
     swept = sorted(first.values)
@@ -186,7 +186,7 @@ def study_folder(jobs: Sequence[Job]) -> Path:
 
 
 def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
-    """Write plan.txt, and study.json with the folder of each run, earlier commands' included."""
+    """Write plan.txt, and study.json with the runs of this and of earlier commands."""
     path = folder / STUDY_FILE
     new_jobs = [{"run": str(job.folder.path), "values": job.values} for job in jobs]
     new_values = [job.values for job in jobs]
@@ -206,14 +206,14 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
 
 
 def collect_failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
-    """The jobs that failed, each with its traceback unless its own MLflow run has it."""
+    """Return the failed jobs, each with its traceback unless its own MLflow run has it."""
     failed = []
     for number, job in enumerate(jobs):
         path = folder / f"failed-{number}.json"
         if path.exists():
             failure = json.loads(read_file(path))
             failed.append((str(job), "" if failure["shown"] else failure["traceback"]))
-        elif not job.folder.is_complete:  # its failure could not be written: disk full
+        elif not job.folder.is_complete:  # disk full: its failure file could not be written
             failed.append((str(job), ""))
     return failed
 
@@ -225,18 +225,18 @@ def finalize_study(
     jobs: Sequence[Job],
     failed: Sequence[tuple[str, str]],
 ) -> None:
-    """Report what is finished, also after a signal, and end the study in MLflow."""
+    """Write the report of the finished runs, also after a signal, and end the study in MLflow."""
     counts: dict[str, int] = {}
     try:
         counts = count_jobs(jobs, len(failed))
         print(write_report(folder), flush=True)
         if status == "FINISHED":
-            raise_if_interrupted()  # a signal may have arrived while the tables were made
+            raise_if_interrupted()  # one may have arrived during the report
     except LungsoundError as error:
         if status == "FINISHED":
             status = "FAILED"
             raise
-        print(f"no tables: {error}", file=sys.stderr)  # the first exception is reported next
+        print(f"no tables: {error}", file=sys.stderr)  # the original exception is reported next
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         raise
@@ -247,9 +247,9 @@ def finalize_study(
 
 
 def count_jobs(jobs: Sequence[Job], num_failed: int) -> dict[str, int]:
-    """The study's metrics in MLflow: numbers of jobs, and of epochs trained for them."""
+    """Return the study's metrics in MLflow: numbers of jobs, and of epochs trained for them."""
     finished = [job.folder for job in jobs if job.folder.is_complete]
-    runs = {folder.path: folder for folder in finished}  # several jobs may be one run
+    runs = {folder.path: folder for folder in finished}  # several jobs may be the same run
     return {
         "jobs": len(jobs),
         "jobs_finished": len(finished),
@@ -259,11 +259,11 @@ def count_jobs(jobs: Sequence[Job], num_failed: int) -> dict[str, int]:
 
 
 def rewrite_report(folder: Path) -> str:
-    """Write a study's tables and figures again; its main table.
+    """Write a study's tables and figures again; return its main table.
 
-    Raises LungsoundError if `folder` is no study's, or none of its runs is finished.
+    Raises LungsoundError if `folder` is not a study's, or none of its runs is finished.
     """
-    folder = folder.resolve()  # "." has no name for a lock
-    read_study(folder)  # first: no lock file beside an arbitrary folder
+    folder = folder.resolve()  # "." has no name for its lock file
+    read_study(folder)  # validate first: create no lock file beside an arbitrary folder
     with file_lock(folder_lock_path(folder), folder):
         return write_report(folder)

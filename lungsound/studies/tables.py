@@ -20,10 +20,10 @@ from scipy.stats import t as student
 from lungsound.errors import DataError
 from lungsound.results.report import markdown_table
 
-SPLIT_KEYS = ("split.seed", "split.fold")  # keys that tell splits of one protocol apart
+SPLIT_KEYS = ("split.seed", "split.fold")  # keys that distinguish splits of one protocol
 # Protocols whose splits share one test set: no interval over such splits.
 FIXED_TEST_PROTOCOLS = ("official", "official_clean", "file")
-TASK_SIZES = (2, 4, 7)  # numbers of classes; a block of columns or rows per task that the runs have
+TASK_SIZES = (2, 4, 7)  # numbers of classes of the possible tasks
 SCORES = (
     "specificity",
     *(f"sensitivity_{classes}" for classes in reversed(TASK_SIZES)),
@@ -48,7 +48,7 @@ def corrected_interval(
     test_cycles: float,
     level: float = CONFIDENCE_LEVEL,
 ) -> float:
-    """Half the width of the interval of the mean of k scores from k splits that overlap.
+    """Return half the width of the confidence interval of the mean of k overlapping splits' scores.
 
     t_{k-1} · s · √(1/k + test/train), s with k - 1 degrees of freedom (Nadeau & Bengio 2003).
     `train_cycles` includes validation. NaN for fewer than two values. Raises ValueError if there is
@@ -66,7 +66,7 @@ def corrected_interval(
 
 
 def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """One row per combination of protocol and the swept `keys` (without the split's).
+    """Return one row per combination of protocol and swept `keys`, without those of SPLIT_KEYS.
 
     Columns: the keys, `protocol`, `splits` (the number of runs), and for each of SCORES that `runs`
     has its mean under its own name, `_std` (k - 1 degrees of freedom, NaN for one split) and
@@ -91,7 +91,7 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
 
 
 def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Differences between two scores of one split: mean, std and interval over the splits.
+    """Return differences between two scores of one split: mean, std and interval over the splits.
 
     For every combination the ensemble minus the best single member of the same run, and, if
     `padding` is swept, sample minus zero of the same other keys and split. Columns: `difference`,
@@ -115,7 +115,7 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def paper_table(number: int) -> pd.DataFrame:
-    """The paper's Table II, III or IV, copied by hand. Raises ValueError for another number."""
+    """Return the scores printed in the paper's Table II, III or IV. Raises ValueError otherwise."""
     if number not in (2, 3, 4):
         raise ValueError(
             f"Expected the number of a table of the paper, 2, 3 or 4, but got {number}."
@@ -125,17 +125,17 @@ def paper_table(number: int) -> pd.DataFrame:
 
 
 def matches_settings(runs: pd.DataFrame, keys: Sequence[str], setting: Mapping[str, str]) -> bool:
-    """True if all `runs` have the paper's `setting`, except for the swept `keys`."""
+    """Return whether all `runs` have the paper's `setting`, except for the swept `keys`."""
     return all((runs[name] == value).all() for name, value in setting.items() if name not in keys)
 
 
 def has_paper_columns(table: pd.DataFrame) -> bool:
-    """True if a row of `table2` or `table3` has a score of the paper."""
+    """Return whether a row of `table2` or `table3` has a score of the paper."""
     return bool(table.filter(regex="^paper_").notna().any(axis=None))
 
 
 def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table II from an aggregate over `segment`: a row per option, the shortest first.
+    """Return the paper's Table II from an aggregate over `segment`; shortest segments first.
 
     Columns: other keys, `segment`, `seconds` (of the whole segment: 2x4.5s is below 9s; NaN, and
     last, for a name without a length), `protocol`, and `splits`, `score_2` and `score_4` with
@@ -170,7 +170,7 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
 
 
 def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table III from an aggregate over `annealing.cycles`.
+    """Return the paper's Table III from an aggregate over `annealing.cycles`.
 
     Columns: the keys, `protocol`, `splits`, `specificity_2`, `sensitivity_2`, `score_2`, and the
     same for each other task that the runs have, with `_std`, the scores with `_interval` too. With
@@ -194,7 +194,7 @@ def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
 
 
 def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame:
-    """The paper's Table IV from an aggregate over `annealing` and its runs.
+    """Return the paper's Table IV from an aggregate over `annealing` and its runs.
 
     annealing=constant is the single CNN, any other a snapshot ensemble; `parameters` are those of
     all its members. Columns: `task`, `system`, other keys (`task` as `trained_task`), `protocol`,
@@ -227,7 +227,7 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
 
 
 def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
-    """A table of this module under its heading, and the notes below it, each a paragraph.
+    """Format a table of this module with its heading, and the notes below it, each a paragraph.
 
     Scores with three digits, mean ± std in one column, half the interval's width in its own; an
     undefined value is `-`. A column of undefined intervals is left out.
@@ -274,7 +274,7 @@ def _score_columns(table: pd.DataFrame, score: str) -> list[str]:
 def _sorted_groups(
     frame: pd.DataFrame, keys: Sequence[str]
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """The rows per combination of keys and protocol, in the order of `aggregate_over_splits`."""
+    """Group rows by keys and protocol, in the order of `aggregate_over_splits`."""
     by = [*keys, "protocol"]
     groups = list(frame.groupby(by, sort=False, dropna=False))
     values = pd.DataFrame([combination for combination, _ in groups], columns=by)
@@ -291,11 +291,11 @@ def _sorted_groups(
 
 
 def _mean_std_interval(values: pd.Series, group: pd.DataFrame) -> dict[str, Any]:
-    """Over the splits whose value is defined; set sizes are means over the group's splits."""
+    """Return mean, std and interval over the splits whose value is defined."""
     values = values.astype(float).dropna()
     train = (group["train_cycles"] + group["val_cycles"]).mean()
     interval = nan
-    if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # the correction is for drawn sets
+    if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # it holds for random test sets only
         interval = corrected_interval(values.tolist(), train, group["test_cycles"].mean())
     spread = {"mean": values.mean(), "std": values.std(ddof=1), "interval": interval}
     return {**spread, "splits": len(values)}
@@ -318,7 +318,7 @@ def _difference_rows(
 
 
 def _segment_length(segment: str) -> tuple[float, int]:
-    """Seconds of the whole segment, and its chunks."""
+    """Return the seconds of the whole segment (NaN if unknown), and its number of chunks."""
     found = SEGMENT.fullmatch(str(segment))
     if not found:
         return nan, 1

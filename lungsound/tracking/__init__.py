@@ -1,9 +1,9 @@
-"""MLflow: a view of the folders of runs and studies. The only package that imports mlflow."""
+"""Copy runs and studies from their folders to MLflow. Only this package imports mlflow."""
 
 import os
 
-# MLflow reads these at its import or first use. By default it retries for minutes, in silence;
-# here a request fails soon, and the next sync looks at what is there before it sends the rest.
+# MLflow reads these when it is imported or first used. By default it retries for minutes without a
+# message; here a request fails soon, and the next sync sends only what MLflow still lacks.
 for name, value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # after a lost response a retry creates a second run

@@ -1,4 +1,4 @@
-"""Sync a folder to MLflow in a thread beside the work that fills it; the work never waits."""
+"""Sync a folder to MLflow in a thread, so that the work which fills the folder never waits."""
 
 import threading
 import time
@@ -17,16 +17,16 @@ from lungsound.tracking.sync import sync
 
 RETRY_DELAY_S = 2.0  # after the first failure; longer after each further one
 MAX_RETRY_DELAY_S = 60.0
-FINAL_RETRY_S = 15.0  # once the work has ended, failed syncs are retried for so long
-FINAL_SYNC_S = 120.0  # and the command waits for so long at most
-ERROR_NOTE = "The run's folder keeps this error"  # marks an error that MLflow shows with a run
+FINAL_RETRY_S = 15.0  # after the work, failed syncs are retried for so long
+FINAL_SYNC_S = 120.0  # after the work, the command waits at most so long
+ERROR_NOTE = "The run's folder keeps this error"  # in the notes of an error that its MLflow run has
 
 
 class BackgroundSync:
     """A thread that calls `sync` when notified, and again after a failure."""
 
     def __init__(self, folder: Path, state: TrackingState, retry_at_end: bool = True) -> None:
-        """Without `retry_at_end` the end of the work does not wait if MLflow has just failed."""
+        """Without `retry_at_end`, `finish` does not wait if the last sync failed."""
         self.folder, self.state, self.retry_at_end = folder, state, retry_at_end
         self.error: Exception | None = None  # of the last sync
         self.retry_until: float | None = None  # monotonic seconds; None while the work goes on
@@ -39,17 +39,17 @@ class BackgroundSync:
         self.thread.start()
 
     def notify(self) -> None:
-        """There is something new in the folder."""
+        """Wake the thread: the folder has new content."""
         self.wake_event.set()
 
     def send_weights(self, paths: list[Path]) -> None:
-        """MLflow is to have these files, too."""
+        """Add the members' weights to what is sent."""
         self.state = replace(self.state, weights=[str(path.absolute()) for path in paths])
 
     def finish(self, status: Status, **changes: Any) -> None:
-        """Store how the work ended, and wait for the last sync, but not for an MLflow that is down.
+        """Store how the work ended, and wait for the last sync, within limits.
 
-        `changes`: of the state's fields.
+        `changes`: new values of other fields of the state.
         """
         self.state = resolve_status(self.folder, replace(self.state, status=status, **changes))
         self._write_state()
@@ -81,12 +81,12 @@ class BackgroundSync:
         failures = 0
         while not self.abandoned:
             self.wake_event.clear()
-            retry_until = self.retry_until  # before `state`, which is the final one if this is set
+            retry_until = self.retry_until  # read before `state`: if it is set, `state` is final
             try:
                 sync(self.folder, self.state)
-            except Exception as error:  # MLflow, its database and its server raise all kinds
+            except Exception as error:  # MLflow, its database and its server raise many types
                 failures, self.error = failures + 1, error
-                if failures == 2 and retry_until is None:  # the first one may pass in a moment
+                if failures == 2 and retry_until is None:  # a single failure is often temporary
                     self._print(f"not sent for now, the training goes on: {root_cause(error)}")
             else:
                 if failures > 1:
@@ -108,18 +108,18 @@ class BackgroundSync:
 def background_sync(
     folder: Path, state: TrackingState, retry_at_end: bool
 ) -> Iterator[BackgroundSync]:
-    """Show the folder in MLflow: as RUNNING within the block, then as what the block came to."""
+    """Sync the folder: as RUNNING in the block, then as FINISHED, FAILED or KILLED."""
     background = BackgroundSync(folder, state, retry_at_end)
-    background.start()
-    try:
-        yield background
-    except BaseException as error:
-        with defer_signals():
+    with defer_signals():  # all but the block: the end is stored whenever a signal comes
+        background.start()
+        try:
+            with defer_signals(False):
+                yield background
+        except BaseException as error:
             status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"
             background.finish(status, error="".join(traceback.format_exception(error)))
             error.add_note(f"{ERROR_NOTE}: {folder}")
             if background.sync_warning:
                 print(background.sync_warning, flush=True)
             raise
-    with defer_signals():
         background.finish("FINISHED")

@@ -1,4 +1,4 @@
-"""Access to MLflow: its address, a sqlite database that is never half made, runs by our own id."""
+"""Access to MLflow: check its address, open its database or server, find runs by our own id."""
 
 import logging
 import sqlite3
@@ -19,27 +19,27 @@ from lungsound.errors import LungsoundError
 
 SQLITE = "sqlite:///"
 SERVER_SCHEMES = ("http", "https", "databricks")
-RUN_TAG = "lungsound.run"  # the id in the folder's tracking.json
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens on the run list
+RUN_TAG = "lungsound.run"  # its value is the id in the folder's tracking.json
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens the page's run list
 MAX_REASON_LENGTH = 200  # characters; MLflow's messages hold whole statements and pages
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of MLflow, and the client that reaches it."""
+    """An experiment of MLflow, and the client to access it."""
 
     client: MlflowClient
     id: str
 
     def runs_with_tag(self, tag: str, value: str, **options: Any) -> list[Run]:
-        """Its runs that are not deleted; `options` of MlflowClient.search_runs."""
+        """Return its runs that are not deleted; `options` of MlflowClient.search_runs."""
         return list(self.client.search_runs([self.id], f"tags.`{tag}` = '{value}'", **options))
 
 
 def validate_tracking_uri(uri: str) -> str:
-    """The address, with the full path of a sqlite file; MLflow may be down now and answer later.
+    """Return the address, with the full path of a sqlite file. A server that is down is valid.
 
-    Raises LungsoundError if nothing can ever answer there.
+    Raises LungsoundError if the address can never work.
     """
     if uri.startswith(SQLITE):
         path = Path(uri.removeprefix(SQLITE)).absolute()
@@ -60,10 +60,10 @@ def _sqlite_problem(path: Path) -> str | None:
     if path.is_dir():
         return "it is a folder"
     try:
-        # Through sqlite: open() and close() would drop the locks this process holds on the file.
+        # With sqlite: a plain open() and close() would release this process's locks on the file.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database:
             database.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:  # locked, or not there yet
+    except sqlite3.OperationalError:  # locked, or not created yet
         return None
     except sqlite3.DatabaseError as error:
         return f"that {error}"
@@ -82,13 +82,13 @@ def _scheme_problem(uri: str) -> str | None:
 
 
 def has_credentials(uri: str) -> bool:
-    """Whether MLflow would send this server a password or a token."""
+    """Return whether MLflow would send this server a password or a token."""
     credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call,unused-ignore]
     return bool(credentials.username or credentials.password or credentials.token)
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client that logs nothing itself: its errors are raised and reported by the caller."""
+    """Open a client; silence MLflow's logging, as our callers report its errors."""
     for logger_name in ("mlflow", "alembic", "sqlalchemy", "urllib3"):
         logging.getLogger(logger_name).setLevel(logging.CRITICAL)
     if uri.startswith(SQLITE):
@@ -97,34 +97,34 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def _create_database(path: Path) -> None:
-    """Create the tables in a temporary file: MLflow cannot continue half-made ones."""
+    """Create the tables in a temporary file: MLflow cannot continue an interrupted creation."""
     if path.exists() and path.stat().st_size:
         return
     with ExclusiveFileLock(f"{path}.lock"):
         if path.exists() and path.stat().st_size:
             return
-        for leftover in path.parent.glob(f".{path.name}.*.half*"):  # and sqlite's journals
+        for leftover in path.parent.glob(f".{path.name}.*.half*"):  # also sqlite's journals
             leftover.unlink()
-        # A new name each time: within a process MLflow reuses the engine of a known name.
+        # A new name each time: MLflow caches database connections by name.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.half")
         MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
         temporary.replace(path)
 
 
 def open_experiment(uri: str, name: str) -> Experiment:
-    """The experiment, which is created if it does not exist."""
+    """Open the experiment; create it if it does not exist."""
     client = open_client(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return Experiment(client, experiment.experiment_id)
     artifacts = None
-    if uri.startswith(SQLITE):  # MLflow would put files into the working folder
+    if uri.startswith(SQLITE):  # else MLflow uses the working folder
         artifacts = (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns").as_uri()
     return Experiment(client, client.create_experiment(name, artifacts, EXPERIMENT_TAGS))
 
 
 def find_unique_run(experiment: Experiment, identity: str) -> Run | None:
-    """The MLflow run with our id; deletes the duplicates that timed-out requests left."""
+    """Return the MLflow run with our id; delete duplicates, which timed-out requests create."""
     newest_first = ["attributes.start_time DESC"]
     found = experiment.runs_with_tag(RUN_TAG, identity, order_by=newest_first)
     for duplicate in found[1:]:
@@ -133,7 +133,7 @@ def find_unique_run(experiment: Experiment, identity: str) -> Run | None:
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of the error that began the chain."""
+    """Return the first line of the error at the start of the chain."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     message = str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""The metrics of a run's files, under the names that users of MLflow rely on."""
+"""Convert a run's files to MLflow metrics. Users rely on the names."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ MetricPoint = tuple[str, float, int]  # name, value, step
 
 
 def history_metrics(history: list[dict[str, Any]]) -> list[MetricPoint]:
-    """Every number of history.jsonl; the step is the epoch."""
+    """Return every number of history.jsonl; the step is the epoch."""
     points = []
     for record in history:
         for name, value in record.items():
@@ -19,7 +19,7 @@ def history_metrics(history: list[dict[str, Any]]) -> list[MetricPoint]:
 
 
 def score_metrics(results: dict[str, Any]) -> list[MetricPoint]:
-    """The scores of scores.json; the step is the member, the number of members, or 0."""
+    """Return the scores of scores.json; the step is the member, the number of members, or 0."""
     scores = results["scores"]
     final, single = scores["ensemble"][-1]["test"], scores["single"]["test"]
     names = score_names(final)

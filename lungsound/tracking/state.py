@@ -1,4 +1,4 @@
-"""tracking.json: what MLflow shows of a folder beyond its files, so that anyone can sync it."""
+"""tracking.json: what a sync of a folder to MLflow needs besides the folder's files."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class TrackingState:
-    """`id` belongs to the folder, and is a tag of its MLflow run on any server."""
+    """The content of tracking.json. `id` is the folder's own, and a tag of its MLflow run."""
 
     uri: str
     experiment: str
@@ -27,8 +27,8 @@ class TrackingState:
     tags: dict[str, str]
     study: str = ""  # the id of the run's study
     status: Status = "RUNNING"
-    error: str = ""  # the traceback, if it failed or was killed
-    weights: list[str] = field(default_factory=list)  # the members' files, if MLflow gets them
+    error: str = ""  # the traceback, if the work failed or was killed
+    weights: list[str] = field(default_factory=list)  # the members' files, if they are sent
     counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
     failed: dict[str, str] = field(default_factory=dict)  # job -> traceback, if it has no folder
     synced: bool = False  # MLflow has everything, the final status included
@@ -37,9 +37,9 @@ class TrackingState:
 def start_tracking(
     folder: Path, uri: str, experiment: str, tags: dict[str, str], study: Path | None = None
 ) -> TrackingState:
-    """The state of a folder on which work begins; it keeps its id. Nothing is written yet.
+    """Return the state of a folder when work on it starts; an earlier id is kept.
 
-    Raises LungsoundError if nothing can ever answer at `uri`.
+    Writes nothing. Raises LungsoundError if `uri` can never work.
     """
     previous = read_state(folder)
     study_state = None if study is None else read_state(study)
@@ -53,7 +53,7 @@ def start_tracking(
 
 
 def read_state(folder: Path) -> TrackingState | None:
-    """The stored state, or None if there is none, or it is corrupt or not ours."""
+    """Return the stored state; None if there is no valid one."""
     path = folder / STATE_FILENAME
     try:
         content = read_file(path)
@@ -64,20 +64,22 @@ def read_state(folder: Path) -> TrackingState | None:
 
 
 def write_state(folder: Path, state: TrackingState) -> None:
+    """Write tracking.json."""
     write_file(folder / STATE_FILENAME, json.dumps(asdict(state), indent=2).encode())
 
 
 def reset_run_folder(folder: RunFolder) -> None:
     """Empty the run's folder.
 
-    tracking.json stays unless MLflow has the final status: a run left RUNNING is reused and ended.
+    Keeps tracking.json unless MLflow already has the final status, so that a run left RUNNING is
+    reused and closed.
     """
     state = read_state(folder.path)
     folder.clear(keep="" if state is not None and state.synced else STATE_FILENAME)
 
 
 def resolve_status(folder: Path, state: TrackingState) -> TrackingState:
-    """The state of a folder on which no process works: FINISHED if complete, else not RUNNING."""
+    """Return the state of a folder without a running process: FINISHED if it is complete."""
     if RunFolder(folder).is_complete:
         return replace(state, status="FINISHED", error="")
     return replace(state, status="KILLED") if state.status == "RUNNING" else state

@@ -1,8 +1,8 @@
-"""Bring MLflow to what a folder holds: `sync` adds what is not there, so it can always be repeated.
+"""Sync a folder to MLflow: `sync` sends what MLflow lacks, and can be repeated at any time.
 
-No call relies on what an earlier one did: it looks at what MLflow holds. A metric's time is a
-function of its run and step, because MLflow stores equal points once: a point that is sent again,
-after a request that timed out and was executed later, is not doubled.
+Each call compares the folder with what MLflow has, whatever earlier calls did. A metric's timestamp
+depends only on its run and step: MLflow stores equal points once, so a point that is sent twice,
+because the first request timed out but was executed later, is not doubled.
 """
 
 import re
@@ -23,14 +23,14 @@ from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metri
 from lungsound.tracking.state import TrackingState, read_state, resolve_status
 from lungsound.training.weights import read_weights
 
-PARENT_TAG = "mlflow.parentRunId"  # MLflow's page makes a tree of it
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's page nests runs by it
 FOLDER_TAG = "lungsound.folder"
 STUDY_TAG = "lungsound.study"
 FAILED_JOB_TAG = "lungsound.failed_job"
 METRICS_PER_REQUEST = 1000  # MLflow's limit
 MAX_CHILD_RUNS = 10_000
-MUTABLE_PARAMS = ("epochs_trained", "last_epoch_trained")  # until the run is finished
-WEIGHTS_FOLDER = "snapshots"  # in the artifacts
+MUTABLE_PARAMS = ("epochs_trained", "last_epoch_trained")  # they change until the run is finished
+WEIGHTS_FOLDER = "snapshots"  # among the artifacts
 # Unfinished and corrupt files, weights, checksums (beside each file in release 0.1).
 NOT_SENT = re.compile(
     rf"^\.|{re.escape(QUARANTINE_INFIX)}|\.safetensors$|\.sha256$|^{CHECKSUM_MANIFEST}$"
@@ -38,10 +38,9 @@ NOT_SENT = re.compile(
 
 
 def sync(folder: Path, state: TrackingState) -> str:
-    """Bring MLflow to what the folder of a run or a study holds; returns the MLflow run's id.
+    """Send what MLflow lacks of the folder of a run or a study; return the MLflow run's id.
 
-    Errors of MLflow, its database and its server are raised as they are; the next call does what
-    is left.
+    Errors of MLflow, its database and its server are not caught; the next call sends the rest.
     """
     experiment = open_experiment(state.uri, state.experiment)
     if (folder / STUDY_FILE).exists():
@@ -50,7 +49,7 @@ def sync(folder: Path, state: TrackingState) -> str:
 
 
 class MlflowSync:
-    """One MLflow run, found by the state's id or created, with the state's tags."""
+    """One MLflow run, found by the state's id or created; it gets the state's tags."""
 
     def __init__(
         self, experiment: Experiment, state: TrackingState, name: str, tags: dict[str, str]
@@ -69,15 +68,16 @@ class MlflowSync:
 
     @property
     def is_finished(self) -> bool:
-        """Whether MLflow has all of a finished run: its status is set last."""
+        """Whether MLflow has all of a finished run; the status is sent last."""
         return self.state.status == "FINISHED" and bool(self.run.info.status == "FINISHED")
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Params are write-once: those that MLflow has are left out."""
+        """Log the params that MLflow does not have; it refuses to change one."""
         names = values.keys() - self.run.data.params
         if names:
             params = [Param(name, str(values[name])) for name in sorted(names)]
             self.client.log_batch(self.run_id, params=params)
+            self.run.data.params.update({param.key: param.value for param in params})
 
     def log_metrics(self, points: list[MetricPoint]) -> None:
         """Log the points whose step MLflow does not have."""
@@ -95,7 +95,7 @@ class MlflowSync:
             self.client.log_batch(self.run_id, metrics=batch)
 
     def log_files(self, folder: Path, paths: Iterable[Path]) -> None:
-        """Upload files of the folder, each to the same place among the artifacts."""
+        """Upload files of the folder, under the same relative paths."""
         for path in paths:
             place = path.parent.relative_to(folder).as_posix()
             self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
@@ -108,7 +108,7 @@ class MlflowSync:
         uploaded = {Path(artifact.path).name for artifact in artifacts}
         for path in map(Path, self.state.weights):
             if path.name not in uploaded:
-                # Verified: an edited tracking.json could name any file of this machine.
+                # Read first: an edited tracking.json could name any file of this machine.
                 if path.suffix == ".pt":  # of release 0.1
                     read_file(path, embedded_checksum=True)
                 else:
@@ -116,7 +116,7 @@ class MlflowSync:
                 self.client.log_artifact(self.run_id, str(path), WEIGHTS_FOLDER)
 
     def finish(self) -> None:
-        """The error and the final status, after everything else."""
+        """Send the error and the final status; call it last."""
         if self.state.error:
             self.client.log_text(self.run_id, self.state.error, "error.txt")
         if self.run.info.status != self.state.status:
@@ -126,7 +126,7 @@ class MlflowSync:
 def sync_run(
     experiment: Experiment, folder: Path, state: TrackingState, swept: Mapping[str, Any] = {}
 ) -> str:
-    """Show one training; `swept` are its values of a study's keys. Returns the MLflow run's id."""
+    """Sync one run; `swept`: its values of a study's swept keys. Returns the MLflow run's id."""
     tags = {FOLDER_TAG: str(folder.resolve())}
     parent = find_unique_run(experiment, state.study) if state.study else None
     if parent is not None:  # else a later sync sets it
@@ -139,7 +139,7 @@ def sync_run(
         if finished:
             target.log_metrics(score_metrics(RunFolder(folder).read_json("scores.json")))
             target.log_files(folder, files_to_send(folder))
-    target.log_params(swept)  # the page compares runs by them
+    target.log_params(swept)  # MLflow's page compares runs by params
     target.log_weights()
     if state.status != "RUNNING" and not target.is_finished:
         target.log_files(folder, folder.glob("diverged-*.npz"))
@@ -156,7 +156,7 @@ class StudySync(MlflowSync):
         self.experiment, self.folder = experiment, folder
 
     def sync(self) -> str:
-        """Show the study as it is; returns the MLflow run's id."""
+        """Sync the study and its runs; return the MLflow run's id."""
         failures = {
             content_key([self.state.id, job, error]): (job, error)
             for job, error in self.state.failed.items()
@@ -167,7 +167,7 @@ class StudySync(MlflowSync):
             return self.run_id  # its runs sync themselves
         for folder, state, swept in runs:
             with try_lock(folder_lock_path(folder)) as acquired:
-                if acquired:  # else the process that works on it syncs it
+                if acquired:  # else another process works on the run, and syncs it
                     sync_run(self.experiment, folder, resolve_status(folder, state), swept)
         for identity, (job, error) in failures.items():
             self._log_failed_job(identity, job, error)
@@ -177,7 +177,7 @@ class StudySync(MlflowSync):
         return self.run_id
 
     def _runs(self) -> Iterator[tuple[Path, TrackingState, dict[str, Any]]]:
-        """Folder, state and swept values of each run of the study that has begun."""
+        """Yield folder, state and swept values of each run of the study that has started."""
         outputs = self.folder.resolve().parents[1]
         swept = {Path(job["run"]).name: job["values"] for job in read_study(self.folder)["jobs"]}
         for name, values in swept.items():
@@ -186,7 +186,7 @@ class StudySync(MlflowSync):
                 yield outputs / name, state, values
 
     def _detach_stale_children(self, current: set[str]) -> None:
-        """A run trained again leaves its earlier MLflow run here; an old failure is deleted."""
+        """Detach MLflow runs of earlier trainings, and delete old failed jobs."""
         limit = {"max_results": MAX_CHILD_RUNS}
         for child in self.experiment.runs_with_tag(PARENT_TAG, self.run_id, **limit):
             if FAILED_JOB_TAG in child.data.tags and child.data.tags.get(RUN_TAG) not in current:
@@ -195,13 +195,13 @@ class StudySync(MlflowSync):
                 self.client.delete_tag(child.info.run_id, PARENT_TAG)
 
     def _log_failed_job(self, identity: str, job: str, error: str) -> None:
-        """A FAILED run for a job that failed before it had a folder."""
+        """Log a FAILED run for a job that failed before it had a folder."""
         state = replace(self.state, id=identity, tags={}, status="FAILED", error=error)
         tags = {PARENT_TAG: self.run_id, FAILED_JOB_TAG: identity}
         MlflowSync(self.experiment, state, job, tags).finish()
 
     def _log_counts(self) -> None:
-        """The counts of jobs and epochs; each command that changes one adds a step to it."""
+        """Log the counts of jobs and epochs; a changed count is a new step."""
         for name, count in self.state.counts.items():
             if self.run.data.metrics.get(name) != count:
                 step = len(self.client.get_metric_history(self.run_id, name))
@@ -209,7 +209,7 @@ class StudySync(MlflowSync):
 
 
 def run_params(folder: Path, finished: bool) -> dict[str, Any]:
-    """The run's metadata, without the values that change until it is finished."""
+    """Return the run's metadata, without values that still change if it is not finished."""
     run = RunFolder(folder)
     if not run.metadata_path.exists():
         return {}
@@ -218,7 +218,7 @@ def run_params(folder: Path, finished: bool) -> dict[str, Any]:
 
 
 def files_to_send(folder: Path) -> Iterator[Path]:
-    """The folder's files and those in its subfolders, without links and NOT_SENT."""
+    """Yield the files of the folder and its subfolders, except for links and NOT_SENT."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink() and not NOT_SENT.search(path.name):
             yield path

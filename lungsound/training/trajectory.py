@@ -26,11 +26,11 @@ from lungsound.training.weights import read_weights, write_weights
 
 RESUME, SNAPSHOT = "resume-*.ckpt", "epoch-*.safetensors"
 PROBABILITIES = "probabilities-*.safetensors"
-WEIGHTS = "weights"  # the key of their metadata that names the weights they are of
+WEIGHTS = "weights"  # in the metadata of PROBABILITIES: SHA-256 of the weights' file
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
-    """Hold the lock of a trajectory's folder: to train there, or to remove it."""
+    """Lock a trajectory's folder, to train there or to remove it."""
     return file_lock(lock_path(folder), folder)
 
 
@@ -102,8 +102,8 @@ class Trajectory:
     def probabilities(self, epoch: int, weights: str) -> dict[str, Tensor] | None:
         """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored.
 
-        `weights`: the SHA-256 of the member's file. The same epoch, trained again on another
-        machine, has other weights.
+        `weights`: the SHA-256 of the weights' file. An epoch that is trained again, on another
+        machine, has other weights: then None is returned.
         """
         path = self._path(PROBABILITIES, epoch)
         try:
@@ -120,8 +120,8 @@ class Trajectory:
     def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
         """Store what the snapshot after `epoch` gives, if its file still has the SHA-256 `weights`.
 
-        Nothing is stored while another process trains on this path: it may take hours, and removes
-        files that are being written.
+        Stores nothing while another process trains on this path: that may take hours, and removes
+        half-written files.
         """
         snapshot = self.snapshot_path(epoch)
         with self._try_lock() as acquired:

@@ -15,6 +15,7 @@ from support.files import flip_bit
 from support.results import result_bytes
 
 import lungsound.runs.predict
+from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import remove_temp_files
 from lungsound.storage.locks import try_lock
@@ -177,6 +178,26 @@ def test_predictions_follow_from_the_folder_alone(
     (run / "predictions.parquet").unlink()
     assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
     assert (trained_epochs, evaluated) == ([], ["member-01", "member-02"])
+
+
+@pytest.mark.parametrize(
+    "name", ["predictions.parquet", "history.jsonl", "metadata.json", "scores.json"]
+)
+def test_a_finished_folder_is_read_only_as_it_was_written(
+    finished_run: Path, tmp_path: Path, name: str
+) -> None:
+    """Without this a study's table would show other scores: Parquet notices few changed bits."""
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (folder / name).write_bytes((finished_run / name).read_bytes() + b"\n")
+    run = RunFolder(folder)
+    read: dict[str, Callable[[], Any]] = {
+        "predictions.parquet": run.read_predictions,
+        "history.jsonl": run.read_history,
+        "metadata.json": run.metadata,
+        "scores.json": lambda: run.read_json("scores.json"),
+    }
+    with pytest.raises(CorruptFileError, match=f"{name} is damaged.*checksum"):
+        read[name]()
 
 
 def test_a_killed_run_with_an_unreadable_file_goes_on(

@@ -530,6 +530,23 @@ def test_a_signal_anywhere_stops_the_run(
     assert [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] == ["FINISHED"]
 
 
+def test_a_signal_after_the_last_epoch_stops_before_the_predictions(
+    run_training: TrainIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callbacks have looked for one by then, and signals are still deferred."""
+
+    def end_epoch(module: SnapshotModule) -> None:
+        if module.current_epoch + 1 == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    predicted: list[object] = []
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_end", end_epoch)
+    monkeypatch.setattr(SnapshotModule, "predict_step", lambda *_: predicted.append(1))
+    with pytest.raises(Interrupted):
+        run_training(tmp_path)
+    assert predicted == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(run_training: TrainIn, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for key in ("output_dir", "store_dir"):

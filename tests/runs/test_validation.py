@@ -236,6 +236,13 @@ def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(
 # --- the options ---
 
 
+@pytest.mark.parametrize("key", ["typo", "data.typo", "annealing.typo"])
+def test_a_key_that_nothing_reads_is_refused(key: str) -> None:
+    """`+plan=true`, Hydra's own advice after train.py plan=true, would train, perhaps for days."""
+    (line,) = problems(f"+{key}=1")
+    assert line.strip(" -").startswith(f"{key}: expected a key that there is")
+
+
 def test_the_paper_is_what_its_contract_says() -> None:
     with compose_config("experiment=paper", "data.root=/icbhi") as (cfg, choices):
         validate_config(cfg)
@@ -372,7 +379,9 @@ def test_a_value_that_leads_nowhere_is_named() -> None:
 def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(
     words: list[str], found: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"from 1 to 10000 jobs, but these words make {found}$"):
+    with pytest.raises(
+        ConfigError, match=f"from 1 to 10000 jobs, but these overrides make {found}$"
+    ):
         compose_jobs(words)
 
 

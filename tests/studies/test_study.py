@@ -628,6 +628,21 @@ def test_a_changed_line_of_training_makes_another_trajectory(
     assert source_hash() != before
 
 
+@pytest.mark.parametrize("name", ["build.py", "predict.py"])
+def test_a_changed_line_of_building_or_predicting_makes_another_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The store keeps weights and probabilities, and both follow from these modules, too."""
+    copy = tmp_path / "runs"
+    shutil.copytree(ROOT / "lungsound" / "runs", copy)
+    source_hash = lungsound.runs.identity.source_hash.__wrapped__
+    before = source_hash()
+    monkeypatch.setattr(lungsound.runs.identity, "RUNS_FOLDER", copy, raising=False)
+    assert source_hash() == before
+    (copy / name).write_text((copy / name).read_text() + "SEED = 1\n")
+    assert source_hash() != before
+
+
 @pytest.mark.parametrize("experiment", ["table2", "table3", "table4", "table3_demo"])
 def test_the_papers_studies_have_their_jobs(
     experiment: str,
