@@ -220,7 +220,7 @@ def test_a_members_probabilities_are_those_of_the_cpu(
 
 def member_answers(parts: RunComponents, chosen: Config) -> Tensor:
     """The last epoch's probabilities for the validation cycles."""
-    load_member(parts.module, parts.trajectory, parts.annealing.epochs)
+    load_member(parts.module, parts.trajectory.snapshot_path(parts.annealing.epochs))
     return predict_set(build_trainer(chosen, epochs=0), parts, "val")
 
 
