@@ -155,6 +155,7 @@ def test_predictions_run_no_code(run: RunFolder, marker: Path) -> None:
 
     def read(content: bytes) -> pd.DataFrame:
         write_file(path, content)
+        run.write_checksums()
         return run.read_predictions()
 
     own = read(as_parquet(table))
@@ -177,6 +178,7 @@ def test_predictions_that_unpack_to_the_whole_memory_are_refused(run: RunFolder)
     bomb = as_parquet(table.take([0] * 3_000_000))
     assert len(bomb) < 200_000
     write_file(run.path / "predictions.parquet", bomb)
+    run.write_checksums()  # a stranger's folder has its own
     with pytest.raises(CorruptFileError, match="3000000 rows"):
         run.read_predictions()
 
@@ -229,6 +231,7 @@ def test_a_configuration_that_would_fill_the_memory_is_refused(run: RunFolder) -
     run.write_text(
         "config.yaml", run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000")
     )
+    run.write_checksums()  # a stranger's folder has its own
     with pytest.raises(
         LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"
     ):
@@ -298,6 +301,7 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
     study = tmp_path / "outputs" / "studies" / "mine"
     for name in ("../../outside", str(outside), "..", ".", "", "x\0", 7, None):
         run.write_json("metadata.json", {**facts, "trajectory": name})
+        run.write_checksums()
         with nothing_touched(outside):
             with pytest.raises(
                 CorruptFileError, match=r"metadata\.json: expected a trajectory's key"

@@ -32,7 +32,7 @@ PAPER = {
         "vtlp_alpha": [0.9, 1.1], "vtlp_f_hi": [3200.0, 3800.0], "redraw": "once",
     },
     "model": {
-        "width": 1.0, "table1": "inputs", "l2": 0.001, "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
+        "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001, "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
     },
     "loss": {"gamma": 1.0},
     "annealing": {

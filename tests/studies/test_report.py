@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
 from lungsound.results.predictions import write_predictions
+from lungsound.storage.files import write_file
 from lungsound.studies import report as study_report
 from lungsound.studies.report import leakage_line, write_report
 
@@ -70,7 +71,9 @@ def make_run(
 ) -> None:
     folder = RunFolder(outputs / name)
     folder.write_text("config.yaml", "")
-    folder.write_json("metadata.json", {**WHOLE, "model.parameters": 1000, **facts})
+    metadata = {**WHOLE, "model.parameters": 1000, "annealing.cycles": 1, **facts}
+    folder.write_json("metadata.json", metadata)
+    write_file(folder.path / "members" / "member-01.safetensors", b"weights")
     folder.write_text("split.csv", "set\n" + "train\n" * 8 + "val\n" * 4 + "test\n" * 4)
     folder.write_history(
         [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]
