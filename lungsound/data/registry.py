@@ -42,22 +42,12 @@ class DownloadSource:
 
 
 @dataclass(frozen=True)
-class CycleStatistics:
-    """Number of cycles by label; mean and deviation of the natural logarithm of their seconds."""
-
-    counts: Mapping[str, int]
-    log_mean: float
-    log_std: float
-
-
-@dataclass(frozen=True)
 class DatabaseSpec:
     """A database: its name (`data.name`), its reader, its classes and its own protocols.
 
     `label_sets`: column of the table of cycles (`label`, `event_type`) -> its annotated classes,
     the finest first; `label` is required. `protocols`: those that only this database has.
-    `published`: part -> the counts that its publishers give. `statistics`: of its cycles.
-    `create`: makes a synthetic database in a store folder, from seed, patients and cycles.
+    `published`: part -> the counts that its publishers give.
     """
 
     name: str
@@ -66,7 +56,6 @@ class DatabaseSpec:
     label_sets: Mapping[str, LabelSet]
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
-    statistics: CycleStatistics | None = None
     download: DownloadSource | None = None
     create: Callable[[Path, int, int, int], Path] | None = None
 
@@ -117,9 +106,6 @@ ICBHI = DatabaseSpec(
     title="ICBHI 2017",
     read=read_icbhi,
     label_sets={"label": FOUR_CLASS},
-    statistics=CycleStatistics(
-        {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}, 0.895, 0.467
-    ),
     protocols={"official": official_icbhi, "official_clean": partial(official_icbhi, clean=True)},
     # Rocha et al. 2018; the rates are those of the published files.
     published={
@@ -144,7 +130,6 @@ DEMO = DatabaseSpec(
     title="SYNTHETIC demo",
     read=read_icbhi,
     label_sets=ICBHI.label_sets,
-    statistics=ICBHI.statistics,
     create=_create_demo,
 )
 SPRSOUND = DatabaseSpec(
@@ -152,9 +137,6 @@ SPRSOUND = DatabaseSpec(
     title="SPRSound 2022",
     read=read_sprsound,
     label_sets={"event_type": SPRSOUND_SEVEN, "label": FOUR_CLASS},
-    statistics=CycleStatistics(  # train and intra
-        {"normal": 5847, "crackle": 1150, "wheeze": 630, "both": 33}, 0.144, 0.475
-    ),
     protocols={
         "official": official_sprsound,
         "official_clean": partial(official_sprsound, clean=True),

@@ -103,9 +103,7 @@ def build_datamodule(
         frame_count(length, features.n_fft, features.hop),
         segment.chunks,
     )
-    labels = database.spec.label_sets["label"].labels
-    copies = {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
-    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augment = {**vars(settings.augment), "vtlp_copies": vtlp_copies(settings, database)}
     augmentation = Augmentation(**augment, roll=features.roll)
     workers = settings.trainer.num_workers
     if workers is None:  # on a CPU, workers would compete with training for cores
@@ -114,6 +112,12 @@ def build_datamodule(
     return CyclesDataModule(
         cycles, database.store, cutting, augmentation, batch_size, workers, seed
     )
+
+
+def vtlp_copies(settings: Config, database: Database) -> dict[str, int]:
+    """Return the number of VTLP copies per cycle of each label; 0 if the settings name none."""
+    labels = database.spec.label_sets["label"].labels
+    return {**dict.fromkeys(labels, 0), **settings.augment.vtlp_copies}
 
 
 def build_module(

@@ -9,7 +9,7 @@ from lungsound.config.schema import Config
 from lungsound.data.database import Database
 from lungsound.errors import DataError
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import RunInputs, build_database, build_inputs, build_network
+from lungsound.runs.build import RunInputs, build_database, build_inputs, build_network, vtlp_copies
 from lungsound.runs.estimate import seconds_per_item
 from lungsound.runs.naming import run_name
 from lungsound.signal.copies import plan_copies
@@ -172,6 +172,6 @@ def count_items(job: Job, name: str) -> int:
     segments = -(-samples // round(settings.segment.seconds * settings.features.sample_rate))
     if name == "train":
         stretch = settings.augment.stretch != "none"
-        copies = plan_copies(cycles, stretch, settings.augment.vtlp_copies)
-        segments = segments[copies["row"]]
+        copies = vtlp_copies(settings, job.inputs.database)
+        segments = segments[plan_copies(cycles, stretch, copies)["row"]]
     return int(segments.sum()) * settings.segment.chunks

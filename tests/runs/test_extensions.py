@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 from support.commands import run_lungsound
-from support.runs import ROOT, compose_config
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
 
 from lungsound.data import labels as label_sets
 from lungsound.data.registry import DATABASES, DatabaseSpec, register_database
@@ -20,6 +20,7 @@ from lungsound.data.splits.protocols import PROTOCOLS, register_protocol
 from lungsound.errors import ConfigError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.validation import validate_config
+from lungsound.studies.plan import count_items, plan_jobs
 
 GUIDE = next(
     text
@@ -90,14 +91,14 @@ def test_a_database_of_ones_own_is_trained_and_scored(
     run_lungsound("data", "check", "coughs", package / "recordings")
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row for row in printed if row[:1] == ["rhonchus"]] == [["rhonchus", "20", "-"]]
-    folder = run_training(
-        package / "work",
+    overrides = (
         f"hydra.searchpath=[file://{package}/conf]",
         "data=coughs",
         f"data.root={package / 'recordings'}",
         "task.classes=3",
         "augment=none",
     )
+    folder = run_training(package / "work", *overrides)
     table = RunFolder(folder).read_predictions()
     assert set(table["label"]) == set(annotated["label"]) == set(LABELS)
     answers = np.array(LABELS)[table[[f"p_{label}" for label in LABELS]].to_numpy().argmax(axis=1)]
@@ -114,6 +115,10 @@ def test_a_database_of_ones_own_is_trained_and_scored(
     for classes, share in sensitivity.items():
         assert scores[f"score_{classes}"] == pytest.approx((specificity + share) / 2)
     assert RunFolder(folder).summary()["task"] == "coughs"
+    (job,) = plan_jobs([*SMALL_RUN_OVERRIDES, *overrides, f"store_dir={package / 'store'}"])
+    split = pd.read_csv(folder / "split.csv")
+    # Cycles of one second in segments of two chunks of 2 s, without copies.
+    assert count_items(job, "train") == 2 * (split["set"] == "train").sum()
 
 
 def test_a_protocol_of_ones_own_is_trained_with(
