@@ -55,7 +55,7 @@ def open_database(
     recordings, problems, notes = spec.read(root)
     recordings = [recording for recording in recordings if recording.cycles or recording.problems]
     store = open_waveform_store(recordings, sample_rate, store_dir)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     used = 0
     for recording in recordings:
         result = build_cycle_rows(recording, store.recordings[recording.name], sample_rate)
@@ -67,9 +67,8 @@ def open_database(
     if problems and not (skip_bad and used):
         raise DataError(_problem_summary(problems, root, skip_bad), tuple(problems))
     if problems:
-        notes.append(
-            f"skip_bad: {used} recordings are used; left out for {len(problems)} problems:"
-        )
+        count = len(problems)
+        notes.append(f"skip_bad: {used} recordings are used; left out for {count} problems:")
         notes += [f"left out: {problem}" for problem in problems]
     cycles = cycles_table(rows)
     notes += duplicate_notes(cycles)
