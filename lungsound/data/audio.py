@@ -63,6 +63,8 @@ def _decode(content: bytes) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate_hz = file.frames, file.samplerate
+            if declared == UNKNOWN_FRAME_COUNT:
+                raise ValueError("its header leaves the length open: encode the file again")
             # In blocks: in one call soundfile would allocate whatever length the header has.
             blocks = [np.zeros((0, file.channels), np.float32)]
             while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
@@ -70,8 +72,6 @@ def _decode(content: bytes) -> tuple[NDArray[np.float32], int]:
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
     samples = np.concatenate(blocks)
-    if declared == UNKNOWN_FRAME_COUNT:
-        raise ValueError("its header leaves the length open: encode the file again")
     if len(samples) != declared:
         raise ValueError(
             f"truncated: its header promises {declared} samples of audio, {len(samples)} are there"
