@@ -34,10 +34,7 @@ PARTS = tuple(AUDIO_FOLDERS)
 ALL_FOLDERS = ("train_wav", "train_json", "test_wav", "test_json")
 SUFFIXES = (".wav", ".flac")
 # Location p1 is left posterior, p2 left lateral, p3 right posterior, p4 right lateral.
-NAME = re.compile(
-    r"(?P<patient>\d+)_(?P<age>\d+(?:\.\d+)?)_(?P<sex>[01])_(?P<location>p[1-4])_(?P<number>\d+)",
-    re.ASCII,
-)
+NAME = re.compile(r"\d+_\d+(\.\d+)?_[01]_p[1-4]_\d+", re.ASCII)
 NAME_FORM = "patient_age_sex_location_number, such as 40638274_9.7_1_p1_1696"
 MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 MAX_MS = 1e12  # 31 years
@@ -55,17 +52,18 @@ def read_sprsound(root: Path) -> ReadResult:
     """
     # Path.expanduser raises if there is no such user.
     folder = _find_folder(Path(os.path.expanduser(root)))
+    present = [part for part in PARTS if _has_part(folder, part)]
     recordings: dict[str, Recording] = {}
     problems, notes = [], []
-    present = [part for part in PARTS if _has_part(folder, part)]
     for part in present:
-        found, part_problems = _read_part(folder, part)
-        problems += part_problems
-        for one in found:
-            first = recordings.setdefault(one.name, one)
-            if first is not one:
-                where = f"{one.annotation} in {ANNOTATION_FOLDERS[part]}"
-                problems.append(f"{where}: {first.part} has that name, too")
+        audio = files_by_stem(folder / AUDIO_FOLDERS[part], *SUFFIXES)
+        annotations = files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json")
+        for stem, path in annotations.items():
+            if problem := _file_problem(stem, path, part, audio, recordings):
+                problems.append(problem)
+                continue
+            recordings[stem] = _read_recording(audio[stem], path, part)
+            problems += recordings[stem].problems
         notes.append(_part_note(part, [one for one in recordings.values() if one.part == part]))
     if len(present) < len(PARTS):
         missing = ", ".join(part for part in PARTS if part not in present)
@@ -116,39 +114,38 @@ def _seconds(field: str, event: dict[str, Any]) -> float:
     return float(text) / 1000
 
 
-def _read_part(folder: Path, part: str) -> tuple[list[Recording], list[str]]:
-    audio = files_by_stem(folder / AUDIO_FOLDERS[part], *SUFFIXES)
-    annotations = files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json")
-    recordings, problems = [], []
-    for stem, path in annotations.items():
-        name = NAME.fullmatch(stem)
-        if not name:
-            problems.append(f"{path.name}: the name is not {NAME_FORM}")
-        elif stem not in audio:
-            expected = f"{stem}.wav or .flac in {AUDIO_FOLDERS[part]}"
-            problems.append(f"{path.name}: annotation without audio, expected {expected}")
-        else:
-            recordings.append(_read_recording(name, audio[stem], path, part))
-            problems += recordings[-1].problems
-    return recordings, problems
+def _file_problem(
+    stem: str, path: Path, part: str, audio: dict[str, Path], recordings: dict[str, Recording]
+) -> str:
+    """Return why the annotation `path` is not used, or ""."""
+    if not NAME.fullmatch(stem):
+        return f"{path.name}: the name is not {NAME_FORM}"
+    if stem not in audio:
+        expected = f"{stem}.wav or .flac in {AUDIO_FOLDERS[part]}"
+        return f"{path.name}: annotation without audio, expected {expected}"
+    if stem in recordings:
+        first = recordings[stem].part
+        return f"{path.name} in {ANNOTATION_FOLDERS[part]}: {first} has that name, too"
+    return ""
 
 
-def _read_recording(name: re.Match[str], audio: Path, annotation: Path, part: str) -> Recording:
+def _read_recording(audio: Path, annotation: Path, part: str) -> Recording:
+    patient, age, sex, location, number = audio.stem.split("_")
     cycles, problems, quality = read_events(annotation)
     return Recording(
-        name=name[0],
+        name=audio.stem,
         audio=audio,
-        patient=name["patient"],
-        recording_index=name["number"],
-        location=name["location"],
+        patient=patient,
+        recording_index=number,
+        location=location,
         mode="",
         device=DEVICE,
         cycles=cycles,
         problems=problems,
         annotation=annotation.name,
         part=part,
-        age=float(name["age"]),
-        sex="MF"[int(name["sex"])],
+        age=float(age),
+        sex="MF"[int(sex)],
         quality=quality,
     )
 
