@@ -64,10 +64,10 @@ def open_database(
             used += 1
             rows += result.rows
             notes += result.notes
+    count = len(problems)
     if problems and not (skip_bad and used):
-        raise DataError(_problem_summary(problems, root, skip_bad), tuple(problems))
+        raise DataError(_problem_summary(count, root, skip_bad), tuple(problems))
     if problems:
-        count = len(problems)
         notes.append(f"skip_bad: {used} recordings are used; left out for {count} problems:")
         notes += [f"left out: {problem}" for problem in problems]
     cycles = cycles_table(rows)
@@ -110,15 +110,12 @@ def encode_targets(spec: DatabaseSpec, cycles: pd.DataFrame, labels: LabelSet) -
     return cycles[column].map(index).astype("int64")
 
 
-def _problem_summary(problems: list[str], root: Path, skip_bad: bool) -> str:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    found = f"{count} in the recordings of {Path(root).absolute()}"
+def _problem_summary(count: int, root: Path, skip_bad: bool) -> str:
+    found = f"{count} problem{'s' * (count != 1)} in the recordings of {Path(root).absolute()}"
     if skip_bad:
         return f"{found}, and no recording without one: to skip them would leave nothing:"
-    return (
-        f"{found}. Mend the files, or leave these recordings out with data.skip_bad=true "
-        "(--skip-bad of score):"
-    )
+    remedy = "leave these recordings out with data.skip_bad=true (--skip-bad of score):"
+    return f"{found}. Mend the files, or {remedy}"
 
 
 def _fingerprint(store: WaveformStore, cycles: pd.DataFrame) -> str:
