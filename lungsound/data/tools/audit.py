@@ -34,7 +34,7 @@ class AudioMeasurements(NamedTuple):
     """One recording's audio: its entry as in a store, and what only an audit measures."""
 
     stored: StoredRecording
-    bits: str  # such as "16 bits", or libsndfile's name of another format; "" if unreadable
+    formats: list[str]  # such as "4000 Hz", "16 bits" (if it can be read) and the device
     silent: bool  # all samples are equal
     clipped: int  # number of samples in runs of MIN_CLIPPED_RUN or more at full scale
 
@@ -62,38 +62,47 @@ def audit(name: str, root: Path) -> AuditReport:
     """
     spec = DATABASES[name]
     recordings, problems, warnings = spec.read(root)
-    pairs = list(zip(recordings, measure_all(recordings), strict=True))
+    named = _named_formats(spec)
+    pairs = measure_all(recordings)
     for recording, audio in pairs:
+        file, samples = recording.audio.name, audio.stored["samples"]
         result = build_cycle_rows(recording, audio.stored, audio.stored["rate_hz"])
         problems += result.problems
         warnings += result.notes
         if audio.silent:
-            count = audio.stored["samples"]
-            problems.append(f"{recording.audio.name}: silent: all its {count} samples are equal")
-    readable = [(recording, audio) for recording, audio in pairs if not audio.stored["problem"]]
-    sounds = [(recording.audio.name, audio.stored["content"]) for recording, audio in readable]
+            problems.append(f"{file}: silent: all its {samples} samples are equal")
+        elif audio.clipped:
+            share = f"{audio.clipped} of its {samples} samples"
+            percent = f"{100 * audio.clipped / samples:.2g} %"
+            warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
+        unknown = [value for value in audio.formats if named and value not in named]
+        warnings += [f"{file}: {value}, not one of {', '.join(named)}" for value in unknown]
+    sounds = [
+        (recording.audio.name, audio.stored["content"])
+        for recording, audio in pairs
+        if not audio.stored["problem"]
+    ]
     warnings += duplicate_notes(pd.DataFrame(sounds, columns=["recording", "content"]))
-    warnings += _clipping_warnings(readable)
-    warnings += _format_warnings(spec, readable)
     warnings += _no_cycle_warnings(spec, recordings)
     return AuditReport(_comparison_table(spec, pairs), problems, warnings)
 
 
-def measure_all(recordings: Sequence[Recording]) -> list[AudioMeasurements]:
+def measure_all(recordings: Sequence[Recording]) -> Pairs:
     """Measure each recording's audio in threads: decoding and hashing release the GIL."""
-    workers = min(WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(measure, [recording.audio for recording in recordings])
-        return list(track(done, "Reading", total=len(recordings), console=Console(stderr=True)))
+    with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+        done = pool.map(_measure, recordings)
+        audio = track(done, "Reading", total=len(recordings), console=Console(stderr=True))
+        return list(zip(recordings, audio, strict=True))
 
 
-def measure(audio: Path) -> AudioMeasurements:
+def _measure(recording: Recording) -> AudioMeasurements:
     """Measure one recording at its own rate. An unreadable one has a `stored["problem"]`."""
-    samples, stored = decode(audio)
+    samples, stored = decode(recording.audio)
     if stored["problem"]:
-        return AudioMeasurements(stored, "", False, 0)
+        return AudioMeasurements(stored, [recording.device], False, 0)
+    formats = [f"{stored['rate_hz']} Hz", *_bit_depth(recording.audio), recording.device]
     silent = bool((samples == samples[0]).all())
-    return AudioMeasurements(stored, _bits(audio), silent, count_clipped(samples))
+    return AudioMeasurements(stored, formats, silent, count_clipped(samples))
 
 
 def count_clipped(samples: NDArray[np.float32]) -> int:
@@ -114,17 +123,13 @@ def annotated_cycles(recordings: Iterable[Recording]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _bits(audio: Path) -> str:
+def _bit_depth(audio: Path) -> list[str]:
+    """Return the bits per sample, or libsndfile's name of another format; nothing if unknown."""
     try:
         subtype = soundfile.info(audio).subtype
     except soundfile.LibsndfileError:  # a header that only read_audio can repair
-        return ""
-    return f"{BIT_DEPTHS[subtype]} bits" if subtype in BIT_DEPTHS else subtype
-
-
-def _formats(recording: Recording, audio: AudioMeasurements) -> list[str]:
-    values = [f"{audio.stored['rate_hz']} Hz", audio.bits, recording.device]
-    return [value for value in values if value]
+        return []
+    return [f"{BIT_DEPTHS[subtype]} bits" if subtype in BIT_DEPTHS else subtype]
 
 
 def _named_formats(spec: DatabaseSpec) -> list[str]:
@@ -147,11 +152,11 @@ def _comparison_table(spec: DatabaseSpec, pairs: Pairs) -> pd.DataFrame:
 
 def _count(spec: DatabaseSpec, pairs: Pairs) -> dict[str, Any]:
     cycles = annotated_cycles(recording for recording, _ in pairs)
-    readable = [(recording, audio) for recording, audio in pairs if not audio.stored["problem"]]
-    formats = Counter(value for pair in readable for value in _formats(*pair))
+    formats = Counter(value for _, audio in pairs for value in audio.formats)
     column, labels = next(iter(spec.label_sets.items()))
     named = _named_formats(spec)
-    seconds = pd.Series([audio.stored["seconds"] for _, audio in readable], dtype=float)
+    readable = [audio.stored for _, audio in pairs if not audio.stored["problem"]]
+    seconds = pd.Series([stored["seconds"] for stored in readable], dtype=float)
     return {
         "recordings": len(pairs),
         "patients": len({recording.patient for recording, _ in pairs}),
@@ -167,27 +172,6 @@ def _count(spec: DatabaseSpec, pairs: Pairs) -> dict[str, Any]:
 def _duration_stats(unit: str, seconds: pd.Series) -> dict[str, float | None]:
     stats = {"shortest": seconds.min(), "mean": seconds.mean(), "longest": seconds.max()}
     return {f"{kind} {unit}, s": value if len(seconds) else None for kind, value in stats.items()}
-
-
-def _clipping_warnings(readable: Pairs) -> list[str]:
-    warnings = []
-    for recording, audio in readable:
-        if audio.clipped and not audio.silent:
-            count = audio.stored["samples"]
-            share = f"{audio.clipped} of its {count} samples ({100 * audio.clipped / count:.2g} %)"
-            warnings.append(f"{recording.audio.name}: clipped: {share} {CLIPPING_NOTE}")
-    return warnings
-
-
-def _format_warnings(spec: DatabaseSpec, readable: Pairs) -> list[str]:
-    """List rates, bit depths and devices that the publishers do not name, if they name any."""
-    named = _named_formats(spec)
-    return [
-        f"{recording.audio.name}: {value}, not one of {', '.join(named)}"
-        for recording, audio in readable
-        for value in _formats(recording, audio)
-        if named and value not in named
-    ]
 
 
 def _no_cycle_warnings(spec: DatabaseSpec, recordings: Sequence[Recording]) -> list[str]:
