@@ -100,15 +100,6 @@ def test_classes_of_equal_size_are_drawn_differently(small: pd.DataFrame) -> Non
     assert len(draws) == draws.nunique() == 3
 
 
-@pytest.mark.parametrize("count", range(1, 12))
-def test_small_classes_keep_training_cycles(count: int) -> None:
-    counts = random_sets(cycles_of({STEM: ["wheeze"] * count}), seed=0).value_counts()
-    test = int(count / 5 + 0.5)
-    val = int((count - test) / 5 + 0.5)
-    assert [counts.get(name, 0) for name in SET_NAMES] == [count - test - val, val, test]
-    assert counts["train"] >= 1
-
-
 # --- split files ---
 
 
