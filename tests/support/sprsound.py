@@ -35,7 +35,7 @@ def add(
     recorded: str = "Normal",
     tone: int = 0,
 ) -> None:
-    """A recording of 2 s in the published layout: a tone of `tone` Hz, or of its own name's pitch."""
+    """A recording of 2 s in the published layout: a tone of `tone` Hz, or of its name's pitch."""
     folder = root / AUDIO[part]
     folder.mkdir(parents=True, exist_ok=True)
     pitch = tone or 100 + sum(name.encode())
