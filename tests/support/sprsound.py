@@ -33,14 +33,13 @@ def add(
     *events: dict[str, Any],
     suffix: str = ".wav",
     recorded: str = "Normal",
-    tone=0,
+    tone: int = 0,
 ) -> None:
-    """A recording of 2 s in the published layout: a tone of its own name's pitch, or of `tone` Hz."""
+    """A recording of 2 s in the published layout: a tone of `tone` Hz, or of its name's pitch."""
     folder = root / AUDIO[part]
     folder.mkdir(parents=True, exist_ok=True)
     pitch = tone or 100 + sum(name.encode())
-    samples = np.round(9000 * np.sin(2 * np.pi * pitch * np.arange(2 * RATE_HZ) / RATE_HZ)).astype(
-        "<i2"
-    )
+    angle = 2 * np.pi * pitch * np.arange(2 * RATE_HZ) / RATE_HZ
+    samples = np.round(9000 * np.sin(angle)).astype("<i2")
     soundfile.write(folder / f"{name}{suffix}", samples, RATE_HZ, subtype="PCM_16")
     annotate(root / JSON[part] / f"{name}.json", list(events), recorded)
