@@ -8,10 +8,11 @@ on validation), `members`, `parameters` (of one network), `train_cycles`, `val_c
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import combinations
 from math import nan, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,20 @@ SCORE_COLUMN_PATTERN = re.compile(
     rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
     r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
-SEGMENT = re.compile(r"(?:(?P<chunks>\d+)x)?(?P<seconds>\d+(?:\.\d+)?)s")
+SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
+PADDINGS = ("zero", "sample", "tile")  # each one's scores minus those of the ones before it
 # The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
 PAPER_TABLE3 = {**PAPER_TABLE2, "annealing": "cosine", "segment": "2x4.5s", "padding": "sample"}
+
+
+class Spread(NamedTuple):
+    """Mean, standard deviation and half the interval of a score over the splits that define it."""
+
+    mean: float
+    std: float
+    interval: float
+    splits: int
 
 
 def corrected_interval(
@@ -81,10 +92,8 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
     for row, group in _sorted_groups(runs, own_keys):
         row["splits"] = len(group)
         for score in scores:
-            spread = _mean_std_interval(group[score], group)
-            row[score] = spread["mean"]
-            row[f"{score}_std"] = spread["std"]
-            row[f"{score}_interval"] = spread["interval"]
+            for part, value in zip(PARTS, _spread(group[score], group), strict=False):
+                row[f"{score}{part}"] = value
         rows.append(row)
     score_columns = [f"{score}{part}" for score in scores for part in PARTS]
     return pd.DataFrame(rows, columns=[*own_keys, "protocol", "splits", *score_columns])
@@ -94,24 +103,27 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return differences between two scores of one split: mean, std and interval over the splits.
 
     For every combination the ensemble minus the best single member of the same run, and, if
-    `padding` is swept, sample minus zero of the same other keys and split. Columns: `difference`,
-    `protocol`, `score` (such as score_4), `mean`, `std`, `interval` (`corrected_interval`),
-    `splits` (those with both scores; without any there is no row). Raises DataError as
-    `aggregate_over_splits` does.
+    `padding` is swept, every two of PADDINGS of the same other keys and split. Columns:
+    `difference`, `protocol`, `score` (such as score_4), `mean`, `std`, `interval`
+    (`corrected_interval`), `splits` (those with both scores; without any there is no row). Raises
+    DataError as `aggregate_over_splits` does.
     """
     _check(runs, keys)
     own_keys = _exclude(keys, *SPLIT_KEYS)
     scores = [f"score_{classes}" for classes in reversed(TASK_SIZES) if f"score_{classes}" in runs]
-    name = "ensemble minus best single member"
-    rows = _difference_rows(runs, own_keys, scores, "single_{}", name)
+    single = runs[[f"single_{score}" for score in scores]].astype(float).set_axis(scores, axis=1)
+    differences = runs.assign(**(runs[scores].astype(float) - single))
+    rows = _difference_rows(differences, own_keys, scores, "ensemble minus best single member")
     if "padding" in keys:
         same = [*_exclude(keys, "padding"), "protocol"]
-        sample, zero = (runs[runs["padding"] == padding] for padding in ("sample", "zero"))
-        zero = zero[[*same, *scores]].rename(columns={score: f"zero_{score}" for score in scores})
-        pairs, name = sample.merge(zero, on=same), "padding sample minus zero"
-        rows += _difference_rows(pairs, _exclude(own_keys, "padding"), scores, "zero_{}", name)
-    columns = ["difference", "protocol", "score", "mean", "std", "interval", "splits"]
-    return pd.DataFrame(rows, columns=columns)
+        of_padding = {name: group.set_index(same) for name, group in runs.groupby("padding")}
+        swept = [name for name in PADDINGS if name in of_padding]
+        for first, second in combinations(swept, 2):
+            pairs = of_padding[second][scores].astype(float) - of_padding[first][scores]
+            differences = of_padding[second].assign(**pairs).dropna(how="all", subset=scores)
+            others, name = _exclude(own_keys, "padding"), f"padding {second} minus {first}"
+            rows += _difference_rows(differences.reset_index(), others, scores, name)
+    return pd.DataFrame(rows, columns=["difference", "protocol", "score", *Spread._fields])
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -142,19 +154,14 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     `_std` and `_interval`, each per `padding` (`zero_score_2`) if that is swept. With `paper` its
     four scores (`paper_zero_score_2`): NaN if it has none, or the row's setting is not its own.
     """
-    lengths = pd.DataFrame(
-        [_segment_length(name) for name in table["segment"]], table.index, ["seconds", "chunks"]
-    )
     others = _exclude(_key_columns(table), "segment", "padding")
-    values = ["splits"]
-    for classes in TASK_SIZES:
-        values += _score_columns(table, f"score_{classes}")
+    values = ["splits", *_score_columns(table)]
     paddings = []
     if "padding" in table:
-        paddings = sorted(table["padding"].unique(), reverse=True)  # zero, then sample
+        paddings = sorted(table["padding"].unique(), reverse=True)  # zero, tile, sample
     rows = []
     keys = [*others, "seconds", "chunks", "segment"]
-    for row, group in _sorted_groups(table.join(lengths), keys):
+    for row, group in _sorted_groups(table.join(segment_lengths(table["segment"])), keys):
         for entry in group.to_dict("records"):
             prefix = f"{entry['padding']}_" if paddings else ""
             row |= {f"{prefix}{name}": entry[name] for name in values}
@@ -185,12 +192,19 @@ def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
         for part in ("", "_std"):
             wide[f"specificity_{classes}{part}"] = table[f"specificity{part}"].where(defined)
             wide[f"sensitivity_{classes}{part}"] = table[f"sensitivity_{classes}{part}"]
-        for name in _score_columns(table, f"score_{classes}"):
-            wide[name] = table[name]
+        names = [f"score_{classes}{part}" for part in PARTS]
+        wide[names] = table[names]
     if not paper:
         return wide
     paper_scores = paper_table(3).set_index("cycles").rename_axis("annealing.cycles")
     return _join_paper_scores(wide, paper_scores, PAPER_TABLE3, "paper_")
+
+
+def segment_lengths(segments: pd.Series) -> pd.DataFrame:
+    """Return `seconds` of the whole segments ("2x4.5s" is 9 s; NaN if unknown), and `chunks`."""
+    parts = segments.astype(str).str.extract(SEGMENT)
+    chunks = parts["chunks"].fillna("1").astype(int)
+    return pd.DataFrame({"seconds": chunks * parts["seconds"].astype(float), "chunks": chunks})
 
 
 def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame:
@@ -250,12 +264,12 @@ def _check(runs: pd.DataFrame, keys: Sequence[str]) -> None:
         raise DataError(
             f"Expected the runs to have a column for each key, but {', '.join(absent)} is absent."
         )
-    twice = runs[runs.duplicated(place)][place].astype(str).agg(" ".join, axis="columns")
+    twice = runs[runs.duplicated(place)][place]
     if len(twice):
-        what = f"one run for each combination of {' '.join(place)}"
         raise DataError(
-            f"Expected {what}, but some come twice: name every swept key, or remove one.",
-            tuple(twice),
+            f"Expected one run for each combination of {' '.join(place)}, but some come twice: "
+            "name every swept key, or remove one.",
+            tuple(" ".join(map(str, row)) for row in twice.to_numpy()),
         )
 
 
@@ -267,63 +281,45 @@ def _key_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns[: table.columns.get_loc("protocol")]]
 
 
-def _score_columns(table: pd.DataFrame, score: str) -> list[str]:
-    return [f"{score}{part}" for part in PARTS if score in table]
+def _score_columns(table: pd.DataFrame) -> list[str]:
+    scores = [f"score_{classes}" for classes in TASK_SIZES if f"score_{classes}" in table]
+    return [f"{score}{part}" for score in scores for part in PARTS]
 
 
 def _sorted_groups(
     frame: pd.DataFrame, keys: Sequence[str]
-) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Group rows by keys and protocol, in the order of `aggregate_over_splits`."""
-    by = [*keys, "protocol"]
-    groups = list(frame.groupby(by, sort=False, dropna=False))
-    values = pd.DataFrame([combination for combination, _ in groups], columns=by)
-    ranks = values.copy()
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Group rows by keys and protocol: numbers in ascending order, all else by appearance."""
+    by, ordered = [*keys, "protocol"], frame.copy()
     for key in by:
-        if values[key].dtype.kind not in "iuf":
-            ranks[key] = pd.factorize(values[key], use_na_sentinel=False)[0]
-    records = values.to_dict("records")
-    ordered = []
-    for number in ranks.sort_values(by).index:
-        row = {str(key): value for key, value in records[number].items()}
-        ordered.append((row, groups[number][1]))
-    return ordered
+        if frame[key].dtype.kind not in "iuf":
+            ordered[key] = pd.Categorical(frame[key], frame[key].unique(), ordered=True)
+    for place, group in ordered.groupby(by, dropna=False, observed=True):
+        yield dict(zip(by, place, strict=True)), group
 
 
-def _mean_std_interval(values: pd.Series, group: pd.DataFrame) -> dict[str, Any]:
-    """Return mean, std and interval over the splits whose value is defined."""
+def _spread(values: pd.Series, group: pd.DataFrame) -> Spread:
     values = values.astype(float).dropna()
     train = (group["train_cycles"] + group["val_cycles"]).mean()
     interval = nan
     if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # it holds for random test sets only
         interval = corrected_interval(values.tolist(), train, group["test_cycles"].mean())
-    spread = {"mean": values.mean(), "std": values.std(ddof=1), "interval": interval}
-    return {**spread, "splits": len(values)}
+    return Spread(values.mean(), values.std(ddof=1), interval, len(values))
 
 
 def _difference_rows(
-    runs: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], against: str, name: str
+    differences: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], name: str
 ) -> list[dict[str, Any]]:
     rows = []
-    for values, group in _sorted_groups(runs, keys):
+    for values, group in _sorted_groups(differences, keys):
         combination = ", ".join(f"{key}={values[key]}" for key in keys)
         difference = f"{combination}: {name}" if combination else name
         for score in scores:
-            differences = group[score].astype(float) - group[against.format(score)].astype(float)
-            spread = _mean_std_interval(differences, group)
-            if spread["splits"]:
+            spread = _spread(group[score], group)
+            if spread.splits:
                 labels = {"difference": difference, "protocol": values["protocol"], "score": score}
-                rows.append(labels | spread)
+                rows.append(labels | spread._asdict())
     return rows
-
-
-def _segment_length(segment: str) -> tuple[float, int]:
-    """Return the seconds of the whole segment (NaN if unknown), and its number of chunks."""
-    found = SEGMENT.fullmatch(str(segment))
-    if not found:
-        return nan, 1
-    chunks = int(found["chunks"] or 1)
-    return chunks * float(found["seconds"]), chunks
 
 
 def _join_paper_scores(
