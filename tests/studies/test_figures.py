@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from support.figures import check_text_layout
 
+from lungsound.signal.segments import PADDING_MODES
 from lungsound.studies.figures import (
     COLORS,
+    PADDING_STYLES,
     PAPER_COLOR,
     PAPER_LABEL,
     SPREAD_LABEL,
@@ -84,34 +85,28 @@ def histories(runs: int, epochs: int = 12) -> dict[str, pd.DataFrame]:
 
 
 def lines(panel: Axes) -> dict[str, Line2D]:
-    return {str(line.get_label()): line for line in panel.lines}
+    found = {str(line.get_label()): line for line in panel.lines}
+    found |= {str(one.get_label()): one.lines[0] for one in panel.containers}  # type: ignore[attr-defined]
+    return {label: line for label, line in found.items() if not label.startswith("_")}
 
 
 def points(line: Line2D) -> tuple[list[float], list[float]]:
-    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(
-        line.get_ydata(), float
-    ).tolist()
+    x, y = np.asarray(line.get_data(), float).tolist()
+    return x, y
 
 
-def shades(panel: Axes) -> list[PolyCollection]:
-    return [one for one in panel.collections if isinstance(one, PolyCollection)]
-
-
-def corners(shade: PolyCollection) -> set[tuple[float, float]]:
-    vertices = np.concatenate([np.asarray(path.vertices, float) for path in shade.get_paths()])
-    return {(round(x, 9), round(y, 9)) for x, y in vertices.tolist()}
-
-
-def bars(panel: Axes) -> list[tuple[float, float, float]]:
-    """(x, lower end, upper end) of every error bar."""
-    found = [one.get_segments() for one in panel.collections if isinstance(one, LineCollection)]
-    return [
-        (segment[0][0], segment[0][1], segment[1][1]) for segments in found for segment in segments
-    ]
+def bars(panel: Axes, label: str = "this study") -> list[tuple[float, float, float]]:
+    """(x, lower end, upper end) of every error bar of a series."""
+    (series,) = [one for one in panel.containers if one.get_label() == label]
+    segments = [bar for group in series.lines[2] for bar in group.get_segments()]  # type: ignore[attr-defined]
+    return [(bar[0][0], bar[0][1], bar[1][1]) for bar in segments if np.isfinite(bar).all() and len(bar)]
 
 
 def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for one in figure.legends for text in one.get_texts()]
+    """The entries of the legend, its title first if it has one."""
+    (one,) = figure.legends
+    texts = [one.get_title(), *one.get_texts()]
+    return [text.get_text() for text in texts if text.get_text() not in ("", "None")]
 
 
 KEYS = tuple(
@@ -173,11 +168,12 @@ def test_title_axes_and_limits(name: str) -> None:
         ]
         assert ticks
         assert all(tick == round(tick) for tick in ticks)
-        for line in panel.lines:  # everything drawn lies within the axes
+        for name, line in lines(panel).items():  # everything drawn lies within the axes
             x, y = points(line)
             assert panel.get_xlim()[0] < min(x) <= max(x) < panel.get_xlim()[1]
             assert low < min(y) <= max(y) < high
-        assert all(low < lower < upper < high for _, lower, upper in bars(panel))
+            if panel.containers:
+                assert all(low < lower < upper < high for _, lower, upper in bars(panel, name))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +181,7 @@ def test_title_axes_and_limits(name: str) -> None:
 )
 def test_every_series_reads_in_grey_by_its_marker_or_line(name: str) -> None:
     for panel in FIGURES[name]().axes:
-        found = [line for label, line in lines(panel).items() if not label.startswith("_")]
+        found = lines(panel).values()
         looks = {
             (line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white")
             for line in found
@@ -201,7 +197,7 @@ def test_neighbouring_lines_differ_in_lightness() -> None:
 def test_members_are_the_tables_scores_with_their_spread() -> None:
     table = by_members()
     figure = score_against_members(table.sample(frac=1, random_state=0), [], "", paper_members())
-    assert legend(figure) == ["this study", SPREAD_LABEL, PAPER_LABEL]
+    assert legend(figure) == [SPREAD_LABEL, "this study", PAPER_LABEL]
     for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
         assert panel.get_ylabel().startswith(f"{score[-1]}-class")
         assert points(lines(panel)["this study"]) == (
@@ -213,55 +209,37 @@ def test_members_are_the_tables_scores_with_their_spread() -> None:
             paper_members()[score].tolist(),
         )
         assert lines(panel)[PAPER_LABEL].get_color() == PAPER_COLOR
-        (shade,) = shades(panel)
-        for sign in (-1, 1):
-            edge = (table[score] + sign * table[f"{score}_std"]).round(9)
-            assert set(zip(table["annealing.cycles"], edge, strict=True)) <= corners(shade)
+        m, mean, std = table[["annealing.cycles", score, f"{score}_std"]].to_numpy().T
+        np.testing.assert_allclose(bars(panel), np.transpose([m, mean - std, mean + std]))
+        assert not bars(panel, PAPER_LABEL)
 
 
 def test_one_line_for_each_combination_of_keys_in_the_tables_order() -> None:
     table = by_members(*KEYS, most=4)
     figure = score_against_members(table, ["padding", "segment"], "")
     names = [f"padding={key['padding']}, segment={key['segment']}" for key in KEYS]
-    assert legend(figure) == [*names, SPREAD_LABEL]
+    assert legend(figure) == [SPREAD_LABEL, *names]
     for key, name in zip(KEYS, names, strict=True):
         rows = table[(table["padding"] == key["padding"]) & (table["segment"] == key["segment"])]
         assert points(lines(figure.axes[1])[name]) == ([2, 3, 4], rows["score_2"].tolist())
-    assert len(shades(figure.axes[0])) == 12
 
 
-def test_a_single_split_has_no_spread_and_a_single_m_has_a_bar() -> None:
-    for table in (
-        by_members(std=np.nan),
-        by_members().drop(columns=["score_4_std", "score_2_std"]),
-    ):
-        figure = score_against_members(table, [], "")
-        assert legend(figure) == ["this study"]
-        assert not any(panel.collections for panel in figure.axes)
-    table = by_members(most=2)
+@pytest.mark.parametrize(
+    "table", [by_members(std=np.nan), by_members().drop(columns=["score_4_std", "score_2_std"])]
+)
+def test_a_single_split_has_no_spread(table: pd.DataFrame) -> None:
     figure = score_against_members(table, [], "")
-    score, std = float(table["score_4"].iloc[0]), float(table["score_4_std"].iloc[0])
-    assert bars(figure.axes[0]) == [pytest.approx((2, score - std, score + std))]
-    assert legend(figure) == ["this study", SPREAD_LABEL]
+    assert legend(figure) == ["this study"]
+    assert not any(panel.collections for panel in figure.axes)
 
 
-def test_missing_scores_are_gaps_and_points_beside_them_have_bars() -> None:
-    table = by_members(
-        most=7
-    )  # M = 2 ... 7; 3 and 5 are missing: 2 and 4 are alone, 6 and 7 are neighbours
+def test_missing_scores_are_gaps_without_bars() -> None:
+    table = by_members(most=7)
     table.loc[[1, 3], ["score_4", "score_4_std"]] = np.nan
     panel = score_against_members(table, [], "").axes[0]
-    assert np.isnan(points(lines(panel)["this study"])[1]).tolist() == [
-        False,
-        True,
-        False,
-        True,
-        False,
-        False,
-    ]
-    assert [x for x, _, _ in bars(panel)] == [2, 4]
-    (shade,) = shades(panel)
-    assert {6, 7} <= {x for x, _ in corners(shade)}
+    _, y = points(lines(panel)["this study"])
+    assert np.isnan(y).tolist() == [False, True, False, True, False, False]
+    assert [x for x, _, _ in bars(panel)] == [2, 4, 6, 7]
 
 
 def test_two_class_studies_have_one_panel() -> None:
@@ -293,34 +271,21 @@ def test_length_draws_paddings_as_lines_and_chunks_as_points() -> None:
         "sample, 3 chunks": ("sample", ["3x2s", "3x3s"], [6, 9]),
         "sample, 4 chunks": ("sample", ["4x2s"], [8]),
     }
-    assert legend(figure) == [
-        *expected,
-        SPREAD_LABEL,
-        *(f"{PAPER_LABEL}: {name}" for name in expected),
-    ]
+    papers = [f"{PAPER_LABEL}: {name}" for name in expected]
+    assert legend(figure) == [SPREAD_LABEL, *expected, *papers]
     for panel, score in zip(figure.axes, ("score_4", "score_2"), strict=True):
         for name, (padding, segments, seconds) in expected.items():
-            rows = table[table["padding"] == padding].set_index("segment")[score]
+            rows = table[table["padding"] == padding].set_index("segment").loc[segments]
             ours, theirs = lines(panel)[name], lines(panel)[f"{PAPER_LABEL}: {name}"]
-            assert points(ours) == (seconds, rows[segments].tolist())
-            assert points(theirs) == (seconds, rows[segments].tolist())
+            assert points(ours) == points(theirs) == (seconds, rows[score].tolist())
+            ends = [rows[score] - rows[f"{score}_std"], rows[score] + rows[f"{score}_std"]]
+            np.testing.assert_allclose([bar[1:] for bar in bars(panel, name)], np.transpose(ends))
             assert (ours.get_linestyle() == "None") == ("chunks" in name)
             assert (theirs.get_marker(), theirs.get_linestyle()) == (
                 ours.get_marker(),
                 ours.get_linestyle(),
             )
             assert theirs.get_color() == PAPER_COLOR
-        assert len(shades(panel)) == 2
-        split = table[table["segment"].str.contains("x")]
-        ends = sorted(
-            zip(
-                split[score] - split[f"{score}_std"],
-                split[score] + split[f"{score}_std"],
-                strict=True,
-            )
-        )
-        drawn = sorted((lower, upper) for _, lower, upper in bars(panel))
-        np.testing.assert_allclose(drawn, ends)
 
 
 def test_bars_at_one_length_stand_beside_each_other() -> None:
@@ -337,15 +302,16 @@ def test_bars_at_one_length_stand_beside_each_other() -> None:
     )
 
 
-def test_split_segments_of_both_paddings_can_be_told_apart() -> None:
-    rows = [
-        {"padding": padding, "segment": segment}
-        for padding in ("zero", "sample")
-        for segment in (*WHOLE, *SPLIT)
-    ]
-    found = lines(score_against_length(scored(rows, np.nan), "").axes[0])
-    assert len(found) == 8
-    assert len({(line.get_linestyle(), line.get_marker()) for line in found.values()}) == 8
+def test_every_padding_has_a_look_of_its_own_whole_and_split() -> None:
+    """Also one that a user adds."""
+    paddings = [*PADDING_MODES, "mine"]
+    rows = [{"padding": one, "segment": segment} for one in paddings for segment in WHOLE + SPLIT]
+    figure = score_against_length(scored(rows), "SYNTHETIC demo")
+    assert len(check_text_layout(figure)) > 5
+    found = lines(figure.axes[0])
+    assert len(found) == 16
+    assert len({(line.get_linestyle(), line.get_marker()) for line in found.values()}) == 16
+    assert set(PADDING_STYLES) == set(PADDING_MODES)
 
 
 def test_length_without_padding_and_a_name_that_tells_no_length() -> None:
@@ -369,7 +335,7 @@ def test_curves_draw_every_history() -> None:
         epochs = table["epoch"].tolist()
         assert points(lines(upper)[name]) == (epochs, table["val/score_4"].tolist())
         assert points(lines(lower)[name]) == (epochs, table["val/loss"].tolist())
-        assert lines(lower)[name].get_markevery() == [len(epochs) - 1]
+        assert lines(lower)[name].get_markevery()[-1] == len(epochs) - 1  # type: ignore[index]
     heights = [lines(lower)[name].get_zorder() for name in source]
     assert heights == sorted(heights, reverse=True)
 
