@@ -19,10 +19,10 @@ from lungsound.scoring.scores import fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
-    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types. "
-    "SE: share of all adventitious events\npredicted as their class. "
-    "SP: share of normal events predicted as normal. AS: (SE + SP) / 2. "
-    "HS: harmonic mean of SE and SP.\nScore: (AS + HS) / 2."
+    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types.\n"
+    "SE: share of all adventitious events predicted as their class. SP: share of\n"
+    "normal events predicted as normal. AS: (SE + SP) / 2. HS: harmonic mean of SE\n"
+    "and SP. Score: (AS + HS) / 2."
 )
 
 

@@ -264,11 +264,11 @@ def test_a_table_that_is_not_whole_is_refused(spoil: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("classes", [4, 2])
-def test_console_table_shows_every_row_in_100_columns(classes: int) -> None:
+def test_console_table_shows_every_row_in_80_columns(classes: int) -> None:
     summary = summarize(table(members=10, classes=classes))
     lines = scores_table(summary, "SYNTHETIC demo", "1 OF 2 LEAKS").splitlines()
     assert lines[0] == "SYNTHETIC demo"
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     names = ["specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"]
     names = [name for name in names if classes == 4 or not name.endswith("4")]
 
