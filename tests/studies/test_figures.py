@@ -99,7 +99,9 @@ def bars(panel: Axes, label: str = "this study") -> list[tuple[float, float, flo
     """(x, lower end, upper end) of every error bar of a series."""
     (series,) = [one for one in panel.containers if one.get_label() == label]
     segments = [bar for group in series.lines[2] for bar in group.get_segments()]  # type: ignore[attr-defined]
-    return [(bar[0][0], bar[0][1], bar[1][1]) for bar in segments if np.isfinite(bar).all() and len(bar)]
+    return [
+        (bar[0][0], bar[0][1], bar[1][1]) for bar in segments if np.isfinite(bar).all() and len(bar)
+    ]
 
 
 def legend(figure: Figure) -> list[str]:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
-from lungsound.results.predictions import write_predictions
 from lungsound.storage.files import write_file
 from lungsound.studies import report as study_report
 from lungsound.studies.report import leakage_line, write_report
@@ -78,7 +77,7 @@ def make_run(
     folder.write_history(
         [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]
     )
-    write_predictions(predictions(), folder.path / "predictions.parquet")
+    folder.write_predictions(predictions())
     counted = {} if leaks is None else {"leaks": leaks}
     folder.write_json("scores.json", {"data": heading, "leak": SENTENCE, **counted})
     folder.write_text("report.md", "")
