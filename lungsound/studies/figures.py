@@ -147,7 +147,7 @@ def _styles(number: int) -> list[Style]:
 def _draw_series(
     panel: Axes, rows: pd.DataFrame, place: str, score: str, style: Style, label: str
 ) -> None:
-    """Draw a series, with a bar of one standard deviation up and down at each point that has one."""
+    """Draw a series, with a bar of one standard deviation to both sides of each mean."""
     rows = rows.sort_values(place)
     if rows[place].duplicated().any():
         raise ValueError(
@@ -181,17 +181,17 @@ def _arrangements(table: pd.DataFrame) -> list[tuple[Style, str, pd.DataFrame]]:
     table = table.join(segment_lengths(table["segment"])).dropna(subset="seconds")
     if "padding" not in table:
         table = table.assign(padding="")
-    arrangements = []
-    for (chunks, padding), rows in table.groupby(["chunks", "padding"]):
-        whole, markers, shift = PADDING_STYLES.get(padding or "sample", OTHER_PADDING_STYLE)
-        style, name = whole, f"{padding} padding" if padding else "not split"
-        if chunks > 1:
-            number = min(chunks, 5) - 2
-            color = (*COLORS[2:], "0.4")[number]
-            style = Style(color, "none", markers[number], shift * min(chunks - 1, 3))
-            name = f"{padding}, {chunks} chunks".removeprefix(", ")
-        arrangements.append((style, name, rows))
-    return arrangements
+    groups = table.groupby(["chunks", "padding"])
+    return [(*_arrangement(str(name), int(str(chunks))), rows) for (chunks, name), rows in groups]
+
+
+def _arrangement(padding: str, chunks: int) -> tuple[Style, str]:
+    style, markers, shift = PADDING_STYLES.get(padding or "sample", OTHER_PADDING_STYLE)
+    if chunks == 1:
+        return style, f"{padding} padding" if padding else "not split"
+    number = min(chunks, 5) - 2
+    color, shift = (*COLORS[2:], "0.4")[number], shift * min(chunks - 1, 3)
+    return Style(color, "none", markers[number], shift), f"{padding}, {chunks} chunks".lstrip(", ")
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
