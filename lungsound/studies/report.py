@@ -19,6 +19,12 @@ from lungsound.storage.keys import canonical_json
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
 from lungsound.studies.jobs import format_values
+from lungsound.studies.statistics import (
+    SPLIT_KEYS,
+    aggregate_over_splits,
+    exclude,
+    paired_differences,
+)
 
 LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_SETTINGS = {"table2": study_tables.PAPER_TABLE2, "table3": study_tables.PAPER_TABLE3}
@@ -185,7 +191,7 @@ def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[s
 
 def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[str, pd.DataFrame]:
     """Return the tables that fit the swept keys, the main one first; `all` has every score."""
-    all_rows = study_tables.aggregate_over_splits(runs, keys)
+    all_rows = aggregate_over_splits(runs, keys)
     fits = {
         name: paper and study_tables.matches_settings(runs, keys, setting)
         for name, setting in PAPER_SETTINGS.items()
@@ -197,7 +203,7 @@ def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[s
         tables["table2"] = study_tables.table2(all_rows, fits["table2"])
     if "annealing" in keys:
         tables["table4"] = study_tables.table4(all_rows, runs, paper)
-    return {**tables, "all": all_rows, "differences": study_tables.paired_differences(runs, keys)}
+    return {**tables, "all": all_rows, "differences": paired_differences(runs, keys)}
 
 
 def paper_comparison_note(
@@ -224,15 +230,12 @@ def draw_figures(
     figures: dict[str, Figure] = {}
     scores = tables["all"]
 
-    def other_keys(*own: str) -> list[str]:
-        return [key for key in keys if key not in (*own, *study_tables.SPLIT_KEYS)]
-
     def paper_scores(number: int) -> pd.DataFrame | None:
         shown = study_tables.has_paper_columns(tables[f"table{number}"])
         return study_tables.paper_table(number) if shown else None
 
     if "segment" in keys:
-        others = other_keys("segment", "padding")
+        others = exclude(keys, *SPLIT_KEYS, "segment", "padding")
         groups = scores.groupby(others) if others else [((), scores)]
         for number, (values, rows) in enumerate(groups, start=1):
             words = [f"{key}={value}" for key, value in zip(others, values, strict=True)]
@@ -240,7 +243,7 @@ def draw_figures(
             full_title = " ".join([title, *words])
             figures[name] = study_figures.score_against_length(rows, full_title, paper_scores(2))
     if "annealing.cycles" in keys:
-        lines = other_keys("annealing.cycles")
+        lines = exclude(keys, *SPLIT_KEYS, "annealing.cycles")
         figures["score_against_members"] = study_figures.score_against_members(
             scores, lines, title, paper_scores(3)
         )

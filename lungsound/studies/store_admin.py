@@ -49,17 +49,22 @@ def remove_trajectories(store_dir: Path, output_dir: Path, keys: Sequence[str]) 
             "such ones. `lungsound study ls` lists them"
         )
     lines = []
-    for path in find_quarantined(store_dir, output_dir) if QUARANTINED in keys else []:
-        lines.append(f"removed {path}, {format_size(path)}")
-        if path.is_dir():
-            shutil.rmtree(path)
+    for key in dict.fromkeys(keys):
+        if key == QUARANTINED:
+            lines += [_remove(path) for path in find_quarantined(store_dir, output_dir)]
         else:
-            path.unlink()
-    for key in set(keys) - {QUARANTINED}:
-        with lock(existing[key]):
-            lines.append(f"removed {key}, {format_size(existing[key])}")
-            shutil.rmtree(existing[key])
+            with lock(existing[key]):
+                lines.append(_remove(existing[key]))
     return "\n".join(lines)
+
+
+def _remove(path: Path) -> str:
+    line = f"removed {path}, {format_size(path)}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return line
 
 
 def find_quarantined(*folders: Path) -> list[Path]:

@@ -1,129 +1,36 @@
-"""A study's runs as the paper's tables: mean and interval over splits, paired differences.
+"""A study's runs as the paper's tables.
 
-`runs` has one row per finished run: a column per swept key, `protocol`, the scores on the test set
-(SCORES, of the whole ensemble), `single_score_4` and `single_score_2` (of the member that is best
-on validation), `members`, `parameters` (of one network), `train_cycles`, `val_cycles` and
-`test_cycles`. An undefined score is NaN or has no column. `table` is the result of
-`aggregate_over_splits`.
+`table` is the result of `aggregate_over_splits`; `runs` has, besides the columns that it needs,
+`members` and `parameters` (of one network).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from itertools import combinations
-from math import nan, sqrt
-from typing import Any, NamedTuple
+from math import nan
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
-from lungsound.errors import DataError
 from lungsound.results.report import markdown_table
-
-SPLIT_KEYS = ("split.seed", "split.fold")  # keys that distinguish splits of one protocol
-# Protocols whose splits share one test set: no interval over such splits.
-FIXED_TEST_PROTOCOLS = ("official", "official_clean", "file")
-TASK_SIZES = (2, 4, 7)  # numbers of classes of the possible tasks
-SCORES = (
-    "specificity",
-    *(f"sensitivity_{classes}" for classes in reversed(TASK_SIZES)),
-    *(f"score_{classes}" for classes in reversed(TASK_SIZES)),
+from lungsound.studies.statistics import (
+    CONFIDENCE_LEVEL,
+    PARTS,
+    TASK_SIZES,
+    exclude,
+    sorted_groups,
 )
-PARTS = ("", "_std", "_interval")
-CONFIDENCE_LEVEL = 0.95
+
 SHORT_NAMES = {"specificity": "Sp", "sensitivity": "Se", "score": "score", "mean": "mean"}
 SCORE_COLUMN_PATTERN = re.compile(
     rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
     r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
 SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
-PADDINGS = ("zero", "sample", "tile")  # each one's scores minus those of the ones before it
 # The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
 PAPER_TABLE3 = {**PAPER_TABLE2, "annealing": "cosine", "segment": "2x4.5s", "padding": "sample"}
-
-
-class Spread(NamedTuple):
-    """Mean, standard deviation and half the interval of a score over the splits that define it."""
-
-    mean: float
-    std: float
-    interval: float
-    splits: int
-
-
-def corrected_interval(
-    values: Sequence[float],
-    train_cycles: float,
-    test_cycles: float,
-    level: float = CONFIDENCE_LEVEL,
-) -> float:
-    """Return half the width of the confidence interval of the mean of k overlapping splits' scores.
-
-    t_{k-1} · s · √(1/k + test/train), s with k - 1 degrees of freedom (Nadeau & Bengio 2003).
-    `train_cycles` includes validation. NaN for fewer than two values. Raises ValueError if there is
-    no training cycle, or the level is not between 0 and 1.
-    """
-    if train_cycles <= 0 or not 0 < level < 1:
-        raise ValueError(
-            f"Expected train_cycles > 0 and 0 < level < 1, but got {train_cycles} and {level}."
-        )
-    if len(values) < 2:
-        return nan
-    quantile = float(student.ppf((1 + level) / 2, len(values) - 1))
-    deviation = float(np.std(values, ddof=1))
-    return quantile * deviation * sqrt(1 / len(values) + test_cycles / train_cycles)
-
-
-def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return one row per combination of protocol and swept `keys`, without those of SPLIT_KEYS.
-
-    Columns: the keys, `protocol`, `splits` (the number of runs), and for each of SCORES that `runs`
-    has its mean under its own name, `_std` (k - 1 degrees of freedom, NaN for one split) and
-    `_interval` (`corrected_interval`), over the splits in which the score is defined. Numbers in
-    ascending order, all else in order of appearance. Raises DataError for a key that is no column,
-    and for two runs of one combination on one split.
-    """
-    _check(runs, keys)
-    own_keys = _exclude(keys, *SPLIT_KEYS)
-    scores = [score for score in SCORES if score in runs]
-    rows = []
-    for row, group in _sorted_groups(runs, own_keys):
-        row["splits"] = len(group)
-        for score in scores:
-            for part, value in zip(PARTS, _spread(group[score], group), strict=False):
-                row[f"{score}{part}"] = value
-        rows.append(row)
-    score_columns = [f"{score}{part}" for score in scores for part in PARTS]
-    return pd.DataFrame(rows, columns=[*own_keys, "protocol", "splits", *score_columns])
-
-
-def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return differences between two scores of one split: mean, std and interval over the splits.
-
-    For every combination the ensemble minus the best single member of the same run, and, if
-    `padding` is swept, every two of PADDINGS of the same other keys and split. Columns:
-    `difference`, `protocol`, `score` (such as score_4), `mean`, `std`, `interval`
-    (`corrected_interval`), `splits` (those with both scores; without any there is no row). Raises
-    DataError as `aggregate_over_splits` does.
-    """
-    _check(runs, keys)
-    own_keys = _exclude(keys, *SPLIT_KEYS)
-    scores = [f"score_{classes}" for classes in reversed(TASK_SIZES) if f"score_{classes}" in runs]
-    single = runs[[f"single_{score}" for score in scores]].astype(float).set_axis(scores, axis=1)
-    differences = runs.assign(**(runs[scores].astype(float) - single))
-    rows = _difference_rows(differences, own_keys, scores, "ensemble minus best single member")
-    if "padding" in keys:
-        same = [*_exclude(keys, "padding"), "protocol"]
-        of_padding = {name: group.set_index(same) for name, group in runs.groupby("padding")}
-        swept = [name for name in PADDINGS if name in of_padding]
-        for first, second in combinations(swept, 2):
-            pairs = of_padding[second][scores].astype(float) - of_padding[first][scores]
-            differences = of_padding[second].assign(**pairs).dropna(how="all", subset=scores)
-            others, name = _exclude(own_keys, "padding"), f"padding {second} minus {first}"
-            rows += _difference_rows(differences.reset_index(), others, scores, name)
-    return pd.DataFrame(rows, columns=["difference", "protocol", "score", *Spread._fields])
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -154,14 +61,14 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     `_std` and `_interval`, each per `padding` (`zero_score_2`) if that is swept. With `paper` its
     four scores (`paper_zero_score_2`): NaN if it has none, or the row's setting is not its own.
     """
-    others = _exclude(_key_columns(table), "segment", "padding")
+    others = exclude(_key_columns(table), "segment", "padding")
     values = ["splits", *_score_columns(table)]
     paddings = []
     if "padding" in table:
         paddings = sorted(table["padding"].unique(), reverse=True)  # zero, tile, sample
     rows = []
     keys = [*others, "seconds", "chunks", "segment"]
-    for row, group in _sorted_groups(table.join(segment_lengths(table["segment"])), keys):
+    for row, group in sorted_groups(table.join(segment_lengths(table["segment"])), keys):
         for entry in group.to_dict("records"):
             prefix = f"{entry['padding']}_" if paddings else ""
             row |= {f"{prefix}{name}": entry[name] for name in values}
@@ -223,7 +130,7 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
     ours["system"] = np.where(ours["annealing"] == "constant", "single CNN", ensembles)
     ours = ours.rename(columns={"task": "trained_task"})
     others = ["trained_task" if key == "task" else key for key in keys]
-    columns = ["task", "system", *_exclude(others, "annealing", "annealing.cycles"), "splits"]
+    columns = ["task", "system", *exclude(others, "annealing", "annealing.cycles"), "splits"]
     for name in ("specificity", "sensitivity", "score"):
         columns += [name, f"{name}_std"]
     columns += ["score_interval", "parameters", "note"]
@@ -257,26 +164,6 @@ def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     return "\n\n".join([f"## {heading}", text, *notes]) + "\n"
 
 
-def _check(runs: pd.DataFrame, keys: Sequence[str]) -> None:
-    place = [*keys, "protocol"]
-    absent = [key for key in place if key not in runs]
-    if absent:
-        raise DataError(
-            f"Expected the runs to have a column for each key, but {', '.join(absent)} is absent."
-        )
-    twice = runs[runs.duplicated(place)][place]
-    if len(twice):
-        raise DataError(
-            f"Expected one run for each combination of {' '.join(place)}, but some come twice: "
-            "name every swept key, or remove one.",
-            tuple(" ".join(map(str, row)) for row in twice.to_numpy()),
-        )
-
-
-def _exclude(keys: Sequence[str], *others: str) -> list[str]:
-    return [key for key in keys if key not in others]
-
-
 def _key_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns[: table.columns.get_loc("protocol")]]
 
@@ -284,42 +171,6 @@ def _key_columns(table: pd.DataFrame) -> list[str]:
 def _score_columns(table: pd.DataFrame) -> list[str]:
     scores = [f"score_{classes}" for classes in TASK_SIZES if f"score_{classes}" in table]
     return [f"{score}{part}" for score in scores for part in PARTS]
-
-
-def _sorted_groups(
-    frame: pd.DataFrame, keys: Sequence[str]
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Group rows by keys and protocol: numbers in ascending order, all else by appearance."""
-    by, ordered = [*keys, "protocol"], frame.copy()
-    for key in by:
-        if frame[key].dtype.kind not in "iuf":
-            ordered[key] = pd.Categorical(frame[key], frame[key].unique(), ordered=True)
-    for place, group in ordered.groupby(by, dropna=False, observed=True):
-        yield dict(zip(by, place, strict=True)), group
-
-
-def _spread(values: pd.Series, group: pd.DataFrame) -> Spread:
-    values = values.astype(float).dropna()
-    train = (group["train_cycles"] + group["val_cycles"]).mean()
-    interval = nan
-    if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # it holds for random test sets only
-        interval = corrected_interval(values.tolist(), train, group["test_cycles"].mean())
-    return Spread(values.mean(), values.std(ddof=1), interval, len(values))
-
-
-def _difference_rows(
-    differences: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], name: str
-) -> list[dict[str, Any]]:
-    rows = []
-    for values, group in _sorted_groups(differences, keys):
-        combination = ", ".join(f"{key}={values[key]}" for key in keys)
-        difference = f"{combination}: {name}" if combination else name
-        for score in scores:
-            spread = _spread(group[score], group)
-            if spread.splits:
-                labels = {"difference": difference, "protocol": values["protocol"], "score": score}
-                rows.append(labels | spread._asdict())
-    return rows
 
 
 def _join_paper_scores(

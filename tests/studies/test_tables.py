@@ -11,17 +11,13 @@ import pandas as pd
 import pytest
 
 from lungsound.errors import DataError
-from lungsound.studies.tables import (
+from lungsound.studies.statistics import (
     SCORES,
     aggregate_over_splits,
     corrected_interval,
-    markdown,
     paired_differences,
-    paper_table,
-    table2,
-    table3,
-    table4,
 )
+from lungsound.studies.tables import markdown, paper_table, table2, table3, table4
 
 # Quantiles of Student's t at 97.5 %, from any printed table.
 T_975 = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
