@@ -38,7 +38,8 @@ def reference_scores(rows: pd.DataFrame) -> dict[str, float]:
     columns = [name for name in rows if str(name).startswith("p_")]
     of_cycle = {"label": "first", **dict.fromkeys(columns, "mean")}
     cycles = rows.groupby(["recording", "cycle"]).agg(of_cycle)
-    truth, answer = cycles["label"], cycles[columns].idxmax(axis="columns").str.removeprefix("p_")
+    truth = cycles["label"]
+    answer = cycles[columns].idxmax(axis="columns").astype(str).str.removeprefix("p_")
     ill, ill_answer = truth != "normal", answer != "normal"
     specificity = float(recall_score(~ill, ~ill_answer))
     scores = {"specificity": specificity, "sensitivity_2": float(recall_score(ill, ill_answer))}
