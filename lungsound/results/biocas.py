@@ -19,10 +19,10 @@ from lungsound.scoring.scores import fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
-    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types. "
-    "SE: share of all adventitious events\npredicted as their class. "
-    "SP: share of normal events predicted as normal. AS: (SE + SP) / 2. "
-    "HS: harmonic mean of SE and SP.\nScore: (AS + HS) / 2."
+    "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types.\n"
+    "SE: share of all adventitious events predicted as their class. SP: share of\n"
+    "normal events predicted as normal. AS: (SE + SP) / 2. HS: harmonic mean of SE\n"
+    "and SP. Score: (AS + HS) / 2."
 )
 
 
@@ -69,18 +69,19 @@ def biocas_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:
-    correct, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
-    recall: dict[str, float | None] = dict.fromkeys(labels.labels)
-    for label, count, total in zip(labels.labels, correct, totals, strict=True):
-        if total:
-            recall[label] = count / total
+    totals = confusion.sum(dim=1)
+    shares = confusion.diagonal().double() / totals
+    recall = _defined(dict(zip(labels.labels, shares.tolist(), strict=True)))
     rows = []
     for task in reversed([coarser for coarser in labels.chain if coarser.name in TASKS]):
-        scores = biocas_scores(fold_confusion(confusion, labels, task))
-        defined = {name: None if isnan(score) else score for name, score in scores.items()}
-        first = {"task": TASKS[task.name], "events": sum(totals)}
-        rows.append({**first, **defined, "recall": recall})
+        scores = _defined(biocas_scores(fold_confusion(confusion, labels, task)))
+        first = {"task": TASKS[task.name], "events": int(totals.sum())}
+        rows.append({**first, **scores, "recall": recall})
     return rows
+
+
+def _defined(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if isnan(value) else value for name, value in values.items()}
 
 
 def _cell(value: float | None) -> str:

@@ -23,7 +23,7 @@ from lungsound.training.batches import Augmentation, SegmentSpec
 
 COLORMAP = "magma"  # lightness rises with the value, also when printed in grey
 TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 7000)
-Stage = tuple[str, Tensor | None]  # what was done, and the log-mel [n_mels, N] after it
+Stage = tuple[str, Tensor]  # what was done, and the log-mel [n_mels, N] after it
 
 
 def plot_preprocessing_examples(
@@ -44,7 +44,7 @@ def plot_preprocessing_examples(
         preprocessing_stages(waveform, number, features, segments, augmentation, seed)
         for number, waveform in enumerate(cycles.values())
     ]
-    highest = max(float(log_mel.max()) for row in rows for _, log_mel in row if log_mel is not None)
+    highest = max(float(log_mel.max()) for row in rows for _, log_mel in row if log_mel.numel())
     scale = Normalize(float(np.log10(features.floor)), highest)
     # Margins in inches: a layout engine takes as long as the drawing for this many panels.
     width, height = 13.0, 1.3 + 1.9 * len(rows)
@@ -60,7 +60,10 @@ def plot_preprocessing_examples(
         for panel, (note, log_mel) in zip(line, row, strict=True):
             panel.set_title(note, fontsize=8)
             _draw(panel, log_mel, features, scale)
-        _mark_chunks(line[-1], row[-1][1], segments.chunks, features)
+        frames = row[-1][1].shape[-1] // segments.chunks
+        for chunk in range(1, segments.chunks):
+            seconds = chunk * frames * features.hop / features.sample_rate
+            line[-1].axvline(seconds, color="white", linewidth=1.2)
         line[0].set_ylabel(f"{label}\nfrequency (Hz)")
     _label_axes(panels, segments.length / features.sample_rate, features)
     colorbar_axes = figure.add_axes((1 - 0.95 / width, bottom, 0.18 / width, top - bottom))
@@ -77,13 +80,14 @@ def preprocessing_stages(
     augmentation: Augmentation,
     seed: int,
 ) -> list[Stage]:
-    """The stages of a cycle's first segment in the order of training; `number` separates the draws.
+    """Return the stages of a cycle's first segment in the order of training.
 
-    The first log-mel is None if the segment has not one whole frame before padding.
+    `number` separates the draws. The first log-mel is empty if the segment has not one whole frame
+    before padding.
     """
     rate, length = features.sample_rate, segments.length
     own, padded = waveform[:length], cut_segment(waveform, 0, length, segments.padding)
-    log_mel, first = _log_mel(features, padded), None
+    log_mel, first = _log_mel(features, padded), torch.empty(0, 0)
     if frame_count(len(own), features.n_fft, features.hop):
         first = _log_mel(features, own)
     count = segment_count(len(waveform), length)
@@ -109,7 +113,7 @@ def preprocessing_stages(
 def _log_mel(
     features: Features, waveform: NDArray[np.float32], warp: tuple[float, float] | None = None
 ) -> Tensor:
-    """The log-mel [n_mels, N] of a waveform [n], on the CPU; `warp` is (alpha, F_hi in Hz)."""
+    """Return the log-mel [n_mels, N] of a waveform [n]; `warp` is (alpha, F_hi in Hz)."""
     device = features.corner_hz.device
     batch = torch.from_numpy(np.array(waveform, dtype=np.float32))[None].to(device)
     alpha, f_hi = torch.tensor([warp], device=device).T if warp else (None, None)
@@ -117,29 +121,16 @@ def _log_mel(
         return features.log_mel(batch, alpha, f_hi)[0].cpu()
 
 
-def _draw(panel: Axes, log_mel: Tensor | None, features: Features, scale: Normalize) -> None:
+def _draw(panel: Axes, log_mel: Tensor, features: Features, scale: Normalize) -> None:
     panel.set_facecolor("0.85")  # the background, visible if the log-mel is shorter
-    if log_mel is None:
-        center: dict[str, Any] = {
-            "ha": "center",
-            "va": "center",
-            "fontsize": 8,
-            "transform": panel.transAxes,
-        }
-        panel.text(0.5, 0.5, "shorter than one frame", **center)
+    if not log_mel.numel():
+        text, center = "shorter than one frame", (0.5, 0.5)
+        panel.annotate(text, center, xycoords="axes fraction", ha="center", va="center", fontsize=8)
         return
     bands, frames = log_mel.shape
     extent = (0.0, frames * features.hop / features.sample_rate, -0.5, bands - 0.5)
     image: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     panel.imshow(log_mel.numpy(), extent=extent, cmap=COLORMAP, norm=scale, **image)
-
-
-def _mark_chunks(panel: Axes, log_mel: Tensor | None, chunks: int, features: Features) -> None:
-    if log_mel is None:
-        return
-    seconds = log_mel.shape[-1] // chunks * features.hop / features.sample_rate
-    for chunk in range(1, chunks):
-        panel.axvline(chunk * seconds, color="white", linewidth=1.2)
 
 
 def _label_axes(panels: NDArray[Any], seconds: float, features: Features) -> None:

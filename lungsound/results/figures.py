@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from lungsound.scoring.scores import score_names
-from lungsound.storage.figures import DARK, LIGHT, new_figure
+from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels, use_log_scale
 
 STYLES = {"test": (DARK, "-", "o"), "val": (LIGHT, "--", "s")}
 SET_TITLES = {"test": "test", "val": "validation"}
@@ -38,18 +38,8 @@ def plot_annealing(
     lower.plot(epochs, history["train/loss"], color=DARK, linestyle="-", label="training loss")
     lower.plot(epochs, history["val/loss"], color=LIGHT, linestyle="--", label="validation loss")
     kept = history[history["epoch"].isin(list(snapshots))]
-    marker: dict[str, Any] = {
-        "linestyle": "none",
-        "marker": "D",
-        "color": "black",
-        "clip_on": False,
-        "zorder": 3,
-    }
-    lower.plot(kept["epoch"], kept["val/loss"], label="snapshot", **marker)
-    lower.set_yscale("log")  # an early epoch's loss may be a hundred times the last one's
-    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    lower.yaxis.set_minor_locator(NullLocator())
+    lower.plot(kept["epoch"], kept["val/loss"], "kD", label="snapshot", clip_on=False, zorder=3)
+    use_log_scale(lower)
     lower.set_ylabel("loss (log scale)")
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -65,17 +55,13 @@ def _mark_periods(axes: Sequence[Axes], period_epochs: int, last_epoch: int) -> 
     for start in starts[1:]:
         for panel in axes:
             panel.axvline(start + 0.5, color="0.6", linewidth=0.8, linestyle=":")
+    middles = [(start + min(start + period_epochs, last_epoch)) / 2 + 0.5 for start in starts]
+    numbers = range(1, len(starts) + 1)
     every = 1 + len(starts) // 21  # more numbers than this would touch
-    is_crowded = len(starts) > 8
-    above: dict[str, Any] = {"textcoords": "offset points", "va": "bottom", "fontsize": 8}
-    for number, start in list(enumerate(starts, start=1))[::every]:
-        middle = (start + min(start + period_epochs, last_epoch)) / 2 + 0.5
-        text = str(number) if is_crowded else f"period {number}"
-        axes[0].annotate(
-            text, (middle, 1), (0, 3), xycoords=("data", "axes fraction"), ha="center", **above
-        )
-    if is_crowded:
-        axes[0].annotate("period", (0, 1), (-6, 3), xycoords="axes fraction", ha="right", **above)
+    above = axes[0].secondary_xaxis("top")
+    above.set_xticks(middles[::every], [str(number) for number in numbers[::every]])
+    above.tick_params(length=0, labelsize=8)
+    above.set_xlabel("period", fontsize=8)
 
 
 def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
@@ -84,11 +70,11 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
     `summary` is what `summarize` returns; each of its scores has a panel, with validation and test.
     """
     scores = score_names(summary["ensemble"][0]["test"])
-    figure = new_figure(4.6 * len(scores) + 0.4, 4.6, title)
-    panels = figure.subplots(1, len(scores), squeeze=False)[0]
-    for panel, score in zip(panels, scores, strict=True):
+    figure, panels = score_panels(scores, title, "m: number of members, or a member's number")
+    for score, panel in panels.items():
         _plot_members(panel, summary, score)
-    figure.legend(*panels[0].get_legend_handles_labels(), ncols=len(scores) + 1, **LEGEND)
+    entries = panels[scores[0]].get_legend_handles_labels()
+    figure.legend(*entries, ncols=len(scores) + 1, **LEGEND)
     return figure
 
 
@@ -102,13 +88,9 @@ def _plot_members(panel: Axes, summary: dict[str, Any], score: str) -> None:
         points: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "none", "markersize": 9}
         panel.plot(*members, color=color, marker=marker, label=label, **points)
     best = summary["single"]["member"]
-    dotted: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
-    panel.axvline(best, label=f"best on validation: member {best}", **dotted)
-    panel.set_xlabel("m: number of members, or a member's number")
-    panel.set_ylabel(f"{score.rpartition('_')[2]}-class ICBHI score")
+    label = f"best on validation: member {best}"
+    panel.axvline(best, label=label, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     panel.set_xlim(0.5, len(summary["members"]) + 0.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panel.grid(axis="y", color="0.9")
 
 
 def _series(

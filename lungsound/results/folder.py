@@ -7,22 +7,22 @@ SHA256SUMS                                                        last: the run 
 """
 
 import contextlib
-import functools
 import hashlib
-import io
 import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lungsound.errors import CorruptFileError, DataError
-from lungsound.results.predictions import read_predictions, write_predictions
+from lungsound.results.predictions import encode_predictions, parse_predictions
 from lungsound.results.summary import summarize
+from lungsound.storage.figures import png_bytes
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -40,13 +40,15 @@ from lungsound.storage.locks import file_lock
 from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.weights import read_weights
 
-TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", "history.jsonl")
+PREDICTIONS, HISTORY, MEMBERS = "predictions.parquet", "history.jsonl", "members"
+TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", HISTORY)
 REPORT_FILES = ("scores.json", "report.md")
-PREDICTIONS, MEMBERS, FIGURES = "predictions.parquet", "members", "figures"
 # The files in SHA256SUMS, besides members and figures.
-CHECKED_FILES = {*TRAINING_FILES, PREDICTIONS, *REPORT_FILES}
+CHECKED_FILES = (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)
 FORMER_METADATA = "facts.json"  # release 0.1 wrote it, and neither members nor SHA256SUMS
 TRAJECTORY_KEY_PATTERN = re.compile("[0-9a-f]{16}")
+
+Parsed = TypeVar("Parsed")
 
 
 def folder_lock_path(folder: Path) -> Path:
@@ -80,7 +82,7 @@ class RunFolder:
         if self.is_former:
             return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
         digests = read_checksums(self.path)
-        return digests.keys() >= CHECKED_FILES and self._has(*digests) and self.is_trained
+        return digests.keys() >= set(CHECKED_FILES) and self._has(*digests) and self.is_trained
 
     @property
     def is_former(self) -> bool:
@@ -104,16 +106,15 @@ class RunFolder:
         """
         listed = read_checksums(self.path)
         quarantine_mismatched(self.path)
-        if listed.keys() >= CHECKED_FILES:
+        if listed.keys() >= set(CHECKED_FILES):
             return
-        readers: dict[Path, Callable[[], Any]] = {
-            self.metadata_path: self.metadata,
-            self.path / "history.jsonl": self.read_history,
-            self.path / PREDICTIONS: self.read_predictions,
-        }
-        for path in self.member_paths():
-            readers[path] = functools.partial(read_weights, path)
-        for path, read in readers.items():
+        readers: list[tuple[Path, Callable[[], Any]]] = [
+            (self.metadata_path, self.metadata),
+            (self.path / HISTORY, self.read_history),
+            (self.path / PREDICTIONS, self.read_predictions),
+            *((path, partial(read_weights, path)) for path in self.member_paths()),
+        ]
+        for path, read in readers:
             try:
                 read()
             except FileNotFoundError:
@@ -123,8 +124,8 @@ class RunFolder:
 
     def write_checksums(self) -> None:
         """Write SHA256SUMS, which makes the run complete."""
-        paths = [self.path / name for name in (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)]
-        paths += [*self.member_paths(), *self.figures()]
+        paths = [*(self.path / name for name in CHECKED_FILES), *self.member_paths()]
+        paths += self.figures()
         digests = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in paths}
         write_checksums(self.path, digests)
 
@@ -133,8 +134,9 @@ class RunFolder:
         for path in list(self.path.glob("*")):
             if path.name == keep:
                 continue
-            shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # a folder, removed already
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
 
     def write_text(self, name: str, text: str) -> None:
@@ -143,9 +145,7 @@ class RunFolder:
 
     def read_text(self, name: str) -> str:
         """Return the text; CorruptFileError if it is not UTF-8."""
-        content = self._read_verified(name)
-        with corrupt_file_on_error(self.path / name):
-            return content.decode()
+        return self._read(name, bytes.decode)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write strict JSON: no NaN."""
@@ -153,9 +153,7 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """Return the value; CorruptFileError if it is not JSON."""
-        text = self.read_text(name)
-        with corrupt_file_on_error(self.path / name):
-            return json.loads(text)
+        return self._read(name, json.loads)
 
     @property
     def metadata_path(self) -> Path:
@@ -164,11 +162,7 @@ class RunFolder:
 
     def metadata(self) -> dict[str, Any]:
         """Return the run's metadata: options, counts, trajectory, machine."""
-        metadata = self.read_json(self.metadata_path.name)
-        with corrupt_file_on_error(self.metadata_path):
-            if not isinstance(metadata, dict):
-                raise ValueError("expected an object")
-        return metadata
+        return self._read(self.metadata_path.name, _parse_object)
 
     def trajectory_key(self) -> str:
         """Return the key of the trajectory that the members come from.
@@ -186,16 +180,11 @@ class RunFolder:
     def write_history(self, history: list[EpochRecord]) -> None:
         """Write every metric with its epoch, one line per epoch."""
         lines = [canonical_json(record).decode() + "\n" for record in history]
-        self.write_text("history.jsonl", "".join(lines))
+        self.write_text(HISTORY, "".join(lines))
 
     def read_history(self) -> list[EpochRecord]:
         """Return the records of every epoch; none if there is no history."""
-        path = self.path / "history.jsonl"
-        if not path.exists():
-            return []
-        content = self._read_verified(path.name)
-        with corrupt_file_on_error(path):
-            return parse_history(content)
+        return self._read(HISTORY, parse_history) if self._has(HISTORY) else []
 
     def remove_results(self) -> None:
         """Remove members and predictions, before training starts or continues."""
@@ -214,20 +203,20 @@ class RunFolder:
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         """Write predictions.parquet."""
-        write_predictions(table, self.path / PREDICTIONS)
+        write_file(self.path / PREDICTIONS, encode_predictions(table))
 
     def read_predictions(self) -> pd.DataFrame:
         """Return the table of predictions.parquet."""
-        self._read_verified(PREDICTIONS)  # Parquet itself notices few changed bits
-        return read_predictions(self.path / PREDICTIONS)
+        return self._read(PREDICTIONS, parse_predictions)
 
-    def _read_verified(self, name: str) -> bytes:
-        """Return the content; CorruptFileError if it is not what SHA256SUMS, if there, says."""
+    def _read(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
+        """Return the parsed content; CorruptFileError if it is not what was written."""
         content = read_file(self.path / name)
         expected = read_checksums(self.path).get(name)
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
             raise checksum_error(self.path / name)
-        return content
+        with corrupt_file_on_error(self.path / name):
+            return parse(content)
 
     def summary(self) -> dict[str, Any]:
         """Return every score. Raises DataError if the predictions do not fit together."""
@@ -239,10 +228,15 @@ class RunFolder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write figures/NAME.png."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        write_file(self.path / FIGURES / f"{name}.png", buffer.getvalue())
+        write_file(self.path / "figures" / f"{name}.png", png_bytes(figure))
 
     def figures(self) -> list[Path]:
         """Return the figures' files."""
-        return sorted((self.path / FIGURES).glob("*.png"))
+        return sorted((self.path / "figures").glob("*.png"))
+
+
+def _parse_object(content: bytes) -> dict[str, Any]:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError("expected an object")
+    return value

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -10,7 +9,6 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from lungsound.data.labels import FOUR_CLASS, LABEL_SETS, LabelSet
-from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
 SPRSOUND_COLUMNS = ["part", "event_type"]  # if the database has them
@@ -32,9 +30,7 @@ def predictions_table(
     rows = cycles[[*CYCLE_COLUMNS, *extra]].assign(label=pd.Series(label, cycles.index, "str"))
     tables = []
     for member, probabilities in enumerate(members, start=1):
-        columns = {
-            f"p_{label}": probabilities[:, i].cpu().numpy() for i, label in enumerate(labels.labels)
-        }
+        columns = dict(zip(probability_columns(labels), probabilities.cpu().numpy().T, strict=True))
         tables.append(rows.assign(member=member, **columns))
     table = pd.concat(tables, ignore_index=True)
     table.attrs = {"label_order": list(labels.labels), "data": "SYNTHETIC" if synthetic else "real"}
@@ -55,41 +51,35 @@ def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
     return None
 
 
-def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Write the table as parquet."""
+def encode_predictions(table: pd.DataFrame) -> bytes:
+    """Return the table as parquet."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def parse_predictions(content: bytes) -> pd.DataFrame:
     """Return the table.
 
-    Raises CorruptFileError for a file that `write_predictions` did not write. Only known columns
-    are read: no metadata of pandas or other programs.
+    Raises an exception for content that `encode_predictions` did not make. Only known columns are
+    read: no metadata of pandas or other programs.
     """
-    content = read_file(path)
-    with corrupt_file_on_error(path), pq.ParquetFile(pa.BufferReader(content)) as file:
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
         columns = _validated_columns(file.schema_arrow)
         if file.metadata.num_rows > len(content):  # compressed repeats could fill the memory
             raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
         table = file.read(columns=columns)
-        if any(column.null_count for column in table.columns):
-            raise ValueError("a value is missing")
-        frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame
 
 
 def _validated_columns(schema: pa.Schema) -> list[str]:
     """Return the known columns; ValueError if one is missing, repeated or of another type."""
-    labels = predicted_label_set(schema.names) or FOUR_CLASS
-    probabilities = probability_columns(labels)
-    columns = [
-        *CYCLE_COLUMNS,
-        *(name for name in SPRSOUND_COLUMNS if name in schema.names),
-        "member",
-        *probabilities,
-    ]
+    probabilities = probability_columns(predicted_label_set(schema.names) or FOUR_CLASS)
+    optional = [name for name in SPRSOUND_COLUMNS if name in schema.names]
+    columns = [*CYCLE_COLUMNS, *optional, "member", *probabilities]
     for name in columns:
         if schema.names.count(name) != 1:
             raise ValueError(f"expected one column {name}, but got {schema.names.count(name)}")

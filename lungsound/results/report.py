@@ -8,38 +8,38 @@ from lungsound.scoring.scores import score_names
 
 SET_TITLES = {"val": "validation", "test": "test"}
 LEGEND = (
-    "Sp: specificity. Se: sensitivity. 7-class, 4-class, 2-class: the ICBHI score, (Sp + Se) / 2."
+    "Sp: specificity. Se: sensitivity. score: the ICBHI score, (Sp + Se) / 2.\n"
+    "7, 4, 2: the number of classes."
 )
-NAME_WIDTH, NUMBER_WIDTH = 18, 8
+NAME_WIDTH, NUMBER_WIDTH = 18, 6  # of the console table, 79 columns for two scores
 
 
 def score_columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Score names and their headings, for the task's own classes and the coarsest label set."""
+    """Return score names and headings, for the task's own classes and the coarsest label set."""
     scores = score_names(summary["ensemble"][-1]["test"])
     sizes = [name.rpartition("_")[2] for name in dict.fromkeys([scores[0], scores[-1]])]
     sensitivities = {f"sensitivity_{size}": f"Se {size}" for size in sizes}
-    return {"specificity": "Sp", **sensitivities, **{f"score_{n}": f"{n}-class" for n in sizes}}
+    return {"specificity": "Sp", **sensitivities, **{f"score_{n}": f"score {n}" for n in sizes}}
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
     """Format the scores of `summarize` for the console, below the line `leak` on leakage.
 
     One row per member, per ensemble of the first m members, m = 1 ... M, and for the single member
-    that is best on validation; validation on the left, test on the right. At most 100 columns wide,
-    except for `leak`.
+    that is best on validation; validation on the left, test on the right. At most 80 columns wide,
+    except for `heading` and `leak`.
     """
     columns = score_columns(summary)
     block = NUMBER_WIDTH * len(columns)
     rule = "-" * (NAME_WIDTH + len(SET_TITLES) * block + 1)
     titles = " ".join(f"{name:^{block}}" for name in SET_TITLES.values())
-    headings = " ".join([_right_aligned(columns.values())] * len(SET_TITLES))
-    indent = " " * NAME_WIDTH
-    lines = [heading, leak, "", indent + titles.rstrip(), indent + headings]
+    measures, _, classes = zip(*(name.partition(" ") for name in columns.values()), strict=True)
+    lines = [heading, leak, "", " " * NAME_WIDTH + titles.rstrip()]
+    lines += [_console_row("", [cells] * len(SET_TITLES)) for cells in (measures, classes)]
     for group in _rows(summary):
         lines.append(rule)
         for name, entry in group:
-            blocks = [_right_aligned(_cells(entry[key], columns)) for key in SET_TITLES]
-            lines.append(f"{name:<{NAME_WIDTH}}" + " ".join(blocks))
+            lines.append(_console_row(name, [_cells(entry[key], columns) for key in SET_TITLES]))
     return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
 
 
@@ -91,8 +91,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _right_aligned(cells: Iterable[str]) -> str:
-    return "".join(f"{cell:>{NUMBER_WIDTH}}" for cell in cells)
+def _console_row(name: str, blocks: Iterable[Iterable[str]]) -> str:
+    aligned = ["".join(f"{cell:>{NUMBER_WIDTH}}" for cell in block) for block in blocks]
+    return f"{name:<{NAME_WIDTH}}" + " ".join(aligned)
 
 
 def _rows(summary: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
@@ -110,12 +111,14 @@ def _cells(scores: Mapping[str, float | None], columns: Iterable[str]) -> list[s
 
 def _result(summary: dict[str, Any]) -> str:
     ensemble, single = summary["ensemble"][-1], summary["single"]
+    names = [name for name in score_columns(summary) if name.startswith("score")]
+    columns = zip(
+        names, _cells(ensemble["test"], names), _cells(single["test"], names), strict=True
+    )
     parts = []
-    for name, label in score_columns(summary).items():
-        if name.startswith("score"):
-            (of_ensemble,), (of_single,) = (_cells(x["test"], [name]) for x in (ensemble, single))
-            member = f"single member {single['member']}, chosen on validation: {of_single}"
-            parts.append(f"{label} score {of_ensemble} ({member})")
+    for name, score, single_score in columns:
+        member = f"single member {single['member']}, chosen on validation: {single_score}"
+        parts.append(f"{name.removeprefix('score_')}-class score {score} ({member})")
     return f"Test, ensemble of {ensemble['members']}: {'; '.join(parts)}."
 
 

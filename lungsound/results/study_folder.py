@@ -10,8 +10,7 @@ from lungsound.storage.files import corrupt_file_on_error, read_file
 from lungsound.storage.keys import canonical_json
 
 STUDY_FILE = "study.json"
-
-MOST_NAME = 255  # bytes of a file name, the limit of file systems
+MAX_FILENAME_BYTES = 255  # the limit of file systems
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -27,16 +26,19 @@ def read_study(folder: Path) -> dict[str, Any]:
     content = read_file(path)
     with corrupt_file_on_error(path):
         study: dict[str, Any] = json.loads(content)
-        swept, jobs = study["swept"], study["jobs"]
-        canonical_json([swept, jobs])  # raises for lone surrogates, which cannot be encoded
-        if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
-            raise ValueError("swept: expected keys")
-        for job in jobs:
-            name, values = Path(job["run"]).name, job["values"]
-            if sorted(values) != sorted(swept) or not all(
-                isinstance(value, str | int | float) for value in values.values()
-            ):
-                raise ValueError(f"{name[:60]}: expected a value of each swept key")
-            if len(os.fsencode(name)) > MOST_NAME:
-                raise ValueError(f"{name[:60]}...: expected the name of a run's folder")
+        _validate(study["swept"], study["jobs"])
     return study
+
+
+def _validate(swept: list[Any], jobs: list[dict[str, Any]]) -> None:
+    """Raise an exception for keys, values and folder names that no study has."""
+    canonical_json([swept, jobs])  # raises for lone surrogates, which cannot be encoded
+    if not all(isinstance(key, str) for key in swept) or len(swept) != len(set(swept)):
+        raise ValueError("swept: expected keys")
+    for job in jobs:
+        name, values = Path(job["run"]).name, job["values"]
+        plain = all(isinstance(value, str | int | float) for value in values.values())
+        if sorted(values) != sorted(swept) or not plain:
+            raise ValueError(f"{name[:60]}: expected a value of each swept key")
+        if len(os.fsencode(name)) > MAX_FILENAME_BYTES:
+            raise ValueError(f"{name[:60]}...: expected the name of a run's folder")

@@ -1,9 +1,8 @@
 """Compute every score of a run from its predictions table (`predictions.parquet`) alone."""
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,15 +24,14 @@ from lungsound.scoring.scores import (
 SETS = ("val", "test")
 
 
-@dataclass(frozen=True)
-class MemberProbabilities:
+class MemberProbabilities(NamedTuple):
     """The classes `truth` [n] of cycles, and the members' `probabilities` [M, n, K]."""
 
     truth: torch.Tensor
     probabilities: torch.Tensor
 
     def confusion(self, members: slice) -> torch.Tensor:
-        """The counts [K, K] of the ensemble of `members` (indices from 0); rows are the truth."""
+        """Return the counts [K, K] of the ensemble of `members`, indices from 0; rows: truth."""
         predicted = ensemble_probabilities(self.probabilities[members]).argmax(dim=1)
         return confusion_matrix(self.truth, predicted, self.probabilities.shape[2])
 
@@ -56,10 +54,10 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     label.
     """
     labels, numbers = predicted_labels(predictions), member_numbers(predictions)
-    sets = {
-        name: member_probabilities(predictions[predictions["set"] == name], labels, numbers)
-        for name in SETS
-    }
+    sets = {}
+    for name in SETS:
+        rows = predictions[predictions["set"] == name]
+        sets[name] = member_probabilities(rows, labels, numbers)
 
     def scores(members: slice) -> dict[str, Any]:
         return {name: _json_scores(sets[name].confusion(members), labels) for name in SETS}
@@ -93,7 +91,7 @@ def predicted_labels(predictions: pd.DataFrame) -> LabelSet:
 
 
 def member_numbers(predictions: pd.DataFrame) -> list[int]:
-    """The numbers of the members, in order. Raises DataError if there is none."""
+    """Return the numbers of the members, in order. Raises DataError if there is none."""
     members = sorted({int(member) for member in predictions["member"]})
     if not members:
         raise DataError("Expected at least one row of predictions, but got none.")
@@ -103,7 +101,7 @@ def member_numbers(predictions: pd.DataFrame) -> list[int]:
 def member_probabilities(
     rows: pd.DataFrame, labels: LabelSet, members: list[int]
 ) -> MemberProbabilities:
-    """The rows as tensors, whose order does not depend on the rows' order.
+    """Return the rows as tensors, in an order of cycles that does not depend on the rows' order.
 
     Raises DataError as `summarize`.
     """
@@ -128,22 +126,18 @@ def member_probabilities(
 
 
 def _check_members(rows: pd.DataFrame, members: list[int]) -> None:
-    """Raises DataError unless the sorted rows have each of the members for every cycle."""
-    incomplete = (
-        f"Expected every cycle to have the members {members}, but some lack one or have one twice."
-    )
-    if len(rows) % len(members):
-        raise DataError(incomplete)
-    shape = (-1, len(members))
-    for column in ("recording", "cycle", "label"):
-        values = rows[column].to_numpy(dtype=object).reshape(shape)
-        if (values != values[:, :1]).any():
-            raise DataError(
-                f"Expected every cycle to have one {column} for the members {members}, "
-                "but some have more."
-            )
-    if (rows["member"].to_numpy().reshape(shape) != np.array(members)).any():
-        raise DataError(incomplete)
+    """Raise DataError unless every cycle has each of the members once, with one label."""
+    cycles = rows.groupby(["recording", "cycle"])
+    twice = rows.duplicated(["recording", "cycle", "member"]).any()
+    if twice or (cycles.size() != len(members)).any():
+        raise DataError(
+            f"Expected every cycle to have the members {members}, "
+            "but some lack one or have one twice."
+        )
+    if (cycles["label"].nunique() != 1).any():
+        raise DataError(
+            f"Expected every cycle to have one label for the members {members}, but some have more."
+        )
 
 
 def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float | None]:

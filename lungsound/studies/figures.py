@@ -1,8 +1,8 @@
 """The figures of a study. They are legible in greyscale."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,20 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from lungsound.storage.figures import DARK, LIGHT, new_figure
+from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels, use_log_scale
+from lungsound.studies.tables import segment_lengths
 
 PAPER_LABEL, PAPER_COLOR = "Nguyen & Pernkopf (2020)", "0.6"
-SPREAD_LABEL = "± standard deviation over splits"
-COLORS, LINES, MARKERS = (
-    (DARK, LIGHT, "#7b3f8c", "#7fb8d4", "black"),
-    ("-", "--", "-.", ":"),
-    "os^Dv*X",
-)
+SPREAD_LABEL = "bars: ± standard deviation over splits"
+COLORS = (DARK, LIGHT, "#7b3f8c", "#7fb8d4", "black")
+LINES, MARKERS = ("-", "--", "-.", ":"), "os^Dv*X"
 MAX_LEGEND_ENTRIES = 12  # with more learning curves a colour bar numbers them instead
-SEGMENT = re.compile(r"^(?:(\d+)x)?(\d+(?:\.\d+)?)s$")
 
 
 class Style(NamedTuple):
@@ -37,23 +34,30 @@ class Style(NamedTuple):
     shift: float = 0.0  # points to the right, so that error bars at one place stay apart
 
 
+# Per padding: the line of unsplit segments, the markers of 2, 3, 4 and more chunks, their shift.
+PADDING_STYLES = {
+    "sample": (Style(DARK, "-", "o"), "^vDP", 5.0),
+    "zero": (Style(LIGHT, "--", "s", -2.0), "<p>X", -5.0),
+    "tile": (Style("#2e8b57", "-.", "*", 2.0), "h8dH", 3.5),
+}
+OTHER_PADDING_STYLE = (Style("black", ":", "x"), "1234", 2.5)
+
+
 def score_against_members(
     table: pd.DataFrame, lines: Sequence[str], title: str, paper: pd.DataFrame | None = None
 ) -> Figure:
     """Plot score against number of members M: a panel per task, a line per combination of `lines`.
 
     `table` has one row per point: annealing.cycles, the columns named in `lines`, score_2, score_4
-    unless all runs are two-class, and their deviations score_2_std, score_4_std, which are drawn if
-    they are present and not NaN. `paper` has the columns cycles, score_2 and score_4.
+    unless all runs are two-class, and their deviations score_2_std, score_4_std, which are drawn as
+    bars if they are present and not NaN. `paper` has the columns cycles, score_2 and score_4.
     """
     groups = list(table.groupby(list(lines), sort=False, dropna=False)) if lines else [((), table)]
-    figure, panels = _score_panels(table, title, "M: number of members")
+    figure, panels = score_panels(_scores(table), title, "M: number of members")
     for score, panel in panels.items():
-        for number, (values, rows) in enumerate(groups):
+        for (values, rows), style in zip(groups, _styles(len(groups)), strict=True):
             name = ", ".join(f"{key}={value}" for key, value in zip(lines, values, strict=True))
-            _draw_series(
-                panel, rows, "annealing.cycles", score, _style(number), name or "this study"
-            )
+            _draw_series(panel, rows, "annealing.cycles", score, style, name or "this study")
         if paper is not None:
             _draw_series(panel, paper, "cycles", score, Style(PAPER_COLOR, ":", "o"), PAPER_LABEL)
     _add_legend(figure, list(panels.values()))
@@ -67,26 +71,18 @@ def score_against_length(
 
     A line per padding for unsplit segments; points per number of chunks. `table` has one row per
     point: segment ("9s", or "2x4.5s" for 2 chunks of 4.5 s; other names are left out), padding
-    (sample or zero) unless all runs share it, and the scores as in `score_against_members`. `paper`
-    has the columns arrangement (zero, sample or sample_split),
-    segment, score_2 and score_4.
+    unless all runs share it, and the scores as in `score_against_members`. `paper` has the columns
+    arrangement (zero, sample or sample_split), segment, score_2 and score_4.
     """
-    figure, panels = _score_panels(table, title, "length of a whole segment (s)")
+    figure, panels = score_panels(_scores(table), title, "length of a whole segment (s)")
     for score, panel in panels.items():
-        for padding, chunks, rows in _arrangements(table):
-            _draw_series(panel, rows, "seconds", score, *_arrangement_style(padding, chunks))
+        for style, name, rows in _arrangements(table):
+            _draw_series(panel, rows, "seconds", score, style, name)
         if paper is not None:
             padded = paper.assign(padding=paper["arrangement"].str.removesuffix("_split"))
-            for padding, chunks, rows in _arrangements(padded):
-                style, name = _arrangement_style(padding, chunks)
-                _draw_series(
-                    panel,
-                    rows,
-                    "seconds",
-                    score,
-                    style._replace(color=PAPER_COLOR),
-                    f"{PAPER_LABEL}: {name}",
-                )
+            for style, name, rows in _arrangements(padded):
+                grey, label = style._replace(color=PAPER_COLOR), f"{PAPER_LABEL}: {name}"
+                _draw_series(panel, rows, "seconds", score, grey, label)
     _add_legend(figure, list(panels.values()))
     return figure
 
@@ -98,38 +94,25 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure
     classes, val/score_4). The score is the 4-class one if every run has it. Shorter runs are drawn
     on top, because runs of one trajectory coincide.
     """
-    tables = [
-        (name, history.sort_values("epoch")) for name, history in histories.items() if len(history)
-    ]
-    score = "score_4" if all("val/score_4" in rows for _, rows in tables) else "score_2"
-    longest = max((int(rows["epoch"].max()) for _, rows in tables), default=1)
+    tables = {name: rows.sort_values("epoch") for name, rows in histories.items() if len(rows)}
+    score = "score_4" if all("val/score_4" in rows for rows in tables.values()) else "score_2"
+    longest = max((int(rows["epoch"].max()) for rows in tables.values()), default=1)
     named = len(tables) <= MAX_LEGEND_ENTRIES
-    # If some runs have the same length, a second marker tells them apart.
-    ends_coincide = len({len(rows) for _, rows in tables}) < len(tables)
     shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(tables)))]
+    styles = _styles(len(tables)) if named else [Style(shade, "-", "o") for shade in shades]
     figure, panels = _curve_panels(title, score, longest)
-    for number, (name, rows) in enumerate(tables):
-        style = _style(number) if named else Style(shades[number], "-", "o")
-        midpoint_markers = (
-            [int((number + 0.5) / len(tables) * len(rows))] if named and ends_coincide else []
-        )
+    for number, (style, (name, rows)) in enumerate(zip(styles, tables.items(), strict=True)):
+        # A second marker, each at another epoch, tells runs of one length apart.
+        middle = int((number + 0.5) / len(tables) * len(rows))
+        options: dict[str, Any] = {"linewidth": 0.8, "markersize": 3, "markevery": [len(rows) - 1]}
+        if named:
+            options = {"linewidth": 1.3, "markersize": 6, "markevery": [middle, len(rows) - 1]}
+        options |= {"color": style.color, "linestyle": style.line, "marker": style.marker}
         for column, panel in panels.items():
-            # Nothing is drawn for a run without this score.
-            values = rows.reindex(columns=[column])[column].astype(float)
-            panel.plot(
-                rows["epoch"],
-                values,
-                style.line,
-                color=style.color,
-                marker=style.marker,
-                label=name,
-                linewidth=1.3 if named else 0.8,
-                markersize=6 if named else 3,
-                clip_on=False,
-                markevery=[*midpoint_markers, len(rows) - 1],
-                zorder=3 - len(rows) / longest,
-            )
-    _use_log_scale(panels["val/loss"])
+            values = rows.reindex(columns=[column])[column].astype(float)  # NaN if it has none
+            depth = 3 - len(rows) / longest
+            panel.plot(rows["epoch"], values, label=name, clip_on=False, zorder=depth, **options)
+    use_log_scale(panels["val/loss"])
     if named:
         _add_legend(figure, [panels["val/loss"]])
     else:
@@ -148,130 +131,85 @@ def _curve_panels(title: str, score: str, last_epoch: int) -> tuple[Figure, dict
     return figure, {f"val/{score}": upper, "val/loss": lower}
 
 
-def _score_panels(table: pd.DataFrame, title: str, x_label: str) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure, and a panel per score of the table: 4-class and 2-class, or only 2-class."""
-    scores = (
-        ["score_2"]
-        if "score_4" not in table or table["score_4"].isna().all()
-        else ["score_4", "score_2"]
-    )
-    figure = new_figure(5.0 * len(scores) + 0.4, 4.4, title)
-    panels = dict(zip(scores, figure.subplots(1, len(scores), squeeze=False)[0], strict=True))
-    for score, panel in panels.items():
-        panel.set_xlabel(x_label)
-        panel.set_ylabel(f"{score[-1]}-class ICBHI score")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        panel.grid(axis="y", color="0.9")
-    return figure, panels
+def _scores(table: pd.DataFrame) -> list[str]:
+    has_four = "score_4" in table and not table["score_4"].isna().all()
+    return ["score_4", "score_2"] if has_four else ["score_2"]
 
 
-def _style(number: int) -> Style:
-    return Style(
-        COLORS[number % len(COLORS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
-    )
+def _styles(number: int) -> list[Style]:
+    """Return a style per series, their bars beside each other."""
+    looks = islice(zip(cycle(COLORS), cycle(LINES), cycle(MARKERS), strict=False), number)
+    return [
+        Style(*look, (i - (number - 1) / 2) * min(3, 12 / number)) for i, look in enumerate(looks)
+    ]
 
 
 def _draw_series(
     panel: Axes, rows: pd.DataFrame, place: str, score: str, style: Style, label: str
 ) -> None:
-    """Draw a series, its standard deviation as a band, or as a bar at an isolated point."""
+    """Draw a series, with a bar of one standard deviation to both sides of each mean."""
     rows = rows.sort_values(place)
-    x, mean, std = rows.reindex(columns=[place, score, f"{score}_std"]).to_numpy(float).T
-    if len(np.unique(x)) < len(x):
+    if rows[place].duplicated().any():
         raise ValueError(
             f"{label}: several rows at one {place}; their other keys need a line or a figure each"
         )
-    where = panel.transData + ScaledTranslation(style.shift / 72, 0, panel.figure.dpi_scale_trans)
+    x, mean, std = rows.reindex(columns=[place, score, f"{score}_std"]).to_numpy(float).T
+    shift = ScaledTranslation(style.shift / 72, 0, panel.figure.dpi_scale_trans)
     from_paper = style.color == PAPER_COLOR
-    panel.plot(
+    panel.errorbar(
         x,
         mean,
+        std if np.isfinite(std).any() else None,
         color=style.color,
         linestyle=style.line,
         marker=style.marker,
         markersize=5,
         markerfacecolor="white" if from_paper else style.color,
         linewidth=1.0 if from_paper else 1.5,
-        transform=where,
+        elinewidth=0.8,
+        capsize=2.5,
+        transform=panel.transData + shift,
         label=label,
-        zorder=3,
     )
-    known = np.isfinite(mean + std)
-    spread = np.where(known, std, 0)
-    panel.update_datalim(np.column_stack([np.tile(x, 2), np.append(mean - spread, mean + spread)]))
-    neighbours = np.pad(known, 1)
-    isolated = known & ((style.line == "none") | ~(neighbours[:-2] | neighbours[2:]))
-    if (known & ~isolated).any():
-        band: dict[str, Any] = {"alpha": 0.15, "linewidth": 0, "label": SPREAD_LABEL, "zorder": 1}
-        panel.fill_between(
-            x, mean - std, mean + std, where=known.tolist(), color=style.color, **band
-        )
-    if isolated.any():
-        bars: dict[str, Any] = {
-            "elinewidth": 0.8,
-            "capsize": 2.5,
-            "label": SPREAD_LABEL,
-            "zorder": 2,
-        }
-        points = (x[isolated], mean[isolated], std[isolated])
-        panel.errorbar(*points, fmt="none", ecolor=style.color, transform=where, **bars)
+    low, high = mean - np.nan_to_num(std), mean + np.nan_to_num(std)
+    panel.update_datalim(np.column_stack([[*x, *x], [*low, *high]]))
+    panel.autoscale_view()
 
 
-def _arrangements(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
-    """Return (padding, chunks, rows), unsplit first; padding is "" if the table has none."""
-    parts = table["segment"].astype(str).str.extract(SEGMENT)
-    parts, table = parts[parts[1].notna()], table[parts[1].notna()]
-    chunks = parts[0].fillna("1").astype(int)
-    padding = table["padding"] if "padding" in table else pd.Series("", index=table.index)
-    groups = table.assign(seconds=chunks * parts[1].astype(float)).groupby([chunks, padding])
-    return [(str(name), int(str(count)), rows) for (count, name), rows in groups]
+def _arrangements(table: pd.DataFrame) -> list[tuple[Style, str, pd.DataFrame]]:
+    """Return (style, name, rows) per padding and number of chunks, unsplit first."""
+    table = table.join(segment_lengths(table["segment"])).dropna(subset="seconds")
+    if "padding" not in table:
+        table = table.assign(padding="")
+    groups = table.groupby(["chunks", "padding"])
+    return [(*_arrangement(str(name), int(str(chunks))), rows) for (chunks, name), rows in groups]
 
 
-def _arrangement_style(padding: str, chunks: int) -> tuple[Style, str]:
+def _arrangement(padding: str, chunks: int) -> tuple[Style, str]:
+    style, markers, shift = PADDING_STYLES.get(padding or "sample", OTHER_PADDING_STYLE)
     if chunks == 1:
-        style = Style(LIGHT, "--", "s") if padding == "zero" else Style(DARK, "-", "o")
         return style, f"{padding} padding" if padding else "not split"
-    place = min(chunks, 5) - 2
-    color, marker = (*COLORS[2:5], "0.4")[place], ("<p>X" if padding == "zero" else "^vDP")[place]
-    shift = 5.0 * min(chunks - 1, 3) * (-1 if padding == "zero" else 1)
-    return Style(color, "none", marker, shift), f"{padding}, {chunks} chunks".removeprefix(", ")
-
-
-def _use_log_scale(panel: Axes) -> None:
-    """Use a log scale: an early epoch's loss may be a hundred times the last one's."""
-    panel.set_yscale("log")
-    low, high = panel.get_ylim()
-    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6))
-    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    panel.yaxis.set_minor_locator(NullLocator())
+    number = min(chunks, 5) - 2
+    color, shift = (*COLORS[2:], "0.4")[number], shift * min(chunks - 1, 3)
+    return Style(color, "none", markers[number], shift), f"{padding}, {chunks} chunks".lstrip(", ")
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """Add a legend below the panels, the paper's entries last; make the figure higher for it."""
-    found = [
-        pair for panel in panels for pair in zip(*panel.get_legend_handles_labels(), strict=True)
-    ]
-    handles = {label: handle for handle, label in reversed(found)}
-    labels = sorted(
-        reversed(handles), key=lambda label: (label.startswith(PAPER_LABEL), label == SPREAD_LABEL)
-    )
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    labels = sorted(handles, key=lambda label: label.startswith(PAPER_LABEL))
     texts = [textwrap.fill(label, 80) for label in labels]
-    # Find the fewest rows that fit; matplotlib fills columns as array_split does.
-    for rows in range(1, len(texts) + 1):
-        columns = -(-len(texts) // rows)
-        parts = np.array_split(texts, columns)
-        inches = sum(
-            0.65 + 0.075 * max(len(line) for text in part for line in text.split("\n"))
-            for part in parts
-        )
-        if inches <= figure.get_figwidth() or columns == 1:
-            legend_lines = rows * max(text.count("\n") + 1 for text in texts)
-            figure.set_figheight(figure.get_figheight() + 0.19 * legend_lines)
-            shown = [handles[label] for label in labels]
-            figure.legend(
-                shown, texts, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-            )
-            return
+    lines = [line for text in texts for line in text.split("\n")]
+    inches = 0.65 + 0.075 * max(map(len, lines), default=1)  # of a column
+    columns = max(1, min(len(texts), int(figure.get_figwidth() / inches)))
+    has_bars = any(getattr(one, "has_yerr", False) for panel in panels for one in panel.containers)
+    style: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
+    style |= {"title": SPREAD_LABEL if has_bars else None, "title_fontsize": 9}
+    figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(lines) // columns) + has_bars))
+    figure.legend([handles[label] for label in labels], texts, ncols=columns, **style)
 
 
 def _add_run_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The plan of a sweep: its jobs, the trajectories they share, and what is still to train."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +12,10 @@ from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunInputs, build_database, build_inputs, build_network, vtlp_copies
 from lungsound.runs.estimate import seconds_per_item
 from lungsound.runs.naming import run_name
+from lungsound.runs.preflight import ensure_writable
 from lungsound.signal.copies import plan_copies
 from lungsound.studies.jobs import Values, compose_jobs, format_values, raise_invalid_jobs
+from lungsound.tracking.client import validate_tracking_uri
 
 FORWARD_PASS_FRACTION = 1 / 3  # of a training step
 REPORT_SECONDS = 5  # scores, figures and MLflow of a run on two cores
@@ -59,22 +61,17 @@ class Job:
         return format_values(self.values, "(one run)")
 
 
-def plan_jobs(
-    words: Sequence[str], preflight: Callable[[Config], None] = lambda _: None
-) -> list[Job]:
+def plan_jobs(words: Sequence[str], check_places: bool = False) -> list[Job]:
     """Return the jobs of a command line, in Hydra's order.
 
-    `preflight` checks folders and MLflow's address before databases are opened, which may take
+    `check_places` checks folders and MLflow's address, before databases are opened, which may take
     long. Raises ConfigError with every job that cannot be run.
     """
     composed = compose_jobs(words)
-    locations: dict[str, Config] = {}
-    for job in composed:
-        settings = job.settings
-        location = repr((settings.output_dir, settings.store_dir, settings.tracking))
-        locations.setdefault(location, settings)
-    for settings in locations.values():
-        preflight(settings)
+    if check_places:
+        for settings in {_places(job.settings): job.settings for job in composed}.values():
+            ensure_writable(settings)
+            validate_tracking_uri(settings.tracking.uri)
     databases: dict[str, Database] = {}  # opened once for all jobs that use it
     planned, invalid = [], []
     for job in composed:
@@ -90,6 +87,10 @@ def plan_jobs(
         raise invalid[0][1]  # all jobs fail with the same error
     raise_invalid_jobs(invalid, len(composed))
     return planned
+
+
+def _places(settings: Config) -> str:
+    return repr((settings.output_dir, settings.store_dir, settings.tracking))
 
 
 def format_plan(jobs: Sequence[Job]) -> str:
@@ -126,9 +127,8 @@ def format_cost(jobs: Sequence[Job]) -> str:
 def pending_trainings(jobs: Sequence[Job]) -> list[tuple[Job, int]]:
     """Return each trajectory's longest unfinished job, and the number of epochs already stored."""
     longest: dict[str, Job] = {}
-    for job in jobs:
-        other = longest.get(job.trajectory)
-        if job.needs_training and (other is None or job.epochs > other.epochs):
+    for job in sorted(jobs, key=lambda job: job.epochs):
+        if job.needs_training:
             longest[job.trajectory] = job
     pending = []
     for job in longest.values():

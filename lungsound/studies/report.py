@@ -5,21 +5,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.results.study_folder import read_study
+from lungsound.scoring.scores import score_names
+from lungsound.storage.figures import png_bytes
 from lungsound.storage.files import corrupt_file_on_error, write_file
 from lungsound.storage.keys import canonical_json
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
 from lungsound.studies.jobs import format_values
-from lungsound.studies.tables import PAPER_TABLE2, PAPER_TABLE3, has_paper_columns, matches_settings
+from lungsound.studies.statistics import (
+    SPLIT_KEYS,
+    aggregate_over_splits,
+    exclude,
+    paired_differences,
+)
 
 LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
-PAPER_SETTINGS = {"table2": PAPER_TABLE2, "table3": PAPER_TABLE3}
+PAPER_SETTINGS = {"table2": study_tables.PAPER_TABLE2, "table3": study_tables.PAPER_TABLE3}
 # What a run's metadata must have, so that the paper's scores are shown beside it.
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}
 NO_PAPER_SCORES = "The paper's scores are not shown beside these:"
@@ -102,18 +110,14 @@ def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[s
         title += f"; split={table['protocol'].iloc[0]}"
     histories = dict(runs.histories[row] for row in table.index)
     for name, figure in draw_figures(tables, runs.keys, histories, title).items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        files[f"figures/{name}{suffix}.png"] = buffer.getvalue()
+        files[f"figures/{name}{suffix}.png"] = png_bytes(figure)
     return files
 
 
 def _csv(rows: pd.DataFrame, heading: str, leakage: str) -> bytes:
     """Encode `rows`, with heading and leakage in every row but the paper's own."""
     ours = rows["protocol"].notna()
-    columns = {}
-    for name, text in (("heading", heading), ("leak", leakage)):
-        columns[name] = pd.Series(text, rows.index).where(ours)
+    columns = {"heading": np.where(ours, heading, ""), "leak": np.where(ours, leakage, "")}
     return rows.assign(**columns).to_csv(index=False).encode()
 
 
@@ -168,13 +172,10 @@ def run_row(run: RunFolder) -> dict[str, Any]:
 def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[str, Any]:
     row = dict(summary["ensemble"][-1]["test"])
     row.pop("accuracy", None)
-    for name, value in summary["single"]["test"].items():
-        if name.startswith("score"):
-            row[f"single_{name}"] = value
-    for group in ("experiment", "annealing", "segment", "padding"):
-        row[group] = str(facts[group])
-    for name in ("train", "val", "test"):
-        row[f"{name}_cycles"] = int(counts[name])
+    single = summary["single"]["test"]
+    row |= {f"single_{name}": single[name] for name in score_names(single)}
+    row |= {name: str(facts[name]) for name in ("experiment", "annealing", "segment", "padding")}
+    row |= {f"{name}_cycles": int(counts[name]) for name in ("train", "val", "test")}
     leaks = scores.get("leaks")  # absent in some runs of release 0.1
     return row | {
         "members": len(summary["members"]),
@@ -190,10 +191,11 @@ def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[s
 
 def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[str, pd.DataFrame]:
     """Return the tables that fit the swept keys, the main one first; `all` has every score."""
-    all_rows = study_tables.aggregate_over_splits(runs, keys)
-    fits = {}
-    for name, setting in PAPER_SETTINGS.items():
-        fits[name] = paper and matches_settings(runs, keys, setting)
+    all_rows = aggregate_over_splits(runs, keys)
+    fits = {
+        name: paper and study_tables.matches_settings(runs, keys, setting)
+        for name, setting in PAPER_SETTINGS.items()
+    }
     tables = {}
     if "annealing.cycles" in keys:
         tables["table3"] = study_tables.table3(all_rows, fits["table3"])
@@ -201,14 +203,14 @@ def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[s
         tables["table2"] = study_tables.table2(all_rows, fits["table2"])
     if "annealing" in keys:
         tables["table4"] = study_tables.table4(all_rows, runs, paper)
-    return {**tables, "all": all_rows, "differences": study_tables.paired_differences(runs, keys)}
+    return {**tables, "all": all_rows, "differences": paired_differences(runs, keys)}
 
 
 def paper_comparison_note(
     runs: pd.DataFrame, table: pd.DataFrame, setting: Mapping[str, str]
 ) -> str:
     """Return the settings of the paper's scores in a table, or why it has none."""
-    if has_paper_columns(table):
+    if study_tables.has_paper_columns(table):
         ours = ", ".join(f"experiment={name}" for name in runs["experiment"].unique())
         return (
             "The paper's scores are of its own settings, experiment=paper with no other key; "
@@ -226,25 +228,24 @@ def draw_figures(
 ) -> dict[str, Figure]:
     """Draw a study's figures, with the paper's scores if the table of the figure has them."""
     figures: dict[str, Figure] = {}
-
-    def other_keys(*own: str) -> list[str]:
-        return [key for key in keys if key not in (*own, *study_tables.SPLIT_KEYS)]
+    scores = tables["all"]
 
     def paper_scores(number: int) -> pd.DataFrame | None:
-        shown = has_paper_columns(tables[f"table{number}"])
+        shown = study_tables.has_paper_columns(tables[f"table{number}"])
         return study_tables.paper_table(number) if shown else None
 
     if "segment" in keys:
-        others = other_keys("segment", "padding")
-        groups = tables["all"].groupby(others) if others else [((), tables["all"])]
+        others = exclude(keys, *SPLIT_KEYS, "segment", "padding")
+        groups = scores.groupby(others) if others else [((), scores)]
         for number, (values, rows) in enumerate(groups, start=1):
             words = [f"{key}={value}" for key, value in zip(others, values, strict=True)]
             name = f"score_against_length_{number}" if others else "score_against_length"
             full_title = " ".join([title, *words])
             figures[name] = study_figures.score_against_length(rows, full_title, paper_scores(2))
     if "annealing.cycles" in keys:
+        lines = exclude(keys, *SPLIT_KEYS, "annealing.cycles")
         figures["score_against_members"] = study_figures.score_against_members(
-            tables["all"], other_keys("annealing.cycles"), title, paper_scores(3)
+            scores, lines, title, paper_scores(3)
         )
     figures["learning_curves"] = study_figures.learning_curves(histories, title)
     return figures

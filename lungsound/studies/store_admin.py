@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungsound.errors import LungsoundError
+from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import QUARANTINE_INFIX
 from lungsound.training.trajectory import files_by_epoch, lock
@@ -15,14 +15,14 @@ QUARANTINED = "damaged"  # stands for all quarantined files in `lungsound study 
 
 def list_trajectories(store_dir: Path, output_dir: Path) -> str:
     """Return a line per trajectory: key, epochs, size, age, and its runs in `output_dir`."""
-    runs_by_key = runs_by_trajectory(output_dir)
+    runs_by_key, unreadable = runs_by_trajectory(output_dir)
     lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
     for folder in trajectories(store_dir):
         epochs = max(files_by_epoch(folder, "resume-*.ckpt"), default=0)
         size, age = format_size(folder), format_age(folder)
         run_names = ", ".join(runs_by_key.get(folder.name, ["none here"]))
         lines.append(f"{folder.name:18}{epochs:7d}{size:>11}{age:>12}  {run_names}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *unreadable])
 
 
 def disk_usage(store_dir: Path, output_dir: Path) -> str:
@@ -49,17 +49,22 @@ def remove_trajectories(store_dir: Path, output_dir: Path, keys: Sequence[str]) 
             "such ones. `lungsound study ls` lists them"
         )
     lines = []
-    for path in find_quarantined(store_dir, output_dir) if QUARANTINED in keys else []:
-        lines.append(f"removed {path}, {format_size(path)}")
-        if path.is_dir():
-            shutil.rmtree(path)
+    for key in dict.fromkeys(keys):
+        if key == QUARANTINED:
+            lines += [_remove(path) for path in find_quarantined(store_dir, output_dir)]
         else:
-            path.unlink()
-    for key in set(keys) - {QUARANTINED}:
-        with lock(existing[key]):
-            lines.append(f"removed {key}, {format_size(existing[key])}")
-            shutil.rmtree(existing[key])
+            with lock(existing[key]):
+                lines.append(_remove(existing[key]))
     return "\n".join(lines)
+
+
+def _remove(path: Path) -> str:
+    line = f"removed {path}, {format_size(path)}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return line
 
 
 def find_quarantined(*folders: Path) -> list[Path]:
@@ -73,14 +78,18 @@ def trajectories(store_dir: Path) -> list[Path]:
     return sorted(path for path in (store_dir / "trajectories").glob("*") if path.is_dir())
 
 
-def runs_by_trajectory(output_dir: Path) -> dict[str, list[str]]:
-    """Return trajectory key -> names of the runs that use it."""
+def runs_by_trajectory(output_dir: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Return trajectory key -> names of the runs that use it, and an error per corrupt run."""
     runs: dict[str, list[str]] = {}
-    for path in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
+    unreadable = []
+    for path in sorted(output_dir.glob("*/")):
         run = RunFolder(path)
-        if run.metadata_path.exists():
-            runs.setdefault(run.trajectory_key(), []).append(path.name)
-    return runs
+        try:
+            if run.metadata_path.exists():
+                runs.setdefault(run.trajectory_key(), []).append(path.name)
+        except CorruptFileError as error:
+            unreadable.append(f"not listed: {error}")
+    return runs, unreadable
 
 
 def format_size(path: Path) -> str:

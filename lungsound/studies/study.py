@@ -13,14 +13,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from lungsound.config.overrides import run_hydra
-from lungsound.config.schema import Config
 from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 from lungsound.results.folder import folder_lock_path
 from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.identity import source_hash
 from lungsound.runs.naming import data_title
-from lungsound.runs.preflight import ensure_writable
 from lungsound.runs.run import run
 from lungsound.storage.files import quarantine, read_file, write_file
 from lungsound.storage.keys import content_key
@@ -29,7 +27,6 @@ from lungsound.storage.signals import defer_signals, raise_if_interrupted
 from lungsound.studies.plan import Job, format_cost, format_plan, plan_jobs
 from lungsound.studies.report import write_report
 from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
-from lungsound.tracking.client import validate_tracking_uri
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking
 
 CONTROL_OVERRIDES = ("-m", "--multirun", "plan=true", "plan=false")
@@ -48,7 +45,7 @@ def run_study(words: list[str]) -> None:
     """
     dry_run = "plan=true" in map(str.lower, words)
     words = [word for word in words if word.lower() not in CONTROL_OVERRIDES]
-    jobs = plan_jobs(words, preflight=(lambda _: None) if dry_run else preflight)
+    jobs = plan_jobs(words, check_places=not dry_run)
     plan = format_plan(jobs)
     print(experiment_sentence(jobs[0].settings, jobs[0].choices["experiment"]))
     print(data_titles(jobs), plan, sep="\n", flush=True)
@@ -63,12 +60,6 @@ def run_study(words: list[str]) -> None:
         sys.exit(
             f"{len(failed)} of {len(jobs)} jobs failed: {names}. The same command tries them again."
         )
-
-
-def preflight(settings: Config) -> None:
-    """Raise LungsoundError if a folder cannot be written to, or MLflow's address is wrong."""
-    ensure_writable(settings)
-    validate_tracking_uri(settings.tracking.uri)
 
 
 @defer_signals()
@@ -192,7 +183,8 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
     new_values = [job.values for job in jobs]
     earlier_jobs: list[dict[str, object]] = []
     try:
-        earlier_jobs = read_study(folder)["jobs"] if path.exists() else []
+        if path.exists():
+            earlier_jobs = read_study(folder)["jobs"]
     except CorruptFileError:
         quarantine(path)
     study = {

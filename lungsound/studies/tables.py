@@ -1,117 +1,36 @@
-"""A study's runs as the paper's tables: mean and interval over splits, paired differences.
+"""A study's runs as the paper's tables.
 
-`runs` has one row per finished run: a column per swept key, `protocol`, the scores on the test set
-(SCORES, of the whole ensemble), `single_score_4` and `single_score_2` (of the member that is best
-on validation), `members`, `parameters` (of one network), `train_cycles`, `val_cycles` and
-`test_cycles`. An undefined score is NaN or has no column. `table` is the result of
-`aggregate_over_splits`.
+`table` is the result of `aggregate_over_splits`; `runs` has, besides the columns that it needs,
+`members` and `parameters` (of one network).
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from math import nan, sqrt
+from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
-from lungsound.errors import DataError
 from lungsound.results.report import markdown_table
-
-SPLIT_KEYS = ("split.seed", "split.fold")  # keys that distinguish splits of one protocol
-# Protocols whose splits share one test set: no interval over such splits.
-FIXED_TEST_PROTOCOLS = ("official", "official_clean", "file")
-TASK_SIZES = (2, 4, 7)  # numbers of classes of the possible tasks
-SCORES = (
-    "specificity",
-    *(f"sensitivity_{classes}" for classes in reversed(TASK_SIZES)),
-    *(f"score_{classes}" for classes in reversed(TASK_SIZES)),
+from lungsound.studies.statistics import (
+    CONFIDENCE_LEVEL,
+    PARTS,
+    TASK_SIZES,
+    exclude,
+    sorted_groups,
 )
-PARTS = ("", "_std", "_interval")
-CONFIDENCE_LEVEL = 0.95
+
 SHORT_NAMES = {"specificity": "Sp", "sensitivity": "Se", "score": "score", "mean": "mean"}
 SCORE_COLUMN_PATTERN = re.compile(
     rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
     r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
-SEGMENT = re.compile(r"(?:(?P<chunks>\d+)x)?(?P<seconds>\d+(?:\.\d+)?)s")
+SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
 # The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
 PAPER_TABLE3 = {**PAPER_TABLE2, "annealing": "cosine", "segment": "2x4.5s", "padding": "sample"}
-
-
-def corrected_interval(
-    values: Sequence[float],
-    train_cycles: float,
-    test_cycles: float,
-    level: float = CONFIDENCE_LEVEL,
-) -> float:
-    """Return half the width of the confidence interval of the mean of k overlapping splits' scores.
-
-    t_{k-1} · s · √(1/k + test/train), s with k - 1 degrees of freedom (Nadeau & Bengio 2003).
-    `train_cycles` includes validation. NaN for fewer than two values. Raises ValueError if there is
-    no training cycle, or the level is not between 0 and 1.
-    """
-    if train_cycles <= 0 or not 0 < level < 1:
-        raise ValueError(
-            f"Expected train_cycles > 0 and 0 < level < 1, but got {train_cycles} and {level}."
-        )
-    if len(values) < 2:
-        return nan
-    quantile = float(student.ppf((1 + level) / 2, len(values) - 1))
-    deviation = float(np.std(values, ddof=1))
-    return quantile * deviation * sqrt(1 / len(values) + test_cycles / train_cycles)
-
-
-def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return one row per combination of protocol and swept `keys`, without those of SPLIT_KEYS.
-
-    Columns: the keys, `protocol`, `splits` (the number of runs), and for each of SCORES that `runs`
-    has its mean under its own name, `_std` (k - 1 degrees of freedom, NaN for one split) and
-    `_interval` (`corrected_interval`), over the splits in which the score is defined. Numbers in
-    ascending order, all else in order of appearance. Raises DataError for a key that is no column,
-    and for two runs of one combination on one split.
-    """
-    _check(runs, keys)
-    own_keys = _exclude(keys, *SPLIT_KEYS)
-    scores = [score for score in SCORES if score in runs]
-    rows = []
-    for row, group in _sorted_groups(runs, own_keys):
-        row["splits"] = len(group)
-        for score in scores:
-            spread = _mean_std_interval(group[score], group)
-            row[score] = spread["mean"]
-            row[f"{score}_std"] = spread["std"]
-            row[f"{score}_interval"] = spread["interval"]
-        rows.append(row)
-    score_columns = [f"{score}{part}" for score in scores for part in PARTS]
-    return pd.DataFrame(rows, columns=[*own_keys, "protocol", "splits", *score_columns])
-
-
-def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return differences between two scores of one split: mean, std and interval over the splits.
-
-    For every combination the ensemble minus the best single member of the same run, and, if
-    `padding` is swept, sample minus zero of the same other keys and split. Columns: `difference`,
-    `protocol`, `score` (such as score_4), `mean`, `std`, `interval` (`corrected_interval`),
-    `splits` (those with both scores; without any there is no row). Raises DataError as
-    `aggregate_over_splits` does.
-    """
-    _check(runs, keys)
-    own_keys = _exclude(keys, *SPLIT_KEYS)
-    scores = [f"score_{classes}" for classes in reversed(TASK_SIZES) if f"score_{classes}" in runs]
-    name = "ensemble minus best single member"
-    rows = _difference_rows(runs, own_keys, scores, "single_{}", name)
-    if "padding" in keys:
-        same = [*_exclude(keys, "padding"), "protocol"]
-        sample, zero = (runs[runs["padding"] == padding] for padding in ("sample", "zero"))
-        zero = zero[[*same, *scores]].rename(columns={score: f"zero_{score}" for score in scores})
-        pairs, name = sample.merge(zero, on=same), "padding sample minus zero"
-        rows += _difference_rows(pairs, _exclude(own_keys, "padding"), scores, "zero_{}", name)
-    columns = ["difference", "protocol", "score", "mean", "std", "interval", "splits"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -142,19 +61,14 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     `_std` and `_interval`, each per `padding` (`zero_score_2`) if that is swept. With `paper` its
     four scores (`paper_zero_score_2`): NaN if it has none, or the row's setting is not its own.
     """
-    lengths = pd.DataFrame(
-        [_segment_length(name) for name in table["segment"]], table.index, ["seconds", "chunks"]
-    )
-    others = _exclude(_key_columns(table), "segment", "padding")
-    values = ["splits"]
-    for classes in TASK_SIZES:
-        values += _score_columns(table, f"score_{classes}")
+    others = exclude(_key_columns(table), "segment", "padding")
+    values = ["splits", *_score_columns(table)]
     paddings = []
     if "padding" in table:
-        paddings = sorted(table["padding"].unique(), reverse=True)  # zero, then sample
+        paddings = sorted(table["padding"].unique(), reverse=True)  # zero, tile, sample
     rows = []
     keys = [*others, "seconds", "chunks", "segment"]
-    for row, group in _sorted_groups(table.join(lengths), keys):
+    for row, group in sorted_groups(table.join(segment_lengths(table["segment"])), keys):
         for entry in group.to_dict("records"):
             prefix = f"{entry['padding']}_" if paddings else ""
             row |= {f"{prefix}{name}": entry[name] for name in values}
@@ -185,12 +99,19 @@ def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
         for part in ("", "_std"):
             wide[f"specificity_{classes}{part}"] = table[f"specificity{part}"].where(defined)
             wide[f"sensitivity_{classes}{part}"] = table[f"sensitivity_{classes}{part}"]
-        for name in _score_columns(table, f"score_{classes}"):
-            wide[name] = table[name]
+        names = [f"score_{classes}{part}" for part in PARTS]
+        wide[names] = table[names]
     if not paper:
         return wide
     paper_scores = paper_table(3).set_index("cycles").rename_axis("annealing.cycles")
     return _join_paper_scores(wide, paper_scores, PAPER_TABLE3, "paper_")
+
+
+def segment_lengths(segments: pd.Series) -> pd.DataFrame:
+    """Return `seconds` of the whole segments ("2x4.5s" is 9 s; NaN if unknown), and `chunks`."""
+    parts = segments.astype(str).str.extract(SEGMENT)
+    chunks = parts["chunks"].fillna("1").astype(int)
+    return pd.DataFrame({"seconds": chunks * parts["seconds"].astype(float), "chunks": chunks})
 
 
 def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame:
@@ -209,7 +130,7 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
     ours["system"] = np.where(ours["annealing"] == "constant", "single CNN", ensembles)
     ours = ours.rename(columns={"task": "trained_task"})
     others = ["trained_task" if key == "task" else key for key in keys]
-    columns = ["task", "system", *_exclude(others, "annealing", "annealing.cycles"), "splits"]
+    columns = ["task", "system", *exclude(others, "annealing", "annealing.cycles"), "splits"]
     for name in ("specificity", "sensitivity", "score"):
         columns += [name, f"{name}_std"]
     columns += ["score_interval", "parameters", "note"]
@@ -243,87 +164,13 @@ def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     return "\n\n".join([f"## {heading}", text, *notes]) + "\n"
 
 
-def _check(runs: pd.DataFrame, keys: Sequence[str]) -> None:
-    place = [*keys, "protocol"]
-    absent = [key for key in place if key not in runs]
-    if absent:
-        raise DataError(
-            f"Expected the runs to have a column for each key, but {', '.join(absent)} is absent."
-        )
-    twice = runs[runs.duplicated(place)][place].astype(str).agg(" ".join, axis="columns")
-    if len(twice):
-        what = f"one run for each combination of {' '.join(place)}"
-        raise DataError(
-            f"Expected {what}, but some come twice: name every swept key, or remove one.",
-            tuple(twice),
-        )
-
-
-def _exclude(keys: Sequence[str], *others: str) -> list[str]:
-    return [key for key in keys if key not in others]
-
-
 def _key_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns[: table.columns.get_loc("protocol")]]
 
 
-def _score_columns(table: pd.DataFrame, score: str) -> list[str]:
-    return [f"{score}{part}" for part in PARTS if score in table]
-
-
-def _sorted_groups(
-    frame: pd.DataFrame, keys: Sequence[str]
-) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Group rows by keys and protocol, in the order of `aggregate_over_splits`."""
-    by = [*keys, "protocol"]
-    groups = list(frame.groupby(by, sort=False, dropna=False))
-    values = pd.DataFrame([combination for combination, _ in groups], columns=by)
-    ranks = values.copy()
-    for key in by:
-        if values[key].dtype.kind not in "iuf":
-            ranks[key] = pd.factorize(values[key], use_na_sentinel=False)[0]
-    records = values.to_dict("records")
-    ordered = []
-    for number in ranks.sort_values(by).index:
-        row = {str(key): value for key, value in records[number].items()}
-        ordered.append((row, groups[number][1]))
-    return ordered
-
-
-def _mean_std_interval(values: pd.Series, group: pd.DataFrame) -> dict[str, Any]:
-    """Return mean, std and interval over the splits whose value is defined."""
-    values = values.astype(float).dropna()
-    train = (group["train_cycles"] + group["val_cycles"]).mean()
-    interval = nan
-    if group["protocol"].iloc[0] not in FIXED_TEST_PROTOCOLS:  # it holds for random test sets only
-        interval = corrected_interval(values.tolist(), train, group["test_cycles"].mean())
-    spread = {"mean": values.mean(), "std": values.std(ddof=1), "interval": interval}
-    return {**spread, "splits": len(values)}
-
-
-def _difference_rows(
-    runs: pd.DataFrame, keys: Sequence[str], scores: Sequence[str], against: str, name: str
-) -> list[dict[str, Any]]:
-    rows = []
-    for values, group in _sorted_groups(runs, keys):
-        combination = ", ".join(f"{key}={values[key]}" for key in keys)
-        difference = f"{combination}: {name}" if combination else name
-        for score in scores:
-            differences = group[score].astype(float) - group[against.format(score)].astype(float)
-            spread = _mean_std_interval(differences, group)
-            if spread["splits"]:
-                labels = {"difference": difference, "protocol": values["protocol"], "score": score}
-                rows.append(labels | spread)
-    return rows
-
-
-def _segment_length(segment: str) -> tuple[float, int]:
-    """Return the seconds of the whole segment (NaN if unknown), and its number of chunks."""
-    found = SEGMENT.fullmatch(str(segment))
-    if not found:
-        return nan, 1
-    chunks = int(found["chunks"] or 1)
-    return chunks * float(found["seconds"]), chunks
+def _score_columns(table: pd.DataFrame) -> list[str]:
+    scores = [f"score_{classes}" for classes in TASK_SIZES if f"score_{classes}" in table]
+    return [f"{score}{part}" for score in scores for part in PARTS]
 
 
 def _join_paper_scores(

@@ -1,6 +1,4 @@
-"""predictions.parquet: one row per cycle and member, from which pandas and scikit-learn recompute
-every score.
-"""
+"""predictions.parquet: one row per cycle and member, from which every score is recomputed."""
 
 import json
 from pathlib import Path
@@ -8,13 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix
+from support.results import reference_scores
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
-COLUMNS = [
-    *("recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set", "member"),
-    *("p_normal", "p_crackle", "p_wheeze", "p_both"),
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -22,88 +16,54 @@ def table(finished_run: Path) -> pd.DataFrame:
     return pd.read_parquet(finished_run / "predictions.parquet")
 
 
-def scores_of(rows: pd.DataFrame) -> dict[str, float]:
-    """The scores of the mean over members, by the definitions and scikit-learn's counts."""
-    columns = [f"p_{label}" for label in LABELS]
-    cycles = rows.groupby(["recording", "cycle"]).agg(
-        {"label": "first", **dict.fromkeys(columns, "mean")}
-    )
-    answers = np.array(LABELS)[cycles[columns].to_numpy().argmax(axis=1)]
-    counts = confusion_matrix(cycles["label"], answers, labels=LABELS)
-    own, abnormal = counts.diagonal(), counts[1:]
-    specificity = own[0] / counts[0].sum()
-    sensitivity_4 = own[1:].sum() / abnormal.sum()
-    sensitivity_2 = abnormal[:, 1:].sum() / abnormal.sum()
-    return {
-        "specificity": specificity,
-        "sensitivity_4": sensitivity_4,
-        "sensitivity_2": sensitivity_2,
-        "score_4": (specificity + sensitivity_4) / 2,
-        "score_2": (specificity + sensitivity_2) / 2,
-        "accuracy": own.sum() / counts.sum(),
-    }
-
-
 def test_columns_and_label_order(table: pd.DataFrame) -> None:
-    assert list(table.columns) == COLUMNS
+    cycle = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
+    probabilities = [f"p_{label}" for label in LABELS]
+    assert list(table.columns) == [*cycle, "member", *probabilities]
     assert table.attrs["label_order"] == LABELS
-    np.testing.assert_allclose(table[[f"p_{label}" for label in LABELS]].sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(table[probabilities].sum(axis=1), 1, atol=1e-6)
 
 
-def test_every_evaluated_cycle_once_a_member(table: pd.DataFrame, finished_run: Path) -> None:
-    split = pd.read_csv(finished_run / "split.csv", dtype={"patient": str})
-    expected = split[split["set"] != "train"]
-    assert set(table["set"]) == {"val", "test"}
-    for member in (1, 2):
-        rows = table[table["member"] == member]
-        columns = ["recording", "cycle", "patient", "label", "set"]
-        pd.testing.assert_frame_equal(
-            rows[columns].astype({"patient": str}).sort_values(columns[:2]).reset_index(drop=True),
-            expected[columns].sort_values(columns[:2]).reset_index(drop=True),
-            check_dtype=False,
-        )
-    assert len(table) == 2 * len(expected)
+def test_every_evaluated_cycle_once_per_member(table: pd.DataFrame, finished_run: Path) -> None:
+    split = pd.read_csv(finished_run / "split.csv", dtype={"patient": str}).query("set != 'train'")
+    columns = ["recording", "cycle", "patient", "label", "set"]
+    expected = split[columns].sort_values(columns, ignore_index=True)
+    for _, rows in table.astype({"patient": str}).groupby("member"):
+        found = rows[columns].sort_values(columns, ignore_index=True)
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert len(table) == 2 * len(split)
 
 
 def test_labels_and_times_are_the_annotation_files(table: pd.DataFrame, finished_run: Path) -> None:
     (root,) = finished_run.parents[1].glob("store/demo/*/audio_and_txt_files")
+    names = ["start", "end", "crackle", "wheeze"]
     for recording, rows in table.groupby("recording"):
-        lines = pd.read_csv(
-            root / f"{recording}.txt", sep="\t", names=["start", "end", "crackle", "wheeze"]
-        )
-        wanted = lines.loc[rows["cycle"]]
-        np.testing.assert_array_equal(rows["start_seconds"], wanted["start"])
-        np.testing.assert_array_equal(rows["end_seconds"], wanted["end"])
-        names = [
-            LABELS[crackle + 2 * wheeze]
-            for crackle, wheeze in zip(wanted["crackle"], wanted["wheeze"], strict=True)
-        ]
-        assert rows["label"].tolist() == names
+        lines = pd.read_csv(root / f"{recording}.txt", sep="\t", names=names).loc[rows["cycle"]]
+        np.testing.assert_array_equal(rows["start_seconds"], lines["start"])
+        np.testing.assert_array_equal(rows["end_seconds"], lines["end"])
+        classes = lines["crackle"] + 2 * lines["wheeze"]
+        assert rows["label"].tolist() == [LABELS[number] for number in classes]
         assert (rows["patient"].astype(str) == str(recording).split("_")[0]).all()
 
 
 def test_every_score_follows_from_the_predictions(table: pd.DataFrame, finished_run: Path) -> None:
     scores = json.loads((finished_run / "scores.json").read_text())["scores"]
-    for name in ("val", "test"):
-        rows = table[table["set"] == name]
+    for name, rows in table.groupby("set"):
         for member in scores["members"]:
-            assert member[name] == pytest.approx(
-                scores_of(rows[rows["member"] == member["member"]])
-            )
+            alone = rows[rows["member"] == member["member"]]
+            assert member[name] == pytest.approx(reference_scores(alone))
         for ensemble in scores["ensemble"]:
-            assert ensemble[name] == pytest.approx(
-                scores_of(rows[rows["member"] <= ensemble["members"]])
-            )
-    val = table[table["set"] == "val"]
-    best = max((1, 2), key=lambda member: scores_of(val[val["member"] == member])["score_4"])
+            first = rows[rows["member"] <= ensemble["members"]]
+            assert ensemble[name] == pytest.approx(reference_scores(first))
+    members = table[table["set"] == "val"].groupby("member")
+    best = max((1, 2), key=lambda member: reference_scores(members.get_group(member))["score_4"])
     assert scores["single"]["member"] == best
 
 
-def test_validation_scores_of_the_kept_epochs_are_the_loggeds(
+def test_members_are_the_best_epochs_of_their_periods(
     table: pd.DataFrame, finished_run: Path
 ) -> None:
-    """The weights behind a member's predictions are those of its period's best epoch."""
     history = pd.read_json(finished_run / "history.jsonl", lines=True)
-    val = table[table["set"] == "val"]
-    for period, logged in history.groupby("period")["val/score_4"].max().items():
-        assert scores_of(val[val["member"] == period])["score_4"] == pytest.approx(logged)
+    best = history.groupby("period")["val/score_4"].max()
+    for member, rows in table[table["set"] == "val"].groupby("member"):
+        assert reference_scores(rows)["score_4"] == pytest.approx(best[member])

@@ -1,166 +1,159 @@
-"""A study's report from the folders of runs that no training made: protocols apart, what leaks, the
-paper's figures.
-"""
+"""A study's report from made-up run folders: protocols apart, what leaks, the paper's scores."""
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from support.runs import skip_rendering
 
 from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
-from lungsound.results.predictions import write_predictions
 from lungsound.storage.files import write_file
 from lungsound.studies import report as study_report
 from lungsound.studies.report import leakage_line, write_report
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
-PAPERS = {
-    "experiment": "paper",
-    "annealing": "cosine",
-    "segment": "2x4.5s",
-    "padding": "sample",
-    "split": "random",
+PAPER_RUN = {
+    **{"data": "icbhi", "data.recordings": 920, "data.cycles": 6898, "synthetic": False},
+    **{"experiment": "paper", "annealing": "cosine", "segment": "2x4.5s"},
+    **{"padding": "sample", "split": "random"},
 }
-WHOLE = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898, "synthetic": False, **PAPERS}
+DEMO_RUN = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
 COUNTS = {
-    "patients": 12,
-    "test_patients": 12,
-    "recordings": 20,
-    "test_recordings": 22,
+    **{"patients": 12, "test_patients": 12, "recordings": 20, "test_recordings": 22},
     "duplicates": 0,
 }
-SENTENCE = "12 OF 12 TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: these scores say nothing about new patients."
+LEAK = "ALSO IN TRAINING OR VALIDATION"
+
+
+@pytest.fixture(autouse=True)
+def unpainted_figures() -> Iterator[None]:
+    with skip_rendering():
+        yield
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The figures of the last report by their names, instead of their pictures."""
+    """The figures of the last report, by name."""
     found: dict[str, Figure] = {}
-    make = study_report.draw_figures
-    monkeypatch.setattr(
-        study_report, "draw_figures", lambda *words: found.update(make(*words)) or make(*words)
-    )
+    draw_figures = study_report.draw_figures
+
+    def draw(*arguments: Any) -> dict[str, Figure]:
+        found.update(draw_figures(*arguments))
+        return found
+
+    monkeypatch.setattr(study_report, "draw_figures", draw)
     return found
 
 
-def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+def legend(figure: Figure) -> str:
+    return " ".join(text.get_text() for one in figure.legends for text in one.get_texts())
 
 
 def predictions() -> pd.DataFrame:
-    """Every class once in validation and test, answered rightly by the one member but for the last
-    class.
-    """
-    rows = [
-        {"recording": f"{name}.wav", "patient": name, "cycle": number, "start_seconds": 0.0, "end_seconds": 1.0,
-         "label": label, "set": name, "member": 1,
-         **{f"p_{other}": 0.7 if other == LABELS[number % 3] else 0.1 for other in LABELS}}
-        for name in ("val", "test")
-        for number, label in enumerate(LABELS)
-    ]  # fmt: skip
+    """Every class once in validation and test; the member is right but for the last class."""
+    rows = []
+    for name in ("val", "test"):
+        for number, label in enumerate(LABELS):
+            row = {"recording": f"{name}.wav", "patient": name, "cycle": number, "label": label}
+            row |= {"start_seconds": 0.0, "end_seconds": 1.0, "set": name, "member": 1}
+            row |= {f"p_{other}": 0.7 if other == LABELS[number % 3] else 0.1 for other in LABELS}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def make_run(
-    outputs: Path, name: str, heading: str, leaks: dict[str, int] | None, facts: dict[str, Any]
-) -> None:
-    folder = RunFolder(outputs / name)
+def make_run(path: Path, heading: str, leaks: dict[str, int], facts: dict[str, Any]) -> None:
+    folder = RunFolder(path)
     folder.write_text("config.yaml", "")
-    metadata = {**WHOLE, "model.parameters": 1000, "annealing.cycles": 1, **facts}
+    metadata = {**PAPER_RUN, "model.parameters": 1000, "annealing.cycles": 1, **facts}
     folder.write_json("metadata.json", metadata)
-    write_file(folder.path / "members" / "member-01.safetensors", b"weights")
+    write_file(path / "members" / "member-01.safetensors", b"weights")
     folder.write_text("split.csv", "set\n" + "train\n" * 8 + "val\n" * 4 + "test\n" * 4)
-    folder.write_history(
-        [{"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}]
-    )
-    write_predictions(predictions(), folder.path / "predictions.parquet")
-    counted = {} if leaks is None else {"leaks": leaks}
-    folder.write_json("scores.json", {"data": heading, "leak": SENTENCE, **counted})
+    epoch = {"epoch": 1, "period": 1, "val/loss": 1.0, "val/score_4": 0.5, "val/score_2": 0.5}
+    folder.write_history([epoch])
+    folder.write_predictions(predictions())
+    folder.write_json("scores.json", {"data": heading, "leak": LEAK, "leaks": leaks})
     folder.write_text("report.md", "")
     folder.write_checksums()
 
 
 def make_study(folder: Path, runs: list[dict[str, Any]]) -> Path:
-    """The study of `runs`: {values, heading, leaks, facts} each; what is swept are the first one's
-    values.
-    """
+    """The study of `runs`: {values, heading, leaks, facts} each, all with the same keys swept."""
     outputs, jobs = folder / "outputs", []
     for number, run in enumerate(runs):
-        name = f"run{number}"
+        path = outputs / f"run{number}"
         heading = run.get("heading", "icbhi: 920 recordings, 6898 cycles")
-        make_run(outputs, name, heading, run.get("leaks", COUNTS), run.get("facts", {}))
-        jobs.append({"run": f"outputs/{name}", "values": run["values"]})
+        make_run(path, heading, run.get("leaks", COUNTS), run.get("facts", {}))
+        jobs.append({"run": f"outputs/{path.name}", "values": run["values"]})
     study = outputs / "studies" / "trial"
-    study.mkdir(parents=True, exist_ok=True)
-    (study / "study.json").write_text(
-        json.dumps({"swept": sorted(runs[0]["values"]), "jobs": jobs})
-    )
+    study.mkdir(parents=True)
+    write_study(study, list(runs[0]["values"]), jobs)
     return study
 
 
+def write_study(study: Path, swept: list[str], jobs: list[dict[str, Any]]) -> None:
+    (study / "study.json").write_text(json.dumps({"swept": sorted(swept), "jobs": jobs}))
+
+
+def file_stems(study: Path, pattern: str) -> set[str]:
+    return {path.stem for path in study.glob(pattern)}
+
+
 def by_protocol() -> list[dict[str, Any]]:
-    clean = {**COUNTS, "patients": 0, "recordings": 0}
-    return [
-        {
-            "values": {"split": protocol, "annealing.cycles": m},
-            "facts": {"split": protocol},
-            "leaks": leaks,
-        }
-        for protocol, leaks in (("random", COUNTS), ("patient", clean))
-        for m in (2, 3)
-    ]
+    runs = []
+    for protocol, patients in (("random", 12), ("patient", 0)):
+        leaks = {**COUNTS, "patients": patients}
+        for m in (2, 3):
+            values = {"split": protocol, "annealing.cycles": m}
+            runs.append({"values": values, "facts": {"split": protocol}, "leaks": leaks})
+    return runs
 
 
 def test_protocols_have_tables_and_figures_of_their_own(tmp_path: Path) -> None:
     study = make_study(tmp_path, by_protocol())
-    told = write_report(study)
-    tables = {path.stem for path in study.glob("*.csv")}
-    assert tables == {f"{name}_{protocol}" for name in ("table3", "all", "differences")
-                      for protocol in ("random", "patient")}  # fmt: skip
-    for path in study.glob("*.csv"):
-        table = pd.read_csv(path)
-        assert table["protocol"].unique().tolist() == [path.stem.rpartition("_")[2]]
-        assert len(table) == (4 if path.stem.startswith("differences") else 2)
-    figures = {path.stem for path in study.glob("figures/*.png")}
-    assert figures == {f"{name}_{protocol}" for name in ("score_against_members", "learning_curves")
-                       for protocol in ("random", "patient")}  # fmt: skip
-    assert "## table3_random: " in told and "## table3_patient: " in told
+    printed = write_report(study)
+    protocols, tables = ("random", "patient"), {"table3": 2, "all": 2, "differences": 4}
+    assert file_stems(study, "*.csv") == {f"{name}_{one}" for name in tables for one in protocols}
+    for name, rows in tables.items():
+        for protocol in protocols:
+            table = pd.read_csv(study / f"{name}_{protocol}.csv")
+            assert table["protocol"].tolist() == [protocol] * rows
+    figures = ("score_against_members", "learning_curves")
+    expected = {f"{name}_{one}" for name in figures for one in protocols}
+    assert file_stems(study, "figures/*.png") == expected
+    assert all(f"## table3_{protocol}: " in printed for protocol in protocols)
     patient = (study / "table3_patient.md").read_text()
     assert "No patient of the 12 in test is also in training or validation." in patient
-    assert "TEST PATIENTS" not in patient
+    assert LEAK not in patient
     assert "0.784" not in patient  # the paper's protocol is the other one
-    assert "TEST PATIENTS" in (study / "table3_random.md").read_text()
+    assert LEAK in (study / "table3_random.md").read_text()
 
 
-def test_one_protocol_keeps_the_short_names_and_what_is_no_more_goes(tmp_path: Path) -> None:
+def test_one_protocol_keeps_the_short_names_and_earlier_files_are_removed(tmp_path: Path) -> None:
     study = make_study(tmp_path, by_protocol())
     write_report(study)
-    known = json.loads((study / "study.json").read_text())
-    known["jobs"] = known["jobs"][:2]
-    (study / "study.json").write_text(json.dumps(known))
+    jobs = json.loads((study / "study.json").read_text())["jobs"]
+    write_study(study, ["split", "annealing.cycles"], jobs[:2])
     write_report(study)
-    assert {path.stem for path in study.glob("*.csv")} == {"table3", "all", "differences"}
-    assert {path.stem for path in study.glob("figures/*.png")} == {
-        "score_against_members",
-        "learning_curves",
-    }
-    assert not list(study.glob("*_patient*")) and not list(study.glob("figures/*_patient*"))
+    assert file_stems(study, "*.csv") == {"table3", "all", "differences"}
+    assert file_stems(study, "figures/*.png") == {"score_against_members", "learning_curves"}
+    assert not list(study.rglob("*_patient*"))
 
 
-def test_every_table_says_what_leaks_in_all_its_splits(tmp_path: Path) -> None:
-    runs = [
-        {"values": {"annealing.cycles": 2, "split.seed": seed},
-         "leaks": {**COUNTS, "patients": patients, "test_patients": patients + 1, "duplicates": seed}}
-        for seed, patients in enumerate((13, 12, 14))
-    ]  # fmt: skip
+def test_every_table_shows_what_leaks_in_all_its_splits(tmp_path: Path) -> None:
+    runs = []
+    for seed, patients in enumerate((13, 12, 14)):
+        leaks = {"patients": patients, "test_patients": patients + 1, "duplicates": seed}
+        values = {"annealing.cycles": 2, "split.seed": seed}
+        runs.append({"values": values, "leaks": COUNTS | leaks})
     study = make_study(tmp_path, runs)
     write_report(study)
-    line = "12 TO 14 OF 13 TO 15 TEST PATIENTS AND 20 OF 22 TEST RECORDINGS ARE ALSO IN TRAINING OR VALIDATION"
+    line = f"12 TO 14 OF 13 TO 15 TEST PATIENTS AND 20 OF 22 TEST RECORDINGS ARE {LEAK}"
     for name in ("table3", "all", "differences"):
         assert line in (study / f"{name}.md").read_text().splitlines()[0]
         table = pd.read_csv(study / f"{name}.csv")
@@ -168,13 +161,13 @@ def test_every_table_says_what_leaks_in_all_its_splits(tmp_path: Path) -> None:
         assert table["leak"].str.endswith("under another name: 0 TO 2.").all()
 
 
-def test_runs_without_counts_are_told_by_their_own_sentences() -> None:
+def test_runs_without_counts_have_their_own_sentences() -> None:
     assert leakage_line([None, COUNTS, None], ["one.", "two.", "one."]) == "one. two."
 
 
-def test_rows_of_the_paper_are_not_said_to_leak(tmp_path: Path) -> None:
-    values = [{"annealing": "constant"}, {"annealing": "cosine"}]
-    study = make_study(tmp_path, [{"values": value} for value in values])
+def test_rows_of_the_paper_have_no_leakage(tmp_path: Path) -> None:
+    runs = [{"values": {"annealing": name}} for name in ("constant", "cosine")]
+    study = make_study(tmp_path, runs)
     write_report(study)
     table = pd.read_csv(study / "table4.csv")
     assert table["leak"].notna().tolist() == [note == "this study" for note in table["note"]]
@@ -191,7 +184,7 @@ def test_rows_of_the_paper_are_not_said_to_leak(tmp_path: Path) -> None:
         ({"synthetic": True}, "SYNTHETIC", False),
     ],
 )
-def test_the_papers_figures_stand_beside_its_own_data_alone(
+def test_the_papers_scores_are_beside_its_own_data_alone(
     facts: dict[str, Any], heading: str, shown: bool, tmp_path: Path
 ) -> None:
     runs = [{"values": {"annealing.cycles": m}, "facts": facts, "heading": heading} for m in (2, 8)]
@@ -199,8 +192,8 @@ def test_the_papers_figures_stand_beside_its_own_data_alone(
     write_report(study)
     text = (study / "table3.md").read_text()
     assert ("0.784" in text) == shown
-    told = facts.get("data") != "sprsound" and not shown
-    assert ("they are of all 920 recordings (6898 cycles)" in text) == told
+    explained = facts.get("data") != "sprsound" and not shown
+    assert ("they are of all 920 recordings (6898 cycles)" in text) == explained
     assert heading in text.splitlines()[0]
 
 
@@ -215,65 +208,53 @@ def test_the_papers_figures_stand_beside_its_own_data_alone(
         ({"split": "patient"}, False),
     ],
 )
-def test_the_papers_figures_stand_beside_its_own_settings_alone(
+def test_the_papers_scores_are_beside_its_own_settings_alone(
     facts: dict[str, Any], shown: bool, tmp_path: Path, drawn: dict[str, Figure]
 ) -> None:
-    """Also where the setting is the same for all runs of the study, and in the figure as in the
-    table.
-    """
-    study = make_study(
-        tmp_path, [{"values": {"annealing.cycles": m}, "facts": facts} for m in (2, 8)]
-    )
+    """Also if all runs of the study have the setting, and in the figure as in the table."""
+    runs = [{"values": {"annealing.cycles": m}, "facts": facts} for m in (2, 8)]
+    study = make_study(tmp_path, runs)
     write_report(study)
     text = (study / "table3.md").read_text()
     assert ("0.784" in text) == shown
     note = f"these runs are of experiment={facts.get('experiment', 'paper')}."
     assert (note in text) == shown
-    assert (
-        "they are of annealing=cosine split=random segment=2x4.5s padding=sample." in text
-    ) != shown
-    assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_members"]))) == shown
+    setting = "they are of annealing=cosine split=random segment=2x4.5s padding=sample."
+    assert (setting in text) != shown
+    assert ("Nguyen & Pernkopf" in legend(drawn["score_against_members"])) == shown
 
 
-def test_lengths_of_ensembles_are_not_the_papers(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+@pytest.mark.parametrize(("annealing", "shown"), [("constant", True), ("cosine", False)])
+def test_lengths_of_ensembles_are_not_the_papers(
+    annealing: str, shown: bool, tmp_path: Path, drawn: dict[str, Figure]
+) -> None:
     """Its Table II is of single networks."""
-    for annealing, shown in (("constant", True), ("cosine", False)):
-        runs = [{"values": {"segment": segment}, "facts": {"annealing": annealing, "segment": segment}}
-                for segment in ("3s", "9s")]  # fmt: skip
-        study = make_study(tmp_path / annealing, runs)
-        write_report(study)
-        assert (
-            "they are of annealing=constant split=random." in (study / "table2.md").read_text()
-        ) != shown
-        assert ("Nguyen & Pernkopf" in str(legend(drawn["score_against_length"]))) == shown
+    runs = []
+    for segment in ("3s", "9s"):
+        facts = {"annealing": annealing, "segment": segment}
+        runs.append({"values": {"segment": segment}, "facts": facts})
+    study = make_study(tmp_path, runs)
+    write_report(study)
+    text = (study / "table2.md").read_text()
+    assert ("they are of annealing=constant split=random." in text) != shown
+    assert ("Nguyen & Pernkopf" in legend(drawn["score_against_length"])) == shown
 
 
 def test_every_figure_is_titled_by_its_data(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    demo = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
-    runs = [
-        {
-            "values": {"annealing.cycles": m, "segment": segment},
-            "facts": demo,
-            "heading": "SYNTHETIC demo",
-        }
-        for m in (2, 3)
-        for segment in ("3s", "9s")
-    ]
+    run = {"facts": DEMO_RUN, "heading": "SYNTHETIC demo"}
+    places = [(m, segment) for m in (2, 3) for segment in ("3s", "9s")]
+    runs = [{"values": {"annealing.cycles": m, "segment": segment}, **run} for m, segment in places]
     write_report(make_study(tmp_path, runs))
     assert len(drawn) == 4
     assert all("SYNTHETIC demo" in figure.get_suptitle() for figure in drawn.values())
-    assert not any("Nguyen" in str(legend(figure)) for figure in drawn.values())
+    assert not any("Nguyen" in legend(figure) for figure in drawn.values())
 
 
-def test_data_of_two_kinds_are_both_named_and_have_no_figures_of_the_paper(tmp_path: Path) -> None:
-    demo = {"synthetic": True, "data": "demo", "data.recordings": 10, "data.cycles": 96}
+def test_two_databases_are_both_named_without_scores_of_the_paper(tmp_path: Path) -> None:
+    demo = {"facts": DEMO_RUN, "heading": "SYNTHETIC demo"}
     runs = [
         {"values": {"annealing.cycles": 8, "data": "icbhi"}},
-        {
-            "values": {"annealing.cycles": 8, "data": "demo"},
-            "facts": demo,
-            "heading": "SYNTHETIC demo",
-        },
+        {"values": {"annealing.cycles": 8, "data": "demo"}, **demo},
     ]
     study = make_study(tmp_path, runs)
     write_report(study)
@@ -290,21 +271,19 @@ def test_a_study_is_reported_from_anywhere(tmp_path: Path) -> None:
         assert "| 2 | random | 1 |" in write_report(moved)
 
 
-def test_a_name_that_no_folder_can_have_is_the_studys_fault(tmp_path: Path) -> None:
+def test_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     study = make_study(tmp_path, [{"values": {"seed": 1}}])
     jobs = [{"run": f"outputs/{'x' * 300}", "values": {"seed": 1}}]
-    (study / "study.json").write_text(json.dumps({"swept": ["seed"], "jobs": jobs}))
-    with pytest.raises(
-        CorruptFileError, match=r"study\.json.*x\.\.\.: expected the name of a run's folder"
-    ):
+    write_study(study, ["seed"], jobs)
+    message = r"study\.json.*x\.\.\.: expected the name of a run's folder"
+    with pytest.raises(CorruptFileError, match=message):
         write_report(study)
 
 
 def test_folds_are_splits_of_one_protocol(tmp_path: Path) -> None:
-    runs = [
-        {"values": {"annealing.cycles": 2, "split.fold": fold}, "facts": {"split": "patient"}}
-        for fold in range(5)
-    ]
+    facts = {"split": "patient"}
+    folds = [{"annealing.cycles": 2, "split.fold": fold} for fold in range(5)]
+    runs = [{"values": values, "facts": facts} for values in folds]
     study = make_study(tmp_path, runs)
     write_report(study)
     table = pd.read_csv(study / "table3.csv")
