@@ -249,7 +249,7 @@ class Parts:
         )
         if self.quick:
             cases = [("width 1/16", ("segment=2x2s", "model.width=0.0625"), True)]
-        rows, stretched = [], None
+        rows, stretched = [], {}
         for name, overrides, guarded in cases:
             if self.report.left() < (0 if self.quick else 80):
                 break

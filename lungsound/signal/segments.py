@@ -44,8 +44,7 @@ def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> N
     segments = segment_count(len(cycle), length)
     if not 0 <= index < segments:
         raise ValueError(
-            f"Expected `index` to be one of the cycle's {segments} segments, from 0, "
-            f"but got {index}"
+            f"Expected one of the cycle's {segments} segments, from 0, but got {index}"
         )
     if padding not in PADDING_MODES:
         raise ValueError(f"Expected `padding` to be one of {PADDING_MODES}, but got {padding!r}")

@@ -83,17 +83,17 @@ class DivergenceCallback(pl.Callback):
         path = self.folder / f"diverged-epoch-{epoch:04d}.npz"
         try:
             write_file(path, encode_batch_npz(cycles, batch, log_mels))
-            position = str(path)
+            place = str(path)
         except LungsoundError as error:  # a full disk must not hide what happened
-            position = str(error)
-        non_finite = cycles[~log_mels.isfinite().flatten(1).all(1).cpu().numpy()]
-        note = "all finite" if non_finite.empty else f"not finite: {format_cycle_ids(non_finite)}"
+            place = str(error)
+        bad = cycles[~log_mels.isfinite().flatten(1).all(1).cpu().numpy()]
+        note = "all finite" if bad.empty else f"not finite: {format_cycle_ids(bad)}"
         return TrainingError(
             f"The training has diverged: in epoch {epoch} the {what}, expected finite numbers. "
             f"It stopped there; {trainer.current_epoch} epochs are finished and kept, nothing is "
             "stored of this one. A lower annealing.max_lr may help. The batch's cycles "
             f"(recording/cycle): {format_cycle_ids(cycles)}. Their log-mels, as the network saw "
-            f"them, are {note}; they are in: {position}"
+            f"them, are {note}; they are in: {place}"
         )
 
 
@@ -106,18 +106,13 @@ def format_cycle_ids(cycles: pd.DataFrame) -> str:
 def encode_batch_npz(cycles: pd.DataFrame, batch: Batch, log_mels: Tensor) -> bytes:
     """Return a batch as a .npz without pickles: one row per item of `cycles`.
 
-    It has `log_mels` [B, F, N] and the batch's values. `cycle` is the line of the annotation, from
-    0; the waveforms are left out, as the log-mels are computed from them.
+    It has `log_mels` [B, F, N] and the batch's values but for the waveforms. `cycle` is the line of
+    the annotation, from 0.
     """
-    left_out = ("waveforms", "cycle")
-    numbers = {name: v.cpu().numpy() for name, v in batch.items() if name not in left_out}
+    arrays = {name: values.cpu().numpy() for name, values in batch.items() if name != "waveforms"}
+    arrays["log_mels"] = log_mels.cpu().numpy()
+    arrays["recording"] = cycles["recording"].to_numpy(dtype=str)
+    arrays["cycle"] = cycles["cycle"].to_numpy()
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        allow_pickle=False,
-        log_mels=log_mels.cpu().numpy(),
-        recording=cycles["recording"].to_numpy(dtype=str),
-        cycle=cycles["cycle"].to_numpy(),
-        **numbers,
-    )
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

@@ -48,8 +48,8 @@ class SnapshotModule(pl.LightningModule):
         decayed = l2_parameters(self.network)
         decayed_ids = {id(parameter) for parameter in decayed}
         others = [p for p in self.network.parameters() if id(p) not in decayed_ids]
-        with_l2: dict[str, Any] = {"params": decayed, "weight_decay": 2 * self.l2}
-        groups = [with_l2, {"params": others}]
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 2 * self.l2}]
+        groups.append({"params": others})
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:

@@ -24,11 +24,8 @@ class ProgressCallback(pl.Callback):
         self.epochs, self.console = epochs, Console(highlight=False)
         self.batch_seconds: list[float] = []
         self.validation_seconds: list[float] = []
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
-        )
+        percentage = TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}")
+        columns = TextColumn("{task.description}"), BarColumn(), percentage
         is_hidden = not self.console.is_terminal
         self.bar = Progress(*columns, console=self.console, transient=True, disable=is_hidden)
         self.task = self.bar.add_task("training", total=epochs, left="")
