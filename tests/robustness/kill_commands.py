@@ -6,8 +6,8 @@ kill_commands.py moments --number 4   kill -9 of the process group at seeded ran
 kill_commands.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, MLflow's status
 
 A start is the command's own script in a fork of this process, which has imported everything, has
-the configurations that Hydra composes, and has run nothing; with --real it is a new interpreter.
-A redo begins after the command without redo=true has ended. The last line printed is what was tried
+the configurations that Hydra composes, and has run nothing; its figures are not painted. With --real
+it is a new interpreter. A redo begins after the command without redo=true has ended. The last line printed is what was tried
 and what went wrong, in JSON; the exit code is 1 if something did.
 """
 
@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import pickle
+import pkgutil
 import random
 import re
 import runpy
@@ -38,7 +39,9 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from robustness.reliability import update_row
+from support.runs import skip_rendering
 
+import lungsound
 from lungsound.storage import files
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +94,8 @@ def start(
         if prepare:
             prepare()
         sys.argv = [script, *words]
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+        with skip_rendering():
+            runpy.run_path(str(ROOT / script), run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -138,6 +142,13 @@ def note_imports(path: Path) -> None:
         leave(code)
 
     os._exit = noted  # type: ignore[assignment]
+
+
+def import_package() -> None:
+    """Import all of lungsound, and so the large libraries, before the first fork."""
+    for module in pkgutil.walk_packages(lungsound.__path__, "lungsound."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def preload(path: Path) -> None:
@@ -426,6 +437,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_arguments()
+    import_package()
     cache_composed_configs()
     begin, wrong, figures = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
