@@ -6,9 +6,10 @@ kill_commands.py moments --number 4   kill -9 of the process group at seeded ran
 kill_commands.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, MLflow's status
 
 A start is the command's own script in a fork of this process, which has imported everything, has
-the configurations that Hydra composes, and has run nothing; its figures are not painted. With --real
-it is a new interpreter. A redo begins after the command without redo=true has ended. The last line printed is what was tried
-and what went wrong, in JSON; the exit code is 1 if something did.
+the configurations that Hydra composes, and has run nothing; its figures are not painted. With
+--real it is a new interpreter. A redo begins after the command without redo=true has ended. The
+last line printed is what was tried and what went wrong, in JSON; the exit code is 1 if something
+did.
 """
 
 import argparse
