@@ -99,9 +99,9 @@ def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
     ],
 )
 def test_settings_must_be_the_networks_own(overrides: tuple[str, ...], message: str) -> None:
-    with compose_config("experiment=tiny", *overrides) as (cfg, _):
-        with pytest.raises(ConfigError, match=message):
-            validate_config(cfg)
+    composed = compose_config("experiment=tiny", *overrides)
+    with composed as (cfg, _), pytest.raises(ConfigError, match=message):
+        validate_config(cfg)
 
 
 def test_l2_acts_on_the_kernels_of_convolutions_by_default() -> None:
