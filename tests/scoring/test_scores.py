@@ -74,16 +74,6 @@ def test_scores_are_scikit_learns_recalls() -> None:
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
 
 
-def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
-    truth, predicted = answers(4)
-    four = icbhi_scores(confusion_matrix(truth, predicted, 4), FOUR_CLASS)
-    folded = confusion_matrix((truth > 0).long(), (predicted > 0).long(), 2)
-    two = icbhi_scores(folded, TWO_CLASS)
-    for name in ("specificity", "sensitivity_2", "score_2"):
-        assert four[name] == two[name]
-
-
-# SPRSound's normal; two crackles; wheeze, rhonchi, stridor; both: the place of each among four.
 FOURTH = np.array([0, 1, 1, 2, 2, 2, 3])
 
 

@@ -68,14 +68,6 @@ def test_density_is_scipys(n_fft: int, hop: int) -> None:
         np.testing.assert_allclose(density[..., frame], expected, rtol=1e-4, atol=1e-11)
 
 
-def test_the_whole_spectrogram_is_scipys() -> None:
-    waveforms = noise(2, 9 * RATE_HZ)
-    expected = scipy_density(waveforms)
-    assert expected.shape == (2, 257, 386)
-    density = power_spectral_density(waveforms, RATE_HZ, 512, 512)
-    np.testing.assert_allclose(density, expected, rtol=1e-4, atol=1e-12)
-
-
 def test_the_density_of_white_noise_adds_up_to_its_power() -> None:
     waveforms = noise(4, 200 * 512)
     total = power_spectral_density(waveforms, RATE_HZ, 512, 512).mean(-1).sum(-1) * RATE_HZ / 512

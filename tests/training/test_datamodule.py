@@ -157,24 +157,6 @@ def test_an_epoch_has_every_item_of_the_plan_exactly_once(
         assert Counter(map(identity, item_rows(datamodule, epoch))) == expected
 
 
-def test_the_number_of_items_of_each_class(make_datamodule: Made) -> None:
-    train = of_set("train")
-    samples = train["end_sample"] - train["start_sample"]
-    # Stretched by a rate r a cycle has n / r samples: N·2, C·4, W·2·5 and B·2·8 copies of their
-    # segments, in 3 chunks.
-    rates = train["key"].map(lambda key: draw_rate(SEED, key, 0, RATES))
-    segments = np.ceil(samples / LENGTH)
-    stretched = np.ceil((samples / rates).round() / LENGTH)
-    assert (segments != stretched).any()
-    is_stretched = train["label"].isin(["wheeze", "both"])
-    copies = train["label"].map({"normal": 2, "crackle": 4, "wheeze": 5, "both": 8})
-    items = 3 * copies * (segments + stretched.where(is_stretched, 0))
-    counts = Counter(
-        int(item["target"]) for item in item_rows(make_datamodule("resample", chunks=3))
-    )
-    assert counts == items.groupby(train["target"]).sum().to_dict()
-
-
 @pytest.mark.parametrize("batch_size", [2, 3, 32])
 def test_batches_are_full_and_none_has_a_lone_item(batch_size: int) -> None:
     for number in range(101):
@@ -213,20 +195,6 @@ def test_training_never_touches_a_sample_of_another_set(
     assert all(batch["waveforms"].isfinite().all() for batch in epoch_of(datamodule))
 
 
-def test_all_samples_of_a_training_waveform_are_of_one_training_cycle(
-    make_datamodule: Made,
-) -> None:
-    train = of_set("train").reset_index(drop=True)
-    found = set()
-    for item in item_rows(make_datamodule()):
-        places = item["waveforms"].astype(int) - 1
-        is_inside = (train["start_sample"] <= places.min()) & (places.max() < train["end_sample"])
-        (row,) = np.flatnonzero(is_inside)
-        assert item["target"] == train["target"][row]
-        found.add(row)
-    assert found == set(range(len(train)))
-
-
 @pytest.mark.parametrize("padding", ["sample", "zero"])
 @pytest.mark.parametrize("name", ["train", "val", "test"])
 def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(
@@ -240,24 +208,7 @@ def test_evaluation_has_the_originals_of_its_set_in_order_and_nothing_else(
         np.testing.assert_array_equal(item["waveforms"], waveform)
 
 
-def test_the_waveforms_for_statistics_are_the_training_originals(make_datamodule: Made) -> None:
-    waveforms = torch.cat(list(make_datamodule("phase_vocoder").unaugmented_waveforms()))
-    expected = [waveform for *_, waveform in segments_of("train", "sample")]
-    np.testing.assert_array_equal(waveforms, expected)
-
-
 # --- draws ---
-
-
-@pytest.mark.parametrize("stretch", ["resample", "phase_vocoder"])
-def test_copies_are_drawn_once_or_every_epoch(make_datamodule: Made, stretch: str) -> None:
-    originals = {waveform.tobytes() for *_, waveform in segments_of("train", "sample")}
-    for redraw in ("once", "epoch"):
-        datamodule = make_datamodule(stretch, redraw, chunks=1)
-        first, second = ({*map(identity, item_rows(datamodule, epoch))} for epoch in (1, 2))
-        kept = {item for item in first if item[0] in originals and item[1] == 1}
-        assert len(kept) == len(originals)
-        assert first & second == (first if redraw == "once" else kept)
 
 
 def test_the_roll_is_drawn_anew_every_epoch_and_shared_by_the_chunks_of_a_segment(

@@ -84,11 +84,3 @@ def test_value_and_gradient_at_the_ends_of_p(kind: torch.dtype, size: float, gam
         loss.backward()
         assert loss.item() == pytest.approx(expected_loss, rel=1e-6, abs=1e-15)  # exp(-40) is 4e-18
         np.testing.assert_allclose(variable.grad[0], expected_gradient, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("gamma", GAMMAS)
-def test_an_item_alone_weighs_as_much_as_in_a_batch(gamma: float) -> None:
-    logits, target = (torch.tensor(array) for array in items(4))
-    items_alone = zip(logits.split(1), target.split(1), strict=True)
-    alone = [focal_loss(*item, gamma).item() for item in items_alone]
-    assert focal_loss(logits, target, gamma).item() == pytest.approx(np.mean(alone), rel=1e-12)

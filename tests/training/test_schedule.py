@@ -106,12 +106,6 @@ def test_what_is_not_a_number_never_wins(monitor: str, name: str) -> None:
     assert schedule.best_epoch(records(name, math.nan, math.nan), 1) == 1
 
 
-def test_the_best_of_a_period_is_not_that_of_another() -> None:
-    history = records("val/score_4", 0.9, 0.8) + records("val/score_4", 0.1, 0.3, period=2, first=3)
-    schedule = annealing(epochs_per_cycle=2)
-    assert [schedule.best_epoch(history, period) for period in (1, 2)] == [1, 4]
-
-
 def test_the_four_class_score_counts_and_the_two_class_one_if_there_is_no_other() -> None:
     two, four = records("val/score_2", 0.9, 0.7), records("val/score_4", 0.4, 0.6)
     both = [one | other for one, other in zip(four, two, strict=True)]
