@@ -58,14 +58,12 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
     {'specificity': 0.75, 'sensitivity_2': 0.5, 'score_2': 0.625, 'accuracy': 0.6666666666666666}
     """
     if tuple(confusion.shape) != (len(labels), len(labels)):
-        raise ValueError(
-            f"Expected a confusion matrix of the {len(labels)} classes {', '.join(labels.labels)}, "
-            f"but got {tuple(confusion.shape)}"
-        )
+        classes, shape = f"{len(labels)} classes {', '.join(labels.labels)}", tuple(confusion.shape)
+        raise ValueError(f"Expected a confusion matrix of the {classes}, but got {shape}")
     confusion = confusion.cpu()
-    normal_row = confusion[labels.normal_index]
-    normal, cycles = int(normal_row.sum()), int(confusion.sum())
-    specificity = _ratio(int(normal_row[labels.normal_index]), normal)
+    normal_row = confusion[labels.normal_index].tolist()
+    normal, cycles = sum(normal_row), int(confusion.sum())
+    specificity = _ratio(normal_row[labels.normal_index], normal)
     scores = {"specificity": specificity}
     for coarser in labels.chain:
         diagonal = fold_confusion(confusion, labels, coarser).diagonal()

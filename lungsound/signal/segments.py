@@ -17,9 +17,8 @@ def segment_count(samples: int, length: int) -> int:
     [1, 1, 2]
     """
     if samples < 1 or length < 1:
-        raise ValueError(
-            f"Expected a cycle and a segment of at least one sample, but got {samples} and {length}"
-        )
+        given = f"{samples} and {length}"
+        raise ValueError(f"Expected cycle and segment of at least one sample, but got {given}")
     return -(-samples // length)
 
 

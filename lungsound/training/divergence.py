@@ -32,19 +32,13 @@ class DivergenceCallback(pl.Callback):
         for path in self.folder.glob("diverged-*.npz"):  # of earlier starts
             path.unlink()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, _: Any, module: Any, batch: Batch, batch_idx: int) -> None:
         self.batch = batch
 
-    def on_before_backward(
-        self, trainer: pl.Trainer, module: pl.LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, _: Any, module: Any, loss: Tensor) -> None:
         self.loss = loss.detach()
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
         assert isinstance(module, SnapshotModule)
         if trainer.scaler is not None:  # float16: the scaler checks gradients and skips such steps
             norm = torch.zeros_like(self.loss)
@@ -58,13 +52,7 @@ class DivergenceCallback(pl.Callback):
             raise self._error(trainer, what, "train", self.batch, log_mels)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         assert isinstance(module, SnapshotModule)
         if not torch.isfinite(outputs):

@@ -96,10 +96,9 @@ class SnapshotModule(pl.LightningModule):
 
         Raises ValueError for other classes, and torch's errors for another network.
         """
-        if snapshot["label_order"] != (ours := list(self.labels.labels)):
-            raise ValueError(
-                f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}"
-            )
+        ours, theirs = list(self.labels.labels), snapshot["label_order"]
+        if theirs != ours:
+            raise ValueError(f"expected a snapshot for the classes {ours}, but got {theirs}")
         self.network.load_state_dict(snapshot["network"])
         self.features.load_state_dict(snapshot["features"])
 

@@ -60,13 +60,10 @@ class ProgressCallback(pl.Callback):
         number = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}"
         self.console.print(f"epoch {number}  {values}  {left}".rstrip(), soft_wrap=True)
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.stop()
 
-    def on_exception(
-        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self.bar.stop()
+    on_exception = on_train_end
 
     def _lap(self) -> float:
         """Return the seconds since the last call, or since the epoch began."""
