@@ -611,7 +611,7 @@ def test_every_option_trains(
     members: int,
     expected_epochs: int,
 ) -> None:
-    folder = run_training(tmp_path, *overrides)
+    folder = run_training(tmp_path, *overrides, painted=True)
     what = json.loads((folder / "scores.json").read_text())
     scores = what["scores"]
     two_class = "task=two_class" in overrides
