@@ -6,7 +6,6 @@ samples as 0 frames. Therefore the size in the header is compared with that of t
 
 import io
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,58 +33,54 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
     format, or has NaN or infinite samples.
     """
     path = Path(path)
+    notes: list[str] = []
     try:
         content = path.read_bytes()
-        return decode_flac(content) if content.startswith(FLAC) else decode_wav(content)
+        if not content.startswith(FLAC):
+            content, notes = _repair_wav(content)
+        samples, rate_hz = _decode(content)
     except OSError as error:
         raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path.name}: {error}") from error
+    channels = samples.shape[1]
+    if channels == 1:
+        return samples[:, 0], rate_hz, "; ".join(notes)
+    notes.append(f"{channels} channels mixed down to one (their mean)")
+    return samples.mean(axis=1, dtype=np.float32), rate_hz, "; ".join(notes)
 
 
-def decode_flac(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """Do as `read_audio` with the bytes of a FLAC file. Raises ValueError with the fault."""
+def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Resample [n] to [round(n * to_hz / from_hz)] by soxr's HQ recipe."""
+    if from_hz == to_hz:
+        return samples
+    resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
+    return resampled
+
+
+def _decode(content: bytes) -> tuple[NDArray[np.float32], int]:
+    """Return samples [n, channels] and rate of a file. Raises ValueError with its fault."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             declared, rate_hz = file.frames, file.samplerate
+            if declared == UNKNOWN_FRAME_COUNT:
+                raise ValueError("its header leaves the length open: encode the file again")
             # In blocks: in one call soundfile would allocate whatever length the header has.
-            samples = np.concatenate([np.zeros((0, file.channels), np.float32), *_blocks(file)])
+            blocks = [np.zeros((0, file.channels), np.float32)]
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                blocks.append(block)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot be decoded: {error.error_string}") from error
-    if declared == UNKNOWN_FRAME_COUNT:
-        raise ValueError("its header leaves the length open: encode the file again")
-    if len(samples) != declared or not declared:
+    samples = np.concatenate(blocks)
+    if len(samples) != declared:
         raise ValueError(
             f"truncated: its header promises {declared} samples of audio, {len(samples)} are there"
         )
-    _check_rate(rate_hz)
-    mono, note = _to_mono(samples)
-    return mono, rate_hz, note
-
-
-def decode_wav(content: bytes) -> tuple[NDArray[np.float32], int, str]:
-    """Do as `read_audio` with the bytes of a WAV file. Raises ValueError with the fault."""
-    wav, notes = _repair_wav(content)
-    try:
-        samples, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"cannot be decoded: {error.error_string}") from error
-    if not len(samples):
+    if not declared:
         raise ValueError("holds no audio: not one whole sample after its header")
-    finite = np.isfinite(samples).all(axis=1)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        raise ValueError(
-            f"{np.count_nonzero(~finite)} of {len(samples)} samples are NaN or infinite, the first "
-            f"is sample {first} ({first / rate_hz:.3f} s): {samples[first].tolist()}"
-        )
-    mono, note = _to_mono(samples)
-    return mono, rate_hz, "; ".join([*notes, note] if note else notes)
-
-
-def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
-    while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        yield block
+    _check_rate(rate_hz)
+    _check_finite(samples, rate_hz)
+    return samples, rate_hz
 
 
 def _check_rate(rate_hz: int) -> None:
@@ -97,20 +92,13 @@ def _check_rate(rate_hz: int) -> None:
         )
 
 
-def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Resample [n] to [round(n * to_hz / from_hz)] by soxr's HQ recipe."""
-    if from_hz == to_hz:
-        return samples
-    resampled: NDArray[np.float32] = soxr.resample(samples, from_hz, to_hz, quality="HQ")
-    return resampled
-
-
-def _to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
-    channels = samples.shape[1]
-    if channels == 1:
-        return samples[:, 0], ""
-    mean = samples.mean(axis=1, dtype=np.float32)
-    return mean, f"{channels} channels mixed down to one (their mean)"
+def _check_finite(samples: NDArray[np.float32], rate_hz: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} of {len(samples)} samples are NaN or infinite, the first is sample "
+            f"{bad[0]} ({bad[0] / rate_hz:.3f} s): {samples[bad[0]].tolist()}"
+        )
 
 
 def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
@@ -119,8 +107,10 @@ def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
     start, promised = chunks[b"data"]
     available = len(content) - start
     notes = []
-    is_streamed = promised in STREAMING_SIZES and available
-    if is_streamed and not _has_trailing_riff_chunks(content, start + promised):
+    # Chunks instead of audio may follow a size of 0.
+    following = _index_riff_chunks(content, start + promised).keys()
+    is_last = not following or bool(following - set(KNOWN_RIFF_IDS))
+    if promised in STREAMING_SIZES and available and is_last:
         notes.append(
             f"its header leaves the length open ({promised:#x}): all {available} bytes after it "
             "are taken as audio"
@@ -129,11 +119,13 @@ def _repair_wav(content: bytes) -> tuple[bytes, list[str]]:
     if not promised or promised > available:
         fault = "truncated: its header" if promised and available else "header only: it"
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
+    chunks[b"data"] = (start, promised)
     body = b"WAVE"
-    for name in (b"fmt ", b"fact"):
+    for name in (b"fmt ", b"fact", b"data"):
         if name in chunks:
-            body += _encode_riff_chunk(name, content, *chunks[name])
-    body += _encode_riff_chunk(b"data", content, start, promised)
+            start, size = chunks[name]
+            body += struct.pack("<4sI", name, size) + content[start : start + size]
+            body += b"\0" * (size % 2)
     return b"RIFF" + struct.pack("<I", len(body)) + body, notes
 
 
@@ -150,10 +142,7 @@ def _checked_chunks(content: bytes) -> dict[bytes, tuple[int, int]]:
         raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in its {size} bytes")
     if b"data" not in chunks:
         raise ValueError(f"header only: no 'data' chunk in its {size} bytes")
-    _, channels, rate_hz = struct.unpack_from("<HHI", content, chunks[b"fmt "][0])
-    if not channels:
-        raise ValueError("damaged header: expected a channel, but got 0")
-    _check_rate(rate_hz)
+    _check_rate(*struct.unpack_from("<I", content, chunks[b"fmt "][0] + 4))
     return chunks
 
 
@@ -166,13 +155,3 @@ def _index_riff_chunks(content: bytes, offset: int = 12) -> dict[bytes, tuple[in
         end = offset + 8 + size
         offset = end if content[end : end + 4] in KNOWN_RIFF_IDS else end + size % 2
     return chunks
-
-
-def _has_trailing_riff_chunks(content: bytes, offset: int) -> bool:
-    """Return whether the bytes from `offset` to the end are known chunks, and so not audio."""
-    following = _index_riff_chunks(content, offset)
-    return bool(following) and all(name in KNOWN_RIFF_IDS for name in following)
-
-
-def _encode_riff_chunk(name: bytes, content: bytes, start: int, size: int) -> bytes:
-    return struct.pack("<4sI", name, size) + content[start : start + size] + b"\0" * (size % 2)

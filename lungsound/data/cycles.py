@@ -1,7 +1,7 @@
 """The table of cycles: one row per annotated cycle, with its position in the store's samples."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -38,7 +38,7 @@ RECORDING_COLUMNS = [name for name in CYCLE_DTYPES if name in Recording.__datacl
 class RecordingRows(NamedTuple):
     """The rows of one recording, the problems that only its audio shows, and notes."""
 
-    rows: list[dict[str, object]]
+    rows: list[dict[str, Any]]
     problems: list[str]
     notes: list[str]
 
@@ -52,18 +52,34 @@ def build_cycle_rows(
     recording: Recording, stored: StoredRecording, sample_rate: int
 ) -> RecordingRows:
     """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
-    result = RecordingRows([], [], [])
     if stored["problem"]:
-        result.problems.append(stored["problem"])
-        return result
-    if stored["note"]:
-        result.notes.append(f"{recording.audio.name}: {stored['note']}")
+        return RecordingRows([], [stored["problem"]], [])
+    notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
+    result = RecordingRows([], [], notes)
+    shared = {name: getattr(recording, name) for name in RECORDING_COLUMNS}
+    shared |= {"recording": recording.name, "content": stored["content"]}
     for cycle in recording.cycles:
-        _append_cycle(result, recording, stored, cycle, sample_rate)
+        start_seconds, end_seconds = cycle.start_seconds, min(cycle.end_seconds, stored["seconds"])
+        start, end = (
+            min(round(seconds * sample_rate), stored["samples"])
+            for seconds in (start_seconds, end_seconds)
+        )
+        _check_end(result, recording, stored, cycle, has_samples=start < end)
+        row = {
+            "cycle": cycle.line,
+            "start_seconds": start_seconds,
+            "end_seconds": end_seconds,
+            "label": cycle.label,
+            "event_type": cycle.event_type,
+            "start_sample": stored["offset"] + start,
+            "end_sample": stored["offset"] + end,
+            "key": cycle_key(recording.name, cycle.line),
+        }
+        result.rows.append({**shared, **row})
     return result
 
 
-def cycles_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+def cycles_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return `rows` as a table with the columns of CYCLE_DTYPES, sorted by recording and cycle."""
     cycles = pd.DataFrame(rows, columns=list(CYCLE_DTYPES)).astype(CYCLE_DTYPES)
     return cycles.sort_values(["recording", "cycle"], ignore_index=True)
@@ -77,43 +93,22 @@ def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
     return [f"{' and '.join(sorted(names))} hold the same sound" for _, names in groups]
 
 
-def _append_cycle(
+def _check_end(
     result: RecordingRows,
     recording: Recording,
     stored: StoredRecording,
     cycle: Annotation,
-    sample_rate: int,
+    has_samples: bool,
 ) -> None:
-    end_seconds = min(cycle.end_seconds, stored["seconds"])
-    overhang = cycle.end_seconds - stored["seconds"]
-    start = min(round(cycle.start_seconds * sample_rate), stored["samples"])
-    end = min(round(end_seconds * sample_rate), stored["samples"])
+    """Add a problem or a note to `result` if the cycle ends after the audio, or has no samples."""
     where = f"{recording.where(cycle)}: end {cycle.end_seconds:g} s"
     audio_end = f"the audio's end at {stored['seconds']:.3f} s"
-    if overhang > END_TOLERANCE_SECONDS:
-        late_ms = 1000 * overhang
-        result.problems.append(
-            f"{where} is {late_ms:.0f} ms after {audio_end}, expected at most 50 ms"
-        )
-    elif start >= end:
-        result.problems.append(
-            f"{where}, start {cycle.start_seconds:g} s: no sample lies between them before "
-            f"{audio_end}"
-        )
-    elif overhang > 0:
+    late_seconds = cycle.end_seconds - stored["seconds"]
+    if late_seconds > END_TOLERANCE_SECONDS:
+        late = f"is {1000 * late_seconds:.0f} ms after {audio_end}, expected at most 50 ms"
+        result.problems.append(f"{where} {late}")
+    elif not has_samples:
+        empty = f"start {cycle.start_seconds:g} s: no sample lies between them before {audio_end}"
+        result.problems.append(f"{where}, {empty}")
+    elif late_seconds > 0:
         result.notes.append(f"{where} cut to {audio_end}")
-    result.rows.append(
-        {
-            "recording": recording.name,
-            **{name: getattr(recording, name) for name in RECORDING_COLUMNS},
-            "cycle": cycle.line,
-            "start_seconds": cycle.start_seconds,
-            "end_seconds": end_seconds,
-            "label": cycle.label,
-            "event_type": cycle.event_type,
-            "start_sample": stored["offset"] + start,
-            "end_sample": stored["offset"] + end,
-            "key": cycle_key(recording.name, cycle.line),
-            "content": stored["content"],
-        }
-    )

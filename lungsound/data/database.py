@@ -55,7 +55,7 @@ def open_database(
     recordings, problems, notes = spec.read(root)
     recordings = [recording for recording in recordings if recording.cycles or recording.problems]
     store = open_waveform_store(recordings, sample_rate, store_dir)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     used = 0
     for recording in recordings:
         result = build_cycle_rows(recording, store.recordings[recording.name], sample_rate)
@@ -64,12 +64,11 @@ def open_database(
             used += 1
             rows += result.rows
             notes += result.notes
+    count = len(problems)
     if problems and not (skip_bad and used):
-        raise DataError(_problem_summary(problems, root, skip_bad), tuple(problems))
+        raise DataError(_problem_summary(count, root, skip_bad), tuple(problems))
     if problems:
-        notes.append(
-            f"skip_bad: {used} recordings are used; left out for {len(problems)} problems:"
-        )
+        notes.append(f"skip_bad: {used} recordings are used; left out for {count} problems:")
         notes += [f"left out: {problem}" for problem in problems]
     cycles = cycles_table(rows)
     notes += duplicate_notes(cycles)
@@ -111,15 +110,12 @@ def encode_targets(spec: DatabaseSpec, cycles: pd.DataFrame, labels: LabelSet) -
     return cycles[column].map(index).astype("int64")
 
 
-def _problem_summary(problems: list[str], root: Path, skip_bad: bool) -> str:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    found = f"{count} in the recordings of {Path(root).absolute()}"
+def _problem_summary(count: int, root: Path, skip_bad: bool) -> str:
+    found = f"{count} problem{'s' * (count != 1)} in the recordings of {Path(root).absolute()}"
     if skip_bad:
         return f"{found}, and no recording without one: to skip them would leave nothing:"
-    return (
-        f"{found}. Mend the files, or leave these recordings out with data.skip_bad=true "
-        "(--skip-bad of score):"
-    )
+    remedy = "leave these recordings out with data.skip_bad=true (--skip-bad of score):"
+    return f"{found}. Mend the files, or {remedy}"
 
 
 def _fingerprint(store: WaveformStore, cycles: pd.DataFrame) -> str:

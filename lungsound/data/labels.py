@@ -89,5 +89,5 @@ def label_set(key: str | int) -> LabelSet:
     for labels in LABEL_SETS:
         if key in (labels.name, len(labels)):
             return labels
-    known = ", ".join(f"{labels.name} ({len(labels)})" for labels in LABEL_SETS)
-    raise ValueError(f"Expected a label set of {known}, but got {key!r}")
+    names = ", ".join(f"{labels.name} ({len(labels)})" for labels in LABEL_SETS)
+    raise ValueError(f"Expected a label set of {names}, but got {key!r}")

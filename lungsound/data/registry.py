@@ -9,10 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, register_label_set
-from lungsound.data.readers.icbhi import SOURCE as ICBHI_PAGE
-from lungsound.data.readers.icbhi import has_icbhi_recordings, read_icbhi
-from lungsound.data.readers.sprsound import ALL_FOLDERS, has_all_folders, read_sprsound
-from lungsound.data.readers.sprsound import SOURCE as SPRSOUND_PAGE
+from lungsound.data.readers import icbhi, sprsound
 from lungsound.data.recordings import ReadResult
 from lungsound.data.splits.official import official_icbhi, official_sprsound
 from lungsound.data.splits.protocols import PROTOCOLS, Protocol
@@ -104,7 +101,7 @@ def _create_demo(store_dir: Path, seed: int, patients: int, cycles: int) -> Path
 ICBHI = DatabaseSpec(
     name="icbhi",
     title="ICBHI 2017",
-    read=read_icbhi,
+    read=icbhi.read_icbhi,
     label_sets={"label": FOUR_CLASS},
     protocols={"official": official_icbhi, "official_clean": partial(official_icbhi, clean=True)},
     # Rocha et al. 2018; the rates are those of the published files.
@@ -119,23 +116,23 @@ ICBHI = DatabaseSpec(
     download=DownloadSource(
         url="https://bhichallenge.med.auth.gr/sites/default/files/ICBHI_final_database/"
         "ICBHI_final_database.zip",
-        page=ICBHI_PAGE,
+        page=icbhi.SOURCE,
         expected="recordings such as 101_1b1_Al_sc_Meditron.wav, each with its .txt beside it",
-        is_database=has_icbhi_recordings,
+        is_database=icbhi.has_icbhi_recordings,
     ),
 )  # fmt: skip
 # The synthetic database has ICBHI's layout, class shares and cycle lengths.
 DEMO = DatabaseSpec(
     name="demo",
     title="SYNTHETIC demo",
-    read=read_icbhi,
+    read=icbhi.read_icbhi,
     label_sets=ICBHI.label_sets,
     create=_create_demo,
 )
 SPRSOUND = DatabaseSpec(
     name="sprsound",
     title="SPRSound 2022",
-    read=read_sprsound,
+    read=sprsound.read_sprsound,
     label_sets={"event_type": SPRSOUND_SEVEN, "label": FOUR_CLASS},
     protocols={
         "official": official_sprsound,
@@ -163,10 +160,10 @@ SPRSOUND = DatabaseSpec(
     },
     # No checksum: GitHub packs the archive on demand and does not guarantee the same bytes.
     download=DownloadSource(
-        url=f"{SPRSOUND_PAGE}/archive/{SPRSOUND_COMMIT}.zip",
-        page=f"{SPRSOUND_PAGE} (commit {SPRSOUND_COMMIT[:7]}; later ones rename its folders)",
-        expected=f"{', '.join(ALL_FOLDERS)} in one folder",
-        is_database=has_all_folders,
+        url=f"{sprsound.SOURCE}/archive/{SPRSOUND_COMMIT}.zip",
+        page=f"{sprsound.SOURCE} (commit {SPRSOUND_COMMIT[:7]}; later ones rename its folders)",
+        expected=f"{', '.join(sprsound.ALL_FOLDERS)} in one folder",
+        is_database=sprsound.has_all_folders,
     ),
 )  # fmt: skip
 DATABASES: dict[str, DatabaseSpec] = {spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND)}

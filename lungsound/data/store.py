@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -77,15 +78,11 @@ def open_waveform_store(
     its problem. Raises StorageError if the store cannot be written.
     """
     recordings = sorted(recordings, key=lambda recording: recording.name)
-    fingerprint = content_key(
-        [
-            FORMAT_VERSION,
-            [[recording.name, _file_sha256(recording.audio)] for recording in recordings],
-        ]
-    )
+    sounds = [[recording.name, _file_sha256(recording.audio)] for recording in recordings]
+    fingerprint = content_key([FORMAT_VERSION, sounds])
     folder = Path(store_dir).absolute() / "waveforms" / f"{fingerprint}-{sample_rate}"
     try:
-        index = _read_index(folder, recordings) or _build_locked(recordings, sample_rate, folder)
+        index = _read_index(folder, recordings) or _build(recordings, sample_rate, folder)
     except OSError as error:
         raise storage_error(folder, _estimate_bytes(recordings, sample_rate), error) from error
     return WaveformStore(folder, fingerprint, sample_rate, index)
@@ -126,64 +123,65 @@ def _check_index(
     index: dict[str, StoredRecording], recordings: Sequence[Recording], size: int
 ) -> None:
     """Raise ValueError unless `index` has `recordings`, one after the other, in `size` bytes."""
-    if list(index) != [recording.name for recording in recordings]:
-        raise ValueError("expected the database's recordings in their order")
     offset = 0
-    for name, entry in index.items():
+    for recording, (name, entry) in zip(recordings, index.items(), strict=True):
         types = {key: type(value) for key, value in entry.items()}
-        if types != StoredRecording.__annotations__ or not 0 <= entry["seconds"] < math.inf:
+        if name != recording.name or types != StoredRecording.__annotations__:
             raise ValueError(f"{name}: expected {', '.join(StoredRecording.__annotations__)}")
-        is_empty = entry["samples"] == 0
-        if entry["offset"] != offset or entry["samples"] < 0 or (entry["problem"] and not is_empty):
+        is_sane = entry["samples"] >= 0 and 0 <= entry["seconds"] < math.inf
+        if entry["offset"] != offset or not is_sane or (entry["problem"] and entry["samples"]):
             raise ValueError(f"{name}: expected its samples from {offset} on")
         offset += entry["samples"]
     if 4 * offset != size:
         raise ValueError(f"expected {4 * offset} bytes of samples, but got {size}")
 
 
-def _build_locked(
-    recordings: Sequence[Recording], sample_rate: int, folder: Path
-) -> dict[str, StoredRecording]:
-    with file_lock(folder.with_name(folder.name + ".lock"), folder):
-        if index := _read_index(folder, recordings):  # another process was faster
-            return index
-        quarantine_mismatched(folder)
-        return _build(recordings, sample_rate, folder)
-
-
 def _build(
     recordings: Sequence[Recording], sample_rate: int, folder: Path
 ) -> dict[str, StoredRecording]:
     """Decode all recordings; write SHA256SUMS last, which makes the store complete."""
-    index: dict[str, StoredRecording] = {}
-
-    def waveforms() -> Iterator[bytes]:
-        offset = 0
-        for recording in track(
-            recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)
-        ):
-            waveform, entry = _decode(recording.audio, sample_rate, offset)
-            index[recording.name] = entry
-            offset += entry["samples"]
-            yield waveform.astype("<f4").tobytes()
-
-    size = _estimate_bytes(recordings, sample_rate)
-    digests = {WAVEFORMS: write_stream(folder / WAVEFORMS, waveforms(), size)}
-    digests[INDEX] = write_stream(folder / INDEX, [canonical_json(index)])
-    write_checksums(folder, digests)
+    with file_lock(folder.with_name(folder.name + ".lock"), folder):
+        if index := _read_index(folder, recordings):  # another process was faster
+            return index
+        quarantine_mismatched(folder)
+        index = {}
+        waveforms = _decode_all(recordings, sample_rate, index)
+        size = _estimate_bytes(recordings, sample_rate)
+        digests = {WAVEFORMS: write_stream(folder / WAVEFORMS, waveforms, size)}
+        digests[INDEX] = write_stream(folder / INDEX, [canonical_json(index)])
+        write_checksums(folder, digests)
     return index
 
 
-def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, StoredRecording]:
+def _decode_all(
+    recordings: Sequence[Recording], sample_rate: int, index: dict[str, StoredRecording]
+) -> Iterator[bytes]:
+    """Yield the waveforms as bytes; add each recording's entry to `index`."""
+    offset = 0
+    for recording in track(
+        recordings, f"Decoding to {sample_rate} Hz", console=Console(stderr=True)
+    ):
+        samples, entry = decode(recording.audio)
+        if entry["rate_hz"]:
+            samples = resample(samples, entry["rate_hz"], sample_rate)
+        index[recording.name] = {**entry, "offset": offset, "samples": len(samples)}
+        offset += len(samples)
+        yield samples.astype("<f4").tobytes()
+
+
+def decode(audio: Path) -> tuple[NDArray[np.float32], StoredRecording]:
+    """Return a file's samples [n] and their entry, at the file's own rate and offset 0.
+
+    A file that cannot be read has no samples, a rate of 0 and a problem.
+    """
     samples, rate_hz, note, problem = np.zeros(0, np.float32), 0, "", ""
     try:
         samples, rate_hz, note = read_audio(audio)
     except DataError as error:
         problem = str(error)
-    waveform = resample(samples, rate_hz, sample_rate) if rate_hz else samples
-    return waveform, {
-        "offset": offset,
-        "samples": len(waveform),
+    return samples, {
+        "offset": 0,
+        "samples": len(samples),
         "seconds": len(samples) / rate_hz if rate_hz else 0.0,
         "rate_hz": rate_hz,
         "content": content_hash(samples, rate_hz),
@@ -192,8 +190,7 @@ def _decode(audio: Path, sample_rate: int, offset: int) -> tuple[np.ndarray, Sto
     }
 
 
-def content_hash(samples: np.ndarray, rate_hz: int) -> str:
+def content_hash(samples: NDArray[np.float32], rate_hz: int) -> str:
     """Return 16 hex digits, equal for equal samples, whatever the file's name and format."""
-    return hashlib.sha256(
-        str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()
-    ).hexdigest()[:16]
+    content = str(rate_hz).encode() + samples.astype("<f4", copy=False).tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,8 +1,7 @@
 """Age, sex and diagnosis of ICBHI 2017's patients, from the files beside its recordings."""
 
 import re
-from dataclasses import dataclass, field
-from math import nan
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +10,31 @@ AGE = re.compile(r"\d+(\.\d+)?|NA", re.ASCII)
 PARENT_LEVELS = 2  # so many folders above the recordings' own are searched too
 
 
-@dataclass
-class PatientMetadata:
-    """Age, sex and diagnosis by patient, if known, and notes on unusable lines."""
+def read_patient_metadata(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Read the patients' age, sex and diagnosis from the files in `folder` or above, if any.
 
-    ages: dict[str, float] = field(default_factory=dict)
-    sexes: dict[str, str] = field(default_factory=dict)
-    diagnoses: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def for_patient(self, patient: str) -> dict[str, Any]:
-        """Return the fields age, sex and diagnosis of `Recording`."""
-        return {
-            "age": self.ages.get(patient, nan),
-            "sex": self.sexes.get(patient, ""),
-            "diagnosis": self.diagnoses.get(patient, ""),
-        }
-
-
-def read_patient_metadata(folder: Path) -> PatientMetadata:
-    """Read the patients' age, sex and diagnosis from the files in `folder` or above, if any."""
-    metadata = PatientMetadata()
+    Returns patient -> those fields of `Recording` that are known, and notes on unusable lines.
+    """
+    patients: dict[str, dict[str, Any]] = defaultdict(dict)
+    notes: list[str] = []
     # patient age sex BMI weight height, NA if unknown
-    for number, fields in _read_fields(metadata, folder, DEMOGRAPHICS, None):
+    for number, fields in _read_fields(folder, DEMOGRAPHICS, None, notes):
         if len(fields) < 3 or not fields[0].isdigit() or not AGE.fullmatch(fields[1]):
-            metadata.notes.append(
-                f"{DEMOGRAPHICS}, line {number}: expected patient, age, sex ..., but got {fields}"
-            )
+            expected = "expected patient, age, sex ..."
+            notes.append(f"{DEMOGRAPHICS}, line {number}: {expected}, but got {fields}")
             continue
         patient, age, sex = fields[:3]
         if age != "NA":
-            metadata.ages[patient] = float(age)
+            patients[patient]["age"] = float(age)
         if sex in ("M", "F"):
-            metadata.sexes[patient] = sex
-    for number, fields in _read_fields(metadata, folder, DIAGNOSES, ","):
+            patients[patient]["sex"] = sex
+    for number, fields in _read_fields(folder, DIAGNOSES, ",", notes):
         if len(fields) == 2 and fields[0].isdigit():
-            metadata.diagnoses[fields[0]] = fields[1]
+            patients[fields[0]]["diagnosis"] = fields[1]
         elif number > 1:  # some releases have a header
-            metadata.notes.append(
-                f"{DIAGNOSES}, line {number}: expected patient,diagnosis, but got {fields}"
-            )
-    return metadata
+            expected = "expected patient,diagnosis"
+            notes.append(f"{DIAGNOSES}, line {number}: {expected}, but got {fields}")
+    return patients, notes
 
 
 def find_metadata_file(folder: Path, name: str) -> Path | None:
@@ -60,21 +43,17 @@ def find_metadata_file(folder: Path, name: str) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
-def name_without_device(name: str) -> str:
-    """Return a recording's name without its device: 226_1b1_Pl_sc of 226_1b1_Pl_sc_LittC2SE."""
-    return "_".join(name.split("_")[:4])
-
-
 def _read_fields(
-    metadata: PatientMetadata, folder: Path, name: str, separator: str | None
+    folder: Path, name: str, separator: str | None, notes: list[str]
 ) -> list[tuple[int, list[str]]]:
+    """Return the number (from 1) and fields of each line of the file `name`, if there is one."""
     path = find_metadata_file(folder, name)
     if path is None:
         return []
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        metadata.notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
+        notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
         return []
     return [
         (number, [word.strip() for word in line.split(separator)])

@@ -7,14 +7,20 @@ who also occur in training (intra), one for others (inter).
 
 import contextlib
 import json
-import math
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lungsound.data.labels import SPRSOUND_SEVEN
-from lungsound.data.readers.files import files_by_stem, missing_reason, quoted
+from lungsound.data.readers.files import (
+    files_by_stem,
+    is_folder,
+    list_folder,
+    missing_reason,
+    parse_cycles,
+    quoted,
+)
 from lungsound.data.recordings import Annotation, ReadResult, Recording
 from lungsound.errors import DataError
 
@@ -27,16 +33,8 @@ ANNOTATION_FOLDERS = {
 PARTS = tuple(AUDIO_FOLDERS)
 ALL_FOLDERS = ("train_wav", "train_json", "test_wav", "test_json")
 SUFFIXES = (".wav", ".flac")
-LOCATIONS = {
-    "p1": "left posterior",
-    "p2": "left lateral",
-    "p3": "right posterior",
-    "p4": "right lateral",
-}
-NAME = re.compile(
-    r"(?P<patient>\d+)_(?P<age>\d+(?:\.\d+)?)_(?P<sex>[01])_(?P<location>p[1-4])_(?P<number>\d+)",
-    re.ASCII,
-)
+# Location p1 is left posterior, p2 left lateral, p3 right posterior, p4 right lateral.
+NAME = re.compile(r"\d+_\d+(\.\d+)?_[01]_p[1-4]_\d+", re.ASCII)
 NAME_FORM = "patient_age_sex_location_number, such as 40638274_9.7_1_p1_1696"
 MILLISECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 MAX_MS = 1e12  # 31 years
@@ -54,25 +52,23 @@ def read_sprsound(root: Path) -> ReadResult:
     """
     # Path.expanduser raises if there is no such user.
     folder = _find_folder(Path(os.path.expanduser(root)))
+    present = [part for part in PARTS if _has_part(folder, part)]
     recordings: dict[str, Recording] = {}
     problems, notes = [], []
-    missing = [part for part in PARTS if not _has_part(folder, part)]
-    for part in PARTS:
-        if part in missing:
-            continue
-        found, part_problems = _read_part(folder, part)
-        problems += part_problems
-        used = [one for one in found if one.name not in recordings]
-        for one in found:
-            if one.name in recordings:
-                first = recordings[one.name].part
-                where = f"{one.annotation} in {ANNOTATION_FOLDERS[part]}"
-                problems.append(f"{where}: {first} has that name, too")
-        recordings |= {one.name: one for one in used}
-        notes.append(_part_note(part, used))
-    if missing:
-        notes.append(f"SPRSound: not there, and not used: {', '.join(missing)}")
-    problems += _find_unannotated_audio(folder, missing)
+    for part in present:
+        audio = files_by_stem(folder / AUDIO_FOLDERS[part], *SUFFIXES)
+        annotations = files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json")
+        for stem, path in annotations.items():
+            if problem := _file_problem(stem, path, part, audio, recordings):
+                problems.append(problem)
+                continue
+            recordings[stem] = _read_recording(audio[stem], path, part)
+            problems += recordings[stem].problems
+        notes.append(_part_note(part, [one for one in recordings.values() if one.part == part]))
+    if len(present) < len(PARTS):
+        missing = ", ".join(part for part in PARTS if part not in present)
+        notes.append(f"SPRSound: not there, and not used: {missing}")
+    problems += _find_unannotated_audio(folder, present)
     return ReadResult([recordings[name] for name in sorted(recordings)], problems, notes)
 
 
@@ -91,13 +87,8 @@ def read_events(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...], st
     if not isinstance(events, list):
         expected = "an object with a list event_annotation"
         return (), (f"{path.name}: expected {expected}, but got {quoted(content)}",), ""
-    cycles, problems = [], []
-    for number, event in enumerate(events):
-        try:
-            cycles.append(_parse_event(number, event))
-        except ValueError as error:
-            problems.append(f"{path.name}, event {number + 1}: {error}")
-    return tuple(cycles), tuple(problems), str(content.get("record_annotation"))
+    cycles, problems = parse_cycles(enumerate(events), _parse_event, f"{path.name}, event")
+    return cycles, problems, str(content.get("record_annotation"))
 
 
 def _parse_event(number: int, event: Any) -> Annotation:
@@ -116,69 +107,62 @@ def _parse_event(number: int, event: Any) -> Annotation:
 
 
 def _seconds(field: str, event: dict[str, Any]) -> float:
-    value = event.get(field)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_text = isinstance(value, str) and MILLISECONDS.fullmatch(value.strip())
-    try:
-        milliseconds = float(value) if is_number or is_text else math.nan  # type: ignore[arg-type]
-    except OverflowError:  # an integer of hundreds of digits
-        milliseconds = math.inf
-    if not 0 <= milliseconds < MAX_MS:
-        raise ValueError(f"{field} is {quoted(value)}, expected milliseconds from 0, such as 1234")
-    return milliseconds / 1000
+    text = str(event.get(field)).strip()
+    if not MILLISECONDS.fullmatch(text) or float(text) >= MAX_MS:
+        value = quoted(event.get(field))
+        raise ValueError(f"{field} is {value}, expected milliseconds from 0, such as 1234")
+    return float(text) / 1000
 
 
-def _read_part(folder: Path, part: str) -> tuple[list[Recording], list[str]]:
-    audio = files_by_stem(folder / AUDIO_FOLDERS[part], *SUFFIXES)
-    annotations = files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json")
-    recordings, problems = [], []
-    for stem, path in annotations.items():
-        name = NAME.fullmatch(stem)
-        if not name:
-            problems.append(f"{path.name}: the name is not {NAME_FORM}")
-        elif stem not in audio:
-            expected = f"{stem}.wav or .flac in {AUDIO_FOLDERS[part]}"
-            problems.append(f"{path.name}: annotation without audio, expected {expected}")
-        else:
-            recordings.append(_read_recording(name, audio[stem], path, part))
-            problems += recordings[-1].problems
-    return recordings, problems
+def _file_problem(
+    stem: str, path: Path, part: str, audio: dict[str, Path], recordings: dict[str, Recording]
+) -> str:
+    """Return why the annotation `path` is not used, or ""."""
+    if not NAME.fullmatch(stem):
+        return f"{path.name}: the name is not {NAME_FORM}"
+    if stem not in audio:
+        expected = f"{stem}.wav or .flac in {AUDIO_FOLDERS[part]}"
+        return f"{path.name}: annotation without audio, expected {expected}"
+    if stem in recordings:
+        first = recordings[stem].part
+        return f"{path.name} in {ANNOTATION_FOLDERS[part]}: {first} has that name, too"
+    return ""
 
 
-def _read_recording(name: re.Match[str], audio: Path, annotation: Path, part: str) -> Recording:
+def _read_recording(audio: Path, annotation: Path, part: str) -> Recording:
+    patient, age, sex, location, number = audio.stem.split("_")
     cycles, problems, quality = read_events(annotation)
     return Recording(
-        name=name[0],
+        name=audio.stem,
         audio=audio,
-        patient=name["patient"],
-        recording_index=name["number"],
-        location=name["location"],
+        patient=patient,
+        recording_index=number,
+        location=location,
         mode="",
         device=DEVICE,
         cycles=cycles,
         problems=problems,
         annotation=annotation.name,
         part=part,
-        age=float(name["age"]),
-        sex="MF"[int(name["sex"])],
+        age=float(age),
+        sex="MF"[int(sex)],
         quality=quality,
     )
 
 
-def _find_unannotated_audio(folder: Path, missing: list[str]) -> list[str]:
+def _find_unannotated_audio(folder: Path, present: list[str]) -> list[str]:
     """List audio without annotation, in audio folders of which no annotation folder is missing."""
     problems = []
     for audio_folder in dict.fromkeys(AUDIO_FOLDERS.values()):
         parts = [part for part in PARTS if AUDIO_FOLDERS[part] == audio_folder]
-        if set(parts) & set(missing):
+        if not set(parts) <= set(present):
             continue
-        annotated: set[str] = set()
-        for part in parts:
-            annotated |= files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json").keys()
         audio = files_by_stem(folder / audio_folder, *SUFFIXES)
-        places = " or ".join(ANNOTATION_FOLDERS[part] for part in parts)
+        places = [ANNOTATION_FOLDERS[part] for part in parts]
+        annotated = {stem for place in places for stem in files_by_stem(folder / place, ".json")}
         problems += [
-            f"{audio[stem].name}: audio without annotation, expected {stem}.json in {places}"
+            f"{audio[stem].name}: audio without annotation, expected {stem}.json in "
+            f"{' or '.join(places)}"
             for stem in sorted(audio.keys() - annotated)
         ]
     return problems
@@ -190,27 +174,21 @@ def _part_note(part: str, recordings: list[Recording]) -> str:
     return f"SPRSound {part}: {len(recordings)} recordings of {children} children, {cycles} events"
 
 
-def _has_part(folder: Path, part: str) -> bool:
-    # Not Path.is_dir, which raises for a folder that may not be read.
-    folders = (AUDIO_FOLDERS[part], ANNOTATION_FOLDERS[part])
-    return all(os.path.isdir(folder / name) for name in folders)
-
-
 def has_all_folders(folder: Path) -> bool:
     """Return whether the folder has all of SPRSound in the layout of its first release."""
-    return all(os.path.isdir(folder / name) for name in ALL_FOLDERS)
+    return all(is_folder(folder / name) for name in ALL_FOLDERS)
+
+
+def _has_part(folder: Path, part: str) -> bool:
+    names = (AUDIO_FOLDERS[part], ANNOTATION_FOLDERS[part])
+    return all(is_folder(folder / name) for name in names)
 
 
 def _find_folder(root: Path) -> Path:
-    try:
-        below = _subfolders(root) if root.is_dir() else []
-    except OSError as error:
-        raise DataError(
-            f"The folder {root.absolute()} cannot be read: {error.strerror} (data.root)"
-        ) from error
+    below = _subfolders(root) if root.is_dir() else []
     candidates = [root, *below]
     for folder in below:
-        with contextlib.suppress(OSError):  # skip unreadable folders, such as lost+found
+        with contextlib.suppress(DataError):  # skip unreadable folders, such as lost+found
             candidates += _subfolders(folder)
     for folder in candidates:
         if any(_has_part(folder, part) for part in PARTS):
@@ -225,4 +203,4 @@ def _find_folder(root: Path) -> Path:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if os.path.isdir(path))
+    return [path for path in list_folder(folder) if is_folder(path)]

@@ -1,17 +1,15 @@
 """Leakage: patients, recordings and sounds that occur in more than one set of a split."""
 
-from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
-from lungsound.data.splits.checks import SET_NAMES
-
-SET_PAIR_NAMES = {
-    "train+val": "training and validation",
-    "train+test": "training and test",
-    "val+test": "validation and test",
+SET_PAIRS = {
+    "train+val": "in training and validation",
+    "train+test": "in training and test",
+    "val+test": "in validation and test",
 }
+KINDS = ("patients", "recordings", "duplicates")
 
 
 def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
@@ -21,15 +19,16 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
     training or validation. `duplicates`: sounds of test that are in training or validation under
     another recording's name. `pairs`: these three counts for each two sets, such as `train+val`.
     """
-    parts = {name: cycles[cycles["set"] == name] for name in SET_NAMES}
-    train_and_val = cycles[cycles["set"].isin(["train", "val"])]
-    report: dict[str, Any] = _count_shared(parts["test"], train_and_val)
-    report |= {f"test_{kind}s": parts["test"][kind].nunique() for kind in ("patient", "recording")}
-    pairs = {
-        f"{one}+{other}": _count_shared(parts[one], parts[other])
-        for one, other in combinations(SET_NAMES, 2)
+    test = cycles[cycles["set"] == "test"]
+    return {
+        **_count_shared(test, cycles[cycles["set"].isin(["train", "val"])]),
+        "test_patients": test["patient"].nunique(),
+        "test_recordings": test["recording"].nunique(),
+        "pairs": {
+            pair: _count_shared(*(cycles[cycles["set"] == name] for name in pair.split("+")))
+            for pair in SET_PAIRS
+        },
     }
-    return {**report, "pairs": pairs}
 
 
 def leakage_sentence(report: dict[str, Any]) -> str:
@@ -51,23 +50,17 @@ def leakage_sentence(report: dict[str, Any]) -> str:
 def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
     """Return the counts as rows of a table: sets, patients, recordings, duplicates."""
     rows = [
-        [
-            f"in {SET_PAIR_NAMES[pair]}",
-            *(str(counts[kind]) for kind in ("patients", "recordings", "duplicates")),
-        ]
-        for pair, counts in report["pairs"].items()
+        [title, *(str(report["pairs"][pair][kind]) for kind in KINDS)]
+        for pair, title in SET_PAIRS.items()
     ]
-    test_counts = [
-        f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")
-    ]
-    return [*rows, ["of test, in training or validation", *test_counts, str(report["duplicates"])]]
+    shares = [f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")]
+    return [*rows, ["of test, in training or validation", *shares, str(report["duplicates"])]]
 
 
 def _count_shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
-    sounds = one[["content", "recording"]].drop_duplicates().merge(
-        other[["content", "recording"]].drop_duplicates(), on="content", suffixes=("", "_other")
-    )  # fmt: skip
-    duplicates = sounds["content"][sounds["recording"] != sounds["recording_other"]]
+    sounds, others = (cycles[["content", "recording"]].drop_duplicates() for cycles in (one, other))
+    pairs = sounds.merge(others, on="content", suffixes=("", "_other"))
+    duplicates = pairs["content"][pairs["recording"] != pairs["recording_other"]]
     return {
         "patients": len(set(one["patient"]) & set(other["patient"])),
         "recordings": len(set(one["recording"]) & set(other["recording"])),

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsound.data.readers.icbhi import find_icbhi_folder, match_across_releases
-from lungsound.data.readers.icbhi_metadata import find_metadata_file, name_without_device
+from lungsound.data.readers.icbhi import (
+    find_icbhi_folder,
+    match_across_releases,
+    name_without_device,
+)
+from lungsound.data.readers.icbhi_metadata import find_metadata_file
 from lungsound.data.splits.patient import hold_out_validation
+from lungsound.data.splits.table import read_split_text
 from lungsound.errors import DataError
 
 OFFICIAL_SPLIT_FILENAME = "ICBHI_challenge_train_test.txt"
@@ -79,21 +84,10 @@ def find_official_file(root: Path | str) -> Path:
 
 def read_official_file(file: Path) -> dict[str, str]:
     """Read ICBHI's split file: recording -> train or test. Raises DataError."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        reason = error.strerror
-        raise DataError(
-            f"The official split {file} cannot be read: {reason} (split.file)"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"The official split {file} is not a text file: {error.reason} (split.file)"
-        ) from error
     sets: dict[str, str] = {}
-    line_by_name: dict[str, int] = {}
+    first_line: dict[str, int] = {}
     problems = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_split_text(file).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -101,17 +95,17 @@ def read_official_file(file: Path) -> dict[str, str]:
         name = name_without_device(words[0])
         if len(words) != 2 or words[1] not in ("train", "test"):
             problems.append(f"{where} expected a recording and train or test: {line[:60]!r}")
-        elif name in line_by_name:
-            first = line_by_name[name]
+        elif name in first_line:
+            first = first_line[name]
             problems.append(f"{where} {words[0]} is named a second time, after line {first}")
         else:
             sets[words[0]] = words[1]
-            line_by_name[name] = number
-    if problems or not sets:
-        raise DataError(
-            f"The official split {file} cannot be used (split.file):",
-            tuple(problems or ["it is empty"]),
-        )
+            first_line[name] = number
+    if not problems and not sets:
+        problems.append("it is empty")
+    if problems:
+        message = f"The official split {file} cannot be used (split.file):"
+        raise DataError(message, tuple(problems))
     return sets
 
 
@@ -137,11 +131,9 @@ def _match_recordings(
 
 def _test_parts(present: set[str], part: str | None) -> set[str]:
     """Return the parts to test on. Raises DataError if one, or the training part, is missing."""
-    parts = {None: present & {"inter", "intra"}, "both": {"inter", "intra"}}
-    tested = parts.get(part, {str(part)})
-    missing = ({"train"} | tested) - present
-    if not tested:
-        missing |= {"inter", "intra"}
+    both = {"inter", "intra"}
+    tested = {None: present & both, "both": both}.get(part, {str(part)})
+    missing = ({"train"} | (tested or both)) - present
     if missing:
         raise DataError(
             f"split.part={part or 'null'}: expected the parts train and "

@@ -1,20 +1,17 @@
-"""The SYNTHETIC demo database: made on the spot from a seed, in the layout, names and formats of
-ICBHI 2017.
-"""
+"""The SYNTHETIC demo database: computed from a seed, in ICBHI 2017's layout, names and formats."""
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import soundfile
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lungsound.data.database import SYNTHETIC_MARKER
-from lungsound.data.synthetic import mixing as demo_mixing
-from lungsound.data.synthetic import sounds as demo_sounds
 from lungsound.data.synthetic.mixing import PlannedRecording, mix_recording
 from lungsound.data.synthetic.sounds import Device
 from lungsound.storage.files import CHECKSUM_MANIFEST, is_intact_folder, quarantine, write_folder
@@ -32,107 +29,86 @@ DEVICES = (
 )
 LOCATIONS = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
 FIRST_PATIENT = 301  # ICBHI's own end at 226: no name of ours is one of theirs
-
 # ICBHI's 6898 cycles: how many of each class, and the quantiles of their lengths in seconds.
 CLASS_COUNTS = np.array([3642, 1864, 886, 506])
 QUANTILES = np.array([0, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1])
 CYCLE_SECONDS = np.array([0.2, 0.61, 1.05, 1.33, 1.93, 2.54, 3.37, 4.11, 4.59, 6.41, 16.2])
 CYCLES_PER_RECORDING = 7.5
+# How many of ICBHI's 126 patients have most of their cycles in each class.
+DOMINANT_CLASS_COUNTS = np.array([90, 19, 11, 6])
+SYNTHETIC_NOTICE = (
+    "SYNTHETIC: every sound in this folder was computed by lungsound.data.synthetic. "
+    "No patient was recorded.\n"
+)
 
-SYNTHETIC_NOTICE = "SYNTHETIC: every sound in this folder was computed by lungsound.data.demo. No patient was recorded.\n"
-
-
-def make_demo(folder: Path, seed: int, patients: int = 36, cycles: int = 864) -> None:
-    """Write a demo database into `folder`/audio_and_txt_files: the same bytes for the same
-    arguments.
-
-    Raises ValueError for fewer cycles than patients or more patients than three digits can name.
-    """
-    plans = plan_recordings(seed, patients, cycles)
-
-    def files() -> Iterator[tuple[str, bytes]]:
-        yield SYNTHETIC_MARKER, SYNTHETIC_NOTICE.encode()
-        for plan in plans:
-            waveform, audio = mix_recording(seed, plan), io.BytesIO()
-            soundfile.write(
-                audio, waveform, plan.device.rate_hz, subtype=plan.device.subtype, format="WAV"
-            )
-            yield f"audio_and_txt_files/{plan.name}.wav", audio.getvalue()
-            lines = (
-                f"{start:g}\t{end:g}\t{label & 1}\t{label >> 1}\n"
-                for start, end, label in zip(
-                    plan.borders, plan.borders[1:], plan.labels, strict=False
-                )
-            )
-            yield f"audio_and_txt_files/{plan.name}.txt", "".join(lines).encode()
-
-    write_folder(folder, files())
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def demo_root(store_dir: Path, seed: int, patients: int, cycles: int) -> Path:
-    """The folder of the demo database with these arguments; it is made on the first call, by one
-    process alone.
-    """
-    sources = [Path(str(module.__file__)) for module in (demo_sounds, demo_mixing)] + [
-        Path(__file__)
-    ]
+    """Return the folder of this demo database; make it on the first call, in one process alone."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     key = content_key({"seed": seed, "patients": patients, "cycles": cycles, "source": source})
     root = store_dir / "demo" / key
     with file_lock(store_dir / "demo" / f".{key}.lock", root):
         if not is_intact_folder(root):
-            if (root / CHECKSUM_MANIFEST).exists():  # without it, the making died and goes on here
+            if (root / CHECKSUM_MANIFEST).exists():  # else a killed process left it unfinished
                 quarantine(root)
             make_demo(root, seed, patients, cycles)
     return root
 
 
-def plan_recordings(seed: int, patients: int, cycles: int) -> list[PlannedRecording]:
-    """Who breathes what into which device: ICBHI's cycle lengths and class shares, patients mostly
-    of one kind.
+def make_demo(folder: Path, seed: int, patients: int = 36, cycles: int = 864) -> None:
+    """Write a demo database below `folder`: the same bytes for the same arguments.
+
+    Raises ValueError for fewer cycles than patients or more patients than three digits can name.
     """
+    write_folder(folder, _demo_files(seed, plan_recordings(seed, patients, cycles)))
+
+
+def _demo_files(seed: int, plans: Sequence[PlannedRecording]) -> Iterator[tuple[str, bytes]]:
+    yield SYNTHETIC_MARKER, SYNTHETIC_NOTICE.encode()
+    for plan in plans:
+        audio, device = io.BytesIO(), plan.device
+        waveform = mix_recording(seed, plan)
+        soundfile.write(audio, waveform, device.rate_hz, subtype=device.subtype, format="WAV")
+        yield f"audio_and_txt_files/{plan.name}.wav", audio.getvalue()
+        lines = [
+            f"{start:g}\t{end:g}\t{label & 1}\t{label >> 1}\n"
+            for start, end, label in zip(plan.borders, plan.borders[1:], plan.labels, strict=False)
+        ]
+        yield f"audio_and_txt_files/{plan.name}.txt", "".join(lines).encode()
+
+
+def plan_recordings(seed: int, patients: int, cycles: int) -> list[PlannedRecording]:
+    """Draw who breathes what into which device, with ICBHI's cycle lengths and class shares."""
     if not 0 < patients <= min(cycles, 1000 - FIRST_PATIENT):
         raise ValueError(
             f"Expected 1 to 699 patients and a cycle for each, but got {patients} and {cycles}."
         )
     rng = np.random.default_rng([seed, crc32(b"demo plan")])
     recordings = max(patients, round(cycles / CYCLES_PER_RECORDING))
-    recordings_per_patient = 1 + rng.multinomial(
-        recordings - patients, rng.dirichlet(np.full(patients, 0.8))
-    )
+    shares = rng.dirichlet(np.full(patients, 0.8))
+    recordings_per_patient = 1 + rng.multinomial(recordings - patients, shares)
     patient = np.repeat(np.arange(patients), recordings_per_patient)
     # Slow breathers fit fewer cycles into a recording's 20 seconds.
-    breath_slowness = rng.standard_normal(recordings)
-    counts = 1 + _largest_remainder(np.exp(-0.35 * breath_slowness), cycles - recordings)
+    slowness = rng.standard_normal(recordings)
+    counts = 1 + _largest_remainder(np.exp(-0.35 * slowness), cycles - recordings)
     recording = np.repeat(np.arange(recordings), counts)
-    lengths = _cycle_lengths(rng, breath_slowness[recording])
+    lengths = _cycle_lengths(rng, slowness[recording])
     labels = _cycle_labels(rng, patient[recording], recording)
-    seconds = np.bincount(patient[recording], lengths).astype(np.float64)
-    devices = _assign_devices(seconds)
-    plans = []
-    for number in range(recordings):
-        in_recording = recording == number
-        first = number - int(np.searchsorted(patient, patient[number]))
-        plans.append(
-            _plan_recording(
-                rng,
-                int(patient[number]),
-                first,
-                devices[patient[number]],
-                lengths[in_recording],
-                labels[in_recording],
-            )
-        )
+    devices = _assign_devices(np.bincount(patient[recording], lengths).astype(np.float64))
+    plans, numbers = [], [number for count in recordings_per_patient for number in range(count)]
+    for row, number in enumerate(numbers):
+        who, cycle = int(patient[row]), recording == row
+        plan = _plan_recording(rng, who, number, devices[who], lengths[cycle], labels[cycle])
+        plans.append(plan)
     return plans
 
 
 def _plan_recording(
-    rng: np.random.Generator,
-    patient: int,
-    number: int,
-    device: Device,
-    lengths: NDArray[np.float64],
-    labels: NDArray[np.int64],
+    rng: Generator, patient: int, number: int, device: Device, lengths: Floats, labels: Integers
 ) -> PlannedRecording:
     session, place = divmod(number, len(LOCATIONS))  # a session visits each location at most once
     location = LOCATIONS[(3 * patient + place) % len(LOCATIONS)]
@@ -151,39 +127,27 @@ def _plan_recording(
     )
 
 
-def _cycle_lengths(rng: np.random.Generator, slowness: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Seconds of each cycle: ICBHI's quantiles, by rank of a draw that the cycles of one recording
-    share in part.
-    """
+def _cycle_lengths(rng: Generator, slowness: Floats) -> Floats:
+    """Return seconds with ICBHI's quantiles; cycles of one recording (and slowness) are similar."""
     draw = 0.75 * slowness + 0.66 * rng.standard_normal(len(slowness))
     rank = (np.argsort(np.argsort(draw)) + 0.5) / len(draw)
-    return np.asarray(
-        np.exp(np.interp(rank, QUANTILES, np.log(CYCLE_SECONDS))).round(3), np.float64
-    )
+    seconds = np.exp(np.interp(rank, QUANTILES, np.log(CYCLE_SECONDS)))
+    return np.asarray(seconds.round(3), np.float64)
 
 
-def _cycle_labels(
-    rng: np.random.Generator, patient: NDArray[np.int64], recording: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The class of each cycle: ICBHI's shares to within a cycle or two, and a patient mostly of one
-    kind.
-    """
+def _cycle_labels(rng: Generator, patient: Integers, recording: Integers) -> Integers:
+    """Return classes with ICBHI's shares, to within a cycle or two; a patient has mostly one."""
     patients, kinds = patient.max() + 1, len(CLASS_COUNTS)
-    # How many of ICBHI's 126 patients have most of their cycles in each class.
-    dominant_class = rng.permutation(
-        np.repeat(np.arange(kinds), _largest_remainder(np.array([90.0, 19, 11, 6]), patients))
-    )
-    class_preference = 2.5 * (dominant_class[:, None] == np.arange(kinds)) + rng.standard_normal(
-        (patients, kinds)
-    )
+    counts = _largest_remainder(DOMINANT_CLASS_COUNTS, patients)
+    dominant_class = rng.permutation(np.repeat(np.arange(kinds), counts))
+    preference = 2.5 * (dominant_class[:, None] == np.arange(kinds))
+    preference = preference + rng.standard_normal((patients, kinds))
     drift = 0.7 * rng.standard_normal((recording.max() + 1, kinds))
-    class_preference = (
-        class_preference[patient] + drift[recording] + rng.gumbel(size=(len(patient), kinds))
-    )
-    target = _largest_remainder(CLASS_COUNTS.astype(float), len(patient))
+    score = preference[patient] + drift[recording] + rng.gumbel(size=(len(patient), kinds))
+    target = _largest_remainder(CLASS_COUNTS, len(patient))
     bias, best, smallest = np.zeros(kinds), np.zeros(len(patient), np.int64), 2 * len(patient) + 1
     for _ in range(300):
-        labels = (class_preference + bias).argmax(axis=1)
+        labels = (score + bias).argmax(axis=1)
         counts = np.bincount(labels, minlength=kinds)
         if (error := int(np.abs(counts - target).sum())) < smallest:
             best, smallest = labels, error
@@ -191,23 +155,20 @@ def _cycle_labels(
     return np.asarray(best, np.int64)
 
 
-def _assign_devices(seconds: NDArray[np.float64]) -> list[Device]:
-    """One device for each patient, so that every device gets its share of all seconds as nearly as
-    can be.
-    """
+def _assign_devices(seconds: Floats) -> list[Device]:
+    """Return a device for each patient, so that each device gets about its share of all seconds."""
     remaining_seconds = np.array([device.share for device in DEVICES]) * seconds.sum()
     assigned = [DEVICES[0]] * len(seconds)
-    for patient in np.argsort(
-        -seconds, kind="stable"
-    ):  # the longest first: the short ones even it out
+    # The longest first: the short ones even it out.
+    for patient in np.argsort(-seconds, kind="stable"):
         device = int(remaining_seconds.argmax())
         assigned[patient] = DEVICES[device]
         remaining_seconds[device] -= seconds[patient]
     return assigned
 
 
-def _largest_remainder(weights: NDArray[np.float64], total: int) -> NDArray[np.int64]:
-    """Whole numbers in proportion to the weights that add up to `total` (largest remainders)."""
+def _largest_remainder(weights: Floats | Integers, total: int) -> Integers:
+    """Return whole numbers in proportion to the weights that add up to `total`."""
     exact = weights / weights.sum() * total
     whole = np.floor(exact).astype(np.int64)
     whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1

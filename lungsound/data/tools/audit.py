@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from lungsound.data.audio import read_audio
 from lungsound.data.cycles import build_cycle_rows, duplicate_notes
 from lungsound.data.recordings import Recording
 from lungsound.data.registry import ALL_PARTS, DATABASES, NAMED, DatabaseSpec
-from lungsound.data.store import StoredRecording, content_hash
-from lungsound.errors import DataError
+from lungsound.data.store import StoredRecording, decode
 
 # Full scale: at most one 16-bit step below 1. An unclipped tone of 50 Hz or more stays there for at
 # most 2 samples at 44.1 kHz, fewer at lower rates: 5 samples in a row have been clipped.
@@ -36,7 +34,7 @@ class AudioMeasurements(NamedTuple):
     """One recording's audio: its entry as in a store, and what only an audit measures."""
 
     stored: StoredRecording
-    bits: str  # such as "16 bits", or libsndfile's name of another format; "" if unreadable
+    formats: list[str]  # such as "4000 Hz", "16 bits" (if it can be read) and the device
     silent: bool  # all samples are equal
     clipped: int  # number of samples in runs of MIN_CLIPPED_RUN or more at full scale
 
@@ -54,6 +52,9 @@ class AuditReport(NamedTuple):
     warnings: list[str]
 
 
+Pairs = Sequence[tuple[Recording, AudioMeasurements]]
+
+
 def audit(name: str, root: Path) -> AuditReport:
     """Audit the database `name` below `root`, audio included.
 
@@ -61,44 +62,47 @@ def audit(name: str, root: Path) -> AuditReport:
     """
     spec = DATABASES[name]
     recordings, problems, warnings = spec.read(root)
-    measured = measure_all(recordings)
-    for recording, audio in zip(recordings, measured, strict=True):
+    named = _named_formats(spec)
+    pairs = measure_all(recordings)
+    for recording, audio in pairs:
+        file, samples = recording.audio.name, audio.stored["samples"]
         result = build_cycle_rows(recording, audio.stored, audio.stored["rate_hz"])
         problems += result.problems
         warnings += result.notes
         if audio.silent:
-            count = audio.stored["samples"]
-            problems.append(f"{recording.audio.name}: silent: all its {count} samples are equal")
-    warnings += _duplicate_warnings(recordings, measured)
-    warnings += _clipping_warnings(recordings, measured)
-    warnings += _format_warnings(spec, recordings, measured)
+            problems.append(f"{file}: silent: all its {samples} samples are equal")
+        elif audio.clipped:
+            share = f"{audio.clipped} of its {samples} samples"
+            percent = f"{100 * audio.clipped / samples:.2g} %"
+            warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
+        unknown = [value for value in audio.formats if named and value not in named]
+        warnings += [f"{file}: {value}, not one of {', '.join(named)}" for value in unknown]
+    sounds = [
+        (recording.audio.name, audio.stored["content"])
+        for recording, audio in pairs
+        if not audio.stored["problem"]
+    ]
+    warnings += duplicate_notes(pd.DataFrame(sounds, columns=["recording", "content"]))
     warnings += _no_cycle_warnings(spec, recordings)
-    return AuditReport(_comparison_table(spec, recordings, measured), problems, warnings)
+    return AuditReport(_comparison_table(spec, pairs), problems, warnings)
 
 
-def measure_all(recordings: Sequence[Recording]) -> list[AudioMeasurements]:
+def measure_all(recordings: Sequence[Recording]) -> Pairs:
     """Measure each recording's audio in threads: decoding and hashing release the GIL."""
-    workers = max(1, min(WORKERS, os.cpu_count() or 1))
-    with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(measure, [recording.audio for recording in recordings])
-        return list(track(done, "Reading", total=len(recordings), console=Console(stderr=True)))
+    with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+        done = pool.map(_measure, recordings)
+        audio = track(done, "Reading", total=len(recordings), console=Console(stderr=True))
+        return list(zip(recordings, audio, strict=True))
 
 
-def measure(audio: Path) -> AudioMeasurements:
+def _measure(recording: Recording) -> AudioMeasurements:
     """Measure one recording at its own rate. An unreadable one has a `stored["problem"]`."""
-    try:
-        samples, rate_hz, note = read_audio(audio)
-    except DataError as error:
-        unreadable = StoredRecording(
-            offset=0, samples=0, seconds=0.0, rate_hz=0, content="", note="", problem=str(error)
-        )
-        return AudioMeasurements(unreadable, "", False, 0)
-    stored = StoredRecording(
-        offset=0, samples=len(samples), seconds=len(samples) / rate_hz, rate_hz=rate_hz,
-        content=content_hash(samples, rate_hz), note=note, problem="",
-    )  # fmt: skip
+    samples, stored = decode(recording.audio)
+    if stored["problem"]:
+        return AudioMeasurements(stored, [recording.device], False, 0)
+    formats = [f"{stored['rate_hz']} Hz", *_bit_depth(recording.audio), recording.device]
     silent = bool((samples == samples[0]).all())
-    return AudioMeasurements(stored, _bits(audio), silent, count_clipped(samples))
+    return AudioMeasurements(stored, formats, silent, count_clipped(samples))
 
 
 def count_clipped(samples: NDArray[np.float32]) -> int:
@@ -110,21 +114,22 @@ def count_clipped(samples: NDArray[np.float32]) -> int:
 
 def annotated_cycles(recordings: Iterable[Recording]) -> pd.DataFrame:
     """Return a table with one row per cycle; `seconds` is its annotated length."""
-    columns = ("recording", "patient", "device", "part", "label", "event_type", "seconds")
+    columns = ["recording", "patient", "device", "part", "label", "event_type", "seconds"]
     rows = [
         (recording.name, recording.patient, recording.device, recording.part, cycle.label,
          cycle.event_type, cycle.end_seconds - cycle.start_seconds)
         for recording in recordings for cycle in recording.cycles
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(columns))
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _bits(audio: Path) -> str:
+def _bit_depth(audio: Path) -> list[str]:
+    """Return the bits per sample, or libsndfile's name of another format; nothing if unknown."""
     try:
         subtype = soundfile.info(audio).subtype
     except soundfile.LibsndfileError:  # a header that only read_audio can repair
-        return ""
-    return f"{BIT_DEPTHS[subtype]} bits" if subtype in BIT_DEPTHS else subtype
+        return []
+    return [f"{BIT_DEPTHS[subtype]} bits" if subtype in BIT_DEPTHS else subtype]
 
 
 def _named_formats(spec: DatabaseSpec) -> list[str]:
@@ -133,37 +138,25 @@ def _named_formats(spec: DatabaseSpec) -> list[str]:
     return [row for row, value in published.items() if value == NAMED]
 
 
-def _comparison_table(
-    spec: DatabaseSpec, recordings: list[Recording], measured: list[AudioMeasurements]
-) -> pd.DataFrame:
-    columns: dict[tuple[str, str], dict[str, int | float | str | None]] = {}
-    pairs = list(zip(recordings, measured, strict=True))
+def _comparison_table(spec: DatabaseSpec, pairs: Pairs) -> pd.DataFrame:
+    columns: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[str, None] = {}
     for part, published in (spec.published or {ALL_PARTS: {}}).items():
         chosen = [pair for pair in pairs if part in (pair[0].part, ALL_PARTS)]
         columns[part, "here"] = _count(spec, chosen) if chosen else {}
         columns[part, "promised"] = dict(published)
-    rows: dict[str, None] = {}
-    for (_, source), values in columns.items():
-        if source == "here":
-            rows |= dict.fromkeys(values)
-    table = {
-        column: pd.Series([values.get(row) for row in rows], list(rows), object)
-        for column, values in columns.items()
-    }
-    return pd.DataFrame(table)
+        rows |= dict.fromkeys(columns[part, "here"])
+    table = {column: [values.get(row) for row in rows] for column, values in columns.items()}
+    return pd.DataFrame(table, list(rows), dtype=object)
 
 
-def _count(
-    spec: DatabaseSpec, pairs: list[tuple[Recording, AudioMeasurements]]
-) -> dict[str, int | float | str | None]:
+def _count(spec: DatabaseSpec, pairs: Pairs) -> dict[str, Any]:
     cycles = annotated_cycles(recording for recording, _ in pairs)
-    readable = [audio for _, audio in pairs if not audio.stored["problem"]]
-    formats = Counter(f"{audio.stored['rate_hz']} Hz" for audio in readable)
-    formats.update(audio.bits for audio in readable if audio.bits)
-    formats.update(recording.device for recording, _ in pairs)
+    formats = Counter(value for _, audio in pairs for value in audio.formats)
     column, labels = next(iter(spec.label_sets.items()))
     named = _named_formats(spec)
-    seconds = pd.Series([audio.stored["seconds"] for audio in readable], dtype=float)
+    readable = [audio.stored for _, audio in pairs if not audio.stored["problem"]]
+    seconds = pd.Series([stored["seconds"] for stored in readable], dtype=float)
     return {
         "recordings": len(pairs),
         "patients": len({recording.patient for recording, _ in pairs}),
@@ -176,63 +169,22 @@ def _count(
     }
 
 
-def _duration_stats(unit: str, seconds: pd.Series) -> dict[str, int | float | str | None]:
-    values = (seconds.min(), seconds.mean(), seconds.max()) if len(seconds) else (None, None, None)
-    kinds = ("shortest", "mean", "longest")
-    return {f"{kind} {unit}, s": value for kind, value in zip(kinds, values, strict=True)}
+def _duration_stats(unit: str, seconds: pd.Series) -> dict[str, float | None]:
+    stats = {"shortest": seconds.min(), "mean": seconds.mean(), "longest": seconds.max()}
+    return {f"{kind} {unit}, s": value if len(seconds) else None for kind, value in stats.items()}
 
 
-def _duplicate_warnings(
-    recordings: list[Recording], measured: list[AudioMeasurements]
-) -> list[str]:
-    rows = [
-        (recording.audio.name, audio.stored["content"])
-        for recording, audio in zip(recordings, measured, strict=True)
-        if not audio.stored["problem"]
-    ]
-    return duplicate_notes(pd.DataFrame(rows, columns=["recording", "content"]))
-
-
-def _clipping_warnings(recordings: list[Recording], measured: list[AudioMeasurements]) -> list[str]:
-    warnings = []
-    for recording, audio in zip(recordings, measured, strict=True):
-        if audio.clipped and not audio.silent:
-            count = audio.stored["samples"]
-            share = f"{audio.clipped} of its {count} samples ({100 * audio.clipped / count:.2g} %)"
-            warnings.append(f"{recording.audio.name}: clipped: {share} {CLIPPING_NOTE}")
-    return warnings
-
-
-def _format_warnings(
-    spec: DatabaseSpec, recordings: list[Recording], measured: list[AudioMeasurements]
-) -> list[str]:
-    """List rates, bit depths and devices that the publishers do not name, if they name any."""
-    named = _named_formats(spec)
-    return [
-        f"{recording.audio.name}: {value}, not one of {', '.join(named)}"
-        for recording, audio in zip(recordings, measured, strict=True)
-        for value in (f"{audio.stored['rate_hz']} Hz", audio.bits, recording.device)
-        if named and value and value not in named and not audio.stored["problem"]
-    ]
-
-
-def _no_cycle_warnings(spec: DatabaseSpec, recordings: list[Recording]) -> list[str]:
+def _no_cycle_warnings(spec: DatabaseSpec, recordings: Sequence[Recording]) -> list[str]:
     """List recordings with an annotated quality (as SPRSound's have) but without an event."""
-    warnings = []
-    poor = Counter[str]()
-    for recording in recordings:
-        if not recording.quality or recording.cycles or recording.problems:
-            continue
-        if recording.quality == POOR_QUALITY:
-            poor[recording.part] += 1
-        else:
-            warnings.append(
-                f"{recording.annotation}: annotated {recording.quality}, and no event, expected "
-                "one or more"
-            )
+    empty = [one for one in recordings if one.quality and not one.cycles and not one.problems]
+    warnings = [
+        f"{one.annotation}: annotated {one.quality}, and no event, expected one or more"
+        for one in empty
+        if one.quality != POOR_QUALITY
+    ]
+    poor = Counter(one.part for one in empty if one.quality == POOR_QUALITY)
     if poor:
-        parts = dict.fromkeys([*spec.published, *poor])
-        counts = ", ".join(f"{poor[part]} of {part}" for part in parts if poor[part])
+        counts = ", ".join(f"{poor[part]} of {part}" for part in spec.published if poor[part])
         warnings.append(
             f"{poor.total()} recordings are annotated {POOR_QUALITY} and have no cycle: {counts}"
         )

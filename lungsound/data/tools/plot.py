@@ -18,6 +18,8 @@ from lungsound.storage.figures import DARK, LIGHT, new_figure
 # From light to dark: stacked bars that are too thin for a hatch differ in greyscale too.
 SHADES = ("#e4e4e4", "#eaab6b", LIGHT, DARK)
 PARTS = ("train", "inter", "intra")  # panels of these parts come first, in this order
+# Column of the table of cycles -> its title for one value, and for several.
+COLUMN_TITLES = {"label": ("class", "classes"), "event_type": ("event type", "event types")}
 COLUMNS = 4  # panels beside each other
 BINS = 50
 BAR_MARGIN = 1.35  # axis length, in longest possible bars: space for the count beside it
@@ -30,12 +32,11 @@ def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> di
     seconds. Figures by part and by event type are drawn if the database has them.
     """
     labels, types = spec.label_sets["label"], spec.label_sets.get("event_type")
-    durations = f"{title}: durations of the cycles by"
     figures = {
         "classes-by-device": classes_by(cycles, "device", labels, title),
-        "classes-by-patient": classes_by_patient(cycles, labels, f"{title}: classes by patient"),
-        "cycles-per-patient": cycles_per_patient(cycles, f"{title}: cycles per patient"),
-        "durations-by-class": durations_by(cycles, "label", labels, f"{durations} class"),
+        "classes-by-patient": classes_by_patient(cycles, labels, title),
+        "cycles-per-patient": cycles_per_patient(cycles, title),
+        "durations-by-class": durations_by(cycles, "label", labels, title),
     }
     has_parts = (cycles["part"] != "").any()
     if has_parts:
@@ -43,9 +44,7 @@ def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> di
     if has_parts and types:
         figures["event-types-by-part"] = classes_by(cycles, "part", types, title, "event_type")
     if types:
-        figures["durations-by-event-type"] = durations_by(
-            cycles, "event_type", types, f"{durations} event type"
-        )
+        figures["durations-by-event-type"] = durations_by(cycles, "event_type", types, title)
     return figures
 
 
@@ -59,35 +58,29 @@ def classes_by(
     found = cycles[group].unique()
     groups = [part for part in PARTS if part in found]
     groups += sorted(set(found) - set(groups))
-    classes = labels.labels
-    kind = "event types" if column == "event_type" else "classes"
-    title = f"{title}: {kind} by {group}"
+    classes = list(labels.labels)
     columns = min(len(groups), COLUMNS)
     rows = -(-len(groups) // columns)
     height = rows * (0.36 * len(classes) + 1.1) + 0.5
+    title = f"{title}: {COLUMN_TITLES[column][1]} by {group}"
     figure = new_figure(max(5.4, 2.9 * columns + 1.4), height, title)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, value in zip(panels, groups, strict=False):
         chosen = cycles[cycles[group] == value]
         counts = chosen[column].value_counts().reindex(classes, fill_value=0)
-        panel.barh(classes, 100 * counts / len(chosen), color=DARK, height=0.7)
-        for place, count in enumerate(counts):
-            bar_end = (100 * count / len(chosen), place)
-            panel.annotate(
-                f"{count}", bar_end, (4, 0), textcoords="offset points", va="center", fontsize=9
-            )
+        bars = panel.barh(classes, 100 * counts / len(chosen), color=DARK, height=0.7)
+        panel.bar_label(bars, counts.astype(str).to_list(), padding=4, fontsize=9)
         patients = _pluralize(chosen["patient"].nunique(), "patient")
         panel.set_title(f"{value}: {_pluralize(len(chosen), 'cycle')} of {patients}", fontsize=9)
         panel.tick_params(labelbottom=True)  # also above a hidden panel
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
     panels[0].invert_yaxis()
-    panels[0].set_xlim(0, 100 * BAR_MARGIN)
-    panels[0].set_xticks(range(0, 101, 25))
+    panels[0].set(xlim=(0, 100 * BAR_MARGIN), xticks=range(0, 101, 25))
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
     figure.supxlabel("share of the panel's cycles (%), and their number", fontsize=10)
-    figure.supylabel(column.replace("label", "class").replace("_", " "), fontsize=10)
+    figure.supylabel(COLUMN_TITLES[column][0], fontsize=10)
     return figure
 
 
@@ -98,21 +91,18 @@ def classes_by_patient(cycles: pd.DataFrame, labels: LabelSet, title: str) -> Fi
     counts["all"] = counts.sum(axis=1)
     counts = counts.sort_values(["all", labels.normal], ascending=False, kind="stable")
     totals = counts.pop("all")
-    figure = new_figure(9.0, 5.6, title)
+    figure = new_figure(9.0, 5.6, f"{title}: classes by patient")
     upper, lower = figure.subplots(2, 1, sharex=True)
     _plot_stacked(upper, counts)
     _plot_stacked(lower, 100 * counts.div(totals, axis=0))
     upper.set_ylabel("cycles")
     upper.yaxis.set_major_locator(MaxNLocator(integer=True))
-    lower.set_ylabel("share of the patient's cycles (%)")
-    lower.set_ylim(0, 100)
-    lower.set_xlim(0.5, len(counts) + 0.5)
-    lower.set_xlabel(f"{_pluralize(len(counts), 'patient')} with cycles, the one with most first")
+    patients = f"{_pluralize(len(counts), 'patient')} with cycles, the one with most first"
+    lower.set(ylabel="share of the patient's cycles (%)", xlabel=patients)
+    lower.set(xlim=(0.5, len(counts) + 0.5), ylim=(0, 100))
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    handles, names = upper.get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
-    )
+    names = upper.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
 
@@ -128,16 +118,15 @@ def _plot_stacked(panel: Axes, heights: pd.DataFrame) -> None:
 def cycles_per_patient(cycles: pd.DataFrame, title: str) -> Figure:
     """Draw a histogram of the number of cycles per patient, with its median."""
     counts = cycles["patient"].value_counts()
-    figure = new_figure(7.0, 3.8, title)
+    figure = new_figure(7.0, 3.8, f"{title}: cycles per patient")
     panel = figure.subplots()
     # A whole-numbered bin width: otherwise bins would cover different numbers of integers.
     width = -(-int(counts.max()) // BINS)
     edges = np.arange(1, counts.max() + width + 1, width) - 0.5
     panel.hist(counts, edges.tolist(), color=DARK)
     _mark_median(panel, counts, f"median {counts.median():g} cycles, most {counts.max()}")
-    panel.set_xlabel("cycles of a patient")
-    panel.set_ylabel(f"patients (of {len(counts)} with cycles)")
     panel.set_xlim(left=0)
+    panel.set(xlabel="cycles of a patient", ylabel=f"patients (of {len(counts)} with cycles)")
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -146,6 +135,7 @@ def durations_by(cycles: pd.DataFrame, column: str, labels: LabelSet, title: str
     """Draw histograms of the cycles' lengths in seconds, one panel per class, on one time axis."""
     classes = [label for label in labels.labels if (cycles[column] == label).any()]
     edges = np.linspace(0, cycles["seconds"].max(), BINS + 1)
+    title = f"{title}: durations of the cycles by {COLUMN_TITLES[column][0]}"
     figure = new_figure(7.0, 1.35 * len(classes) + 1.0, title)
     panels = figure.subplots(len(classes), 1, sharex=True, squeeze=False)[:, 0]
     for panel, label in zip(panels, classes, strict=True):
@@ -154,8 +144,7 @@ def durations_by(cycles: pd.DataFrame, column: str, labels: LabelSet, title: str
         count = _pluralize(len(seconds), "cycle")
         _mark_median(panel, seconds, f"{label}: {count}, median {seconds.median():.2f} s")
         panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3, min_n_ticks=1))
-    panels[-1].set_xlim(0, edges[-1])
-    panels[-1].set_xlabel("length of a cycle (s)")
+    panels[-1].set(xlim=(0, edges[-1]), xlabel="length of a cycle (s)")
     figure.supylabel("cycles", fontsize=10)
     return figure
 

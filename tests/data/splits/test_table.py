@@ -1,6 +1,4 @@
-"""Splits: shares and disjointness at the database's full size, what a split file may say, classes
-that are missing.
-"""
+"""The paper's random split, split files, and the checks of classes."""
 
 from pathlib import Path
 
@@ -10,17 +8,24 @@ import pytest
 
 from lungsound.data.cycles import cycle_key
 from lungsound.data.labels import FOUR_CLASS
-from lungsound.data.readers.icbhi import parse_name, read_annotations
+from lungsound.data.readers.icbhi import read_annotations
 from lungsound.data.splits.checks import SET_NAMES, check_classes
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.random import random_split
 from lungsound.data.splits.table import file_split, split_table
 from lungsound.errors import DataError
 
-COUNTS = {"normal": 3642, "crackle": 1864, "wheeze": 886, "both": 506}
+# Class -> cycles in ICBHI, copies per cycle, and the paper's count of copies of 80 % of them.
+PAPER = {
+    "normal": (3642, 2, 5827),
+    "crackle": (1864, 4, 5965),
+    "wheeze": (886, 10, 7088),
+    "both": (506, 16, 6477),
+}
+STEM = "101_1b1_Al_sc_Meditron"
 
 
-def table(recordings: dict[str, list[str]]) -> pd.DataFrame:
+def cycles_of(recordings: dict[str, list[str]]) -> pd.DataFrame:
     """The columns that splits read, from recording -> labels of its cycles."""
     rows = [
         (name, name.split("_")[0], cycle, label, cycle_key(name, cycle))
@@ -38,109 +43,67 @@ def random_sets(cycles: pd.DataFrame, seed: int) -> pd.Series:
     return sets
 
 
-def check_labels(cycles: pd.DataFrame, sets: pd.Series) -> tuple[str, ...]:
-    return check_classes(cycles["label"], sets, FOUR_CLASS.labels)
-
-
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
     labels = ["normal"] * 10 + ["crackle"] * 5 + ["wheeze"] * 5 + ["both"] * 5
-    return table({f"{patient}_1b1_Al_sc_Meditron": labels for patient in range(101, 109)})
+    return cycles_of({f"{patient}_1b1_Al_sc_Meditron": labels for patient in range(101, 109)})
 
 
-@pytest.fixture
-def full(real_data: Path) -> pd.DataFrame:
+def test_full_database_is_split_by_the_papers_shares(real_data: Path) -> None:
     paths = sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
-    cycles = table(
-        {path.stem: [cycle.label for cycle in read_annotations(path)[0]] for path in paths}
-    )
-    assert cycles["patient"].tolist() == [parse_name(name).patient for name in cycles["recording"]]
-    return cycles
-
-
-def test_full_database_is_split_by_the_papers_shares(full: pd.DataFrame) -> None:
+    labels = {path.stem: [cycle.label for cycle in read_annotations(path)[0]] for path in paths}
+    full = cycles_of(labels)
     sets = random_sets(full, seed=0)
-    for label, count in COUNTS.items():
+    for label, (count, copies, published) in PAPER.items():
         shares = sets[full["label"] == label].value_counts()
         assert shares["test"] == pytest.approx(0.2 * count, abs=0.5)
         assert shares["val"] == pytest.approx(0.8 * 0.2 * count, abs=0.7)
         assert shares["train"] == pytest.approx(0.8 * 0.8 * count, abs=0.7)
         assert shares.sum() == count
-    # What the paper's own counts of copies start from: 80 % of each class (N x 2, C x 4, W x 2 x 5,
-    # B x 2 x 8).
-    kept = full["label"][sets != "test"].value_counts()
-    for label, copies, published in (
-        ("normal", 2, 5827),
-        ("crackle", 4, 5965),
-        ("wheeze", 10, 7088),
-        ("both", 16, 6477),
-    ):
-        assert kept[label] * copies == pytest.approx(published, abs=copies)
-
-
-def test_the_random_protocol_shares_patients_and_counts_them(full: pd.DataFrame) -> None:
-    sets = random_sets(full, seed=3)
+        assert (count - shares["test"]) * copies == pytest.approx(published, abs=copies)
     report = count_leakage(full.assign(set=sets))
-    shared, tested = report["patients"], report["test_patients"]
-    patients = {name: set(full["patient"][sets == name]) for name in SET_NAMES}
-    assert tested == len(patients["test"])
-    assert shared == sum(
-        patient in patients["train"] | patients["val"] for patient in patients["test"]
-    )
-    assert 0.9 * tested < shared <= tested
+    tested = set(full["patient"][sets == "test"])
+    shared = tested & set(full["patient"][sets != "test"])
+    assert (report["patients"], report["test_patients"]) == (len(shared), len(tested))
+    assert len(shared) > 0.9 * len(tested)
 
 
 def test_every_cycle_is_in_one_set_and_seeds_differ(small: pd.DataFrame) -> None:
     splits = [random_sets(small, seed) for seed in range(10)]
-    assert all(set(sets) == set(SET_NAMES) and sets.index.equals(small.index) for sets in splits)
+    for sets in splits:
+        assert set(sets) == set(SET_NAMES)
+        assert sets.index.equals(small.index)
     assert len({tuple(sets) for sets in splits}) == 10
     pd.testing.assert_series_equal(random_sets(small, 4), splits[4])
 
 
-def test_over_many_seeds_every_cycle_is_tested_equally_often(small: pd.DataFrame) -> None:
+def test_every_cycle_is_tested_equally_often_over_seeds(small: pd.DataFrame) -> None:
     tested = np.mean([random_sets(small, seed) == "test" for seed in range(300)], axis=0)
     assert tested.mean() == pytest.approx(0.2, abs=0.005)
     assert tested.min() > 0.1
     assert tested.max() < 0.3
 
 
-def test_the_split_does_not_depend_on_the_rows_order_or_index(small: pd.DataFrame) -> None:
+def test_split_does_not_depend_on_order_index_or_other_classes(small: pd.DataFrame) -> None:
     expected = random_sets(small, seed=1)
     shuffled = small.sample(frac=1, random_state=0)
     pd.testing.assert_series_equal(random_sets(shuffled, seed=1).sort_index(), expected)
-    relabelled = small.set_index(np.arange(len(small)) + 1000)
-    assert random_sets(relabelled, seed=1).tolist() == expected.tolist()
-
-
-def test_one_class_is_drawn_without_regard_to_the_others(small: pd.DataFrame) -> None:
-    expected = random_sets(small, seed=1)
+    renumbered = small.set_index(np.arange(len(small)) + 1000)
+    assert random_sets(renumbered, seed=1).tolist() == expected.tolist()
     without = small[small["label"] != "normal"]
     pd.testing.assert_series_equal(random_sets(without, seed=1), expected[without.index])
 
 
 def test_classes_of_equal_size_are_drawn_differently(small: pd.DataFrame) -> None:
-    ordered = random_sets(small, seed=1)[small.sort_values("key").index]
-    drawn = {
-        label: tuple(ordered[small["label"][ordered.index] == label])
-        for label in ("crackle", "wheeze", "both")
-    }
-    assert len(set(drawn.values())) == 3
-
-
-@pytest.mark.parametrize("count", range(1, 12))
-def test_small_classes_always_keep_training_cycles(count: int) -> None:
-    cycles = table({"101_1b1_Al_sc_Meditron": ["wheeze"] * count})
-    counts = random_sets(cycles, seed=0).value_counts()
-    test = int(count / 5 + 0.5)
-    val = int((count - test) / 5 + 0.5)
-    assert [counts.get(name, 0) for name in SET_NAMES] == [count - test - val, val, test]
-    assert counts["train"] >= 1
+    ordered = small.assign(set=random_sets(small, seed=1)).sort_values("key")
+    draws = ordered[ordered["label"] != "normal"].groupby("label")["set"].agg(tuple)
+    assert len(draws) == draws.nunique() == 3
 
 
 # --- split files ---
 
 
-def written(folder: Path, content: str | bytes) -> Path:
+def write_split(folder: Path, content: str | bytes) -> Path:
     path = folder / "mine.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -148,139 +111,111 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_written_split_is_taken_back(
+def test_written_split_is_read_back_in_any_order(
     tmp_path: Path, small: pd.DataFrame, newline: str, mark: str
 ) -> None:
     sets = random_sets(small, seed=2)
-    content = split_table(small, sets).to_csv(index=False, lineterminator=newline)
-    assert content.startswith("recording,cycle,patient,label,set")
-    back, notes = file_split(small, written(tmp_path, mark + content))
+    table = split_table(small, sets)
+    assert list(table) == ["recording", "cycle", "patient", "label", "set", "content"]
+    content = table.to_csv(index=False, lineterminator=newline)
+    back, notes = file_split(small, write_split(tmp_path, mark + content))
     pd.testing.assert_series_equal(back, sets)
     assert notes == ()
-
-
-def test_a_split_file_may_be_in_any_order_and_follows_the_database(
-    tmp_path: Path, small: pd.DataFrame
-) -> None:
-    sets = random_sets(small, seed=2)
-    content = (
-        split_table(small, sets)
-        .sample(frac=1, random_state=1)[["set", "cycle", "recording"]]
-        .to_csv(index=False)
-    )
-    shuffled = small.sample(frac=1, random_state=5)
-    back, _ = file_split(shuffled, written(tmp_path, content))
+    some = table.sample(frac=1, random_state=1)[["set", "cycle", "recording"]]
+    path = write_split(tmp_path, mark + some.to_csv(index=False, lineterminator=newline))
+    back, _ = file_split(small.sample(frac=1, random_state=5), path)
     pd.testing.assert_series_equal(back.sort_index(), sets)
 
 
-def test_cycles_the_file_does_not_name_are_left_out_with_a_note(
-    tmp_path: Path, small: pd.DataFrame
-) -> None:
+def test_cycles_that_are_not_in_the_file_are_left_out(tmp_path: Path, small: pd.DataFrame) -> None:
     sets = random_sets(small, seed=2)
     content = split_table(small, sets).iloc[:-7].to_csv(index=False)
-    back, notes = file_split(small, written(tmp_path, content))
-    assert back.iloc[-7:].tolist() == [""] * 7
-    assert back.iloc[:-7].tolist() == sets.iloc[:-7].tolist()
+    back, notes = file_split(small, write_split(tmp_path, content))
+    assert back.tolist() == [*sets.iloc[:-7], *[""] * 7]
     assert notes == ("mine.csv names 193 of 200 cycles: 7 left out",)
     assert split_table(small, back).to_csv(index=False) == content
 
 
-def test_every_bad_line_of_a_split_file_is_named(tmp_path: Path, small: pd.DataFrame) -> None:
-    name = "101_1b1_Al_sc_Meditron"
+def test_every_bad_line_of_a_split_file_is_reported(tmp_path: Path, small: pd.DataFrame) -> None:
     lines = [
-        f"{name},0,train",
-        f"{name},999,train",
+        f"{STEM},0,train",
+        f"{STEM},999,train",
         "gone,1,val",
-        f"{name},0,val",
-        f"{name},1,dev",
-        f"{name},x,test",
-        name,
+        f"{STEM},0,val",
+        f"{STEM},1,dev",
+        f"{STEM},x,test",
+        STEM,
+        f"{STEM},{'9' * 5000},train",  # Python refuses to parse it
     ]
-    path = written(tmp_path, "recording,cycle,set\n" + "\n".join(lines) + "\n")
+    path = write_split(tmp_path, "\n".join(["recording,cycle,set", *lines]))
     with pytest.raises(DataError) as error:
         file_split(small, path)
     assert str(path) in str(error.value)
-    for beginning in (
-        f"mine.csv, line 3: the database has no cycle '999' of recording '{name}'",
-        "mine.csv, line 4: the database has no cycle '1' of recording 'gone'",
-        f"mine.csv, line 5: cycle 0 of recording {name} is named a second time",
-        "mine.csv, line 6: set 'dev', expected one of train, val, test",
-        "mine.csv, line 7: the database has no cycle 'x'",
-        "mine.csv, line 8: the database has no cycle ''",
-        "mine.csv, line 8: set ''",
-    ):
-        assert sum(problem.startswith(beginning) for problem in error.value.problems) == 1, (
-            beginning
-        )
-    assert len(error.value.problems) == 7
+    expected = [
+        f"line 3: the database has no cycle '999' of recording '{STEM}'",
+        "line 4: the database has no cycle '1' of recording 'gone'",
+        f"line 5: cycle 0 of recording {STEM} is named a second time",
+        "line 6: set 'dev', expected one of train, val, test",
+        "line 7: the database has no cycle 'x'",
+        "line 8: set ''",
+        "line 8: the database has no cycle ''",
+        "line 9: the database has no cycle '999",
+    ]
+    for problem, start in zip(error.value.problems, expected, strict=True):
+        assert problem.startswith(f"mine.csv, {start}")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("recording;cycle;set\na;0;train\n", "line 1: the header is 'recording;cycle;set'"),
         ("recording,cycle\na,0\n", "set missing"),
         ("", "recording and cycle and set missing"),
         (b"PAR1\xff\xfe\x80", "not a text file"),
+        (None, "cannot be read: No such file"),
     ],
 )
-def test_a_file_that_is_no_split_is_refused(
-    tmp_path: Path, small: pd.DataFrame, content: str | bytes, said: str
+def test_file_that_is_not_a_split_is_refused(
+    tmp_path: Path, small: pd.DataFrame, content: str | bytes | None, message: str
 ) -> None:
-    with pytest.raises(DataError) as error:
-        file_split(small, written(tmp_path, content))
-    assert said in str(error.value)
-    assert "mine.csv" in str(error.value)
-
-
-def test_a_split_file_that_is_not_there_is_named(tmp_path: Path, small: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match=r"mine\.csv cannot be read: No such file.*split\.file"):
-        file_split(small, tmp_path / "mine.csv")
+    path = tmp_path / "mine.csv" if content is None else write_split(tmp_path, content)
+    with pytest.raises(DataError, match=r"mine\.csv.*split\.file") as error:
+        file_split(small, path)
+    assert message in str(error.value)
 
 
 # --- classes ---
 
 
-def moved(cycles: pd.DataFrame, label: str, from_sets: list[str], to: str) -> pd.Series:
+def check_moved(cycles: pd.DataFrame, label: str, from_set: str, to: str) -> tuple[str, ...]:
+    """`check_classes` after all cycles of a class in `from_set` went to the set `to`."""
     sets = random_sets(cycles, seed=0)
-    sets[(cycles["label"] == label) & sets.isin(from_sets)] = to
-    return sets
+    sets[(cycles["label"] == label) & (sets == from_set)] = to
+    return check_classes(cycles["label"], sets, FOUR_CLASS.labels)
 
 
-def test_complete_split_has_nothing_to_say(small: pd.DataFrame) -> None:
-    assert check_labels(small, random_sets(small, 0)) == ()
+def test_complete_split_has_no_notes(small: pd.DataFrame) -> None:
+    assert check_moved(small, "none", "train", "val") == ()
+    rest = small[small["label"] != "both"]  # the database lacks this class
+    assert check_moved(rest, "none", "train", "val") == ()
 
 
 @pytest.mark.parametrize("lacking", ["val", "test"])
 def test_class_missing_in_val_or_test_is_a_note(small: pd.DataFrame, lacking: str) -> None:
-    (note,) = check_labels(small, moved(small, "wheeze", [lacking], "train"))
+    (note,) = check_moved(small, "wheeze", lacking, "train")
     assert note.startswith(f"class wheeze has no {lacking} cycle")
 
 
-@pytest.mark.parametrize("where", ["val", "test", ""])
-def test_class_without_a_training_cycle_is_an_error(small: pd.DataFrame, where: str) -> None:
+@pytest.mark.parametrize("to", ["val", "test", ""])
+def test_class_without_a_training_cycle_is_an_error(small: pd.DataFrame, to: str) -> None:
     with pytest.raises(DataError) as error:
-        check_labels(small, moved(small, "both", ["train"], where))
-    assert "class both has no training cycle (0 in train, " in str(error.value)
-    assert " in all)" in str(error.value)
-    assert len(error.value.problems) == 1
+        check_moved(small, "both", "train", to)
+    (problem,) = error.value.problems
+    assert problem.startswith("class both has no training cycle (0 in train, ")
+    assert problem.endswith(" in all)")
 
 
-def test_a_class_the_database_lacks_is_no_matter(small: pd.DataFrame) -> None:
-    rest = small[small["label"] != "both"]
-    assert check_labels(rest, random_sets(rest, 0)) == ()
-
-
-def test_an_empty_set_is_an_error(small: pd.DataFrame) -> None:
+def test_empty_set_is_an_error(small: pd.DataFrame) -> None:
     sets = random_sets(small, 0).replace("val", "train")
     with pytest.raises(DataError, match="the val set is empty"):
-        check_labels(small, sets)
-
-
-def test_a_number_of_thousands_of_digits_is_no_cycle(tmp_path: Path) -> None:
-    """Python refuses to read it, in words of its own."""
-    path = tmp_path / "split.csv"
-    path.write_text(f"recording,cycle,set\n101_1b1_Al_sc_Meditron,{'9' * 5000},train\n")
-    cycles = pd.DataFrame({"recording": ["101_1b1_Al_sc_Meditron"], "cycle": [0]})
-    with pytest.raises(DataError, match=r"split\.csv, line 2: the database has no cycle"):
-        file_split(cycles, path)
+        check_classes(small["label"], sets, FOUR_CLASS.labels)
