@@ -1,5 +1,6 @@
-"""What one batch of the paper's training costs here, part by part: python benchmarks/bench.py >
-benchmarks/results.md
+"""What one batch of the paper's training costs here, part by part.
+
+python benchmarks/bench.py > benchmarks/results.md
 
 Each part is timed in turn, several rounds, and the fastest is kept: other processes only ever slow
 one down. Between machines, and between runs on a shared one, only the ratios mean something. The
@@ -55,9 +56,7 @@ def main() -> None:
 def training_step(
     width: float, table1: str, contiguous: bool, images: torch.Tensor, target: torch.Tensor
 ) -> Callable[[], object]:
-    """Forward, backward and Adam on one batch of log-mels; `contiguous`: not in the network's own
-    channels_last.
-    """
+    """Forward, backward and Adam on one batch; `contiguous`: not the network's channels_last."""
     network = CNN7(4, width, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0).to(images.device)
     if contiguous:
         network.to(memory_format=torch.contiguous_format)
@@ -65,7 +64,7 @@ def training_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        focal_loss(network(images), target, 1.0).backward()
+        torch.autograd.backward(focal_loss(network(images), target, 1.0))
         optimizer.step()
 
     return step

@@ -126,9 +126,8 @@ def heading(report: Report, arguments: argparse.Namespace) -> None:
     commit = arguments.commit or git("rev-parse", "--short", "HEAD")
     words = " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]])
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    driver = (
-        f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_gpu else ""
-    )
+    cudnn: Any = torch.backends.cudnn
+    driver = f", CUDA {torch.version.cuda}, cuDNN {cudnn.version()}" if on_gpu else ""
     report.add(
         f"# One {device}",
         "",

@@ -44,8 +44,7 @@ def batch_on(parts: RunComponents, device: torch.device, items: int, number: int
 def front_end(
     parts: RunComponents, device: torch.device, items: int, seconds: float
 ) -> dict[str, Timing]:
-    """From waveforms on the device to what the network sees, and the part of it that an epoch
-    needs if the log-mels of all copies are kept on the device."""
+    """From waveforms to the network's input; and from log-mels that are kept on the device."""
     set_arithmetic("float32")
     features, chunks = parts.module.features.to(device), parts.module.chunks
     batch = batch_on(parts, device, items)
@@ -163,7 +162,7 @@ def bare_loop(
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
             logits = module.network(module.train_inputs(batch).unsqueeze(1))
-        focal_loss(logits.float(), batch["target"], module.gamma).backward()
+        torch.autograd.backward(focal_loss(logits.float(), batch["target"], module.gamma))
         optimizer.step()
 
     return timed(step, device, seconds)

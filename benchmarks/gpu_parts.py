@@ -108,7 +108,8 @@ class Parts:
                 share = rate / self.rates[precision]
                 row = (
                     f"{table1}, width {name}, {precision}", batch, f"{timing.milliseconds:.2f}",
-                    f"{batch / timing.milliseconds * 1000:.0f}", f"{base / timing.milliseconds:.2f}",
+                    f"{batch / timing.milliseconds * 1000:.0f}",
+                    f"{base / timing.milliseconds:.2f}",
                     f"{rate / 1e12:.2f}", f"{100 * share:.0f} %", f"{timing.peak_mib:.0f}",
                     f"{100 * timing.spread:.0f} %",
                 )  # fmt: skip
@@ -249,7 +250,8 @@ class Parts:
         )
         if self.quick:
             cases = [("width 1/16", ("segment=2x2s", "model.width=0.0625"), True)]
-        rows, stretched = [], None
+        rows = []
+        stretched: dict[int, Any] = {}
         for name, overrides, guarded in cases:
             if self.report.left() < (0 if self.quick else 80):
                 break
@@ -262,14 +264,15 @@ class Parts:
         self.report.add(
             "## An epoch of the demo in four times the paper's copies, through the Trainer",
             "",
-            "The second of two epochs. Bare: the same step on batches that are on the device. The "
-            "paper: 160 epochs of ICBHI's training items and 1104 validation cycles at these rates.",
+            "The second of two epochs. Bare: the same step on batches that are on the device. "
+            "The paper: 160 epochs of ICBHI's training items and 1104 validation cycles, at these "
+            "rates.",
             "",
             brief=True,
         )
         head = (
-            "run | items an epoch | s an epoch | items/s in training | bare items/s | share of bare |"
-            " waiting for data | s of validation | the paper, hours"
+            "run | items an epoch | s an epoch | items/s in training | bare items/s | share of "
+            "bare | waiting for data | s of validation | the paper, hours"
         )
         self.report.table(head, rows, brief=True)
 
@@ -310,7 +313,7 @@ class Parts:
         words.append(f"trainer={self.accelerator}")
         command = [sys.executable, str(ROOT / "train.py"), *words]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with open(self.folder / "training.txt", "wb") as output:
+        with (self.folder / "training.txt").open("wb") as output:
             try:
                 subprocess.run(
                     command, cwd=self.folder, env=environment, stdout=output,

@@ -97,7 +97,7 @@ def training_step(variant: Variant, device: torch.device) -> Callable[[], None]:
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
             logits = model(log_mels)
         loss = focal_loss(logits.float(), target, 1.0)
-        scaler.scale(loss).backward()
+        torch.autograd.backward(scaler.scale(loss))
         if variant.guard != "none":
             watch(network, loss.detach(), variant.guard)
         scaler.step(optimizer)

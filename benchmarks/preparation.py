@@ -1,5 +1,6 @@
-"""What preparing a real database costs: python benchmarks/preparation.py [SPRSOUND] >>
-benchmarks/results.md
+"""What preparing a real database costs.
+
+python benchmarks/preparation.py [SPRSOUND] >> benchmarks/results.md
 
 Reads SPRSound's annotations, decodes and resamples every recording with events to 22 000 Hz into a
 new store, and makes the table of cycles: all that happens once before a first training. SPRSOUND is

@@ -1,6 +1,4 @@
-"""What tests share: the real recordings, composed configurations, and small runs on the demo
-database.
-"""
+"""What tests share: the real recordings, an empty MLflow, and small runs on the demo database."""
 
 import contextlib
 import os
@@ -15,21 +13,15 @@ from mlflow import MlflowClient
 from support.mlflow import join_tracking_threads
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch: the tests run in a process a core, see the Makefile
-for name in (
-    "LUNGSOUND_EXPERIMENT",
-    "LUNGSOUND_DATA",
-):  # a machine's defaults are not what is tested
+# Before torch: the Makefile runs one process of tests per core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults
     os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real recordings: LUNGSOUND_REAL_DATA, or ../shared/data. They are not part of
-    the project.
-    """
+    """The folder of real recordings, not part of the project: LUNGSOUND_REAL_DATA."""
     folder = Path(os.environ.get("LUNGSOUND_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder} (LUNGSOUND_REAL_DATA)")
@@ -38,9 +30,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them: 4000 writes that a test need not
-    repeat.
-    """
+    """An MLflow database with empty tables: 4000 writes that a test need not repeat."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -48,10 +38,9 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_training(empty_mlflow: Path) -> Callable[..., Path]:
-    """`run_training(folder, *overrides)`: a small run with outputs, store and MLflow in `folder`;
-    its own folder.
+    """`run_training(folder, *overrides)`: a small run with all its files in `folder`.
 
-    Its figures are unpainted unless `painted`.
+    Returns the run's own folder. Its figures are unpainted unless `painted`.
     """
 
     def train(folder: Path, *overrides: str, painted: bool = False) -> Path:
@@ -60,15 +49,11 @@ def run_training(empty_mlflow: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "mlflow.db").exists():
             shutil.copy(empty_mlflow, folder / "mlflow.db")
-        # MLflow keeps what it opened under an address: a relative one would lead every test to the
-        # first one's file.
+        # Absolute: MLflow keeps what it opened under a URI, for all tests of this process.
         tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
+        composed = compose_config(*SMALL_RUN_OVERRIDES, tracking, *overrides)
         figures = contextlib.nullcontext() if painted else skip_rendering()
-        with (
-            figures,
-            contextlib.chdir(folder),
-            compose_config(*SMALL_RUN_OVERRIDES, tracking, *overrides) as (cfg, choices),
-        ):
+        with figures, contextlib.chdir(folder), composed as (cfg, choices):
             return run(cfg, choices).resolve()
 
     return train
@@ -78,9 +63,7 @@ def run_training(empty_mlflow: Path) -> Callable[..., Path]:
 def finished_run(
     run_training: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """One small finished run, for tests that only read: its folder, below `outputs`, beside `store`
-    and `mlflow.db`.
-    """
+    """A small finished run's folder, for tests that only read; `store` is two folders above."""
     return run_training(tmp_path_factory.mktemp("trained"), painted=True)
 
 
@@ -104,8 +87,9 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def signal_during_final_sync(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[type, int], None]]:
-    """`signal_during_final_sync(kind, number)`: a signal arrives while the command waits for the
-    last sync of a run (MlflowSync) or a study (StudySync); only then MLflow gets the final status.
+    """`signal_during_final_sync(kind, number)`: a signal arrives during the last sync of a `kind`.
+
+    That is a run (MlflowSync) or a study (StudySync), whose final status MLflow gets only then.
     """
     from lungsound.tracking.sync import MlflowSync
 

@@ -8,13 +8,9 @@ import pytest
 from support.runs import ROOT
 
 PACKAGES = ("signal", "scoring", "models")
-MODULES = [
-    *(path for package in PACKAGES for path in sorted((ROOT / "lungsound" / package).glob("*.py"))),
-    *(
-        ROOT / "lungsound" / "training" / name
-        for name in ("losses.py", "progress.py", "schedule.py")
-    ),
-]
+PACKAGE = ROOT / "lungsound"
+MODULES = [path for name in PACKAGES for path in sorted((PACKAGE / name).glob("*.py"))]
+MODULES += [PACKAGE / "training" / f"{name}.py" for name in ("losses", "progress", "schedule")]
 WITHOUT_EXAMPLES = {"__init__", "features", "metric", "registry"}  # classes: their tests show them
 
 

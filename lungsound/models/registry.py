@@ -31,17 +31,16 @@ class NetworkSpec:
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
         """Return one line per setting that is missing or unknown."""
-        parameters = inspect.signature(self.build).parameters.values()
-        settings_of_build = [p for p in parameters if p.name not in INPUT_ARGUMENTS]
-        known = [p.name for p in settings_of_build]
-        required = [p.name for p in settings_of_build if p.default is p.empty]
+        parameters = dict(inspect.signature(self.build).parameters)
         errors = []
-        for name in required:
-            if name not in settings:
+        for name in INPUT_ARGUMENTS:
+            parameters.pop(name, None)
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in settings:
                 errors.append(f"{name}: expected a value, but got none")
         for name in settings:
-            if name not in known:
-                errors.append(f"{name}: expected none, as the settings are {known}")
+            if name not in parameters:
+                errors.append(f"{name}: expected none, as the settings are {list(parameters)}")
         return errors
 
 

@@ -29,10 +29,5 @@ def biocas_scores(confusion: Tensor) -> dict[str, float]:
     total = sensitivity + specificity
     average = total / 2
     harmonic = total if not total or isnan(total) else 2 * sensitivity * specificity / total
-    return {
-        "SE": sensitivity,
-        "SP": specificity,
-        "AS": average,
-        "HS": harmonic,
-        "Score": (average + harmonic) / 2,
-    }
+    score = (average + harmonic) / 2
+    return {"SE": sensitivity, "SP": specificity, "AS": average, "HS": harmonic, "Score": score}

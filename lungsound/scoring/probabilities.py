@@ -34,10 +34,8 @@ def cycle_means(sums: Tensor, chunks: Tensor) -> Tensor:
     """
     missing = (chunks == 0).nonzero().flatten().tolist()
     if missing:
-        raise ValueError(
-            f"Expected a chunk of every cycle, but {len(missing)} of {len(chunks)} have none: "
-            f"first {missing[0]}"
-        )
+        share = f"{len(missing)} of {len(chunks)}"
+        raise ValueError(f"Expected a chunk per cycle, but {share} have none: first {missing[0]}")
     return sums / chunks[:, None]
 
 

@@ -38,11 +38,8 @@ def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Te
     tensor([[1, 3],
             [3, 9]])
     """
-    fold = torch.tensor(labels.fold_to(coarser))
-    size = len(coarser)
-    rows = torch.zeros(size, len(labels), dtype=confusion.dtype)
-    rows.index_add_(0, fold, confusion)
-    return torch.zeros(size, size, dtype=confusion.dtype).index_add_(1, fold, rows)
+    fold = torch.nn.functional.one_hot(torch.tensor(labels.fold_to(coarser)), len(coarser))
+    return fold.T @ confusion @ fold
 
 
 def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
@@ -61,14 +58,12 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
     {'specificity': 0.75, 'sensitivity_2': 0.5, 'score_2': 0.625, 'accuracy': 0.6666666666666666}
     """
     if tuple(confusion.shape) != (len(labels), len(labels)):
-        raise ValueError(
-            f"Expected a confusion matrix of the {len(labels)} classes {', '.join(labels.labels)}, "
-            f"but got {tuple(confusion.shape)}"
-        )
+        classes, shape = f"{len(labels)} classes {', '.join(labels.labels)}", tuple(confusion.shape)
+        raise ValueError(f"Expected a confusion matrix of the {classes}, but got {shape}")
     confusion = confusion.cpu()
-    normal_row = confusion[labels.normal_index]
-    normal, cycles = int(normal_row.sum()), int(confusion.sum())
-    specificity = _ratio(int(normal_row[labels.normal_index]), normal)
+    normal_row = confusion[labels.normal_index].tolist()
+    normal, cycles = sum(normal_row), int(confusion.sum())
+    specificity = _ratio(normal_row[labels.normal_index], normal)
     scores = {"specificity": specificity}
     for coarser in labels.chain:
         diagonal = fold_confusion(confusion, labels, coarser).diagonal()

@@ -27,9 +27,8 @@ def roll_and_chunk(log_mels: Tensor, roll: Tensor, chunk: Tensor, chunks: int) -
     frames = log_mels.shape[-1]
     size = _chunk_size(frames, chunks)
     start = chunk * size - roll
-    frame_index = (
-        start[:, None] + torch.arange(size, device=log_mels.device)
-    ) % frames  # [B, size]
+    steps = torch.arange(size, device=log_mels.device)
+    frame_index = (start[:, None] + steps) % frames  # [B, size]
     return log_mels.gather(-1, frame_index[:, None, :].expand(-1, log_mels.shape[1], -1))
 
 
@@ -48,7 +47,5 @@ def split_into_chunks(log_mels: Tensor, chunks: int) -> Tensor:
 
 def _chunk_size(frames: int, chunks: int) -> int:
     if not 1 <= chunks <= frames:
-        raise ValueError(
-            f"Expected 1 to {frames} chunks, one frame each at least, but got {chunks}"
-        )
+        raise ValueError(f"Expected 1 to {frames} chunks, a frame each or more, but got {chunks}")
     return frames_per_chunk(frames, chunks)

@@ -4,6 +4,7 @@ A caller that draws once for all epochs passes epoch 0.
 """
 
 from collections.abc import Mapping
+from itertools import product
 
 import pandas as pd
 
@@ -33,13 +34,13 @@ def plan_copies(
     """
     unknown = set(cycles["label"]) - set(vtlp_copies)
     if unknown:
-        raise ValueError(
-            f"Expected `vtlp_copies` to name every label, but {sorted(unknown)} are missing"
-        )
+        raise ValueError(f"Expected `vtlp_copies` of every label, but {sorted(unknown)} have none")
     copies = []
     for row, label in enumerate(cycles["label"]):
-        variants = _copy_variants(stretch and label in STRETCHED_LABELS, vtlp_copies[label])
-        copies += [(row, copy, *variant) for copy, variant in enumerate(variants)]
+        warped = [False] + [True] * vtlp_copies[label]
+        stretched = (False, True) if stretch and label in STRETCHED_LABELS else (False,)
+        for copy, variant in enumerate(product(stretched, warped)):
+            copies.append((row, copy, *variant))
     types = {"row": "int64", "copy": "int64", "stretched": "bool", "warped": "bool"}
     return pd.DataFrame(copies, columns=list(types)).astype(types)
 
@@ -65,12 +66,3 @@ def draw_warp(
 def draw_roll(seed: int, key: int, copy: int, segment: int, epoch: int, frames: int) -> int:
     """Draw the roll of a segment's log-mel, 0 to `frames` - 1 frames, for all its chunks."""
     return int(make_rng(seed, "roll", key, copy, segment, epoch).integers(frames))
-
-
-def _copy_variants(stretch: bool, warps: int) -> list[tuple[bool, bool]]:
-    """Return (stretched, warped) of each copy of one cycle, the original first."""
-    return [
-        (stretched, copy > 0)
-        for stretched in ((False, True) if stretch else (False,))
-        for copy in range(warps + 1)
-    ]

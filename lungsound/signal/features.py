@@ -44,16 +44,16 @@ class Features(nn.Module):
     ) -> None:
         super().__init__()
         if normalization not in NORMALIZATION_AXES:
-            raise ValueError(
-                f"Expected `normalization` to be one of {tuple(NORMALIZATION_AXES)}, "
-                f"but got {normalization!r}"
-            )
+            known = tuple(NORMALIZATION_AXES)
+            raise ValueError(f"Expected a normalization of {known}, but got {normalization!r}")
         self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
         self.floor, self.normalization = floor, normalization
-        self.register_buffer("corner_hz", mel_corners(n_mels, f_min, f_max), persistent=False)
-        self.register_buffer(
-            "mel_fbank", mel_bank(n_mels, f_min, f_max, n_fft, sample_rate), persistent=False
+        corners, bank = (
+            mel_corners(n_mels, f_min, f_max),
+            mel_bank(n_mels, f_min, f_max, n_fft, sample_rate),
         )
+        self.register_buffer("corner_hz", corners, persistent=False)
+        self.register_buffer("mel_fbank", bank, persistent=False)
         if normalization != "segment":
             shape = (n_mels if normalization == "band" else 1, 1)
             self.register_buffer("mean", torch.full(shape, torch.nan))
@@ -65,9 +65,8 @@ class Features(nn.Module):
         """Compute z-scored log-mels [B, n_mels, N] of waveforms [B, L]; the rest as `log_mel`."""
         log_mels = self.log_mel(waveforms, alpha, f_hi)
         if self.normalization == "segment":
-            variance, mean = torch.var_mean(
-                log_mels, NORMALIZATION_AXES["segment"], correction=0, keepdim=True
-            )
+            axes = NORMALIZATION_AXES["segment"]
+            variance, mean = torch.var_mean(log_mels, axes, correction=0, keepdim=True)
             return log_mels.sub_(mean).div_(_safe_std(variance))
         return log_mels.sub_(self.mean).div_(self.std)
 
@@ -81,12 +80,11 @@ class Features(nn.Module):
         for waveforms shorter than one frame.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
-            density = power_spectral_density(
-                waveforms.float(), self.sample_rate, self.n_fft, self.hop
-            )
+            rate, n_fft = self.sample_rate, self.n_fft
+            density = power_spectral_density(waveforms.float(), rate, n_fft, self.hop)
             banks = self.mel_fbank
             if alpha is not None and f_hi is not None:
-                warped = warped_mel_banks(self.corner_hz, alpha, f_hi, self.n_fft, self.sample_rate)
+                warped = warped_mel_banks(self.corner_hz, alpha, f_hi, n_fft, rate)
                 banks = torch.where((alpha == 1)[:, None, None], self.mel_fbank, warped)
             return torch.matmul(banks, density).add_(self.floor).log10_()
 
@@ -97,30 +95,23 @@ class Features(nn.Module):
         which has no statistics, and if there are no batches.
         """
         if self.normalization == "segment":
-            raise ValueError(
-                "Expected normalization `band` or `global`: `segment` has no statistics to fit"
-            )
+            raise ValueError("Expected `band` or `global`: `segment` has no statistics to fit")
         axes = NORMALIZATION_AXES[self.normalization]
         count = 0
         mean = sum_of_squares = torch.zeros_like(self.mean, dtype=torch.float64)
         for waveforms in batches:
             log_mels = self.log_mel(waveforms)
-            variance, batch_mean = (
-                part[0].double()
-                for part in torch.var_mean(log_mels, axes, correction=0, keepdim=True)
-            )
+            moments = torch.var_mean(log_mels, axes, correction=0, keepdim=True)
+            variance, batch_mean = (part[0].double() for part in moments)
             # Merge two sets' means and sums of squares without cancellation (Chan et al. 1979).
             new = log_mels.numel() // self.mean.numel()
             delta = batch_mean - mean
-            sum_of_squares = (
-                sum_of_squares + variance * new + delta.square() * (count * new / (count + new))
-            )
+            between = delta.square() * (count * new / (count + new))
+            sum_of_squares = sum_of_squares + variance * new + between
             mean = mean + delta * (new / (count + new))
             count += new
         if not count:
-            raise ValueError(
-                "Expected waveforms to fit the statistics of normalization on, but got none"
-            )
+            raise ValueError("Expected waveforms to fit the normalization on, but got none")
         self.mean.copy_(mean)
         self.std.copy_(_safe_std(sum_of_squares / count))
 

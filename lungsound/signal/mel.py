@@ -35,12 +35,9 @@ def triangular_filters(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
     >>> triangular_filters(torch.tensor([0.0, 2.0, 4.0]), n_fft=8, sample_rate=8)
     tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]])
     """
-    bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device) * (
-        sample_rate / n_fft
-    )
-    left, peak, right = (
-        corners[..., start : start + corners.shape[-1] - 2, None] for start in range(3)
-    )
+    bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device)
+    bins = bins * (sample_rate / n_fft)
+    left, peak, right = corners.unfold(-1, 3, 1).unsqueeze(-2).unbind(-1)
     rise = (bins - left) / (peak - left)
     fall = (right - bins) / (right - peak)
     return torch.minimum(rise, fall).clamp_(min=0)

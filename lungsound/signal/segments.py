@@ -17,9 +17,8 @@ def segment_count(samples: int, length: int) -> int:
     [1, 1, 2]
     """
     if samples < 1 or length < 1:
-        raise ValueError(
-            f"Expected a cycle and a segment of at least one sample, but got {samples} and {length}"
-        )
+        given = f"{samples} and {length}"
+        raise ValueError(f"Expected cycle and segment of at least one sample, but got {given}")
     return -(-samples // length)
 
 
@@ -44,8 +43,7 @@ def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> N
     segments = segment_count(len(cycle), length)
     if not 0 <= index < segments:
         raise ValueError(
-            f"Expected `index` to be one of the cycle's {segments} segments, from 0, "
-            f"but got {index}"
+            f"Expected one of the cycle's {segments} segments, from 0, but got {index}"
         )
     if padding not in PADDING_MODES:
         raise ValueError(f"Expected `padding` to be one of {PADDING_MODES}, but got {padding!r}")

@@ -21,9 +21,8 @@ def power_spectral_density(waveforms: Tensor, sample_rate: int, n_fft: int, hop:
     Raises ValueError for waveforms shorter than one frame.
     """
     if not frame_count(waveforms.shape[-1], n_fft, hop):
-        raise ValueError(
-            f"Expected waveforms of at least {n_fft} samples, but got {waveforms.shape[-1]}"
-        )
+        samples = waveforms.shape[-1]
+        raise ValueError(f"Expected waveforms of at least {n_fft} samples, but got {samples}")
     window = torch.hann_window(n_fft, dtype=waveforms.dtype, device=waveforms.device)
     # The density's factor, applied here because the window is smaller than the power.
     window *= (2 / (sample_rate * window.square().sum())).sqrt()

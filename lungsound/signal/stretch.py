@@ -17,9 +17,8 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
     waveform, a rate that is not above 0 and an unknown method.
     """
     if not len(waveform) or not rate > 0:
-        raise ValueError(
-            f"Expected samples and a rate above 0, but got {len(waveform)} samples and rate {rate}"
-        )
+        given = f"{len(waveform)} samples and rate {rate}"
+        raise ValueError(f"Expected samples and a rate above 0, but got {given}")
     if method not in STRETCH_METHODS:
         raise ValueError(f"Expected `method` to be one of {STRETCH_METHODS}, but got {method!r}")
     length = stretched_length(len(waveform), rate)

@@ -22,9 +22,8 @@ def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Te
     boundary = warped_boundary / alpha
     slope = (nyquist - warped_boundary) / (nyquist - boundary)
     # The line as slope · f + S/2 · (1 - slope): exactly f if the slope is 1.
-    return torch.where(
-        frequencies <= boundary, alpha * frequencies, slope * frequencies + nyquist * (1 - slope)
-    )
+    line = slope * frequencies + nyquist * (1 - slope)
+    return torch.where(frequencies <= boundary, alpha * frequencies, line)
 
 
 def warped_mel_banks(
@@ -34,6 +33,5 @@ def warped_mel_banks(
 
     `alpha` [B] is the warp factor, `f_hi` [B] the boundary frequency in Hz.
     """
-    return triangular_filters(
-        warp(corners, alpha[:, None], f_hi[:, None], sample_rate / 2), n_fft, sample_rate
-    )
+    warped = warp(corners, alpha[:, None], f_hi[:, None], sample_rate / 2)
+    return triangular_filters(warped, n_fft, sample_rate)

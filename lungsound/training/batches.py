@@ -1,7 +1,7 @@
 """Datasets of batches of waveforms: what workers do, so that a device gets whole batches."""
 
 from dataclasses import dataclass
-from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,12 +41,28 @@ class Augmentation:
     redraw: str
     roll: bool
 
-    def draw_epoch(self, epoch: int) -> int:
-        """The epoch that a copy's draws depend on: its own, or 0 with `redraw="once"`."""
-        return epoch if self.redraw == "epoch" else 0
+
+class _BatchDataset(Dataset[Batch]):
+    """Batches of segments; `batches[number]` has a row for each item."""
+
+    batches: list[NDArray[np.int64]]
+
+    def __init__(self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec) -> None:
+        self.store, self.cutting = store, cutting
+        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
+        self.targets = cycles["target"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def _cycle(self, row: int) -> NDArray[np.float32]:
+        return self.store.samples[self.starts[row] : self.ends[row]]
+
+    def _cut(self, waveform: NDArray[np.float32], segment: int) -> NDArray[np.float32]:
+        return cut_segment(waveform, segment, self.cutting.length, self.cutting.padding)
 
 
-class TrainBatchDataset(Dataset[Batch]):
+class TrainBatchDataset(_BatchDataset):
     """The batches of one epoch, in order; an item is one chunk of one segment of one copy.
 
     Every random draw is a function of (seed, purpose, cycle, copy, segment, epoch): `signal.rng`. A
@@ -66,111 +82,100 @@ class TrainBatchDataset(Dataset[Batch]):
         seed: int,
         epoch: int,
     ) -> None:
-        self.store, self.cutting, self.augmentation = store, cutting, augmentation
-        self.stretched, self.seed, self.epoch = stretched, seed, epoch
-        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
+        super().__init__(cycles, store, cutting)
+        self.augmentation, self.stretched = augmentation, stretched
+        self.seed, self.epoch = seed, epoch
+        self.draw_epoch = epoch if augmentation.redraw == "epoch" else 0
         self.keys = [int(key) for key in cycles["key"]]
-        self.targets = cycles["target"].to_numpy()
         plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
-        self.rows, self.copies = plan["row"].to_numpy(), plan["copy"].to_numpy()
-        self.is_stretched, self.is_warped = plan["stretched"].to_numpy(), plan["warped"].to_numpy()
-        self.items = self._items()
-        order = make_rng(seed, "order", epoch).permutation(len(self.items))
-        self.batches = make_batches(self.items[order], batch_size)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        self.copies: list[Any] = list(plan.itertuples(index=False))
+        items = self._items()
+        order = make_rng(seed, "order", epoch).permutation(len(items))
+        self.batches = make_batches(items[order], batch_size)
 
     def __getitem__(self, number: int) -> Batch:
         items = self.batches[number]
-        rows = self.rows[items[:, 0]]
-        warps = np.array([self._warp(copy) for copy in items[:, 0]], dtype=np.float32)
-        waveforms = [self._segment(copy, segment) for copy, segment, _ in items]
+        copies = [self.copies[place] for place in items[:, 0]]
+        rows = np.array([copy.row for copy in copies])
+        segments = items[:, 1]
+        pairs = list(zip(copies, segments, strict=True))
+        waveforms = [self._cut(self._waveform(copy), segment) for copy, segment in pairs]
+        warps = np.array([self._warp(copy) for copy in copies], dtype=np.float32)
         return {
             "waveforms": torch.from_numpy(np.stack(waveforms)),
             "alpha": torch.from_numpy(warps[:, 0]),
             "f_hi": torch.from_numpy(warps[:, 1]),
-            "roll": torch.tensor([self._roll(copy, segment) for copy, segment, _ in items]),
+            "roll": torch.tensor([self._roll(copy, segment) for copy, segment in pairs]),
             "chunk": torch.from_numpy(items[:, 2]),
             "target": torch.from_numpy(self.targets[rows]),
             "cycle": torch.from_numpy(rows),
-            "copy": torch.from_numpy(self.copies[items[:, 0]]),
-            "segment": torch.from_numpy(items[:, 1]),
+            "copy": torch.tensor([copy.copy for copy in copies]),
+            "segment": torch.from_numpy(segments),
         }
 
+    def stretched_waveforms(self) -> dict[int, NDArray[np.float32]]:
+        """Return the stretched waveform of every row that has a stretched copy."""
+        rows = {copy.row for copy in self.copies if copy.stretched}
+        return {row: self._stretch(row) for row in sorted(rows)}
+
     def _items(self) -> NDArray[np.int64]:
-        """All items of the epoch [n, 3]: row of the copies' plan, segment, chunk."""
-        items: list[tuple[int, int, int]] = []
-        for copy in range(len(self.rows)):
-            segments = range(segment_count(self._length(copy), self.cutting.length))
-            items += product([copy], segments, range(self.cutting.chunks))
+        """All items of the epoch [n, 3]: place in `copies`, segment, chunk."""
+        items = []
+        for place, copy in enumerate(self.copies):
+            length = int(self.ends[copy.row] - self.starts[copy.row])
+            if copy.stretched:
+                length = stretched_length(length, self._rate(copy.row))
+            for segment in range(segment_count(length, self.cutting.length)):
+                items += [(place, segment, chunk) for chunk in range(self.cutting.chunks)]
         return np.array(items, dtype=np.int64)
 
-    def _length(self, copy: int) -> int:
-        row = self.rows[copy]
-        length = int(self.ends[row] - self.starts[row])
-        return stretched_length(length, self._rate(row)) if self.is_stretched[copy] else length
+    def _waveform(self, copy: Any) -> NDArray[np.float32]:
+        if not copy.stretched:
+            return self._cycle(copy.row)
+        return self.stretched[copy.row] if self.stretched else self._stretch(copy.row)
 
-    def _waveform(self, copy: int) -> NDArray[np.float32]:
-        row = self.rows[copy]
-        if self.is_stretched[copy] and row in self.stretched:
-            return self.stretched[row]
-        waveform = self.store.samples[self.starts[row] : self.ends[row]]
-        if self.is_stretched[copy]:
-            waveform = time_stretch(waveform, self._rate(row), self.augmentation.stretch)
-        return waveform
-
-    def _segment(self, copy: int, segment: int) -> NDArray[np.float32]:
-        return cut_segment(self._waveform(copy), segment, self.cutting.length, self.cutting.padding)
+    def _stretch(self, row: int) -> NDArray[np.float32]:
+        return time_stretch(self._cycle(row), self._rate(row), self.augmentation.stretch)
 
     def _rate(self, row: int) -> float:
-        epoch = self.augmentation.draw_epoch(self.epoch)
-        return draw_rate(self.seed, self.keys[row], epoch, self.augmentation.stretch_rate)
+        limits = self.augmentation.stretch_rate
+        return draw_rate(self.seed, self.keys[row], self.draw_epoch, limits)
 
-    def _warp(self, copy: int) -> tuple[float, float]:
-        settings = self.augmentation
-        if not self.is_warped[copy]:
-            return 1.0, settings.vtlp_f_hi[0]
-        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
-        epoch = settings.draw_epoch(self.epoch)
-        return draw_warp(self.seed, key, number, epoch, settings.vtlp_alpha, settings.vtlp_f_hi)
+    def _warp(self, copy: Any) -> tuple[float, float]:
+        limits = self.augmentation.vtlp_alpha, self.augmentation.vtlp_f_hi
+        if not copy.warped:
+            return 1.0, limits[1][0]
+        return draw_warp(self.seed, self.keys[copy.row], copy.copy, self.draw_epoch, *limits)
 
-    def _roll(self, copy: int, segment: int) -> int:
+    def _roll(self, copy: Any, segment: int) -> int:
         if not self.augmentation.roll:
             return 0
-        key, number = self.keys[self.rows[copy]], int(self.copies[copy])
-        return draw_roll(self.seed, key, number, int(segment), self.epoch, self.cutting.frames)
+        key, frames = self.keys[copy.row], self.cutting.frames
+        return draw_roll(self.seed, key, copy.copy, int(segment), self.epoch, frames)
 
 
-class EvalBatchDataset(Dataset[Batch]):
+class EvalBatchDataset(_BatchDataset):
     """All segments in order: waveforms [B, L], target [B], cycle [B] (row of `cycles`)."""
 
     def __init__(
         self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec, batch_size: int
     ) -> None:
-        self.store, self.cutting = store, cutting
-        self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
-        self.targets = cycles["target"].to_numpy()
+        super().__init__(cycles, store, cutting)
         counts = [segment_count(int(n), cutting.length) for n in self.ends - self.starts]
         segments = [(row, segment) for row, count in enumerate(counts) for segment in range(count)]
-        self.batches = [segments[i : i + batch_size] for i in range(0, len(segments), batch_size)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        self.batches = np.split(np.array(segments), range(batch_size, len(segments), batch_size))
 
     def __getitem__(self, number: int) -> Batch:
-        batch = self.batches[number]
-        rows = np.array([row for row, _ in batch])
-        waveforms = [self._segment(row, segment) for row, segment in batch]
+        rows, segments = self.batches[number].T
+        waveforms = [self._segment(*place) for place in zip(rows, segments, strict=True)]
         return {
             "waveforms": torch.from_numpy(np.stack(waveforms)),
             "target": torch.from_numpy(self.targets[rows]),
-            "cycle": torch.from_numpy(rows),
+            "cycle": torch.from_numpy(rows.copy()),
         }
 
     def _segment(self, row: int, segment: int) -> NDArray[np.float32]:
-        waveform = self.store.samples[self.starts[row] : self.ends[row]]
-        return cut_segment(waveform, segment, self.cutting.length, self.cutting.padding)
+        return self._cut(self._cycle(row), segment)
 
 
 def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

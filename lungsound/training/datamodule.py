@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
-from lungsound.signal.copies import draw_rate, plan_copies
-from lungsound.signal.stretch import time_stretch
 from lungsound.storage.signals import SIGNALS
 from lungsound.training.batches import (
     Augmentation,
@@ -44,7 +42,7 @@ class CyclesDataModule(pl.LightningDataModule):
         self.cycles = {name: rows.reset_index(drop=True) for name, rows in cycles.groupby("set")}
         self.store, self.cutting, self.augmentation = store, cutting, augmentation
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.stretched: dict[int, NDArray[np.float32]] | None = None
+        self.stretched: dict[int, NDArray[np.float32]] = {}  # by row, if all epochs share them
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The next epoch's batches; needs `reload_dataloaders_every_n_epochs=1`."""
@@ -61,11 +59,12 @@ class CyclesDataModule(pl.LightningDataModule):
 
     def training_batches(self, epoch: int) -> TrainBatchDataset:
         """The batches of an epoch, which counts from 1."""
-        if self.stretched is None:
-            self.stretched = self._precompute_stretched()
         cycles, size, seed = self.cycles["train"], self.batch_size, self.seed
-        settings = self.cutting, self.augmentation
-        return TrainBatchDataset(cycles, self.store, *settings, self.stretched, size, seed, epoch)
+        settings, stretched = (self.cutting, self.augmentation), self.stretched
+        batches = TrainBatchDataset(cycles, self.store, *settings, stretched, size, seed, epoch)
+        if self.augmentation.redraw == "once" and not stretched:  # a phase vocoder is slow
+            stretched |= batches.stretched_waveforms()
+        return batches
 
     def unaugmented_waveforms(self) -> Iterator[Tensor]:
         """The waveforms [B, L] of the training cycles' own segments, without copies."""
@@ -83,20 +82,6 @@ class CyclesDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_ignore_signals,
         )
-
-    def _precompute_stretched(self) -> dict[int, NDArray[np.float32]]:
-        """Stretched waveforms by row, if all epochs share them: a phase vocoder is slow."""
-        settings, cycles = self.augmentation, self.cycles["train"]
-        if settings.stretch == "none" or settings.redraw == "epoch":
-            return {}
-        plan = plan_copies(cycles, True, settings.vtlp_copies)
-        stretched = {}
-        for row in sorted(set(plan.loc[plan["stretched"], "row"])):
-            cycle = cycles.loc[row]
-            rate = draw_rate(self.seed, int(cycle["key"]), 0, settings.stretch_rate)
-            waveform = self.store.samples[cycle["start_sample"] : cycle["end_sample"]]
-            stretched[row] = time_stretch(waveform, rate, settings.stretch)
-        return stretched
 
 
 def _ignore_signals(_: int) -> None:

@@ -32,19 +32,13 @@ class DivergenceCallback(pl.Callback):
         for path in self.folder.glob("diverged-*.npz"):  # of earlier starts
             path.unlink()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, _: Any, module: Any, batch: Batch, batch_idx: int) -> None:
         self.batch = batch
 
-    def on_before_backward(
-        self, trainer: pl.Trainer, module: pl.LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, _: Any, module: Any, loss: Tensor) -> None:
         self.loss = loss.detach()
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
         assert isinstance(module, SnapshotModule)
         if trainer.scaler is not None:  # float16: the scaler checks gradients and skips such steps
             norm = torch.zeros_like(self.loss)
@@ -58,13 +52,7 @@ class DivergenceCallback(pl.Callback):
             raise self._error(trainer, what, "train", self.batch, log_mels)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         assert isinstance(module, SnapshotModule)
         if not torch.isfinite(outputs):
@@ -83,17 +71,17 @@ class DivergenceCallback(pl.Callback):
         path = self.folder / f"diverged-epoch-{epoch:04d}.npz"
         try:
             write_file(path, encode_batch_npz(cycles, batch, log_mels))
-            position = str(path)
+            place = str(path)
         except LungsoundError as error:  # a full disk must not hide what happened
-            position = str(error)
-        non_finite = cycles[~log_mels.isfinite().flatten(1).all(1).cpu().numpy()]
-        note = "all finite" if non_finite.empty else f"not finite: {format_cycle_ids(non_finite)}"
+            place = str(error)
+        bad = cycles[~log_mels.isfinite().flatten(1).all(1).cpu().numpy()]
+        note = "all finite" if bad.empty else f"not finite: {format_cycle_ids(bad)}"
         return TrainingError(
             f"The training has diverged: in epoch {epoch} the {what}, expected finite numbers. "
             f"It stopped there; {trainer.current_epoch} epochs are finished and kept, nothing is "
             "stored of this one. A lower annealing.max_lr may help. The batch's cycles "
             f"(recording/cycle): {format_cycle_ids(cycles)}. Their log-mels, as the network saw "
-            f"them, are {note}; they are in: {position}"
+            f"them, are {note}; they are in: {place}"
         )
 
 
@@ -106,18 +94,13 @@ def format_cycle_ids(cycles: pd.DataFrame) -> str:
 def encode_batch_npz(cycles: pd.DataFrame, batch: Batch, log_mels: Tensor) -> bytes:
     """Return a batch as a .npz without pickles: one row per item of `cycles`.
 
-    It has `log_mels` [B, F, N] and the batch's values. `cycle` is the line of the annotation, from
-    0; the waveforms are left out, as the log-mels are computed from them.
+    It has `log_mels` [B, F, N] and the batch's values but for the waveforms. `cycle` is the line of
+    the annotation, from 0.
     """
-    left_out = ("waveforms", "cycle")
-    numbers = {name: v.cpu().numpy() for name, v in batch.items() if name not in left_out}
+    arrays = {name: values.cpu().numpy() for name, values in batch.items() if name != "waveforms"}
+    arrays["log_mels"] = log_mels.cpu().numpy()
+    arrays["recording"] = cycles["recording"].to_numpy(dtype=str)
+    arrays["cycle"] = cycles["cycle"].to_numpy()
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        allow_pickle=False,
-        log_mels=log_mels.cpu().numpy(),
-        recording=cycles["recording"].to_numpy(dtype=str),
-        cycle=cycles["cycle"].to_numpy(),
-        **numbers,
-    )
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

@@ -16,12 +16,11 @@ def parse_history(history: bytes) -> list[EpochRecord]:
     for epoch, record in enumerate(records, start=1):
         if not isinstance(record, dict) or record.get("epoch") != epoch:
             raise ValueError(f"line {epoch}: expected the numbers of epoch {epoch}")
-        if not isinstance(record.get("period"), int):
-            raise ValueError(f"line {epoch}: expected the period of epoch {epoch}")
-        if not isinstance(record.get("machine", ""), str):
-            raise ValueError(f"line {epoch}: expected the machine as text")
-        if not all(_is_number(value) for name, value in record.items() if name != "machine"):
-            raise ValueError(f"line {epoch}: expected numbers alone")
+        is_text = isinstance(record.get("machine", ""), str)
+        numbers = [value for name, value in record.items() if name != "machine"]
+        is_period = isinstance(record.get("period"), int)
+        if not (is_text and is_period and all(map(_is_number, numbers))):
+            raise ValueError(f"line {epoch}: expected a period, numbers and the machine as text")
     return records
 
 

@@ -18,23 +18,15 @@ class InterruptCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         handle_signals(deferred=True)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._raise_if_interrupted(trainer.current_epoch)
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        raise_if_interrupted(f"{trainer.current_epoch} epochs are finished and kept.")
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._raise_if_interrupted(trainer.current_epoch)
+    on_validation_batch_end = on_train_batch_end
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._raise_if_interrupted(trainer.current_epoch + 1)
+        raise_if_interrupted(f"{trainer.current_epoch + 1} epochs are finished and kept.")
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         handle_signals()
 
-    def on_exception(
-        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        handle_signals()
-
-    @staticmethod
-    def _raise_if_interrupted(epochs: int) -> None:
-        raise_if_interrupted(f"{epochs} epochs are finished and kept.")
+    on_exception = on_train_end

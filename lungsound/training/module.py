@@ -48,8 +48,8 @@ class SnapshotModule(pl.LightningModule):
         decayed = l2_parameters(self.network)
         decayed_ids = {id(parameter) for parameter in decayed}
         others = [p for p in self.network.parameters() if id(p) not in decayed_ids]
-        with_l2: dict[str, Any] = {"params": decayed, "weight_decay": 2 * self.l2}
-        groups = [with_l2, {"params": others}]
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 2 * self.l2}]
+        groups.append({"params": others})
         return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
 
     def on_train_epoch_start(self) -> None:
@@ -96,10 +96,9 @@ class SnapshotModule(pl.LightningModule):
 
         Raises ValueError for other classes, and torch's errors for another network.
         """
-        if snapshot["label_order"] != (ours := list(self.labels.labels)):
-            raise ValueError(
-                f"expected a snapshot for the classes {ours}, but got {snapshot['label_order']}"
-            )
+        ours, theirs = list(self.labels.labels), snapshot["label_order"]
+        if theirs != ours:
+            raise ValueError(f"expected a snapshot for the classes {ours}, but got {theirs}")
         self.network.load_state_dict(snapshot["network"])
         self.features.load_state_dict(snapshot["features"])
 

@@ -24,11 +24,8 @@ class ProgressCallback(pl.Callback):
         self.epochs, self.console = epochs, Console(highlight=False)
         self.batch_seconds: list[float] = []
         self.validation_seconds: list[float] = []
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
-        )
+        percentage = TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}")
+        columns = TextColumn("{task.description}"), BarColumn(), percentage
         is_hidden = not self.console.is_terminal
         self.bar = Progress(*columns, console=self.console, transient=True, disable=is_hidden)
         self.task = self.bar.add_task("training", total=epochs, left="")
@@ -63,13 +60,10 @@ class ProgressCallback(pl.Callback):
         number = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}"
         self.console.print(f"epoch {number}  {values}  {left}".rstrip(), soft_wrap=True)
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.stop()
 
-    def on_exception(
-        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self.bar.stop()
+    on_exception = on_train_end
 
     def _lap(self) -> float:
         """Return the seconds since the last call, or since the epoch began."""

@@ -39,9 +39,9 @@ class Annealing:
         """C: `epochs_per_cycle`, or floor(T / M) if T (`total_epochs`) is given."""
         if self.schedule == "constant":
             return self.total_epochs or self.constant_epochs
-        return (
-            self.epochs_per_cycle if self.total_epochs is None else self.total_epochs // self.cycles
-        )
+        if self.total_epochs is None:
+            return self.epochs_per_cycle
+        return self.total_epochs // self.cycles
 
     @property
     def epochs(self) -> int:
@@ -91,6 +91,5 @@ class Annealing:
 
     def snapshot_epoch(self, history: Sequence[dict[str, Any]], period: int) -> int:
         """Return the epoch whose weights are the period's snapshot."""
-        return (
-            self.best_epoch(history, period) if self.select == "best" else self.last_epoch(period)
-        )
+        best = self.select == "best"
+        return self.best_epoch(history, period) if best else self.last_epoch(period)

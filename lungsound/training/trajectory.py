@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lungsound.errors import CorruptFileError
@@ -111,7 +111,7 @@ class Trajectory:
         except FileNotFoundError:
             return None
         except CorruptFileError:
-            with self._try_lock() as acquired:
+            with try_lock(lock_path(self.folder)) as acquired:
                 if acquired and path.exists():
                     quarantine(path)
             return None
@@ -124,20 +124,16 @@ class Trajectory:
         half-written files.
         """
         snapshot = self.snapshot_path(epoch)
-        with self._try_lock() as acquired:
+        with try_lock(lock_path(self.folder)) as acquired:
             if acquired and snapshot.exists() and file_sha256(snapshot) == weights:
                 write_tensors(self._path(PROBABILITIES, epoch), probabilities, {WEIGHTS: weights})
-
-    def _try_lock(self) -> AbstractContextManager[bool]:
-        return try_lock(lock_path(self.folder))
 
     def prune(self, epoch: int) -> None:
         """Remove all files that are not needed to resume after `epoch`; for epoch 0 every file."""
         kept = set()
         if epoch:
-            retained = self._retained_epochs(self.history(epoch))
             kept = {self.resume_path(epoch), self.folder / "history.jsonl"}
-            for number in retained:
+            for number in self._retained_epochs(self.history(epoch)):
                 kept |= {self.snapshot_path(number), self._path(PROBABILITIES, number)}
         for path in self._files():
             if path not in kept:
@@ -147,26 +143,23 @@ class Trajectory:
         return self.folder / pattern.replace("*", f"{epoch:04d}")
 
     def _retained_epochs(self, history: list[EpochRecord]) -> set[int]:
-        """Return the epochs whose weights some run may select.
-
-        These are each period's last epoch, and its best by every monitor.
-        """
+        """Return the epochs whose weights a run may select: each period's last and best ones."""
         retained = set()
+        for record in history:
+            if record["epoch"] == self.annealing.last_epoch(record["period"]):
+                retained.add(record["epoch"])
         for period in {record["period"] for record in history}:
-            epochs = [record["epoch"] for record in history if record["period"] == period]
-            if max(epochs) % self.annealing.epochs_per_period == 0:
-                retained.add(max(epochs))
             for monitor in MONITORS:
                 retained.add(self.annealing.best_epoch(history, period, monitor))
         return retained
 
     def _files(self) -> list[Path]:
         """Return all files in the order to remove them: a crash leaves no valid resume point."""
-        resume_points = files_by_epoch(self.folder, RESUME).values()
-        snapshots = files_by_epoch(self.folder, SNAPSHOT).values()
-        probabilities = files_by_epoch(self.folder, PROBABILITIES).values()
-        history = self.folder.glob("history.jsonl")
-        return [*resume_points, *history, *probabilities, *snapshots]
+        files = [*files_by_epoch(self.folder, RESUME).values()]
+        files += self.folder.glob("history.jsonl")
+        for pattern in (PROBABILITIES, SNAPSHOT):
+            files += files_by_epoch(self.folder, pattern).values()
+        return files
 
     def _is_complete(self, epoch: int) -> bool:
         try:
@@ -199,7 +192,7 @@ def _is_intact(path: Path) -> bool:
     return True
 
 
-class ChecksummedCheckpointIO(CheckpointIO):
+class ChecksummedCheckpointIO(TorchCheckpointIO):
     """Writes Lightning's checkpoints atomically, with a checksum that is verified on reading."""
 
     def save_checkpoint(
@@ -215,12 +208,6 @@ class ChecksummedCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint, of tensors and plain containers only: no code in it can run."""
         content = read_file(Path(path), embedded_checksum=True)
+        file = io.BytesIO(content)
         with corrupt_file_on_error(Path(path)):
-            checkpoint: dict[str, Any] = torch.load(
-                io.BytesIO(content), map_location="cpu", weights_only=True
-            )
-        return checkpoint
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint, if it exists."""
-        Path(path).unlink(missing_ok=True)
+            return dict(torch.load(file, map_location="cpu", weights_only=True))

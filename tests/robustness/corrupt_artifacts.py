@@ -1,6 +1,4 @@
-"""What the fuzzer feeds: files that a run, a study and the store leave, damaged or as a stranger
-could write them.
-"""
+"""What the fuzzer feeds: files of a run, a study and the store, damaged or by a stranger."""
 
 import io
 import json
@@ -26,7 +24,7 @@ from robustness.fuzz_bytes import (
 )
 from robustness.fuzz_data import RATE_HZ, STEMS, FuzzCase, icbhi
 
-from lungsound.data.database import open_database
+from lungsound.data.database import Database, open_database
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components, build_trainer
 from lungsound.runs.predict import load_member, member_epochs
@@ -51,16 +49,12 @@ ANNEALING = Annealing("cosine", 2, 2, None, 1e-4, "best", "score", "last")  # co
 
 
 def linked(source: Path, target: Path) -> Path:
-    """A copy of a folder whose files are links: `write_file` replaces a file, and so changes the
-    copy alone.
-    """
+    """A copy of a folder, of links: `write_file` replaces a file, and changes the copy alone."""
     return Path(shutil.copytree(source, target, copy_function=os.link))
 
 
 def write_corrupted(rng: Random, path: Path, content: bytes, embedded: bool = False) -> None:
-    """Mostly with the right checksum: a stranger can compute it, and the wrong one hides the
-    reader.
-    """
+    """Mostly with the right checksum: a stranger can compute it, and readers check it first."""
     if rng.random() < 0.8:
         write_file(path, content, embedded)
         if (path.parent / CHECKSUM_MANIFEST).exists():
@@ -83,9 +77,8 @@ def corrupt_file(rng: Random, path: Path) -> None:
         elif path.suffix == ".parquet":
             content = corrupt_parquet(rng, content)
         else:
-            content = corrupt_lines(
-                rng, content.decode(), ": " if path.suffix == ".yaml" else ","
-            ).encode(errors="replace")
+            separator = ": " if path.suffix == ".yaml" else ","
+            content = corrupt_lines(rng, content.decode(), separator).encode(errors="replace")
     if rng.random() < 0.4:
         content = mutate_bytes(rng, content)
     write_corrupted(rng, path, content)
@@ -94,14 +87,9 @@ def corrupt_file(rng: Random, path: Path) -> None:
 def odd_json_lines(rng: Random, content: bytes) -> bytes:
     lines = content.splitlines()
     place = rng.randrange(len(lines))
-    change = rng.choice(
-        (
-            lambda line: corrupt_json(rng, json.loads(line)),
-            lambda line: line + line,
-            lambda line: b"",
-        )
-    )
-    lines[place] = change(lines[place]).replace(b"\n", b" ")
+    line = lines[place]
+    changed = rng.choice((corrupt_json(rng, json.loads(line)), line + line, b""))
+    lines[place] = changed.replace(b"\n", b" ")
     return b"\n".join(lines)
 
 
@@ -110,27 +98,18 @@ def corrupt_parquet(rng: Random, content: bytes) -> bytes:
     table = pq.read_table(pa.BufferReader(content))
     name = rng.choice(table.column_names)
     place, rows = table.column_names.index(name), table.num_rows
-    match rng.randrange(6):
-        case 0:
-            table = table.drop_columns(name)
-        case 1:
-            text = rng.choice((*NUMBERS, *TEXTS[:9]))
-            table = table.set_column(place, name, pa.array([text] * rows))
-        case 2:
-            value = rng.choice(([1], {"a": 1}, 1e308, -1, b"\xff", True, None))
-            odd = pa.array([value] * rows)
-            table = table.set_column(place, name, odd)
-        case 3:
-            chosen = sorted(rng.randrange(rows) for _ in range(rng.randint(0, rows)))
-            table = table.take(pa.array(chosen, pa.int64()))
-        case 4:
-            table = table.append_column(rng.choice((name, "x", "part", "event_type")), table[name])
-        case _:
-            metadata = {
-                key: mutate_bytes(rng, value)
-                for key, value in (table.schema.metadata or {}).items()
-            }
-            table = table.replace_schema_metadata(metadata)
+    text = rng.choice((*NUMBERS, *TEXTS[:9]))
+    value = rng.choice(([1], {"a": 1}, 1e308, -1, b"\xff", True, None, text))
+    chosen = sorted(rng.randrange(rows) for _ in range(rng.randint(0, rows)))
+    own = table.schema.metadata or {}
+    metadata = {key: mutate_bytes(rng, fact) for key, fact in own.items()}
+    table = rng.choice((
+        table.drop_columns(name),
+        table.set_column(place, name, pa.array([value] * rows)),
+        table.take(pa.array(chosen, pa.int64())),
+        table.append_column(rng.choice((name, "x", "part", "event_type")), table[name]),
+        table.replace_schema_metadata(metadata),
+    ))  # fmt: skip
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
     return bytes(buffer.getvalue())
@@ -143,23 +122,19 @@ def corrupt_tensors(rng: Random, path: Path) -> bytes:
         return mutate_bytes(rng, content)
     value = torch.load(io.BytesIO(content), weights_only=True)
     holder, key = _place(rng, value)
-    old = holder[key]
-    match rng.randrange(4):
-        case 0 if isinstance(holder, dict):
-            del holder[key]
-        case 1 if isinstance(old, torch.Tensor):
-            holder[key] = rng.choice((
-                lambda: old.flatten()[:-1], lambda: old.long(), lambda: old * torch.nan,
-                lambda: old.to_sparse(), lambda: old.to("meta"), lambda: old[None],
-                lambda: old.to(torch.complex64), lambda: old.bool(),
-            ))()  # fmt: skip
-        case 2 if isinstance(holder, dict):
-            holder[rng.choice(TEXTS)] = old
-        case _:
-            holder[key] = corrupt_value(rng, old)
+    holder[key] = _corrupt_tensor(rng, holder[key])
+    if isinstance(holder, dict) and rng.random() < 0.5:
+        holder[rng.choice(TEXTS)] = holder.pop(key)
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def _corrupt_tensor(rng: Random, old: Any) -> Any:
+    if not isinstance(old, torch.Tensor):
+        return corrupt_value(rng, old)
+    kinds = old.long(), old.bool(), old.to(torch.complex64), old.to("meta"), old.to_sparse()
+    return rng.choice((*kinds, old.flatten()[:-1], old * torch.nan, old[None]))
 
 
 def corrupt_snapshot(rng: Random, path: Path) -> None:
@@ -167,6 +142,7 @@ def corrupt_snapshot(rng: Random, path: Path) -> None:
     tensors, metadata = read_tensors(path)
     name = rng.choice(list(tensors))
     old = tensors[name]
+    content = mutate_bytes(rng, path.read_bytes())
     match rng.randrange(5):
         case 0:
             del tensors[name]
@@ -177,9 +153,7 @@ def corrupt_snapshot(rng: Random, path: Path) -> None:
         case 3:
             metadata[rng.choice(list(metadata))] = rng.choice(TEXTS[:9])
         case _:
-            content = mutate_bytes(rng, path.read_bytes())
-            path.unlink()  # a link
-            path.write_bytes(content)
+            write_file(path, content)
             return
     write_tensors(path, tensors, metadata)
 
@@ -194,20 +168,20 @@ def _place(rng: Random, value: Any) -> tuple[Any, Any]:
 
 
 class Stored:
-    """The kinds that begin with a finished run's folder; its store lies two folders above, beside
-    `outputs`.
-    """
+    """The kinds that begin with a finished run; its store lies two folders above."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        (self.path,) = (
-            path for path in (run.parents[1] / "store" / "trajectories").iterdir() if path.is_dir()
-        )
+        (self.path,) = run.parents[1].glob("store/trajectories/*/")
         self.settings = load_run_config(RunFolder(run), run.parents[1] / "store")
         self.parts = cache(lambda: build_components(self.settings))
 
+    def trajectory(self, folder: Path) -> Trajectory:
+        """A copy of the run's trajectory that may be changed."""
+        return Trajectory(linked(self.path, folder / "path"), ANNEALING)
+
     def snapshot(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
-        trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
+        trajectory = self.trajectory(folder)
         path = rng.choice(sorted(trajectory.folder.glob("epoch-*.safetensors")))
         corrupt_snapshot(rng, path)
 
@@ -218,21 +192,20 @@ class Stored:
         return FuzzCase(run, (path.name,))
 
     def resume_point(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
-        trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
+        trajectory = self.trajectory(folder)
         path = trajectory.resume_path(ANNEALING.epochs)
         write_corrupted(rng, path, corrupt_tensors(rng, path), embedded=True)
 
         def run() -> None:
             if done := trajectory.completed_epochs():
                 parts = replace(self.parts(), trajectory=trajectory)
-                fit(
-                    build_trainer(self.settings, done), parts, done
-                )  # restored, and then there is nothing to train
+                # It is restored, and then there is nothing to train.
+                fit(build_trainer(self.settings, done), parts, done)
 
         return FuzzCase(run, (path.name,))
 
     def path_history(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
-        trajectory = Trajectory(linked(self.path, folder / "path"), ANNEALING)
+        trajectory = self.trajectory(folder)
         path = trajectory.folder / "history.jsonl"
         lines = odd_json_lines(rng, read_file(path, embedded_checksum=True))
         write_corrupted(rng, path, lines, embedded=True)
@@ -240,21 +213,17 @@ class Stored:
         def run() -> None:
             if done := trajectory.completed_epochs():
                 trajectory.prune(done)
-                [ANNEALING.snapshot_epoch(trajectory.history(done), period) for period in (1, 2)]
+                for period in (1, 2):
+                    ANNEALING.snapshot_epoch(trajectory.history(done), period)
 
         return FuzzCase(run, ("history.jsonl",))
 
     def run_folder(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
         run = RunFolder(linked(self.run, folder / "run"))
-        names = (
-            "config.yaml",
-            "metadata.json",
-            "scores.json",
-            "split.csv",
-            "history.jsonl",
-            "predictions.parquet",
+        names = ("metadata.json", "scores.json", "split.csv", "history.jsonl")
+        corrupt_file(
+            rng, run.path / rng.choice((*names, *2 * ("predictions.parquet", "config.yaml")))
         )
-        corrupt_file(rng, run.path / rng.choice((*names, "predictions.parquet", "config.yaml")))
         uses: tuple[Callable[[], Any], ...] = (
             lambda: run.is_complete and run_row(run),
             lambda: list_trajectories(store, folder),
@@ -281,24 +250,24 @@ class Stored:
         return FuzzCase(lambda: read_runs(study), (str(study),))
 
     def waveforms(self, rng: Random, folder: Path, store: Path) -> FuzzCase:
-        root = icbhi(folder / "data") if (folder / "data").mkdir() is None else folder
-        place = open_database("icbhi", root, RATE_HZ, folder / "store", False).store.folder
-        if rng.random() < 0.7:
-            path = place / "index.json"
-            content = corrupt_json(rng, json.loads(read_file(path)))
-            write_corrupted(
-                rng, path, mutate_bytes(rng, content) if rng.random() < 0.2 else content
-            )
+        root = folder / "data"
+        root.mkdir()
+
+        def open_again() -> Database:
+            return open_database("icbhi", root, RATE_HZ, folder / "store", False)
+
+        icbhi(root)
+        path = open_again().store.folder / rng.choice(("index.json", "waveforms.f32"))
+        if path.suffix == ".json":
+            write_corrupted(rng, path, corrupt_json(rng, json.loads(read_file(path))))
         else:
-            path = place / "waveforms.f32"
             write_corrupted(rng, path, mutate_bytes(rng, path.read_bytes()))
 
         def run() -> None:
-            database = open_database("icbhi", root, RATE_HZ, folder / "store", False)
+            database = open_again()
             for cycle in database.cycles.itertuples():
-                assert len(database.store.samples[cycle.start_sample : cycle.end_sample]), (
-                    "an empty cycle"
-                )
+                samples = database.store.samples[cycle.start_sample : cycle.end_sample]
+                assert len(samples), "an empty cycle"
             assert set(database.store.recordings) == set(STEMS), "other recordings"
 
         return FuzzCase(run, (path.name,))
@@ -306,6 +275,5 @@ class Stored:
     @property
     def kinds(self) -> dict[Callable[[Random, Path, Path], FuzzCase], int]:
         """The kinds and their shares."""
-        return {self.snapshot: 3, self.resume_point: 3, self.path_history: 2, self.run_folder: 6,
-                self.study: 2,
-                self.waveforms: 3}  # fmt: skip
+        weights = self.snapshot, self.resume_point, self.path_history
+        return {**dict.fromkeys(weights, 3), self.run_folder: 6, self.study: 2, self.waveforms: 3}

@@ -1,8 +1,8 @@
-"""Bad input, generated from a seed: python tests/fuzz.py --inputs N [--seed S] [--only NUMBER].
+"""Bad input, generated from a seed: fuzz.py --inputs N [--seed S] [--only NUMBER].
 
 Every input must end in success or in one of our errors that names the file or key; within SECONDS,
-those not counted in which it could work and others have the processor; with no more than MEBIBYTES
-above the start. What fails is printed with its number, and kept in a folder.
+without those in which another process had the processor; with at most MEBIBYTES above the start.
+What fails is printed with its number, and kept in a folder.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -41,27 +41,23 @@ class TooSlow(BaseException):
 
 
 class Fuzzer:
-    """Makes input number n of a seed, feeds it, and says what is wrong with what came of it."""
+    """Makes input number n of a seed, feeds it, and describes what went wrong."""
 
     def __init__(self, run: Path, seed: int, folder: Path) -> None:
         kinds: dict[Kind, int] = {**DATA, **Stored(run).kinds}
         self.kinds, self.weights = list(kinds), list(kinds.values())
         self.seed, self.folder = seed, folder
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.start = memory("VmRSS")
 
     def failure(self, number: int) -> str:
-        """Feed one input: "" where all is well. Its files stay in `place(number)` where it is not."""
-        rng = Random(f"{self.seed}/{number}")
-        (kind,) = rng.choices(self.kinds, self.weights)
-        place = self.place(number)
-        place.mkdir(parents=True)
+        """Feed one input; "" if all is well, else its files stay in `place(number)`."""
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            tried = kind(rng, place, self.folder / "store")
+            kind, case = self.make(number)
             reset_peak()
-            outcome, wrong = run_input(tried)
+            outcome, wrong = run_input(case)
         above = memory("VmHWM") - self.start
         if above > MEBIBYTES * 1024:
             wrong += f"\n{above // 1024} MiB above the start"
@@ -69,8 +65,15 @@ class Fuzzer:
         self.seconds[kind.__name__] += time.perf_counter() - start
         if wrong:
             return f"input {number} of seed {self.seed}, {kind.__name__}: {wrong}"
-        shutil.rmtree(place)
+        shutil.rmtree(self.place(number))
         return ""
+
+    def make(self, number: int) -> tuple[Kind, FuzzCase]:
+        """Make an input's files in `place(number)`: they depend on seed and number alone."""
+        rng = Random(f"{self.seed}/{number}")
+        (kind,) = rng.choices(self.kinds, self.weights)
+        self.place(number).mkdir(parents=True)
+        return kind, kind(rng, self.place(number), self.folder / "store")
 
     def place(self, number: int) -> Path:
         return self.folder / f"{self.seed}-{number}"
@@ -91,9 +94,7 @@ def run_input(tried: FuzzCase) -> tuple[str, str]:
 
 
 def check_message_names_input(message: str, names: tuple[str, ...]) -> str:
-    """What is wrong with a message that has none of the names by itself: `data` is not named by
-    `data.skip_bad`.
-    """
+    """What is wrong with a message that has no name; `data.skip_bad` does not name `data`."""
     if any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", message) for name in names):
         return ""
     return f"its message names none of {names}: {message[:2000]}"
@@ -101,9 +102,7 @@ def check_message_names_input(message: str, names: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TooSlow where what is inside works or waits for longer, at the end where no signal
-    came through before.
-    """
+    """Raise TooSlow if the block takes longer; at its end if no signal came through before."""
     start = time.monotonic() - seconds_preempted()
 
     def left() -> float:
@@ -126,7 +125,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def seconds_preempted() -> float:
-    """The seconds in which this thread could have worked, and another one had the processor."""
+    """The seconds in which this thread could have worked while another had the processor."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
@@ -146,30 +145,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one input again")
     parser.add_argument("--write", action="store_true", help="the figures into docs/reliability.md")
-    parser.add_argument(
-        "--run", type=Path, help="a small finished run, with its store two folders above it"
-    )
     options = parser.parse_args()
     jobs.MAX_JOBS = JOBS
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    fuzzer = Fuzzer(options.run or small_run(folder / "trained"), options.seed, folder)
+    fuzzer = Fuzzer(small_run(folder / "trained"), options.seed, folder)
     numbers = range(options.inputs) if options.only is None else [options.only]
-    for number in (
-        (0, 1, 2) if options.only is None else ()
-    ):  # imports and caches are no input's doing
-        fuzzer.failure(number), shutil.rmtree(fuzzer.place(number), ignore_errors=True)
+    if options.only is None:
+        for number in range(3):  # imports and caches count for no input
+            fuzzer.failure(number)
+            shutil.rmtree(fuzzer.place(number), ignore_errors=True)
     start, failed = time.perf_counter(), 0
     for number in numbers:
         faulthandler.dump_traceback_later(HUNG, exit=True)
-        (folder / "current").write_text(f"{number}\n")  # for a crash that leaves no word
-        if told := fuzzer.failure(number):
+        (folder / "current").write_text(f"{number}\n")  # for a crash that prints nothing
+        if failure := fuzzer.failure(number):
             failed += 1
-            print(told, f"kept in {fuzzer.place(number)}", sep="\n", flush=True)
+            print(failure, f"kept in {fuzzer.place(number)}", sep="\n", flush=True)
     faulthandler.cancel_dump_traceback_later()
     for (kind, outcome), count in sorted(fuzzer.outcomes.items()):
         print(f"{kind:16} {outcome:20} {count:6}  {fuzzer.seconds[kind]:.1f} s")
-    seconds = time.perf_counter() - start
-    figures = f"{len(numbers)} inputs (seed {options.seed}) in {seconds / 60:.0f} minutes, failed: {failed}"
+    minutes = (time.perf_counter() - start) / 60
+    inputs = f"{len(numbers)} inputs (seed {options.seed})"
+    figures = f"{inputs} in {minutes:.0f} minutes, failed: {failed}"
     print(figures)
     if options.write:
         update_row(f"make fuzz N={options.inputs}", figures)
@@ -185,14 +182,9 @@ def small_run(folder: Path) -> Path:
     from lungsound.runs.run import run
 
     folder.mkdir()
-    with (
-        contextlib.chdir(folder),
-        compose_config(*SMALL_RUN_OVERRIDES, f"tracking.uri=sqlite:///{folder}/mlflow.db") as (
-            cfg,
-            choices,
-        ),
-    ):
-        return run(cfg, choices).resolve()
+    tracking = f"tracking.uri=sqlite:///{folder}/mlflow.db"
+    with contextlib.chdir(folder), compose_config(*SMALL_RUN_OVERRIDES, tracking) as composed:
+        return run(*composed).resolve()
 
 
 if __name__ == "__main__":

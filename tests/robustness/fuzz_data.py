@@ -1,6 +1,7 @@
 """What the fuzzer feeds: databases, split files, archives and command lines."""
 
 import io
+import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -27,42 +28,41 @@ from lungsound.runs.validation import validate_config
 from lungsound.studies import jobs
 
 RATE_HZ = 4000
+WAV = ("PCM_16", "PCM_24", "FLOAT", "PCM_U8", "ULAW", "DOUBLE", "MS_ADPCM", "IMA_ADPCM")
 FORMATS = (
-    ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "PCM_U8"), ("WAV", "ULAW"), ("WAV", "DOUBLE"),
-    ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"),
-)  # fmt: skip
+    *(("WAV", subtype) for subtype in WAV),
+    *(("WAVEX", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24")),
+)
 STEMS = ("101_1b1_Al_sc_Meditron", "102_1b1_Tc_mc_AKGC417L", "103_2b2_Pr_mc_LittC2SE")
 NAMES = ("40638274_9.7_1_p1_1696", "40672181_13.1_0_p2_2740")
 ANNOTATION = "0.036\t0.579\t0\t0\n0.579\t1.2\t1\t0\n1.2\t1.9\t0\t1\n"
-SPLIT = (
-    *STEMS,
-    *(f"{patient}_1b1_Al_sc_Meditron" for patient in range(104, 110)),
-)  # validation needs five patients
+# Validation needs five patients.
+SPLIT = (*STEMS, *(f"{patient}_1b1_Al_sc_Meditron" for patient in range(104, 110)))
 DEMOGRAPHICS = "101 3 F NA 19 99\n102 0.75 F NA 9.8 73\n103 70 M 33 NA NA\n"
 DIAGNOSES = "101,URTI\n102,Healthy\n103,Asthma\n"
 OFFICIAL = "".join(f"{stem}\t{'test' if stem == STEMS[1] else 'train'}\n" for stem in SPLIT)
 LINES = (
-    "segment=9s", "seed=3", "split.seed=1", "model.width=0.25", "augment=light", "loss.gamma=0.5", "padding=zero",
-    "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class", "augment.stretch_rate=[0.8,1.2]",
-    "experiment=paper data=icbhi data.root=x", "split=patient split.fold=0", "annealing.total_epochs=40", "redo=true",
-    "trainer.batch_size=16", "hydra/launcher=basic", "features.sample_rate=16000", "annealing=constant",
-    "output_dir='a b'", "features={n_mels:60}", "data.demo_cycles=40", "split=file split.file=s.csv",
+    "segment=9s", "seed=3", "split.seed=1", "model.width=0.25", "augment=light", "loss.gamma=0.5",
+    "padding=zero", "augment.vtlp_copies.both=2", "features.n_mels=64", "task=two_class",
+    "augment.stretch_rate=[0.8,1.2]", "experiment=paper data=icbhi data.root=x", "redo=true",
+    "split=patient split.fold=0", "annealing.total_epochs=40", "trainer.batch_size=16",
+    "hydra/launcher=basic", "features.sample_rate=16000", "annealing=constant", "output_dir='a b'",
+    "features={n_mels:60}", "data.demo_cycles=40", "split=file split.file=s.csv",
 )  # fmt: skip
 SWEPT = (
-    "annealing.cycles=2,3,...,5", "segment=3s,4s,...,6s", "padding=sample,zero", "split.seed=0,1,...,3",
-    "annealing.max_lr=1e-3,2e-3,...,4e-3", "seed=range(1,5)", "segment=glob(*)", "seed=choice(1,2)",
+    "annealing.cycles=2,3,...,5", "segment=3s,4s,...,6s", "padding=sample,zero",
+    "split.seed=0,1,...,3", "annealing.max_lr=1e-3,2e-3,...,4e-3", "seed=range(1,5)",
+    "segment=glob(*)", "seed=choice(1,2)",
 )  # fmt: skip
 WORDS = (
-    "...", ",", "=", "==", "[", "]", "{", "}", "(", ")", "'", '"', "\\", "${", "}", "${seed}", "${oc.env:NOPE}", "???",
-    "null", "@", "~", "+", "++", ":", "*", "range(0,1000000000)", "interval(1,2)", "shuffle(1)", "sort(3,2)", "int(x)",
-    "9s", "+x=1", "~loss",
+    "...", ",", "=", "==", "[", "]", "{", "}", "(", ")", "'", '"', "\\", "${", "}", "${seed}",
+    "${oc.env:NOPE}", "???", "null", "@", "~", "+", "++", ":", "*", "range(0,1000000000)",
+    "interval(1,2)", "shuffle(1)", "sort(3,2)", "int(x)", "9s", "+x=1", "~loss",
 )  # fmt: skip
 
 
 class FuzzCase(NamedTuple):
-    """What is done with an input, and the names by which a user would know it: an error's message
-    must have one.
-    """
+    """What is done with an input, and its names, of which an error's message must have one."""
 
     run: Callable[[], Any]
     names: tuple[str, ...]
@@ -71,10 +71,8 @@ class FuzzCase(NamedTuple):
 @cache
 def audio(kind: str, subtype: str) -> bytes:
     """Two seconds of noise as a file."""
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer, np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ), RATE_HZ, subtype, format=kind
-    )
+    buffer, noise = io.BytesIO(), np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ)
+    soundfile.write(buffer, noise, RATE_HZ, subtype, format=kind)
     return buffer.getvalue()
 
 
@@ -116,9 +114,8 @@ def file_names(rng: Random, folder: Path, store: Path) -> FuzzCase:
     icbhi(folder) if name == "icbhi" else sprsound(folder)
     made = []
     for suffix in rng.sample((".txt", ".wav", ".TXT", ".flac", ".json", ""), rng.randint(1, 3)):
-        odd = mutate_bytes(
-            rng, (stem + suffix).encode(), rng.choice(TEXTS).encode(errors="replace")
-        )
+        spliced = rng.choice(TEXTS).encode(errors="replace")
+        odd = mutate_bytes(rng, (stem + suffix).encode(), spliced)
         odd = odd.replace(b"/", b"_").replace(b"\0", b"_")[: rng.choice((100, 255))] or b"_"
         if odd not in (b".", b".."):
             path = folder / rng.choice(places) / odd.decode(errors="surrogateescape")
@@ -147,9 +144,10 @@ def recordings(rng: Random, folder: Path, store: Path) -> FuzzCase:
     kind, subtype = rng.choice(FORMATS)
     content = audio(kind, subtype)
     if rng.random() < 0.3:  # a header that promises anything
-        head = struct.pack("<HHIIHH", rng.choice((1, 1, 2, 3, 6, 7, 17, 49, 85, 65534)), rng.choice((0, 1, 2, 65535)),
-                           rng.choice((0, 1, 8000, 2**31, 2**32 - 1)), 8000, rng.choice((0, 1, 2, 65535)),
-                           rng.choice((0, 4, 8, 16, 24, 32, 64, 65535)))  # fmt: skip
+        codec = rng.choice((1, 1, 2, 3, 6, 7, 17, 49, 85, 65534))
+        channels, rate = rng.choice((0, 1, 2, 65535)), rng.choice((0, 1, 8000, 2**31, 2**32 - 1))
+        align, bits = rng.choice((0, 1, 2, 65535)), rng.choice((0, 4, 8, 16, 24, 32, 64, 65535))
+        head = struct.pack("<HHIIHH", codec, channels, rate, 8000, align, bits)
         sizes = [rng.choice((0, 16, 4000, 2**31, 2**32 - 2, 2**32 - 1)) for _ in range(2)]
         data = content[44:4044]
         content = b"RIFF" + struct.pack("<I", sizes[0]) + b"WAVEfmt " + struct.pack("<I", 16) + head
@@ -165,11 +163,9 @@ def recordings(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
 
 def event_list() -> dict[str, Any]:
-    kinds = list(SPRSOUND_SEVEN.labels)
-    events = [
-        {"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kinds[place]}
-        for place in range(4)
-    ]
+    events = []
+    for place, kind in enumerate(SPRSOUND_SEVEN.labels[:4]):
+        events.append({"start": f"{300 * place}", "end": f"{300 * place + 250}", "type": kind})
     return {"record_annotation": "CAS", "event_annotation": events}
 
 
@@ -179,9 +175,7 @@ def sprsound(folder: Path, names: tuple[str, ...] = NAMES, suffix: str = ".wav")
         (folder / place).mkdir()
     for name in names:
         (folder / "train_wav" / f"{name}{suffix}").write_bytes(audio(suffix[1:].upper(), "PCM_16"))
-        (folder / "train_json" / f"{name}.json").write_bytes(
-            corrupt_json(Random(), event_list(), changes=0)
-        )
+        (folder / "train_json" / f"{name}.json").write_text(json.dumps(event_list()))
     return folder
 
 
@@ -194,20 +188,16 @@ def events(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
 
 def split_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
-    rows = [
-        (stem, line, "normal", where)
-        for stem in STEMS
-        for line, where in enumerate(("train", "val", "test"))
-    ]
-    cycles = pd.DataFrame(rows, columns=["recording", "cycle", "label", "set"])
-    text = cycles.drop(columns="label").to_csv(index=False)
+    sets = ("train", "val", "test")
+    rows = [(stem, line, name) for stem in STEMS for line, name in enumerate(sets)]
+    cycles = pd.DataFrame(rows, columns=["recording", "cycle", "set"])
+    text = cycles.to_csv(index=False)
+    cycles["label"] = "normal"
     content = encoded(rng, corrupt_lines(rng, text, ","))
     if rng.random() < 0.5:
         content = mutate_bytes(rng, content)
     path = folder / "my.csv"
     path.write_bytes(content)
-    if rng.random() < 0.1:  # a checksum that was left behind
-        (folder / "my.csv.sha256").write_bytes(rng.randbytes(20))
 
     def run() -> None:
         sets, _ = file_split(cycles, path)
@@ -222,11 +212,8 @@ def archives(rng: Random, folder: Path, store: Path) -> FuzzCase:
         buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     ) as archive:
         for stem in STEMS[:2]:
-            name = (
-                f"ICBHI/{stem}"
-                if rng.random() < 0.8
-                else rng.choice(("../", "/", "C:\\", "a/../../")) + stem
-            )
+            elsewhere = rng.choice(("../", "/", "C:\\", "a/../../"))
+            name = f"ICBHI/{stem}" if rng.random() < 0.8 else elsewhere + stem
             archive.writestr(f"{name}.wav", audio("WAV", "PCM_U8"))
             archive.writestr(f"{name}.txt", ANNOTATION)
     content = buffer.getvalue()
@@ -243,14 +230,15 @@ def line(rng: Random, *swept: str) -> list[str]:
         place = rng.randrange(len(words))
         word = words[place]
         key, equals, value = word.partition("=")
-        odd = rng.choice(NUMBERS + TEXTS + WORDS).replace(
-            "\0", ""
-        )  # no argument of a process holds one
-        words[place] = rng.choice((
-            key + equals + odd, key + odd + equals + value, word + odd, f"{key}={value},{odd}", f"{key}={odd},{value}",
-            key + equals + value[: rng.randint(0, len(value))], word.replace(".", odd, 1), key[:-1] + equals + value,
-            mutate_bytes(rng, word.encode(errors="replace")).replace(b"\0", b"").decode(errors="surrogateescape"),
+        odd = rng.choice(NUMBERS + TEXTS + WORDS)
+        other_bytes = mutate_bytes(rng, word.encode(errors="replace"))
+        changed = rng.choice((
+            key + equals + odd, key + odd + equals + value, word + odd, f"{key}={value},{odd}",
+            f"{key}={odd},{value}", key + equals + value[: rng.randint(0, len(value))],
+            word.replace(".", odd, 1), key[:-1] + equals + value,
+            other_bytes.decode(errors="surrogateescape"),
         ))  # fmt: skip
+        words[place] = changed.replace("\0", "")  # no argument of a process holds one
     return words
 
 
@@ -266,12 +254,11 @@ def sweep_lines(rng: Random, folder: Path, store: Path) -> FuzzCase:
 
 def typed(words: list[str]) -> tuple[str, ...]:
     """What names a word in a message: its key, or the word itself."""
-    return tuple(
-        word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words
-    )
+    names = [word.partition("=")[0].strip("+~ ") or word.strip() or repr(word) for word in words]
+    return tuple(names)
 
 
 DATA = {
-    annotations: 4, file_names: 3, side_files: 2, recordings: 6, events: 5, split_files: 4, archives: 2,
-    train_lines: 2, sweep_lines: 2,
+    annotations: 4, file_names: 3, side_files: 2, recordings: 6, events: 5, split_files: 4,
+    archives: 2, train_lines: 2, sweep_lines: 2,
 }  # fmt: skip

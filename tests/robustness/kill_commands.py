@@ -1,32 +1,26 @@
-"""Kills commands, starts them again until they end, and compares what they leave with what an
-undisturbed one leaves.
+"""Kills commands, starts them again until they end, and compares with an undisturbed command.
 
-kill_commands.py files --every 1      kill -9 at the steps of the function that writes all files,
-and where one is
-                                           removed: a long chain of starts, each killed at the next
-                                           step that is new
-kill_commands.py moments --number 4   kill -9 of the whole process group at seeded random moments
-kill_commands.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, and what MLflow
-shows
+kill_commands.py files --every 1      kill -9 at the steps of the function that writes all files and
+                                      where a file is removed; each start dies at the next new step
+kill_commands.py moments --number 4   kill -9 of the process group at seeded random moments
+kill_commands.py signals --number 4   SIGTERM and SIGINT at such moments: exit code, MLflow's status
 
-A start is the command's own script, in a child that is forked from this process, which has imported
-everything, has the configurations that Hydra composes for the command, and has run nothing. The
-measurement for the first printed line is left out. (--real: a new interpreter, as a user has it.) A
-redo is begun where the command without redo=true has ended; after a kill at a step it begins again,
-after one at a random moment either of the two goes on. The last line is what was tried and what
-went wrong, in JSON; the exit code is 1 where something did. With --write the figures go into
-docs/reliability.md.
+A start is the command's own script in a fork of this process, which has imported everything, has
+the configurations that Hydra composes, and has run nothing; its figures are not painted. With
+--real it is a new interpreter. A redo begins after the command without redo=true has ended. The
+last line printed is what was tried and what went wrong, in JSON; the exit code is 1 if something
+did.
 """
 
 import argparse
 import contextlib
 import copy
 import functools
-import hashlib
 import importlib
 import json
 import os
 import pickle
+import pkgutil
 import random
 import re
 import runpy
@@ -46,56 +40,31 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from robustness.reliability import update_row
+from support.runs import skip_rendering
 
+import lungsound
 from lungsound.storage import files
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "experiment=tiny",
-    "data.demo_patients=4",
-    "data.demo_cycles=48",
-    "annealing.cycles=2",
-    "trainer=cpu",
-)
-COMMANDS = {
-    "run": ("train.py", *SMALL),
-    "sweep": ("sweep.py", *SMALL[:-2], "trainer=cpu", "annealing.cycles=1,2"),
+SMALL = ("experiment=tiny", "data.demo_patients=4", "data.demo_cycles=48", "trainer=cpu")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "run": ("train.py", *SMALL, "annealing.cycles=2"),
+    "sweep": ("sweep.py", *SMALL, "annealing.cycles=1,2"),
 }
 REDO = "redo-"  # begins the name of a command that trains again what the one without it has made
 COMMANDS |= {f"{REDO}{name}": (*words, "redo=true") for name, words in COMMANDS.items()}
-COMPOSED: dict[str, Any] = {}  # what Hydra has composed: of what
-Ended = tuple[
-    int, dict[str, str]
-]  # how often a command was killed until it ended; the MLflow runs seen, id -> name
-# Kills at random moments before a chain may end, so that most of them hit a command that works.
-CHAIN = 5
-FAULTS = ("other bits", "left over", "had to wait", "not FINISHED", "another run", "steps doubled",
-          "steps missing or new", "epochs miscounted")  # fmt: skip
-COUNTS = (
-    "jobs",
-    "jobs_finished",
-    "jobs_failed",
-    "epochs_trained",
-)  # a study's, which each of its commands adds to
+LOG = "log.txt"
+COMPOSED: dict[str, Any] = {}  # arguments of Hydra's loader -> the configuration it composed
+Ended = tuple[int, dict[str, str]]  # kills until a command ended; MLflow runs seen, id -> name
+MAX_CHAIN = 5  # kills at random moments before a chain may end: most then hit a command at work
+STUDY_COUNTS = ("jobs", "jobs_finished", "jobs_failed", "epochs_trained")  # each command adds to
 LEFTOVERS = (f".*{files.TEMP_SUFFIX}", f"*{files.QUARANTINE_INFIX}*", "*.half*")
 RANDOM = re.compile(r"\.[^./]+(?=\.(part|half[^.]*)$)")  # in the name of a file that is being made
-RESULT_PATTERNS = (
-    *(
-        "store/trajectories/*/*.safetensors",
-        "store/trajectories/*/history.jsonl",
-        "store/waveforms/*/*.f32",
-    ),
-    *(
-        f"outputs/*/{name}"
-        for name in (
-            "split.csv",
-            "history.jsonl",
-            "predictions.parquet",
-            "scores.json",
-            "members/*",
-        )
-    ),
-    *("outputs/studies/*/*.csv", "store/demo/*/*/*"),
+RESULTS = (
+    *("store/trajectories/*/*.safetensors", "store/trajectories/*/history.jsonl"),
+    *("store/waveforms/*/*.f32", "store/demo/*/*/*", "outputs/studies/*/*.csv"),
+    *("outputs/*/split.csv", "outputs/*/history.jsonl", "outputs/*/scores.json"),
+    *("outputs/*/predictions.parquet", "outputs/*/members/*"),
 )
 
 
@@ -105,14 +74,11 @@ RESULT_PATTERNS = (
 def start(
     folder: Path, command: str, real: bool = False, prepare: Callable[[], None] | None = None
 ) -> int:
-    """Begin a command in `folder`, in a process group of its own; its process id.
-
-    `prepare` is called in the new process before all else.
-    """
+    """Begin a command in `folder`, in its own process group, after `prepare`; its process id."""
     folder.mkdir(parents=True, exist_ok=True)
     script, *words = COMMANDS[command]
     if real:
-        with (folder / "told.txt").open("a") as out:
+        with (folder / LOG).open("a") as out:
             words = [sys.executable, str(ROOT / script), *words]
             return subprocess.Popen(words, cwd=folder, stdout=out, stderr=out, process_group=0).pid
     if process := os.fork():
@@ -123,13 +89,14 @@ def start(
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
-        handle = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
+        log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         if prepare:
             prepare()
         sys.argv = [script, *words]
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+        with skip_rendering():
+            runpy.run_path(str(ROOT / script), run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -144,9 +111,7 @@ def start(
 
 
 def wait_for_exit(process: int, seconds: float | None = None) -> int | None:
-    """The exit code of a process, -number where a signal ended it; None where it works on after
-    `seconds`.
-    """
+    """The exit code, -number after a signal; None if the process works on after `seconds`."""
     last = time.monotonic() + (seconds or 0)
     while True:
         done, status = os.waitpid(process, os.WNOHANG if seconds is not None else 0)
@@ -157,31 +122,42 @@ def wait_for_exit(process: int, seconds: float | None = None) -> int | None:
         time.sleep(0.005)
 
 
-def run_reference(folder: Path, command: str, keep: bool = False) -> float:
-    """Run a command to its end; its seconds. What it has imported and composed is kept for
-    `preload_modules`.
+def run_to_end(folder: Path, command: str, prepare: Callable[[], None] | None = None) -> float:
+    """Run a command undisturbed; return its seconds."""
+    begin = time.monotonic()
+    check_ended(wait_for_exit(start(folder, command, prepare=prepare)), folder, command)
+    return time.monotonic() - begin
+
+
+def check_ended(code: int | None, folder: Path, what: str) -> None:
+    if code:
+        sys.exit(f"{what}: code {code}:\n{(folder / LOG).read_text()}")
+
+
+def note_imports(path: Path) -> None:
+    """Write, when this process ends, what it has imported and what Hydra has composed."""
+    leave = os._exit
+
+    def noted(code: int) -> None:
+        path.write_bytes(pickle.dumps((sorted(sys.modules), COMPOSED)))
+        leave(code)
+
+    os._exit = noted  # type: ignore[assignment]
+
+
+def import_package() -> None:
+    """Import all of lungsound, and so the large libraries, before the first fork."""
+    for module in pkgutil.walk_packages(lungsound.__path__, "lungsound."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def preload(path: Path) -> None:
+    """Import and compose here what `note_imports` has noted. Only after the last command is noted:
+
+    Hydra loads its plugins anew in each process, and what the first ones made cannot be kept.
     """
-
-    def note() -> None:
-        leave = os._exit
-
-        def noted(code: int) -> None:
-            (folder / "warm.pickle").write_bytes(pickle.dumps((sorted(sys.modules), COMPOSED)))
-            leave(code)
-
-        os._exit = noted  # type: ignore[assignment]
-
-    begun = time.monotonic()
-    if code := wait_for_exit(start(folder, command, prepare=note if keep else None)):
-        failed(folder, f"{command}, undisturbed: code {code}")
-    return time.monotonic() - begun
-
-
-def preload_modules(folder: Path) -> None:
-    """Have here all that an undisturbed command has imported and composed. After all of these:
-    Hydra loads its plugins anew in each process, and what is made of the first ones cannot be kept.
-    """
-    modules, composed = pickle.loads((folder / "warm.pickle").read_bytes())
+    modules, composed = pickle.loads(path.read_bytes())
     COMPOSED.update(composed)
     for name in modules:
         with contextlib.suppress(Exception):
@@ -190,48 +166,45 @@ def preload_modules(folder: Path) -> None:
 
 def cache_composed_configs() -> None:
     """Have Hydra compose each configuration once: that is two thirds of the time of a start."""
-    compose = ConfigLoaderImpl.load_configuration
+    loaders: Any = ConfigLoaderImpl
+    compose = loaders.load_configuration
 
-    def load(loader: ConfigLoaderImpl, *what: Any, **options: Any) -> Any:
-        key = repr((what, options))
+    def load(loader: Any, *arguments: Any, **options: Any) -> Any:
+        key = repr((arguments, options))
         if key not in COMPOSED:
-            COMPOSED[key] = compose(loader, *what, **options)
-        found = copy.deepcopy(COMPOSED[key])
-        found.hydra.runtime.cwd = os.getcwd()
-        return found
+            COMPOSED[key] = compose(loader, *arguments, **options)
+        config = copy.deepcopy(COMPOSED[key])
+        config.hydra.runtime.cwd = str(Path.cwd())
+        return config
 
-    ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
+    loaders.load_configuration = load
 
 
 # --- what a command left ---
 
 
-def hash_results(folder: Path) -> dict[str, str]:
-    """A hash of each file that holds what training came to."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for pattern in RESULT_PATTERNS
-        for path in folder.glob(pattern)
-        if path.is_file()
-    }
+def read_results(folder: Path) -> dict[str, bytes]:
+    """The files that hold what training came to."""
+    paths = [path for pattern in RESULTS for path in folder.glob(pattern) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def mlflow_runs(folder: Path) -> dict[str, tuple[str, str]]:
-    """id -> (name, status) of each run that is not deleted."""
-    return {row[0]: (row[1], row[2]) for row in query_mlflow_db(
-        folder, "select run_uuid, name, status from runs where lifecycle_stage = 'active'")}  # fmt: skip
+    """Run id -> (name, status) of each run that is not deleted."""
+    query = "select run_uuid, name, status from runs where lifecycle_stage = 'active'"
+    return {run: (name, status) for run, name, status in query_mlflow(folder, query)}
 
 
 def mlflow_points(folder: Path) -> dict[str, Counter[tuple[str, int]]]:
-    """id of a run -> how often each (metric, step) is stored."""
+    """Run id -> how often each (metric, step) is stored."""
     points: dict[str, Counter[tuple[str, int]]] = {run: Counter() for run in mlflow_runs(folder)}
-    for run, *point in query_mlflow_db(folder, "select run_uuid, key, step from metrics"):
+    for run, key, step in query_mlflow(folder, "select run_uuid, key, step from metrics"):
         if run in points:
-            points[run][tuple(point)] += 1
+            points[run][key, step] += 1
     return points
 
 
-def query_mlflow_db(folder: Path, query: str) -> list[Any]:
+def query_mlflow(folder: Path, query: str) -> list[Any]:
     if not (folder / "mlflow.db").exists():
         return []
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
@@ -241,322 +214,262 @@ def query_mlflow_db(folder: Path, query: str) -> list[Any]:
             return []
 
 
-def miscounted(folder: Path) -> list[str]:
-    """Each epoch of a path is trained by one run, so all that they have trained are all that there
-    are.
-    """
-    trained = sum(
-        json.loads(path.read_text())["epochs_trained"]
-        for path in folder.glob("outputs/*/metadata.json")
-    )
-    there = sum(
-        len(files.read_file(path, embedded_checksum=True).splitlines())
-        for path in folder.glob("store/trajectories/*/history.jsonl")
-    )
-    return [] if trained == there else [f"{trained} trained, {there} there"]
+def miscounted_epochs(folder: Path) -> list[str]:
+    """A trajectory's epoch is trained by one run: the runs' counts add up to the epochs stored."""
+    metadata = [json.loads(path.read_text()) for path in folder.glob("outputs/*/metadata.json")]
+    trained, stored = sum(facts["epochs_trained"] for facts in metadata), 0
+    for path in folder.glob("store/trajectories/*/history.jsonl"):
+        stored += len(files.read_file(path, embedded_checksum=True).splitlines())
+    return [] if trained == stored else [f"{trained} trained, {stored} stored"]
 
 
 def find_differences(
-    folder: Path, undisturbed: Path, known: dict[str, str], redo: bool
+    folder: Path, undisturbed: Path, seen: dict[str, str], redo: bool
 ) -> list[tuple[str, str]]:
-    """What a command that was killed and has ended left otherwise than the undisturbed one: (kind
-    of FAULTS, what).
+    """(kind of fault, what) a killed and ended command left otherwise than the undisturbed one.
 
-    `known`: the MLflow runs that were there at a kill, id -> name. A `redo` leaves the earlier
-    MLflow runs beside its own, and its epochs may be those of a start that another one has emptied
-    the folder after.
+    `seen`: the MLflow runs that were there at a kill, id -> name. A `redo` leaves the earlier runs
+    in MLflow beside its own, and its epochs may be those of another start.
     """
-    mine, theirs = hash_results(folder), hash_results(undisturbed)
+    mine, theirs = read_results(folder), read_results(undisturbed)
     runs, points = mlflow_runs(folder), mlflow_points(folder)
-    shown = Counter(name for name, _ in runs.values())
-    names = {run: name for run, (name, _) in mlflow_runs(undisturbed).items()}
-    expected = {names[run]: stored.keys() for run, stored in mlflow_points(undisturbed).items()}
-    found = {
-        "other bits": [
-            name
-            for name in sorted(mine.keys() | theirs.keys())
-            if mine.get(name) != theirs.get(name)
-        ],
-        "left over": {
-            RANDOM.sub("", path.name) for pattern in LEFTOVERS for path in folder.rglob(pattern)
-        },
-        # Nobody else works there: a lock that outlived a start that was killed.
-        "had to wait": re.findall(
-            "waiting for another process.*", (folder / "told.txt").read_text()
-        ),
-        "not FINISHED": [
-            f"{name} is {status}" for name, status in runs.values() if status != "FINISHED"
-        ],
-        "another run": [
-            *(
-                name
-                for run, name in known.items()
-                if run not in runs or (shown[name] > 1 and not redo)
-            ),
-            *(f"no {name}" for name in expected if name not in shown),
-        ],
-        "steps doubled": [
-            f"{runs[run]}: {at}" for run in points for at, count in points[run].items() if count > 1
-        ],
-        "steps missing or new": [
-            f"{name}: {at}"
-            for run, (name, _) in runs.items()
-            for at in points[run].keys() ^ expected.get(name, set())
-            if at[0] not in COUNTS
-        ],
-        "epochs miscounted": [] if redo else miscounted(folder),
-    }
-    return [(kind, what) for kind in FAULTS for what in found[kind]]
+    number_of = Counter(name for name, _ in runs.values())
+    their_points = mlflow_points(undisturbed)
+    expected = {name: set(their_points[run]) for run, (name, _) in mlflow_runs(undisturbed).items()}
+    faults: list[tuple[str, str]] = []
+    for path in sorted(mine.keys() | theirs.keys()):
+        if mine.get(path) != theirs.get(path):
+            faults.append(("other bits", path))
+    for pattern in LEFTOVERS:
+        names = {RANDOM.sub("", path.name) for path in folder.rglob(pattern)}
+        faults += [("left over", name) for name in names]
+    # Nobody else works there: a lock has outlived a killed start.
+    waits = re.findall("waiting for another process.*", (folder / LOG).read_text())
+    faults += [("had to wait", line) for line in waits]
+    for run, name in seen.items():
+        if run not in runs or (number_of[name] > 1 and not redo):
+            faults.append(("another run", name))
+    faults += [("another run", f"no {name}") for name in expected if name not in number_of]
+    for run, (name, status) in runs.items():
+        if status != "FINISHED":
+            faults.append(("not FINISHED", f"{name} is {status}"))
+        doubled = [point for point, count in points[run].items() if count > 1]
+        faults += [("steps doubled", f"{name}: {point}") for point in doubled]
+        for point in points[run].keys() ^ expected.get(name, set()):
+            if point[0] not in STUDY_COUNTS:
+                faults.append(("steps missing or new", f"{name}: {point}"))
+    if not redo:
+        faults += [("epochs miscounted", counts) for counts in miscounted_epochs(folder)]
+    return faults
 
 
 # --- kill -9 at the steps of the writing function ---
 
 
 def kill_at_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
-    """Have this process kill itself at the `every`-th step that is not in `seen`; it writes what it
-    passes to `passed`.
+    """Have this process kill itself at the `every`-th step that is not in `seen`.
 
-    A step's name: the file, what is about to be done to it (or "done"), how far the trainings in
-    `folder` are, and which of this start's steps of that name it is.
+    It writes the new steps that it passes to the pipe `passed`. A step's name: the file, what is
+    about to be done to it (or "done"), how far the trainings in `folder` are, and the number of
+    this start's steps of that name.
     """
     stack: list[str] = []
     times = Counter[str]()
-    counted = 0
+    new = 0
 
-    def moment(step: str, path: Any = None) -> None:
-        nonlocal counted
+    def step(action: str, path: Any = None) -> None:
+        nonlocal new
         where = stack[-1] if stack else RANDOM.sub("", str(path).removeprefix(f"{folder}/"))
-        epochs = sum(
-            int(path.stem[-4:]) for path in folder.glob("store/trajectories/*/resume-*.ckpt")
-        )
-        name = f"{where} {step} {epochs}"
+        resume_points = folder.glob("store/trajectories/*/resume-*.ckpt")
+        name = f"{where} {action} {sum(int(path.stem[-4:]) for path in resume_points)}"
         times[name] += 1
         name += f" {times[name]}"
         if name in seen:
             return
         seen.add(name)
-        counted += 1
+        new += 1
         os.write(passed, f"{name}\n".encode())
-        if counted == every:
+        if new == every:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def before(step: str, do: Callable[..., Any]) -> Callable[..., Any]:
-        def traced(*arguments: Any, **options: Any) -> Any:
-            moment(step, *arguments[:1])
-            return do(*arguments, **options)
+    def traced(owner: Any, name: str) -> Callable[..., Any]:
+        original = getattr(owner, name)
 
-        return traced
+        def call(*arguments: Any, **options: Any) -> Any:
+            step(name, *arguments[:1])
+            return original(*arguments, **options)
 
-    def whole(path: Path, pieces: Any, *more: Any, **options: Any) -> str:
+        return call
+
+    module: Any = files
+    write_atomically = files._write_atomically
+
+    def write_traced(path: Path, *arguments: Any, **options: Any) -> str:
         stack.append(os.path.relpath(path, folder))
-        digest = written(path, pieces, *more, **options)
-        moment("done")
+        digest = write_atomically(path, *arguments, **options)
+        step("done")
         stack.pop()
         return digest
 
-    def fdopen(handle: int, mode: str) -> Any:
-        file = os.fdopen(handle, mode)
-
-        @contextlib.contextmanager
-        def opened() -> Iterator[Any]:
-            with file:
-                yield SimpleNamespace(write=write, flush=file.flush, fileno=file.fileno)
-
+    @contextlib.contextmanager
+    def fdopen(handle: int, mode: str) -> Iterator[Any]:
         def write(content: bytes) -> None:
-            moment("write")
-            file.write(content[: len(content) // 2])
+            half = len(content) // 2
+            step("write")
+            file.write(content[:half])
             file.flush()
-            moment("write the other half")
-            file.write(content[len(content) // 2 :])
+            step("write the other half")
+            file.write(content[half:])
 
-        return opened()
+        with os.fdopen(handle, mode) as file:
+            yield SimpleNamespace(write=write, flush=file.flush, fileno=file.fileno)
 
-    written = files._write_atomically
-    files._write_atomically = whole
-    files.tempfile = SimpleNamespace(mkstemp=before("mkstemp", tempfile.mkstemp))  # type: ignore[assignment]
-    traced = {
-        name: before(name, getattr(os, name)) for name in ("fsync", "chmod", "replace", "link")
-    }
-    files.os = SimpleNamespace(**{**vars(os), **traced, "fdopen": fdopen})  # type: ignore[assignment]
-    Path.unlink = before("unlink", Path.unlink)  # type: ignore[method-assign]
-    removals = {name: before(name, getattr(os, name)) for name in ("unlink", "rmdir")}
-    shutil.os = SimpleNamespace(**{**vars(os), **removals})  # type: ignore[attr-defined]  # rmtree's
+    def os_with(**changes: Any) -> Any:
+        return SimpleNamespace(**{**vars(os), **changes})
+
+    module._write_atomically = write_traced
+    module.tempfile = SimpleNamespace(mkstemp=traced(tempfile, "mkstemp"))
+    names = ("fsync", "chmod", "replace", "link")
+    module.os = os_with(fdopen=fdopen, **{name: traced(os, name) for name in names})
+    for name in ("unlink", "chmod", "replace"):
+        setattr(Path, name, traced(Path, name))
+    removals = {name: traced(os, name) for name in ("unlink", "rmdir")}
+    shutil.os = os_with(**removals)  # type: ignore[attr-defined]  # rmtree's
 
 
 def kill_at_write_steps(folder: Path, command: str, every: int, rng: random.Random) -> Ended:
     """Kill a command again and again, about every `every`-th step, until it passes no new one."""
-    seen: set[str] = set()
-    known: dict[str, str] = {}
+    steps: set[str] = set()
+    runs: dict[str, str] = {}
     kills, code = 0, -signal.SIGKILL
-    begin_redo(folder, command)
     while code == -signal.SIGKILL:
         reader, writer = os.pipe()
-        prepare = functools.partial(
-            kill_at_step, folder, seen, writer, rng.randint(1, 2 * every - 1)
-        )
+        distance = rng.randint(1, 2 * every - 1)
+        prepare = functools.partial(kill_at_step, folder, steps, writer, distance)
         process = start(folder, command, prepare=prepare)
         os.close(writer)
         with os.fdopen(reader) as lines:
-            seen |= set(lines.read().splitlines())
-        code = wait_for_exit(process)
+            steps |= set(lines.read().splitlines())
+        code = wait_for_exit(process) or 0
         kills += code != 0
-        known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
-    if code:
-        failed(folder, f"{command}, after {kills} kills: code {code}")
-    return kills, known
+        runs |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
+    check_ended(code, folder, f"{command}, after {kills} kills")
+    return kills, runs
 
 
 # --- at random moments ---
 
 
 def kill_at_random_times(
-    folder: Path,
-    command: str,
-    rng: random.Random,
-    seconds: float,
-    kills: int,
-    numbers: tuple[int, ...],
-    real: bool,
-) -> Ended:
-    """Send a command one of the signals `numbers` at up to `kills` moments of the `seconds` it
-    takes; let it end.
-    """
-    known: dict[str, str] = {}
-    redo = begin_redo(folder, command)
+    folder: Path, command: str, rng: random.Random, seconds: float, most: int,
+    numbers: tuple[int, ...], real: bool,
+) -> Ended:  # fmt: skip
+    """Signal a command up to `most` times within its `seconds`, and let it end."""
+    runs: dict[str, str] = {}
     now = command
-    for tried in range(kills):
+    for tried in range(most):
         process, number = start(folder, now, real), rng.choice(numbers)
         # What is done already is not done again, but by a redo.
-        code = wait_for_exit(process, rng.uniform(0, seconds / (1 if redo else 1 + tried / 2)))
+        share = 1 if is_redo(command) else 1 + tried / 2
+        code = wait_for_exit(process, rng.uniform(0, seconds / share))
+        check_ended(code, folder, f"{now}, started again after {tried} signals")
         if code is None:
             os.killpg(process, number)
             code = wait_for_exit(process)
             # Until the first lines of the script have run, the signals are Python's own.
-            fits = {0, -number, 128 + number}  # 0: it was just ending
+            fits = code in {0, -number, 128 + number}  # 0: it was just ending
             running = [name for name, status in mlflow_runs(folder).values() if status == "RUNNING"]
-            if code not in fits or (number != signal.SIGKILL and running):
-                failed(folder, f"{now} after signal {number}: code {code}, RUNNING: {running}")
-        elif code:
-            failed(folder, f"{now}, started again after {tried} signals: code {code}")
-        known |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
+            if not fits or (number != signal.SIGKILL and running):
+                check_ended(code or 1, folder, f"{now} after signal {number}, RUNNING: {running}")
+        runs |= {run: name for run, (name, _) in mlflow_runs(folder).items()}
         if code == 0:
-            return tried, known
+            return tried, runs
         now = rng.choice((command, without_redo(command)))
-    if code := wait_for_exit(start(folder, now)):
-        failed(folder, f"{now}, started again after {kills} signals: code {code}")
-    return kills, known
+    run_to_end(folder, now)
+    return most, runs
 
 
 def without_redo(command: str) -> str:
-    """The command without redo=true."""
     return command.removeprefix(REDO)
 
 
-def begin_redo(folder: Path, command: str) -> bool:
-    """Whether it is one; then what it trains again is there."""
-    redo = command != without_redo(command)
-    if redo:
-        run_reference(folder, without_redo(command))
-    return redo
-
-
-def failed(folder: Path, what: str) -> None:
-    sys.exit(f"{what}:\n{(folder / 'told.txt').read_text()}")
+def is_redo(command: str) -> bool:
+    return command.startswith(REDO)
 
 
 def run_kill_chains(
-    chosen: argparse.Namespace, what: str, place: Path, seconds: dict[str, float]
-) -> Iterator[Any]:
-    """Kill commands as `what` says: after each chain that was let to its end, its command, kills,
-    and faults.
-    """
-    rng = random.Random(chosen.seed)
-    commands, left = chosen.commands.split(","), chosen.number
+    options: argparse.Namespace, what: str, place: Path, seconds: dict[str, float]
+) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
+    """Kill commands as `what` says; yield command, kills and faults of each chain that ended."""
+    rng = random.Random(options.seed)
+    commands, left = options.commands.split(","), options.number
     folder = place / "killed"
     while commands if what == "files" else left > 0:
+        command = commands.pop(0) if what == "files" else rng.choice(commands)
+        if is_redo(command):
+            run_to_end(folder, without_redo(command))
         if what == "files":
-            command = commands.pop(0)
-            kills, known = kill_at_write_steps(folder, command, chosen.every, rng)
+            kills, runs = kill_at_write_steps(folder, command, options.every, rng)
         else:
-            command = rng.choice(commands)
             numbers = (signal.SIGKILL,) if what == "moments" else (signal.SIGTERM, signal.SIGINT)
-            most = min(CHAIN, left)
-            kills, known = kill_at_random_times(
-                folder, command, rng, seconds[command], most, numbers, chosen.real
+            most, time_needed = min(MAX_CHAIN, left), seconds[command]
+            kills, runs = kill_at_random_times(
+                folder, command, rng, time_needed, most, numbers, options.real
             )
             left -= kills
-        at_fault = find_differences(
-            folder,
-            place / f"undisturbed-{without_redo(command)}",
-            known,
-            command != without_redo(command),
-        )
-        yield command, kills, at_fault
+        undisturbed = place / without_redo(command)
+        yield command, kills, find_differences(folder, undisturbed, runs, is_redo(command))
         shutil.rmtree(folder)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("what", nargs="+", choices=["files", "moments", "signals"])
     parser.add_argument("--commands", default="run,sweep", help=", ".join(COMMANDS))
     parser.add_argument(
-        "--every", type=int, default=1, help="files: on average, one step of so many"
+        "--every", type=int, default=1, help="files: on average one step of so many"
     )
     parser.add_argument("--number", type=int, default=4, help="moments and signals: how many")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--real",
-        action="store_true",
-        help="not files: a new interpreter for each start but the last",
-    )
-    parser.add_argument(
-        "--write", action="store_true", help="moments: the figures into docs/reliability.md"
-    )
-    chosen = parser.parse_args()
+    parser.add_argument("--real", action="store_true", help="moments, signals: new interpreters")
+    parser.add_argument("--write", action="store_true", help="figures into docs/reliability.md")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_arguments()
+    import_package()
     cache_composed_configs()
-    begun, wrong, figures = time.monotonic(), [], []
+    begin, wrong, figures = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
-        place, forked = Path(temporary), chosen.what != ["files"] and not chosen.real
-        commands = chosen.commands.split(",")
+        place, seconds = Path(temporary), {}
+        commands = options.commands.split(",")
         needed = dict.fromkeys([*map(without_redo, commands), *commands])
-        folders = {command: place / f"undisturbed-{command}" for command in needed}
-        seconds = {
-            command: run_reference(folder, command, keep=True)
-            for command, folder in folders.items()
-        }
-        for folder in folders.values():
-            preload_modules(folder)
-        if forked:
+        for command in needed:
+            note = functools.partial(note_imports, place / f"{command}.pickle")
+            seconds[command] = run_to_end(place / command, command, note)
+        for command in needed:
+            preload(place / f"{command}.pickle")
+        if options.what != ["files"] and not options.real:
             seconds = {
-                command: run_reference(place / f"again-{command}", command) for command in needed
+                command: run_to_end(place / f"again-{command}", command) for command in needed
             }
         print(f"undisturbed, in seconds: {seconds}", flush=True)
-        for what in chosen.what:
+        for what in options.what:
             tried, found = Counter[str](), Counter[str]()
-            for command, kills, at_fault in run_kill_chains(chosen, what, place, seconds):
+            for command, kills, faults in run_kill_chains(options, what, place, seconds):
                 tried[command] += kills
-                found.update(kind for kind, _ in at_fault)
-                wrong += at_fault
-                print(
-                    f"{what}, {command}: {kills} kills", *map(str, at_fault), sep="\n  ", flush=True
-                )
-            faulty = (
-                ", ".join(f"{kind}: {count}" for kind, count in found.items()) or "nothing wrong"
-            )
-            killed = ", ".join(
-                f"{count} of a {command}" for command, count in sorted(tried.items())
-            )
-            figures.append(f"{what} {tried.total()} ({killed}; seed {chosen.seed}): {faulty}")
-    minutes = round((time.monotonic() - begun) / 60, 1)
-    print(
-        json.dumps(
-            {**vars(chosen), "figures": "; ".join(figures), "wrong": wrong, "minutes": minutes}
-        )
-    )
-    if chosen.write:
-        update_row(f"make kills N={chosen.number}", f"{'; '.join(figures)}; {minutes} minutes")
+                found.update(kind for kind, _ in faults)
+                wrong += faults
+                print(f"{what}, {command}: {kills} kills", *faults, sep="\n  ", flush=True)
+            killed = ", ".join(f"{count} of a {name}" for name, count in sorted(tried.items()))
+            bad = ", ".join(f"{kind}: {count}" for kind, count in found.items())
+            total = f"{what} {tried.total()} ({killed}; seed {options.seed})"
+            figures.append(f"{total}: {bad or 'nothing wrong'}")
+    minutes, row = round((time.monotonic() - begin) / 60, 1), "; ".join(figures)
+    print(json.dumps({**vars(options), "figures": row, "wrong": wrong, "minutes": minutes}))
+    if options.write:
+        update_row(f"make kills N={options.number}", f"{row}; {minutes} minutes")
     sys.exit(bool(wrong))
 
 

@@ -1,8 +1,7 @@
 """Writes the figures of docs/reliability.md, so that none is typed.
 
-reliability.py REPORT.xml   what came of the tests that each promise names, from pytest's report
-`update_row`                          the row of a command that is given by hand: kills.py and
-fuzz.py call it
+reliability.py REPORT.xml   the outcomes of the tests that each promise names, by pytest's report
+`update_row`                the row of a command that a user starts: `make kills`, `make fuzz`
 """
 
 import re
@@ -19,9 +18,7 @@ TEST = re.compile(r"`((?:\w+/)*test_\w+)\.py(?:::(test_\w+))?`")
 
 
 def update_row(command: str, figures: str) -> None:
-    """Put `figures` in the row of `command`, e.g. "make fuzz N=20000"; the first two words say
-    which row.
-    """
+    """Put `figures` in the row of `command`, which its first two words name: "make fuzz"."""
     begins = f"| `{' '.join(command.split()[:2])}"
     lines = PAGE.read_text().splitlines()
     (row,) = (number for number, line in enumerate(lines) if line.startswith(begins))
@@ -44,24 +41,20 @@ def figures_of(shown_by: str, cases: list[ET.Element]) -> str:
     outcomes: Counter[str] = Counter()
     recorded = []
     for file, test in TEST.findall(shown_by):
-        found = [
-            case
-            for case in cases
-            if f".{case.get('classname', '')}".endswith(f".{file.replace('/', '.')}")
-            and (not test or case.get("name", "").split("[")[0] == test)
-        ]
+        found = [case for case in cases if is_named(case, file, test)]
         if not found:
-            raise SystemExit(
-                f"docs/reliability.md names {file}.py {test}, of which the report has no test"
-            )
+            raise SystemExit(f"docs/reliability.md names {file}.py {test}: not in the report")
         for case in found:
             outcomes[outcome(case)] += 1
-            recorded += [
-                name.get("value", "")
-                for name in case.iter("property")
-                if name.get("name") == "figures"
-            ]
+            for item in case.iterfind(".//property[@name='figures']"):
+                recorded.append(item.get("value", ""))
     return "; ".join([", ".join(f"{count} {what}" for what, count in outcomes.items()), *recorded])
+
+
+def is_named(case: ET.Element, file: str, test: str) -> bool:
+    """Whether a case is of the `file`, and of the `test` if one is given."""
+    module, name = case.get("classname", ""), case.get("name", "").partition("[")[0]
+    return f".{module}".endswith(f".{file.replace('/', '.')}") and test in ("", name)
 
 
 def outcome(case: ET.Element) -> str:
@@ -72,23 +65,18 @@ def outcome(case: ET.Element) -> str:
 
 def when() -> str:
     """The commit that was measured, and the day."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return f"{found.stdout.strip() or 'no commit'}, {datetime.now().date()}"
 
 
 def main() -> None:
-    cases = list(ET.parse(sys.argv[1]).iter("testcase"))
-    seconds = sum(float(suite.get("time", 0)) for suite in ET.parse(sys.argv[1]).iter("testsuite"))
-    told = ", ".join(f"{count} {what}" for what, count in Counter(map(outcome, cases)).items())
-    update_row(
-        "make test-all", f"{told}; {seconds / 60:.0f} minutes"
-    )  # before the page is changed, as seen by git
+    report = ET.parse(sys.argv[1])
+    cases = list(report.iter("testcase"))
+    minutes = sum(float(suite.get("time", 0)) for suite in report.iter("testsuite")) / 60
+    outcomes = ", ".join(f"{count} {name}" for name, count in Counter(map(outcome, cases)).items())
+    # First, while git sees the page unchanged.
+    update_row("make test-all", f"{outcomes}; {minutes:.0f} minutes")
     PAGE.write_text(with_figures(PAGE.read_text(), cases))
 
 

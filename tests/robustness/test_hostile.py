@@ -1,6 +1,4 @@
-"""Files from a stranger, their checksums right: none runs code, reads the environment, or leaves
-its folder.
-"""
+"""Files from a stranger, their checksums right: none runs code or leads out of its folder."""
 
 import ast
 import contextlib
@@ -20,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from robustness.fuzz_data import OFFICIAL, STEMS, icbhi
-from support.runs import ROOT
+from robustness.fuzz_data import STEMS, icbhi
+from support.runs import ROOT, compose_config
 
 from lungsound.data.database import open_database
 from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
@@ -31,6 +29,7 @@ from lungsound.errors import CorruptFileError, DataError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_trainer
 from lungsound.runs.rescore import load_run_config, score_on_database
+from lungsound.runs.validation import validate_config
 from lungsound.storage.files import read_file, write_file
 from lungsound.studies.report import write_report
 from lungsound.training.schedule import Annealing
@@ -74,56 +73,35 @@ def torch_file(value: Any, **how: Any) -> bytes:
 
 def attacks(marker: Path) -> list[bytes]:
     evil = Attack(marker)
-    forms = (
-        {"network": evil},
-        {"network": {"weight": torch.zeros(1)}, "label_order": [evil]},
-        evil,
-    )
-    old = {"_use_new_zipfile_serialization": False}
-    return [
-        *map(torch_file, forms),
-        torch_file(forms[0], **old),
-        pickle.dumps(evil),
-        pickle.dumps(evil, protocol=0),
-    ]
+    among_weights = {"network": {"weight": torch.zeros(1)}, "label_order": [evil]}
+    old = torch_file({"network": evil}, _use_new_zipfile_serialization=False)
+    pickles = pickle.dumps(evil), pickle.dumps(evil, protocol=0)
+    return [torch_file(evil), torch_file(among_weights), old, *pickles]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(5))
 def test_weights_run_no_code(number: int, marker: Path, tmp_path: Path) -> None:
     content = attacks(marker)[number]
     trajectory = Trajectory(tmp_path / "path", ANNEALING)
-    checkpoints = build_trainer_plugin()
-    for path, read in (
-        (trajectory.snapshot_path(1), lambda: trajectory.snapshot(1)),
-        (
-            trajectory.resume_path(1),
-            lambda: checkpoints.load_checkpoint(trajectory.resume_path(1), weights_only=False),
-        ),
-    ):
-        write_file(path, content, embed_checksum=path.suffix == ".ckpt")
-        with pytest.raises(CorruptFileError, match=path.name):
-            read()
-
-
-def build_trainer_plugin() -> Any:
-    """What Lightning reads a checkpoint with in our trainer."""
-    from support.runs import compose_config
-
-    from lungsound.runs.validation import validate_config
-
     with compose_config() as (cfg, _):
-        return build_trainer(validate_config(cfg), epochs=1).strategy.checkpoint_io
+        checkpoints = build_trainer(validate_config(cfg), epochs=1).strategy.checkpoint_io
+    snapshot, resume_point = trajectory.snapshot_path(1), trajectory.resume_path(1)
+    write_file(snapshot, content)
+    with pytest.raises(CorruptFileError, match=snapshot.name):
+        trajectory.snapshot(1)
+    write_file(resume_point, content, embed_checksum=True)
+    with pytest.raises(CorruptFileError, match=resume_point.name):
+        checkpoints.load_checkpoint(resume_point, weights_only=False)
 
 
 def test_the_attack_would_work(tmp_path: Path) -> None:
     """Otherwise the tests above prove nothing."""
     marker = tmp_path / "it ran"
-    for content in attacks(marker)[:4]:
-        torch.load(io.BytesIO(content), weights_only=False)
-        assert marker.exists()
-        marker.unlink()
-    for content in attacks(marker)[4:]:
-        pickle.loads(content)
+    for content in attacks(marker):
+        try:
+            torch.load(io.BytesIO(content), weights_only=False)
+        except Exception:
+            pickle.loads(content)
         assert marker.exists()
         marker.unlink()
 
@@ -132,25 +110,20 @@ def test_the_attack_would_work(tmp_path: Path) -> None:
 
 
 def test_predictions_run_no_code(run: RunFolder, marker: Path) -> None:
-    """A pickle in a column's extension type, in what pandas keeps beside the table, and in the
-    place of the file.
-    """
+    """A pickle in a column's extension type, in pandas' own metadata, and in the file's place."""
     path = run.path / "predictions.parquet"
     table = pq.read_table(pa.BufferReader(read_file(path)))
     evil = pickle.dumps(Attack(marker))
-    extension = {
-        b"ARROW:extension:name": b"arrow.py_extension_type",
-        b"ARROW:extension:metadata": evil,
-    }
+    extension = {b"ARROW:extension:name": b"arrow.py_extension_type"}
+    extension[b"ARROW:extension:metadata"] = evil
     storage = pa.array([b"x"] * table.num_rows, pa.binary())
     more = table.append_column(pa.field("more", pa.binary(), metadata=extension), storage)
-    place = table.column_names.index("recording")
-    instead = table.set_column(
-        place, pa.field("recording", pa.binary(), metadata=extension), storage
-    )
+    column = pa.field("recording", pa.binary(), metadata=extension)
+    instead = table.set_column(table.column_names.index("recording"), column, storage)
     call = f"__import__('os').system(\"touch '{marker}'\")"
-    known = json.dumps({"index_columns": [call], "columns": [{"name": "recording", "field_name": "recording",
-                        "pandas_type": call, "numpy_type": call, "metadata": {"call": call}}]})  # fmt: skip
+    types = {"pandas_type": call, "numpy_type": call, "metadata": {"call": call}}
+    columns = [{"name": "recording", "field_name": "recording", **types}]
+    known = json.dumps({"index_columns": [call], "columns": columns})
     beside = table.replace_schema_metadata({b"pandas": known.encode(), b"PANDAS_ATTRS": evil})
 
     def read(content: bytes) -> pd.DataFrame:
@@ -201,26 +174,19 @@ def test_predictions_that_unpack_to_the_whole_memory_are_refused(run: RunFolder)
     ],
 )
 def test_a_configuration_runs_no_code_and_tells_no_secret(
-    line: str,
-    run: RunFolder,
-    marker: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    line: str, run: RunFolder, marker: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     monkeypatch.setenv("LUNGSOUND_SECRET", "7305")
     line = line.format(marker=marker)
-    kept = [
-        old
-        for old in run.read_text("config.yaml").splitlines()
-        if old.split(":")[0] != line.split(":")[0]
-    ]
-    run.write_text("config.yaml", "\n".join([*kept, line]))
+    key, lines = line.split(":")[0], run.read_text("config.yaml").splitlines()
+    others = [other for other in lines if other.split(":")[0] != key]
+    run.write_text("config.yaml", "\n".join([*others, line]))
     with pytest.raises(LungsoundError, match=r"config\.yaml") as error:
         score_on_database(run.path, "icbhi", ROOT, None)
-    written = "".join(
-        path.read_text(errors="replace") for path in run.path.rglob("*") if path.is_file()
-    )
-    assert "7305" not in str(error.value) + str(capfd.readouterr()) + written
+    contents = [path.read_bytes() for path in run.path.rglob("*") if path.is_file()]
+    assert not any(b"7305" in content for content in contents)
+    assert "7305" not in str(error.value) + str(capfd.readouterr())
 
 
 def test_a_runs_own_configuration_is_read(run: RunFolder) -> None:
@@ -228,13 +194,11 @@ def test_a_runs_own_configuration_is_read(run: RunFolder) -> None:
 
 
 def test_a_configuration_that_would_fill_the_memory_is_refused(run: RunFolder) -> None:
-    run.write_text(
-        "config.yaml", run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000")
-    )
+    text = run.read_text("config.yaml").replace("n_mels: 50", "n_mels: 4000000000")
+    run.write_text("config.yaml", text)
     run.write_checksums()  # a stranger's folder has its own
-    with pytest.raises(
-        LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"
-    ):
+    expected = r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"
+    with pytest.raises(LungsoundError, match=expected):
         load_run_config(run, None)
 
 
@@ -244,20 +208,18 @@ opened: list[str] | None = None
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in ("open", "os.rename", "os.remove", "os.mkdir") and opened is not None:
-        opened.append(
-            os.path.realpath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else ""
-        )
+    if opened is None or event not in ("open", "os.rename", "os.remove", "os.mkdir"):
+        return
+    if not isinstance(arguments[0], int):
+        opened.append(os.path.realpath(os.fsdecode(arguments[0])))
 
 
-sys.addaudithook(watch)  # Python's own word on every file that is opened, made or removed
+sys.addaudithook(watch)  # Python's own report of every file that is opened, made or removed
 
 
 @contextlib.contextmanager
 def nothing_touched(outside: Path) -> Iterator[None]:
-    """No file in `outside`, which lies beside the folder of what is read, is opened, made or
-    removed.
-    """
+    """No file in `outside`, beside the folder of what is read, is opened, made or removed."""
     global opened
     opened = []
     try:
@@ -279,10 +241,8 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
     root = tmp_path / "database"
     root.mkdir()
     database = open_database("icbhi", icbhi(root), 4000, tmp_path / "store", False)
-    names = [
-        f"{place}{STEMS[0]}"
-        for place in ("../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/")
-    ]
+    places = "../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/"
+    names = [f"{place}{STEMS[0]}" for place in places]
     (root / OFFICIAL_SPLIT_FILENAME).write_text("".join(f"{name}\ttrain\n" for name in names))
     split = tmp_path / "split.csv"
     split.write_text("recording,cycle,set\n" + "".join(f"{name},0,train\n" for name in names))
@@ -293,7 +253,6 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
             file_split(database.cycles, split)
         assert len(error.value.problems) == len(names)
         open_database("icbhi", root, 4000, tmp_path / "store", False)
-    assert OFFICIAL  # the published form is tests/test_protocols.py's
 
 
 def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) -> None:
@@ -303,9 +262,8 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
         run.write_json("metadata.json", {**facts, "trajectory": name})
         run.write_checksums()
         with nothing_touched(outside):
-            with pytest.raises(
-                CorruptFileError, match=r"metadata\.json: expected a trajectory's key"
-            ):
+            expected = r"metadata\.json: expected a trajectory's key"
+            with pytest.raises(CorruptFileError, match=expected):
                 run.trajectory_key()
             places = (f"{name}/{outside.name}", f"../../{outside.name}")
             jobs = [{"run": place, "values": {"seed": seed}} for seed, place in enumerate(places)]
@@ -316,11 +274,9 @@ def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) 
 
 @pytest.mark.parametrize("form", ["w:", "w:gz"])
 def test_another_kind_of_archive_is_not_opened(form: str, tmp_path: Path, outside: Path) -> None:
-    """A tar archive with a link out of the folder and a file through it: only zip is taken, whose
-    links are refused.
-    """
+    """A tar archive with a link out of the folder and a file through it: only zip is taken."""
     archive = tmp_path / "database.zip"
-    with tarfile.open(archive, form) as tar:
+    with tarfile.open(archive, form) as tar:  # type: ignore[call-overload]
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, str(outside)
         tar.addfile(link)
@@ -329,58 +285,27 @@ def test_another_kind_of_archive_is_not_opened(form: str, tmp_path: Path, outsid
     before = sorted(outside.iterdir())
     with pytest.raises(DataError, match="expected a whole zip archive"):
         download_database("icbhi", tmp_path / "to", str(archive))
-    assert sorted(outside.iterdir()) == before and not (tmp_path / "to").exists()
+    assert sorted(outside.iterdir()) == before
+    assert not (tmp_path / "to").exists()
 
 
 # --- the source ---
 
-RUNS_CODE = {
-    "pickle",
-    "cPickle",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "shelve",
-    "marshal",
-    "code",
-    "runpy",
-}
-CALLS = {
-    "eval",
-    "exec",
-    "read_pickle",
-    "unsafe_load",
-    "full_load",
-    "instantiate",
-    "import_module",
-    "__import__",
-}
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+RUN_CODE = {*PICKLES, "code", "runpy"}
+CALLS = {"eval", "exec", "read_pickle", "unsafe_load", "full_load", "instantiate", "import_module"}
+READERS = {"np.load", "numpy.load", "yaml.load", "OmegaConf.load", "pd.read_parquet", "pd.read_hdf"}
 
 
 def test_nothing_that_the_project_reads_is_unpickled() -> None:
-    """By the source: every reader that could run code, but for those that are told not to."""
-    found = []
+    """By the source: no reader that could run code."""
     for path in sorted((ROOT / "lungsound").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                found += [f"{where} {name}" for name in names if name.split(".")[0] in RUNS_CODE]
+                assert not RUN_CODE & {name.split(".")[0] for name in names}, path
             if isinstance(node, ast.Call):
-                call = ast.unparse(node.func)
-                safe = {word.arg: ast.unparse(word.value) for word in node.keywords}
-                unsafe = (
-                    call.rpartition(".")[2] in CALLS
-                    or (call == "torch.load" and safe.get("weights_only") != "True")
-                    or call
-                    in (
-                        "np.load",
-                        "numpy.load",
-                        "yaml.load",
-                        "OmegaConf.load",
-                        "pd.read_parquet",
-                        "pd.read_hdf",
-                    )
-                )
-                found += [f"{where} {call}"] if unsafe else []
-    assert not found
+                call, keywords = ast.unparse(node.func), [ast.unparse(k) for k in node.keywords]
+                assert call.rpartition(".")[2] not in {*CALLS, "__import__"}, path
+                assert call not in READERS, path
+                assert call != "torch.load" or "weights_only=True" in keywords, path

@@ -1,6 +1,4 @@
-"""kill -9 anywhere: the same command goes on and comes to the same bits (kill_commands.py does the
-work).
-"""
+"""kill -9 anywhere: the same command goes on and comes to the same bits (kill_commands.py)."""
 
 import json
 import os
@@ -12,50 +10,47 @@ from typing import Any
 import pytest
 from support.runs import ROOT
 
-
-def kills(*words: str) -> Any:
-    """What `tests/robustness/kill_commands.py` tried, and what went wrong."""
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "robustness" / "kill_commands.py"), *words],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        },  # it forks: a pool of threads would not come along
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stdout + told.stderr
-    return json.loads(told.stdout.splitlines()[-1])
+SCRIPT = ROOT / "tests" / "robustness" / "kill_commands.py"
 
 
-def test_killed_at_some_steps_of_writing_and_at_four_moments(
-    record_property: Callable[..., None],
-) -> None:
-    tried = kills(
-        "files", "moments", "--real", "--commands", "run", "--every", "60", "--number", "4"
-    )
-    record_property("figures", tried["figures"])
-    assert tried["wrong"] == []
+@pytest.fixture
+def kill(record_property: Callable[..., None]) -> Callable[[str], Any]:
+    """`kill(words)`: what kill_commands.py tried; fails if something went wrong."""
+    # One thread: the script forks, and a pool of threads would not come along.
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+    def kill_commands(words: str) -> Any:
+        command = [sys.executable, str(SCRIPT), *words.split()]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        tried = json.loads(ended.stdout.splitlines()[-1])
+        record_property("figures", tried["figures"])
+        assert tried["wrong"] == []
+        return tried
+
+    return kill_commands
+
+
+def test_killed_at_some_steps_of_writing_and_at_four_moments(kill: Callable[[str], Any]) -> None:
+    tried = kill("files moments --commands run --every 60 --number 4")
     assert tried["figures"].count("nothing wrong") == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [
-    ("files", "--commands", "run"),
-    ("files", "--commands", "sweep"),
-    ("files", "--commands", "redo-run"),
-    ("moments", "--real", "--number", "40", "--commands", "run,sweep,redo-run,redo-sweep"),
-])  # fmt: skip
-def test_killed_at_more(words: tuple[str, ...], record_property: Callable[..., None]) -> None:
-    tried = kills(*words)
-    record_property("figures", tried["figures"])
-    assert tried["wrong"] == []
+@pytest.mark.parametrize(
+    "words",
+    [
+        "files --commands run",
+        "files --commands sweep",
+        "files --commands redo-run",
+        "moments --real --number 40 --commands run,sweep,redo-run,redo-sweep",
+    ],
+)
+def test_killed_at_more(words: str, kill: Callable[[str], Any]) -> None:
+    kill(words)
 
 
 @pytest.mark.slow
-def test_twelve_signals(record_property: Callable[..., None]) -> None:
-    tried = kills("signals", "--real", "--number", "12")
-    record_property("figures", tried["figures"])
-    assert tried["wrong"] == []
+def test_twelve_signals(kill: Callable[[str], Any]) -> None:
+    kill("signals --real --number 12")

@@ -1,8 +1,5 @@
-"""docs/reliability.md: every promise names tests that there are, and its figures are those of the
-tests' report.
-"""
+"""docs/reliability.md: every promise names existing tests, and has the figures of the report."""
 
-import ast
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -29,21 +26,20 @@ def test_every_promise_names_tests_that_there_are() -> None:
         named = TEST.findall(promise)
         assert named, promise
         for file, test in named:
-            tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
-            assert not test or test in {
-                node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-            }
+            text = (ROOT / "tests" / f"{file}.py").read_text()
+            assert not test or f"\ndef {test}(" in text, test
 
 
 def test_figures_are_the_reports() -> None:
     cases = list(ET.fromstring(REPORT).iter("testcase"))
-    page = "| **One** | `test_a.py::test_one` | old |\n| **All** | `test_a.py` and more | |\n| other | `test_a.py` | |\n"
-    assert with_figures(page, cases) == (
-        "| **One** | `test_a.py::test_one` | 2 passed; 7 kills |\n"
-        "| **All** | `test_a.py` and more | 2 passed, 1 FAILED, 1 skipped; 7 kills |\n"
-        "| other | `test_a.py` | |\n"
-    )
-    with pytest.raises(SystemExit, match=r"test_a\.py test_two, of which the report has no test"):
+    rows = ["| **One** | `test_a.py::test_one` |", "| **All** | `test_a.py` and more |"]
+    page = f"{rows[0]} old |\n{rows[1]} |\n| other | `test_a.py` | |\n"
+    assert with_figures(page, cases).splitlines() == [
+        f"{rows[0]} 2 passed; 7 kills |",
+        f"{rows[1]} 2 passed, 1 FAILED, 1 skipped; 7 kills |",
+        "| other | `test_a.py` | |",
+    ]
+    with pytest.raises(SystemExit, match=r"test_a\.py test_two: not in the report"):
         with_figures("| **None** | `test_a.py::test_two` | |", cases)
 
 

@@ -1,10 +1,9 @@
-"""Disks that are full and places that cannot be written to: what is said, what is left, and how it
-goes on.
-"""
+"""Full disks and places that cannot be written to: the message, what is left, how it goes on."""
 
 import contextlib
 import errno
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.disk import disk_full_for, drop_root_privileges, read_only
-from support.mlflow import mlflow_client, mlflow_runs
+from support.mlflow import metric_points, mlflow_runs, only_run
 from support.results import assert_identical_runs
 from support.sprsound import add as add_events
 from support.sprsound import event
@@ -37,19 +36,19 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 def bytes_in_message(error: StorageError) -> int:
-    return int(
-        str(error).partition("expected to store ")[2].partition(" bytes")[0].replace(",", "")
-    )
+    return int(re.findall(r"expected to store ([\d,]+) bytes", str(error))[0].replace(",", ""))
 
 
 def everything(folder: Path) -> set[str]:
     """All files but locks and MLflow's."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder))
-        for path in paths
-        if path.suffix != ".lock" and "ml" not in str(path)
-    }
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)) for path in paths if "ml" not in str(path)}
+
+
+def copy_store(finished_run: Path, folder: Path, *names: str) -> None:
+    """Put parts of the finished run's store into `folder`."""
+    for name in names:
+        shutil.copytree(finished_run.parents[1] / "store" / name, folder / "store" / name)
 
 
 # --- one file ---
@@ -64,64 +63,44 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, code: int, embedded: boo
     with disk_full_for(code, "file.json"), pytest.raises(StorageError) as error:
         write_file(path, 12345 * b"x", embedded)
     assert 12345 <= bytes_in_message(error.value) < 12345 + 100  # and the checksum
-    words = (
-        str(path),
-        os.strerror(code),
-        "bytes are free",
-        "Make room",
-        "output_dir=",
-        "store_dir=",
-    )
-    assert all(word in str(error.value) for word in words)
+    hints = ("bytes are free", "Make room", "output_dir=", "store_dir=")
+    assert all(text in str(error.value) for text in (str(path), os.strerror(code), *hints))
     assert sorted(tmp_path.iterdir()) == before
     assert read_file(path, embedded) == b"old"
 
 
 def test_a_limit_on_files_is_named(tmp_path: Path) -> None:
-    with (
-        file_size_limit(1000),
-        pytest.raises(StorageError, match=r"1,001 bytes there.*a file may have 1,000 bytes"),
-    ):
+    expected = r"1,001 bytes there.*a file may have 1,000 bytes"
+    with file_size_limit(1000), pytest.raises(StorageError, match=expected):
         write_file(tmp_path / "file", 1001 * b"x")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     with read_only(tmp_path):
-        for what in (tmp_path / "file", tmp_path / "below" / "file"):
-            with pytest.raises(
-                StorageError, match=rf"{what}.*Permission denied.*Let this user write there"
-            ):
-                write_file(what, b"x")
-        with (
-            pytest.raises(StorageError, match=r"lock.*Permission denied"),
-            file_lock(tmp_path / "lock"),
-        ):
+        for path in (tmp_path / "file", tmp_path / "below" / "file"):
+            expected = rf"{path}.*Permission denied.*Let this user write there"
+            with pytest.raises(StorageError, match=expected):
+                write_file(path, b"x")
+        expected = r"lock.*Permission denied"
+        with pytest.raises(StorageError, match=expected), file_lock(tmp_path / "lock"):
             pass
 
 
 # --- a whole run ---
 
 # What cannot be stored, one start after the other in one folder. Two periods of two epochs.
-REFUSED = [
-    r"index\.json",
-    r"metadata\.json",
-    r"epoch-0001\.safetensors",
-    r"history\.jsonl",
-    r"resume-0002\.ckpt",
-    r"resume-0004\.ckpt",
-    r"predictions\.parquet",
-    r"members\.png",
-    r"report\.md",
-    r"SHA256SUMS",
-]
+REFUSED = (
+    *("index.json", "metadata.json", "epoch-0001.safetensors", "history.jsonl", "resume-0002.ckpt"),
+    *("resume-0004.ckpt", "predictions.parquet", "members.png", "report.md", "SHA256SUMS"),
+)
 
 
 def test_a_full_disk_loses_nothing(
     run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished_run.parents[1] / "store" / "demo", tmp_path / "store" / "demo")
-    for name in REFUSED:
+    copy_store(finished_run, tmp_path, "demo")
+    for name in map(re.escape, REFUSED):
         with disk_full_for(errno.ENOSPC, name) as met, pytest.raises(StorageError, match=name):
             run_training(tmp_path)
         assert len(met) == 1, name
@@ -134,44 +113,38 @@ def test_a_full_disk_loses_nothing(
 
 @pytest.mark.parametrize("what", ["demo", "waveforms"])
 def test_a_limit_that_the_recordings_do_not_fit(
-    run_training: TrainIn,
-    finished_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     what: str,
-) -> None:
+) -> None:  # fmt: skip
     store = finished_run.parents[1] / "store"
     if what == "waveforms":
-        shutil.copytree(store / "demo", tmp_path / "store" / "demo")
+        copy_store(finished_run, tmp_path, "demo")
     before = everything(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(b"")
-    largest = max(
-        (path for path in (store / what).rglob("*") if path.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
-    size = largest.stat().st_size
+    sizes = {path: path.stat().st_size for path in (store / what).rglob("*") if path.is_file()}
+    largest = max(sizes, key=lambda path: sizes[path])
+    size = sizes[largest]
     with file_size_limit(size - 1), pytest.raises(StorageError) as error:
         run_training(tmp_path)
     assert str(largest.relative_to(store)) in str(error.value)
     assert bytes_in_message(error.value) == pytest.approx(size, rel=1e-3)
-    free = int(str(error.value).partition("large (")[2].partition(" bytes")[0].replace(",", ""))
+    free = int(re.findall(r"large \(([\d,]+) bytes", str(error.value))[0].replace(",", ""))
     assert free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     left = {Path(path).name for path in everything(tmp_path) - before}
-    assert not [
-        name
-        for name in left
-        if name.startswith(".") or name in (largest.name, "SHA256SUMS", "index.json")
-    ]
-    monkeypatch.setattr(
-        "lungsound.runs.run.background_sync", lambda *_, **__: pytest.fail("it goes on")
-    )
+    assert not left & {largest.name, "SHA256SUMS", "index.json"}
+    assert not [name for name in left if name.startswith(".")]
+
+    def stop(*_: object, **__: object) -> None:
+        pytest.fail("it goes on")
+
+    monkeypatch.setattr("lungsound.runs.run.background_sync", stop)
     with pytest.raises(pytest.fail.Exception, match="it goes on"):  # room was made
         run_training(tmp_path)
-    (made,) = tmp_path.glob(f"store/{what}/*/")
-    whole = store / what / made.name
-    assert {path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()} == {
-        path.name: path.read_bytes() for path in whole.rglob("*") if path.is_file()
-    }
+    made = [path for path in (tmp_path / "store" / what).rglob("*") if path.is_file()]
+    assert len(made) >= len(sizes)
+    for path in sizes:
+        again = tmp_path / "store" / path.relative_to(store)
+        assert again.read_bytes() == path.read_bytes()
 
 
 # --- no permission ---
@@ -210,10 +183,8 @@ def test_a_file_that_cannot_be_read_is_named(
     shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
     path = tmp_path / finished_run.relative_to(finished_run.parents[1]) / "history.jsonl"
     path.chmod(0)
-    with (
-        drop_root_privileges(),
-        pytest.raises(StorageError, match=r"history\.jsonl: expected.* be read.*Permission"),
-    ):
+    expected = r"history\.jsonl: expected.* be read.*Permission"
+    with drop_root_privileges(), pytest.raises(StorageError, match=expected):
         run_training(tmp_path)
 
 
@@ -223,19 +194,17 @@ def test_a_read_only_database(finished_run: Path, tmp_path: Path, name: str) -> 
     if name == "icbhi":
         shutil.copytree(next(finished_run.parents[1].glob("store/demo/*/")), root)
     else:
-        add_events(
-            root, "train", "40638274_9.7_1_p1_1696", event(), event("Wheeze", "1000", "2000")
-        )
-    paths = [path for path in (root, *root.rglob("*"))]
+        wheeze = event("Wheeze", "1000", "2000")
+        add_events(root, "train", "40638274_9.7_1_p1_1696", event(), wheeze)
+    paths = [root, *root.rglob("*")]
     for path in paths:
         path.chmod(0o444 if path.is_file() else 0o755)
     before = everything(root)
     with read_only(*(path for path in paths if path.is_dir())):
         assert not os.access(paths[-1], os.W_OK, effective_ids=True)
         database = open_database(name, root, 22_000, tmp_path / "store", skip_bad=False)
-    lines = sum(
-        len(path.read_text().splitlines()) for path in root.glob("audio_and_txt_files/*.txt")
-    )
+    annotations = root.glob("audio_and_txt_files/*.txt")
+    lines = sum(len(path.read_text().splitlines()) for path in annotations)
     assert len(database.cycles) == (lines if name == "icbhi" else 2) > 0
     assert everything(root) == before
 
@@ -243,17 +212,14 @@ def test_a_read_only_database(finished_run: Path, tmp_path: Path, name: str) -> 
 def test_a_read_only_working_folder(
     run_training: TrainIn, empty_mlflow: Path, tmp_path: Path
 ) -> None:
-    """Where all three places are named, nothing is written to it."""
+    """If all three places are named, nothing is written to it."""
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
         shutil.copy(empty_mlflow, folder)
     before = everything(here)
-    places = (
-        f"output_dir={there / 'outputs'}",
-        f"store_dir={there / 'store'}",
-        f"tracking.uri=sqlite:///{there / 'mlflow.db'}",
-    )
+    places = [f"output_dir={there / 'outputs'}", f"store_dir={there / 'store'}"]
+    places.append(f"tracking.uri=sqlite:///{there / 'mlflow.db'}")
     with read_only(here):
         run = run_training(here, *places, "annealing.epochs_per_cycle=1")
     assert everything(here) == before
@@ -261,24 +227,18 @@ def test_a_read_only_working_folder(
 
 
 def test_a_full_disk_of_mlflow_does_not_stop_the_training(
-    run_training: TrainIn, finished_run: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_training: TrainIn, finished_run: Path, empty_mlflow: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr("lungsound.tracking.background.FINAL_RETRY_S", 1.0)
-    for name in ("demo", "waveforms"):  # larger than MLflow's database, and made already
-        shutil.copytree(finished_run.parents[1] / "store" / name, tmp_path / "store" / name)
+    copy_store(finished_run, tmp_path, "demo", "waveforms")  # they are larger than the limit
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
-    with file_size_limit(
-        empty_mlflow.stat().st_size // 2
-    ):  # its later half can be read and not written
+    # The later half of MLflow's database can be read and not written.
+    with file_size_limit(empty_mlflow.stat().st_size // 2):
         run = run_training(tmp_path)
     assert_identical_runs(run, finished_run)
     assert "MLflow did not take everything" in capsys.readouterr().out
     assert run_training(tmp_path) == run  # room was made
-    (shown,) = mlflow_runs(run)
+    shown = only_run(run)
     assert shown.info.status == "FINISHED"
-    steps = [
-        point.step
-        for point in mlflow_client(run).get_metric_history(shown.info.run_id, "train/loss")
-    ]
-    assert sorted(steps) == [1, 2, 3, 4]
+    assert sorted(metric_points(run, shown)["train/loss"]) == [1, 2, 3, 4]

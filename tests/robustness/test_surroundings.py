@@ -1,12 +1,11 @@
-"""The same result whatever is around a run: how its members are evaluated, and the process it
-happens to be.
-"""
+"""The same result whatever is around a run: how members are evaluated, and in which process."""
 
 import copy
 import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,14 @@ from lungsound.training.weights import read_weights
 # Twelve times that is room for other processors.
 TOLERANCE = 1e-5
 PLACE = ["recording", "cycle", "member"]
+Members = tuple[Config, RunComponents, list[Path], pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def members(finished_run: Path) -> tuple[Config, RunComponents, list[Path], pd.DataFrame]:
+def members(finished_run: Path) -> Members:
     """The settings and the components of `finished_run`, its weights and its predictions."""
-    with compose_config(*SMALL_RUN_OVERRIDES, f"store_dir={finished_run.parents[1] / 'store'}") as (
-        cfg,
-        _,
-    ):
+    store_dir = f"store_dir={finished_run.parents[1] / 'store'}"
+    with compose_config(*SMALL_RUN_OVERRIDES, store_dir) as (cfg, _):
         settings = validate_config(cfg)
     parts, folder = build_components(settings), RunFolder(finished_run)
     return settings, parts, folder.member_paths(), folder.read_predictions()
@@ -58,53 +56,40 @@ def probabilities(table: pd.DataFrame) -> np.ndarray[Any, Any]:
 
 
 def in_float64(parts: RunComponents, weights: list[Path]) -> pd.DataFrame:
-    """The mean probabilities of each cycle's chunks, of a network that computes in float64, by
-    plain loops.
-    """
+    """Each cycle's mean over its chunks, by plain loops and a network that computes in float64."""
     rows = []
     for member, path in enumerate(weights, start=1):
         parts.module.load_snapshot(read_weights(path))
         network = copy.deepcopy(parts.module.network).double().eval()
         for name in ("val", "test"):
-            chunks: dict[int, list[torch.Tensor]] = {}
+            chunks: dict[int, list[torch.Tensor]] = defaultdict(list)
             for batch in parts.datamodule.eval_dataloader(name):
                 log_mels = parts.module.eval_inputs(batch).double()
                 for place, cycle in enumerate(batch["cycle"].tolist()):
                     with torch.no_grad():
-                        chunks.setdefault(cycle, []).extend(
-                            torch.softmax(network(log_mels[place].unsqueeze(1)), 1)
-                        )
-            for cycle, row in parts.datamodule.cycles[name].iterrows():
-                means = torch.stack(chunks[int(cycle)]).mean(0)
-                found = {f"p_{i}": float(value) for i, value in enumerate(means)}
-                rows.append(
-                    {
-                        "recording": row["recording"],
-                        "cycle": row["cycle"],
-                        "member": member,
-                        **found,
-                    }
-                )
-    return pd.DataFrame(rows)
+                        chunks[cycle] += torch.softmax(network(log_mels[place].unsqueeze(1)), 1)
+            table = parts.datamodule.cycles[name][["recording", "cycle"]]
+            for number, names in enumerate(table.to_numpy().tolist()):
+                means = torch.stack(chunks[number]).mean(0)
+                rows.append([*names, member, *means.tolist()])
+    return pd.DataFrame(rows, columns=[*PLACE, "p_0", "p_1", "p_2", "p_3"])
 
 
 def test_the_order_of_evaluation_changes_no_bit(
-    members: tuple[Config, RunComponents, list[Path], pd.DataFrame],
+    members: Members,
 ) -> None:
     settings, parts, weights, stored = members
     again = predict_members(settings, parts, weights[::-1], ("test", "val"))
     again["member"] = len(weights) + 1 - again["member"]
     columns = list(stored.columns)
-    pd.testing.assert_frame_equal(
-        again[columns].sort_values(PLACE, ignore_index=True),
-        stored.sort_values(PLACE, ignore_index=True),
-        check_exact=True,
-    )  # fmt: skip
+    again = again[columns].sort_values(PLACE, ignore_index=True)
+    expected = stored.sort_values(PLACE, ignore_index=True)
+    pd.testing.assert_frame_equal(again, expected, check_exact=True)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (2, 32), (3, 7)])
 def test_threads_and_batches_of_evaluation_change_the_last_digits_alone(
-    members: tuple[Config, RunComponents, list[Path], pd.DataFrame], threads: Callable[[int], None],
+    members: Members, threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch, count: int, batch_size: int,
 ) -> None:  # fmt: skip
     settings, parts, weights, stored = members
@@ -141,24 +126,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_another_process_in_other_surroundings(
     finished_run: Path, empty_mlflow: Path, tmp_path: Path
 ) -> None:
-    """Another seed of hashes, time zone, locale (ASCII), folder, order of directories and umask:
-    the same bits.
-    """
+    """Other hashes, time zone, locale, folder, order of directories and umask: the same bits."""
     here = tmp_path / "another folder"
     here.mkdir()
     shutil.copy(empty_mlflow, here / "mlflow.db")
     surroundings = {
-        "PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0",
-        "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C",
+        "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }  # fmt: skip
-    code = f"import sys; sys.argv = {[str(ROOT / 'train.py'), *SMALL_RUN_OVERRIDES, 'trainer.num_workers=1']!r}\n{ELSEWHERE}"
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=here,
-        env={**os.environ, **surroundings},
-        capture_output=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr.decode(errors="replace")
+    words = [str(ROOT / "train.py"), *SMALL_RUN_OVERRIDES, "trainer.num_workers=1"]
+    command = [sys.executable, "-c", f"import sys; sys.argv = {words!r}\n{ELSEWHERE}"]
+    environment = {**os.environ, **surroundings}
+    ended = subprocess.run(command, cwd=here, env=environment, capture_output=True)
+    assert ended.returncode == 0, ended.stderr.decode(errors="replace")
     (run,) = here.glob("outputs/demo-*")
     assert_identical_runs(run, finished_run)

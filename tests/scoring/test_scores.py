@@ -36,10 +36,8 @@ def test_confusion_is_scikit_learns(classes: int) -> None:
     np.testing.assert_array_equal(confusion, reference(truth, predicted, labels=range(classes)))
     # Classes that do not occur keep their row and column.
     truth, predicted = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 0])
-    np.testing.assert_array_equal(
-        confusion_matrix(truth, predicted, classes),
-        reference(truth, predicted, labels=range(classes)),
-    )
+    expected = reference(truth, predicted, labels=range(classes))
+    np.testing.assert_array_equal(confusion_matrix(truth, predicted, classes), expected)
 
 
 @pytest.mark.parametrize("wrong", [4, -1])
@@ -51,82 +49,59 @@ def test_a_class_out_of_range_is_refused(wrong: int) -> None:
 
 
 def test_scores_by_hand() -> None:
-    assert icbhi_scores(COUNTS, FOUR_CLASS) == pytest.approx(
-        {
-            "specificity": 60 / 100,
-            "sensitivity_4": (30 + 12 + 4) / 70,
-            "sensitivity_2": (70 - 8 - 5 - 1) / 70,  # any abnormal answer for any abnormal cycle
-            "score_4": (60 / 100 + 46 / 70) / 2,
-            "score_2": (60 / 100 + 56 / 70) / 2,
-            "accuracy": 106 / 170,
-        }
-    )
-    assert icbhi_scores(torch.tensor([[30, 10], [5, 15]]), TWO_CLASS) == pytest.approx(
-        {"specificity": 0.75, "sensitivity_2": 0.75, "score_2": 0.75, "accuracy": 0.75}
-    )
+    expected = {
+        "specificity": 60 / 100,
+        "sensitivity_4": (30 + 12 + 4) / 70,
+        "sensitivity_2": (70 - 8 - 5 - 1) / 70,  # any abnormal answer for any abnormal cycle
+        "score_4": (60 / 100 + 46 / 70) / 2,
+        "score_2": (60 / 100 + 56 / 70) / 2,
+        "accuracy": 106 / 170,
+    }
+    assert icbhi_scores(COUNTS, FOUR_CLASS) == pytest.approx(expected)
+    two = icbhi_scores(torch.tensor([[30, 10], [5, 15]]), TWO_CLASS)
+    assert two == dict.fromkeys(("specificity", "sensitivity_2", "score_2", "accuracy"), 0.75)
 
 
 def test_scores_are_scikit_learns_recalls() -> None:
     truth, predicted = answers(4)
     scores = icbhi_scores(confusion_matrix(truth, predicted, 4), FOUR_CLASS)
-    assert scores["specificity"] == pytest.approx(
-        recall_score(truth, predicted, labels=[0], average="micro")
-    )
-    assert scores["sensitivity_4"] == pytest.approx(
-        recall_score(truth, predicted, labels=[1, 2, 3], average="micro")
-    )
+    for name, labels in (("specificity", [0]), ("sensitivity_4", [1, 2, 3])):
+        recall = recall_score(truth, predicted, labels=labels, average="micro")
+        assert scores[name] == pytest.approx(recall)
     assert scores["sensitivity_2"] == pytest.approx(recall_score(truth > 0, predicted > 0))
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
 
 
-def test_two_class_scores_of_the_merged_matrix_are_the_same() -> None:
-    truth, predicted = answers(4)
-    four = icbhi_scores(confusion_matrix(truth, predicted, 4), FOUR_CLASS)
-    folded = confusion_matrix((truth > 0).long(), (predicted > 0).long(), 2)
-    two = icbhi_scores(folded, TWO_CLASS)
-    for name in ("specificity", "sensitivity_2", "score_2"):
-        assert four[name] == two[name]
-
-
-# Of SPRSound's seven types (normal; two crackles; wheeze, rhonchi, stridor; both), each one's place
-# among four.
+# SPRSound's normal; two crackles; wheeze, rhonchi, stridor; both: the place of each among four.
 FOURTH = np.array([0, 1, 1, 2, 2, 2, 3])
 
 
 def test_seven_classes_fold_to_four_and_two_by_hand() -> None:
-    counts = torch.tensor(
-        [
-            [50, 1, 2, 3, 4, 5, 6],
-            [7, 20, 3, 1, 0, 0, 2],
-            [1, 4, 10, 0, 1, 0, 0],
-            [2, 0, 1, 30, 5, 1, 3],
-            [0, 1, 0, 2, 8, 1, 0],
-            [1, 0, 0, 3, 0, 4, 0],
-            [2, 1, 1, 1, 2, 0, 9],
-        ]
-    )
-    assert fold_confusion(counts, SPRSOUND_SEVEN, FOUR_CLASS).tolist() == [
-        [50, 3, 12, 6],
-        [8, 37, 2, 2],
-        [3, 2, 54, 3],
-        [2, 2, 3, 9],
-    ]
+    counts = torch.tensor([
+        [50, 1, 2, 3, 4, 5, 6],
+        [7, 20, 3, 1, 0, 0, 2],
+        [1, 4, 10, 0, 1, 0, 0],
+        [2, 0, 1, 30, 5, 1, 3],
+        [0, 1, 0, 2, 8, 1, 0],
+        [1, 0, 0, 3, 0, 4, 0],
+        [2, 1, 1, 1, 2, 0, 9],
+    ])  # fmt: skip
     four = fold_confusion(counts, SPRSOUND_SEVEN, FOUR_CLASS)
+    assert four.tolist() == [[50, 3, 12, 6], [8, 37, 2, 2], [3, 2, 54, 3], [2, 2, 3, 9]]
     two = fold_confusion(counts, SPRSOUND_SEVEN, TWO_CLASS)
     assert two.tolist() == fold_confusion(four, FOUR_CLASS, TWO_CLASS).tolist()
     assert two.tolist() == [[50, 21], [13, 114]]
-    assert icbhi_scores(counts, SPRSOUND_SEVEN) == pytest.approx(
-        {
-            "specificity": 50 / 71,
-            "sensitivity_7": (20 + 10 + 30 + 8 + 4 + 9) / 127,
-            "sensitivity_4": (37 + 54 + 9) / 127,
-            "sensitivity_2": 114 / 127,
-            "score_7": (50 / 71 + 81 / 127) / 2,
-            "score_4": (50 / 71 + 100 / 127) / 2,
-            "score_2": (50 / 71 + 114 / 127) / 2,
-            "accuracy": (50 + 81) / 198,
-        }
-    )
+    expected = {
+        "specificity": 50 / 71,
+        "sensitivity_7": (20 + 10 + 30 + 8 + 4 + 9) / 127,
+        "sensitivity_4": (37 + 54 + 9) / 127,
+        "sensitivity_2": 114 / 127,
+        "score_7": (50 / 71 + 81 / 127) / 2,
+        "score_4": (50 / 71 + 100 / 127) / 2,
+        "score_2": (50 / 71 + 114 / 127) / 2,
+        "accuracy": (50 + 81) / 198,
+    }
+    assert icbhi_scores(counts, SPRSOUND_SEVEN) == pytest.approx(expected)
 
 
 def test_folded_counts_are_those_of_the_folded_answers() -> None:
@@ -135,16 +110,12 @@ def test_folded_counts_are_those_of_the_folded_answers() -> None:
     folded = FOURTH[truth], FOURTH[predicted]
     merged = fold_confusion(confusion, SPRSOUND_SEVEN, FOUR_CLASS)
     np.testing.assert_array_equal(merged, reference(*folded))
-    np.testing.assert_array_equal(
-        fold_confusion(confusion, SPRSOUND_SEVEN, TWO_CLASS), reference(truth > 0, predicted > 0)
-    )
+    two = fold_confusion(confusion, SPRSOUND_SEVEN, TWO_CLASS)
+    np.testing.assert_array_equal(two, reference(truth > 0, predicted > 0))
     seven, four = icbhi_scores(confusion, SPRSOUND_SEVEN), icbhi_scores(merged, FOUR_CLASS)
-    assert {name: seven[name] for name in four if name != "accuracy"} == {
-        name: value for name, value in four.items() if name != "accuracy"
-    }
-    assert seven["sensitivity_7"] == recall_score(
-        truth, predicted, labels=range(1, 7), average="micro"
-    )
+    assert four.items() - {("accuracy", four["accuracy"])} <= seven.items()
+    recall = recall_score(truth, predicted, labels=range(1, 7), average="micro")
+    assert seven["sensitivity_7"] == recall
     assert four["accuracy"] == accuracy_score(*folded)
 
 
@@ -155,12 +126,10 @@ def test_the_missing_of_seven_classes_have_their_own_names() -> None:
 
 
 def test_scores_over_what_is_there() -> None:
-    no_wheeze = COUNTS.clone()
-    no_wheeze[2] = 0
+    no_wheeze, no_normal = COUNTS.clone(), COUNTS.clone()
+    no_wheeze[2] = no_normal[0] = 0
     assert missing_classes(no_wheeze, FOUR_CLASS) == ("wheeze",)
     assert icbhi_scores(no_wheeze, FOUR_CLASS)["sensitivity_4"] == 34 / 50
-    no_normal = COUNTS.clone()
-    no_normal[0] = 0
     assert missing_classes(no_normal, FOUR_CLASS) == ("normal",)
     scores = icbhi_scores(no_normal, FOUR_CLASS)
     assert isnan(scores["specificity"])
@@ -188,16 +157,15 @@ def test_scores_of_a_label_set_of_ones_own() -> None:
     labels = LabelSet("stridor", ("wheeze", "clear", "stridor"), "clear", TWO_CLASS, fold)
     counts = torch.tensor([[5, 1, 2], [3, 10, 1], [1, 0, 4]])
     assert fold_confusion(counts, labels, TWO_CLASS).tolist() == [[10, 4], [1, 12]]
-    assert icbhi_scores(counts, labels) == pytest.approx(
-        {
-            "specificity": 10 / 14,
-            "sensitivity_3": 9 / 13,
-            "score_3": (10 / 14 + 9 / 13) / 2,
-            "sensitivity_2": 12 / 13,
-            "score_2": (10 / 14 + 12 / 13) / 2,
-            "accuracy": 19 / 27,
-        }
-    )
+    expected = {
+        "specificity": 10 / 14,
+        "sensitivity_3": 9 / 13,
+        "score_3": (10 / 14 + 9 / 13) / 2,
+        "sensitivity_2": 12 / 13,
+        "score_2": (10 / 14 + 12 / 13) / 2,
+        "accuracy": 19 / 27,
+    }
+    assert icbhi_scores(counts, labels) == pytest.approx(expected)
 
 
 def test_score_names_are_a_models_own_first() -> None:
@@ -207,9 +175,7 @@ def test_score_names_are_a_models_own_first() -> None:
 
 def test_a_cycle_of_several_segments_is_the_mean_of_all_its_chunks() -> None:
     chunks = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75], [0.0, 1.0], [0.25, 0.75]])
-    owners = torch.tensor(
-        [1, 0, 1, 1, 1]
-    )  # cycle 1: two segments of two chunks, in any place of the batch
+    owners = torch.tensor([1, 0, 1, 1, 1])  # cycle 1: two segments of two chunks, anywhere
     means = cycle_probabilities(chunks, owners, 2)
     assert means.dtype == torch.float64
     assert means.tolist() == [[1.0, 0.0], [0.25, 0.75]]
@@ -222,10 +188,9 @@ def test_a_cycle_without_a_chunk_is_refused() -> None:
 
 def test_an_ensemble_is_the_mean_over_its_members() -> None:
     members = torch.from_numpy(RNG.dirichlet(np.ones(4), size=(3, 10))).float()
-    expected = [
-        [sum(float(member[n, k]) for member in members) / 3 for k in range(4)] for n in range(10)
-    ]
+    expected = members.numpy().astype(np.float64).sum(axis=0) / 3
     np.testing.assert_allclose(ensemble_probabilities(members), expected, rtol=1e-14)
+    np.testing.assert_allclose(ensemble_probabilities(members.flip(0)), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("classes", [2, 4, 7])

@@ -19,40 +19,28 @@ def cycles_of(*labels: str) -> pd.DataFrame:
 
 
 def test_the_plan_for_80_percent_of_the_full_database(real_data: Path) -> None:
-    lines = pd.concat(
-        [
-            pd.read_csv(path, sep="\t", header=None)
-            for path in sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
-        ]
-    )
-    labels = np.select(
-        [(lines[2] == 1) & (lines[3] == 1), lines[2] == 1, lines[3] == 1],
-        ["both", "crackle", "wheeze"],
-        "normal",
-    )
-    cycles = pd.DataFrame({"label": labels})
+    paths = sorted((real_data / "icbhi_annotations").glob("*_*_*_*_*.txt"))
+    lines = pd.concat([pd.read_csv(path, sep="\t", header=None) for path in paths])
+    names = np.array(["normal", "crackle", "wheeze", "both"])
+    cycles = pd.DataFrame({"label": names[lines[2] + 2 * lines[3]]})
     assert len(cycles) == 6898
     train = cycles.groupby("label", group_keys=False).sample(frac=0.8, random_state=0)
     plan = plan_copies(train, stretch=True, vtlp_copies=PAPER)
     planned = train["label"].iloc[plan["row"]].value_counts()
-    # The paper multiplies 0.8 of a cycle too: within the copies of one cycle, halved, of its
-    # numbers.
-    for label, (papers, copies_of_one) in {
-        "normal": (5827, 2), "crackle": (5965, 4), "wheeze": (7088, 10), "both": (6477, 16)
-    }.items():  # fmt: skip
+    # The paper multiplies 0.8 of a cycle too: half the copies of one cycle away at most.
+    for label, paper, copies_of_one in zip(
+        names, (5827, 5965, 7088, 6477), (2, 4, 10, 16), strict=True
+    ):
         assert planned[label] % copies_of_one == 0
-        assert abs(planned[label] - papers) <= copies_of_one / 2 + 0.5
+        assert abs(planned[label] - paper) <= copies_of_one / 2 + 0.5
 
 
 def test_the_copies_of_each_class() -> None:
-    plan = plan_copies(
-        cycles_of("both", "normal", "wheeze", "crackle"), stretch=True, vtlp_copies=PAPER
-    )
+    cycles = cycles_of("both", "normal", "wheeze", "crackle")
+    plan = plan_copies(cycles, stretch=True, vtlp_copies=PAPER)
     assert list(plan.columns) == ["row", "copy", "stretched", "warped"]
-    assert plan.groupby("row").size().to_dict() == {0: 16, 1: 2, 2: 10, 3: 4}
-    assert plan.groupby("row")["copy"].apply(list).to_dict() == {
-        row: list(range(n)) for row, n in enumerate((16, 2, 10, 4))
-    }
+    for row, number in enumerate((16, 2, 10, 4)):
+        assert plan.loc[plan["row"] == row, "copy"].tolist() == list(range(number))
     kinds = plan.groupby(["row", "stretched", "warped"]).size().to_dict()
     assert kinds == {
         (0, False, False): 1, (0, False, True): 7, (0, True, False): 1, (0, True, True): 7,
@@ -66,16 +54,9 @@ def test_the_copies_of_each_class() -> None:
 
 def test_no_augmentation_is_the_originals_alone() -> None:
     plan = plan_copies(cycles_of("both", "normal", "wheeze"), stretch=False, vtlp_copies=NONE)
-    assert plan.to_dict("list") == {
-        "row": [0, 1, 2],
-        "copy": [0, 0, 0],
-        "stretched": [False] * 3,
-        "warped": [False] * 3,
-    }
-    assert (
-        plan_copies(cycles_of(), stretch=True, vtlp_copies=PAPER).dtypes.to_dict()
-        == plan.dtypes.to_dict()
-    )
+    assert plan.to_numpy().tolist() == [[row, 0, False, False] for row in range(3)]
+    empty = plan_copies(cycles_of(), stretch=True, vtlp_copies=PAPER)
+    assert empty.dtypes.to_dict() == plan.dtypes.to_dict()
 
 
 def test_stretch_and_vtlp_alone() -> None:
@@ -128,12 +109,9 @@ def test_draws_fill_their_limits_evenly() -> None:
     keys = range(2000)
     warps = np.array([draw_warp(0, key, 1, 0, (0.9, 1.1), (3200, 3800)) for key in keys])
     rates = np.array([draw_rate(0, key, 0, (0.9, 1.1)) for key in keys])
-    for values, low, high in (
-        (warps[:, 0], 0.9, 1.1),
-        (warps[:, 1], 3200, 3800),
-        (rates, 0.9, 1.1),
-    ):
-        assert low <= values.min() and values.max() <= high
+    alphas, limits = warps.T
+    for values, low, high in ((alphas, 0.9, 1.1), (limits, 3200, 3800), (rates, 0.9, 1.1)):
+        assert low <= values.min() <= values.max() <= high
         # Tenths of the range hold 200 ± 13.4 draws each.
         assert np.abs(np.histogram(values, 10, (low, high))[0] - 200).max() < 5 * 13.4
     assert abs(np.corrcoef(warps.T)[0, 1]) < 0.1

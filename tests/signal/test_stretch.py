@@ -56,18 +56,16 @@ def test_a_cycle_of_50_ms_keeps_its_sound() -> None:
         stretched = time_stretch(waveform, rate, "phase_vocoder")
         assert peak_hz(stretched) == pytest.approx(1000, abs=10)
         assert np.square(stretched).mean() == pytest.approx(np.square(waveform).mean(), rel=0.2)
-        assert peak_hz(time_stretch(waveform, rate, "resample")) == pytest.approx(
-            1000 * rate, abs=10
-        )
+        resampled = time_stretch(waveform, rate, "resample")
+        assert peak_hz(resampled) == pytest.approx(1000 * rate, abs=10)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_read_only_piece_of_the_store_is_taken(tmp_path: Path, method: str) -> None:
     tone(500, 1).tofile(tmp_path / "waveforms.f32")
     piece = np.memmap(tmp_path / "waveforms.f32", dtype=np.float32, mode="r")[99:9999]
-    np.testing.assert_array_equal(
-        time_stretch(piece, 0.9, method), time_stretch(tone(500, 1)[99:9999], 0.9, method)
-    )
+    expected = time_stretch(tone(500, 1)[99:9999], 0.9, method)
+    np.testing.assert_array_equal(time_stretch(piece, 0.9, method), expected)
 
 
 @pytest.mark.parametrize("method", METHODS)

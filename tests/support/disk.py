@@ -12,9 +12,7 @@ import pytest
 
 @contextlib.contextmanager
 def drop_root_privileges() -> Iterator[None]:
-    """Inside, permission bits bind root as they bind everyone (without CAP_DAC_OVERRIDE and
-    CAP_DAC_READ_SEARCH).
-    """
+    """Inside, permission bits bind root, too: without CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
     before, without = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
@@ -30,13 +28,11 @@ def drop_root_privileges() -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_full_for(code: int, name: str) -> Iterator[list[str]]:
-    """Inside, a file of ours whose name matches is refused by the disk when its bytes are written;
-    lists those.
-    """
+    """Inside, the disk refuses the bytes of each file of ours whose name matches; lists those."""
     original, met = os.fsync, []
 
     def full(handle: int) -> None:
-        written = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        written = Path(f"/proc/self/fd/{handle}").readlink().name
         if re.fullmatch(rf"\.(?:{name})\.[^.]*(\.part)?", written):
             met.append(written)
             raise OSError(code, os.strerror(code))

@@ -10,9 +10,7 @@ from matplotlib.transforms import Bbox
 
 
 def check_text_layout(figure: Figure) -> list[str]:
-    """Every text that the figure shows; fails where two overlap or one leaves the figure (by more
-    than rounding).
-    """
+    """Every text that the figure shows; fails if two overlap or one leaves the figure."""
     drawn: list[tuple[str, Bbox]] = []
     draw = Text.draw
 
@@ -29,11 +27,7 @@ def check_text_layout(figure: Figure) -> list[str]:
         height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
         assert min(width, height) <= 0.5, f"{one!r} and {other!r} overlap"
     for text, box in drawn:
-        inside = (
-            box.x0 >= -1
-            and box.y0 >= -1
-            and box.x1 <= figure.bbox.x1 + 1
-            and box.y1 <= figure.bbox.y1 + 1
-        )
-        assert inside, f"{text!r} leaves the figure"
+        right, top = figure.bbox.x1 + 1, figure.bbox.y1 + 1  # 1: rounding
+        is_inside = min(box.x0, box.y0) >= -1 and box.x1 <= right and box.y1 <= top
+        assert is_inside, f"{text!r} leaves the figure"
     return [text for text, _ in drawn]

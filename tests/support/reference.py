@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = Any  # np.ndarray
+Cycle = dict[Any, Any]
 Weights = dict[str, Tensor]
 Item = tuple[Any, ...]
 LABELS = ["normal", "crackle", "wheeze", "both"]
@@ -37,9 +38,9 @@ class Reference:
     """One split's training; `cycles` has label, set, key and a waveform `samples` for each row."""
 
     def __init__(self, cycles: pd.DataFrame, settings: dict[str, Any]) -> None:
-        self.s, self.cache = settings, {}  # type: dict[str, Any], dict[Item, Array]
+        self.s, self.cache = settings, dict[Item, Array]()
         self.sets = {name: rows.to_dict("records") for name, rows in cycles.groupby("set")}
-        self.classes = settings["task.classes"]
+        self.classes: int = settings["task.classes"]
         self.statistics = self._statistics()
 
     # The signal.
@@ -79,7 +80,8 @@ class Reference:
 
     def warp(self, f: float, alpha: float, f_hi: float) -> float:
         """The VTLP formula of Jaitly & Hinton (2013)."""
-        half, edge = self.s["features.sample_rate"] / 2, f_hi * min(alpha, 1)
+        edge = f_hi * min(alpha, 1)
+        half: float = self.s["features.sample_rate"] / 2
         if alpha == 1 or f <= edge / alpha:
             return alpha * f
         return half - (half - edge) / (half - edge / alpha) * (half - f)
@@ -92,10 +94,11 @@ class Reference:
         scope = self.s["features.normalization"]
         if scope == "segment":
             return None
-        every = [self.log_mel(piece) for cycle in self.sets["train"]
-                 for piece in self.segments(cycle["samples"])]  # fmt: skip
+        pieces = [
+            piece for cycle in self.sets["train"] for piece in self.segments(cycle["samples"])
+        ]
         axes = (0, 2) if scope == "band" else (0, 1, 2)
-        stacked = np.array(every)
+        stacked = np.array([self.log_mel(piece) for piece in pieces])
         return stacked.mean(axes)[..., None], stacked.std(axes)[..., None]
 
     # The copies and items of training.
@@ -114,7 +117,7 @@ class Reference:
         order = rng(self.s["seed"], "order", epoch).permutation(len(items))
         return [items[place] for place in order]
 
-    def waveform(self, cycle: dict[str, Any], stretched: bool, epoch: int) -> Array:
+    def waveform(self, cycle: Cycle, stretched: bool, epoch: int) -> Array:
         if not stretched:
             return cycle["samples"]
         at = epoch if self.s["augment.redraw"] == "epoch" else 0
@@ -139,11 +142,11 @@ class Reference:
         at = epoch if self.s["augment.redraw"] == "epoch" else 0
         place = (key, copy, number, at)
         if place not in self.cache:
-            draw, warp = rng(seed, "vtlp", key, copy, at), ()
+            draw, alpha, f_hi = rng(seed, "vtlp", key, copy, at), 1.0, 1.0
             if warped:
                 alpha = draw.uniform(*self.s["augment.vtlp_alpha"])
-                warp = (alpha, draw.uniform(*self.s["augment.vtlp_f_hi"]))
-            self.cache[place] = self.normalize(self.log_mel(piece, *warp))
+                f_hi = draw.uniform(*self.s["augment.vtlp_f_hi"])
+            self.cache[place] = self.normalize(self.log_mel(piece, alpha, f_hi))
         log_mel = self.cache[place]
         if self.s["features.roll"]:
             roll = rng(seed, "roll", key, copy, number, epoch).integers(log_mel.shape[1])
@@ -166,7 +169,7 @@ class Reference:
             targets = [self.target(item[0]) for item in items[start:end]]
             yield torch.from_numpy(inputs)[:, None], torch.tensor(targets)
 
-    def target(self, cycle: dict[str, Any]) -> int:
+    def target(self, cycle: Cycle) -> int:
         return min(LABELS.index(cycle["label"]), self.classes - 1)
 
     # The network.
@@ -222,19 +225,21 @@ class Reference:
             weights[f"{name}.running_mean"] = momentum * mean + (1 - momentum) * new_mean.detach()
             weights[f"{name}.running_var"] = momentum * var + (1 - momentum) * unbiased
             mean, var = new_mean, new_var
-        scaled = (x - mean.view(shape)) / (var.view(shape) + self.s["model.bn_eps"]).sqrt()
+        scaled: Tensor = (x - mean.view(shape)) / (var.view(shape) + self.s["model.bn_eps"]).sqrt()
         return scaled * weights[f"{name}.weight"].view(shape) + weights[f"{name}.bias"].view(shape)
 
     def focal_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Eq. 2 of every item."""
         p = torch.softmax(logits, 1)[torch.arange(len(targets)), targets]
-        return -((1 - p) ** self.s["loss.gamma"]) * p.log()
+        weight: Tensor = (1 - p) ** self.s["loss.gamma"]
+        return -weight * p.log()
 
     # The training.
 
     def learning_rate(self, epoch: int) -> float:
         """Eq. 1."""
-        period, top = self.s["annealing.epochs_per_cycle"], self.s["annealing.max_lr"]
+        period: int = self.s["annealing.epochs_per_cycle"]
+        top: float = self.s["annealing.max_lr"]
         if self.s["annealing.schedule"] == "constant":
             return top
         return top / 2 * (math.cos(math.pi * ((epoch - 1) % period) / period) + 1)

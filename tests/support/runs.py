@@ -13,15 +13,10 @@ from omegaconf import DictConfig, open_dict
 ROOT = Path(__file__).parents[2]
 
 
-# Seconds long, and still through everything: several segments a cycle, both kinds of copies, two
-# periods.
+# Seconds long, and with everything: several segments per cycle, both kinds of copies, two periods.
 SMALL_RUN_OVERRIDES = (
-    "data.demo_patients=8",
-    "data.demo_cycles=60",
-    "segment=2x2s",
-    "model.width=0.0625",
-    "annealing.cycles=2",
-    "annealing.epochs_per_cycle=2",
+    *("data.demo_patients=8", "data.demo_cycles=60", "segment=2x2s", "model.width=0.0625"),
+    *("annealing.cycles=2", "annealing.epochs_per_cycle=2"),
 )
 
 

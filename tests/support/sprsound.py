@@ -8,11 +8,8 @@ import numpy as np
 import soundfile
 
 AUDIO = {"train": "train_wav", "inter": "test_wav", "intra": "test_wav"}
-JSON = {
-    "train": "train_json",
-    "inter": "test_json/inter_test_json",
-    "intra": "test_json/intra_test_json",
-}
+JSON = {"train": "train_json"}
+JSON |= {part: f"test_json/{part}_test_json" for part in ("inter", "intra")}
 RATE_HZ = 8000
 
 
@@ -27,19 +24,14 @@ def annotate(path: Path, events: Any, recorded: str = "Normal") -> Path:
 
 
 def add(
-    root: Path,
-    part: str,
-    name: str,
-    *events: dict[str, Any],
-    suffix: str = ".wav",
-    recorded: str = "Normal",
-    tone: int = 0,
-) -> None:
+    root: Path, part: str, name: str, *events: dict[str, Any], suffix: str = ".wav",
+    recorded: str = "Normal", tone: int = 0,
+) -> None:  # fmt: skip
     """A recording of 2 s in the published layout: a tone of `tone` Hz, or of its name's pitch."""
     folder = root / AUDIO[part]
     folder.mkdir(parents=True, exist_ok=True)
     pitch = tone or 100 + sum(name.encode())
-    angle = 2 * np.pi * pitch * np.arange(2 * RATE_HZ) / RATE_HZ
-    samples = np.round(9000 * np.sin(angle)).astype("<i2")
+    wave = np.sin(2 * np.pi * pitch * np.arange(2 * RATE_HZ) / RATE_HZ)
+    samples = np.round(9000 * wave).astype("<i2")
     soundfile.write(folder / f"{name}{suffix}", samples, RATE_HZ, subtype="PCM_16")
     annotate(root / JSON[part] / f"{name}.json", list(events), recorded)

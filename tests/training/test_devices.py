@@ -35,10 +35,8 @@ def module_on_cuda(normalization: str, table1: str = "inputs", classes: int = 4)
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
         features = Features(22_000, 512, 512, 50, 0.0, 7500.0, 1e-11, normalization)
         network = CNN7(classes, 0.0625, table1, bn_momentum=0.9, bn_eps=1e-5, seed=0)
-        targets = torch.arange(CYCLES) % classes
-        module = SnapshotModule(
-            features, network, ANNEALING, 1.0, CHUNKS, 0.001, 1e-8, targets, label_set(classes)
-        )
+        truth = torch.arange(CYCLES) % classes, label_set(classes)
+        module = SnapshotModule(features, network, ANNEALING, 1.0, CHUNKS, 0.001, 1e-8, *truth)
     return module.to("cuda")
 
 
@@ -105,15 +103,11 @@ def test_a_validation_step_stays_on_its_device(on_cuda: None, classes: int) -> N
         loss = module.validation_step(batch, 0)
         probabilities, cycle = module.predict_step(batch)
     scores = module.validation_scores
-    devices = {
-        tensor.device.type for tensor in (loss, scores.sums, scores.chunks, probabilities, cycle)
-    }
-    assert devices == {"cuda"}
+    for tensor in (loss, scores.sums, scores.chunks, probabilities, cycle):
+        assert tensor.device.type == "cuda"
 
 
-@pytest.mark.parametrize(
-    "normalization", [scope for scope in NORMALIZATION_AXES if scope != "segment"]
-)
+@pytest.mark.parametrize("normalization", ["band", "global"])
 def test_statistics_are_fitted_on_the_device(on_cuda: None, normalization: str) -> None:
     features = module_on_cuda(normalization).features
     features.fit_statistics([batch_on_cuda()["waveforms"]] * 2)

@@ -1,6 +1,4 @@
-"""A training whose numbers stop being finite: it ends before a weight changes, says on what, and
-loses nothing.
-"""
+"""A training that diverges ends before a weight changes, names the batch, and loses nothing."""
 
 import json
 import shutil
@@ -14,18 +12,16 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.artifacts import download_artifacts
-from support.mlflow import mlflow_client, mlflow_runs
+from support.mlflow import mlflow_runs, only_run
+from support.results import result_bytes
 
 from lungsound.errors import DataError, TrainingError
-from lungsound.training.batches import EvalBatchDataset
 from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.module import SnapshotModule
 
 TrainIn = Callable[..., Path]
-AT = (
-    5,
-    2,
-)  # epoch from 1, batch from 0: `trained` has four epochs, and a third period goes on from there
+# Epoch from 1, batch from 0. The finished run has four epochs; a third period goes on from there.
+AT = (5, 2)
 
 
 def nan_loss(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
@@ -54,9 +50,7 @@ def state_of(module: SnapshotModule) -> list[torch.Tensor]:
 
 @pytest.fixture
 def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
-    """`inject_non_finite(name, how)`: a step goes wrong at AT; what is returned tells what was
-    seen there.
-    """
+    """`inject_non_finite(name, how)`: a step goes wrong at AT; returns what was seen there."""
 
     def spoil(name: str, how: Callable[..., torch.Tensor]) -> SimpleNamespace:
         seen, original = SimpleNamespace(), getattr(SnapshotModule, name)
@@ -65,13 +59,14 @@ def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
             module.original_step = original.__get__(module)
             if (module.current_epoch + 1, place) != (AT if name == "training_step" else (AT[0], 0)):
                 return original(module, batch, place)
-            seen.module, seen.before, inputs = module, state_of(module), []
-            hook = module.network.register_forward_pre_hook(
-                lambda _, given: inputs.append(given[0][:, 0].clone())
-            )
+
+            def note_inputs(_: Any, inputs: tuple[torch.Tensor]) -> None:
+                seen.log_mels = inputs[0][:, 0].clone()
+
+            seen.module, seen.before = module, state_of(module)
+            hook = module.network.register_forward_pre_hook(note_inputs)
             loss = how(module, batch, original(module, batch, place))
             hook.remove()
-            seen.batch, seen.log_mels = batch, inputs[-1]
             return loss
 
         monkeypatch.setattr(SnapshotModule, name, step)
@@ -83,7 +78,7 @@ def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
 
 @pytest.fixture
 def further(finished_run: Path, tmp_path: Path) -> Path:
-    """A folder whose store has the four epochs of `trained`."""
+    """A folder whose store has the four epochs of the finished run."""
     shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
     return tmp_path
 
@@ -95,32 +90,23 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "said"),
+    ("name", "how", "message"),
     [
-        ("training_step", nan_loss, "the training loss is nan"),
-        ("training_step", infinite_loss, "the training loss is inf"),
-        (
-            "training_step",
-            infinite_gradient,
-            r"the training loss is \d\.\d+ and the gradient's norm inf",
-        ),
-        ("training_step", nan_waveform, "the training loss is nan"),
-        ("validation_step", nan_loss, "the validation loss is nan"),
+        ("training", nan_loss, "loss is nan"),
+        ("training", infinite_loss, "loss is inf"),
+        ("training", infinite_gradient, r"loss is \d\.\d+ and the gradient's norm inf"),
+        ("training", nan_waveform, "loss is nan"),
+        ("validation", nan_loss, "loss is nan"),
     ],
     ids=["loss", "infinite loss", "gradient", "waveform", "validation"],
 )
 def test_it_stops_before_the_weights_change(
-    run_training: TrainIn,
-    further: Path,
-    inject_non_finite: Callable[..., SimpleNamespace],
-    name: str,
-    how: Any,
-    said: str,
-) -> None:
-    before, seen = stored(further), inject_non_finite(name, how)
-    with pytest.raises(
-        TrainingError, match=rf"in epoch 5 {said}.*4 epochs are finished.*annealing\.max_lr"
-    ) as error:
+    run_training: TrainIn, further: Path, inject_non_finite: Callable[..., SimpleNamespace],
+    name: str, how: Any, message: str,
+) -> None:  # fmt: skip
+    before, seen = stored(further), inject_non_finite(f"{name}_step", how)
+    expected = rf"in epoch 5 the {name} {message}.*4 epochs are finished.*annealing\.max_lr"
+    with pytest.raises(TrainingError, match=expected) as error:
         run_training(further, "annealing.cycles=3")
     after = state_of(seen.module)
     assert len(after) == len(seen.before) > len(list(seen.module.network.parameters()))
@@ -130,11 +116,8 @@ def test_it_stops_before_the_weights_change(
 
 
 def check_what_is_kept(further: Path, seen: SimpleNamespace, message: str) -> None:
-    """The file, the message and the MLflow run name the batch's cycles and hold what the network
-    saw.
-    """
+    """File, message and MLflow name the batch's cycles, and have the log-mels the network saw."""
     (path,) = further.glob("outputs/*/diverged-epoch-0005.npz")
-    assert path.is_file()
     assert str(path.relative_to(further)) in message
     kept = np.load(path, allow_pickle=False)
     np.testing.assert_array_equal(kept["log_mels"], seen.log_mels)
@@ -146,32 +129,23 @@ def check_what_is_kept(further: Path, seen: SimpleNamespace, message: str) -> No
     assert set(split.loc[cycles, "set"]) == {"train" if "copy" in kept else "val"}
     listed = message.partition("(recording/cycle): ")[2].partition(". Their log-mels")[0]
     assert set(listed.split(", ")) == {f"{recording}/{cycle}" for recording, cycle in cycles}
-    are_bad = [not np.isfinite(log_mel).all() for log_mel in kept["log_mels"]]
-    bad = sorted({f"{name}/{cycle}" for (name, cycle), is_bad in zip(cycles, are_bad, strict=True)
-                  if is_bad})  # fmt: skip
-    assert (
-        "saw them, are not finite: " + ", ".join(bad) if bad else "saw them, are all finite"
-    ) in message
-    (run,) = mlflow_runs(path.parent)
+    is_finite = np.isfinite(kept["log_mels"]).all(axis=(1, 2))
+    names = [f"{recording}/{cycle}" for recording, cycle in cycles]
+    bad = dict.fromkeys(np.array(names)[~is_finite])
+    assert f"saw them, are {'not finite: ' + ', '.join(bad) if bad else 'all finite'}" in message
+    run = only_run(path.parent)
     assert run.info.status == "FAILED"
-    sent = Path(
-        download_artifacts(
-            run_id=run.info.run_id, tracking_uri=f"sqlite:///{further / 'mlflow.db'}"
-        )
-    )
+    tracking = f"sqlite:///{further / 'mlflow.db'}"
+    sent = Path(download_artifacts(run_id=run.info.run_id, tracking_uri=tracking))
     assert (sent / path.name).read_bytes() == path.read_bytes()
     assert message in (sent / "error.txt").read_text()
 
 
 def test_the_same_command_goes_on_after_it(
-    run_training: TrainIn,
-    further: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch,
     inject_non_finite: Callable[..., SimpleNamespace],
-) -> None:
-    """As on other data or after a fix: from the last finished epoch, and nothing is left of what
-    went wrong.
-    """
+) -> None:  # fmt: skip
+    """As after a fix: from the last finished epoch, and nothing is left of what went wrong."""
     inject_non_finite("training_step", nan_loss)
     with pytest.raises(TrainingError):
         run_training(further, "annealing.cycles=3")
@@ -179,51 +153,39 @@ def test_the_same_command_goes_on_after_it(
     folder = run_training(further, "annealing.cycles=3")
     assert not list(folder.glob("diverged-*"))
     assert json.loads((folder / "metadata.json").read_text())["epochs_trained"] == 2
-    assert (
-        mlflow_client(folder).get_run(mlflow_runs(folder)[0].info.run_id).info.status == "FINISHED"
-    )
+    assert mlflow_runs(folder)[0].info.status == "FINISHED"
 
 
 def test_a_learning_rate_that_is_far_too_high(
     run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        TrainingError, match=r"in epoch 1 the training loss is nan.*annealing\.max_lr"
-    ):
+    expected = r"in epoch 1 the training loss is nan.*annealing\.max_lr"
+    with pytest.raises(TrainingError, match=expected):
         run_training(tmp_path, "annealing.max_lr=1e30")
-    assert [run.info.status for run in mlflow_runs(tmp_path / "outputs" / "run")] == ["FAILED"]
-    lower = run_training(tmp_path)
-    assert (lower / "predictions.parquet").read_bytes() == (
-        finished_run / "predictions.parquet"
-    ).read_bytes()
+    assert only_run(tmp_path / "outputs" / "run").info.status == "FAILED"
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
 
 
 def test_a_test_cycle_that_overflows_is_named(
     run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers of 1e30 are finite, and their squares are not: no score may come of the answer to
-    them.
-    """
-    original = EvalBatchDataset._segment
+    """Numbers of 1e30 are finite, their squares are not: no score may come of such a cycle."""
+    make_loader = CyclesDataModule.eval_dataloader
 
-    def loud(batches: EvalBatchDataset, row: int, segment: int) -> np.ndarray[Any, Any]:
-        waveform = original(batches, row, segment)
-        return (
-            waveform + np.float32(1e30) if (batches is tests.get("test") and row == 3) else waveform
-        )
+    def make_loud_loader(datamodule: CyclesDataModule, name: str) -> Any:
+        loader = make_loader(datamodule, name)
+        cut = loader.dataset._segment
 
-    tests: dict[str, EvalBatchDataset] = {}
-    loader = CyclesDataModule.eval_dataloader
+        def cut_loud(row: int, segment: int) -> np.ndarray[Any, Any]:
+            return cut(row, segment) + np.float32(1e30 if row == 3 else 0)
 
-    def noted(datamodule: CyclesDataModule, name: str) -> Any:
-        made = loader(datamodule, name)
-        tests[name] = made.dataset
-        return made
+        if name == "test":
+            monkeypatch.setattr(loader.dataset, "_segment", cut_loud)
+        return loader
 
     for path in further.glob("store/trajectories/*/probabilities-*"):
         path.unlink()  # or nothing would be evaluated
-    monkeypatch.setattr(CyclesDataModule, "eval_dataloader", noted)
-    monkeypatch.setattr(EvalBatchDataset, "_segment", loud)
+    monkeypatch.setattr(CyclesDataModule, "eval_dataloader", make_loud_loader)
     with pytest.raises(DataError, match="NaN for") as error:
         run_training(further)
     (split,) = further.glob("outputs/*/split.csv")

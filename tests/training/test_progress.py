@@ -64,14 +64,8 @@ def test_nothing_is_estimated_before_some_batches_or_after_the_last(
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.2, "1 second"),
-        (19.4, "19 seconds"),
-        (44, "40 seconds"),
-        (89, "1 minute"),
-        (3599, "60 minutes"),
-        (3 * 3600, "3 hours"),
-        (86400 * 2.4, "2 days"),
-        (86400 * 247, "250 days"),
+        *((0.2, "1 second"), (19.4, "19 seconds"), (44, "40 seconds"), (89, "1 minute")),
+        *((3599, "60 minutes"), (10_800, "3 hours"), (2e5, "2 days"), (2.13e7, "250 days")),
     ],
 )
 def test_durations_have_no_false_precision(seconds: float, text: str) -> None:

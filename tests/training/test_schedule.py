@@ -1,5 +1,7 @@
 """Eq. 1 by value, written out and as torch has it; periods and their best epochs."""
 
+import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -9,56 +11,34 @@ import torch
 from lungsound.training.schedule import Annealing
 
 MAX_LR = 1e-4
-BUDGETS = [
-    *({"cycles": cycles, "epochs_per_cycle": 20} for cycles in range(2, 11)),
-    *({"cycles": cycles, "epochs_per_cycle": 20, "total_epochs": 150} for cycles in range(2, 11)),
-]
 PERIOD_OF_150 = {2: 75, 3: 50, 4: 37, 5: 30, 6: 25, 7: 21, 8: 18, 9: 16, 10: 15}
-
-
-def annealing(**changes: Any) -> Annealing:
-    values = {
-        "schedule": "cosine",
-        "cycles": 8,
-        "epochs_per_cycle": 20,
-        "total_epochs": None,
-        "max_lr": MAX_LR,
-    }
-    return Annealing(
-        **(values | {"select": "best", "monitor": "score", "continue_from": "last"} | changes)
-    )
+DEFAULT = Annealing("cosine", 8, 20, None, MAX_LR, "best", "score", "last")
+annealing = functools.partial(dataclasses.replace, DEFAULT)
 
 
 def records(name: str, *values: float, period: int = 1, first: int = 1) -> list[dict[str, Any]]:
-    return [
-        {"epoch": first + number, "period": period, name: value}
-        for number, value in enumerate(values)
-    ]
+    history = enumerate(values, start=first)
+    return [{"epoch": epoch, "period": period, name: value} for epoch, value in history]
 
 
 # --- learning rates ---
 
 
-@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: "-".join(map(str, budget.values())))
-def test_every_learning_rate_is_eq_1s_and_torchs(budget: dict[str, int]) -> None:
-    schedule, cycles = annealing(**budget), budget["cycles"]
-    period = PERIOD_OF_150[cycles] if "total_epochs" in budget else 20
-    assert (schedule.num_periods, schedule.epochs_per_period, schedule.epochs) == (
-        cycles,
-        period,
-        cycles * period,
-    )
+@pytest.mark.parametrize("total", [None, 150])
+@pytest.mark.parametrize("cycles", range(2, 11))
+def test_every_learning_rate_is_eq_1s_and_torchs(cycles: int, total: int | None) -> None:
+    schedule = annealing(cycles=cycles, total_epochs=total)
+    period = PERIOD_OF_150[cycles] if total else 20
+    assert (schedule.num_periods, schedule.epochs_per_period) == (cycles, period)
+    assert schedule.epochs == cycles * period
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=MAX_LR)
-    torchs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
-        optimizer, T_0=period, T_mult=1, eta_min=0
-    )
+    torchs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=period)
     for t in range(1, schedule.epochs + 1):
         eq_1 = MAX_LR / 2 * (math.cos(math.pi * ((t - 1) % period) / period) + 1)
         # Tolerances are of rounding, against a rate that falls to 0 by cancellation.
         assert schedule.learning_rate(t) == pytest.approx(eq_1, rel=0, abs=1e-15 * MAX_LR)
-        assert schedule.learning_rate(t) == pytest.approx(
-            torchs.get_last_lr()[0], rel=0, abs=1e-14 * MAX_LR
-        )
+        expected = pytest.approx(torchs.get_last_lr()[0], rel=0, abs=1e-14 * MAX_LR)
+        assert schedule.learning_rate(t) == expected
         optimizer.step()
         torchs.step()
 
@@ -89,9 +69,8 @@ def test_periods_and_their_last_epochs() -> None:
     assert [schedule.period_of(t) for t in range(1, 13)] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
     assert [schedule.last_epoch(period) for period in (1, 2, 3)] == [4, 8, 12]
     every = annealing(cycles=5, total_epochs=5)
-    assert [(every.period_of(t), every.last_epoch(t)) for t in range(1, 6)] == [
-        (t, t) for t in range(1, 6)
-    ]
+    for t in range(1, 6):
+        assert (every.period_of(t), every.last_epoch(t)) == (t, t)
 
 
 # --- the epoch that is kept ---
@@ -127,34 +106,16 @@ def test_what_is_not_a_number_never_wins(monitor: str, name: str) -> None:
     assert schedule.best_epoch(records(name, math.nan, math.nan), 1) == 1
 
 
-def test_the_best_of_a_period_is_not_that_of_another() -> None:
-    history = records("val/score_4", 0.9, 0.8) + records("val/score_4", 0.1, 0.3, period=2, first=3)
-    assert [annealing(epochs_per_cycle=2).best_epoch(history, period) for period in (1, 2)] == [
-        1,
-        4,
-    ]
-
-
-def test_the_four_class_score_counts_and_the_two_class_one_where_there_is_no_other() -> None:
-    both = [
-        one | other
-        for one, other in zip(
-            records("val/score_4", 0.4, 0.6), records("val/score_2", 0.9, 0.7), strict=True
-        )
-    ]
+def test_the_four_class_score_counts_and_the_two_class_one_if_there_is_no_other() -> None:
+    two, four = records("val/score_2", 0.9, 0.7), records("val/score_4", 0.4, 0.6)
+    both = [one | other for one, other in zip(four, two, strict=True)]
     assert annealing().best_epoch(both, 1) == 2
-    assert annealing().best_epoch(records("val/score_2", 0.9, 0.7), 1) == 1
+    assert annealing().best_epoch(two, 1) == 1
 
 
-def test_the_kept_epoch_is_the_best_or_the_periods_last() -> None:
-    history = records("val/score_4", 0.9, 0.8, 0.7) + records(
-        "val/score_4", 0.1, 0.3, 0.2, period=2, first=4
-    )
-    kept = {
-        select: [
-            annealing(epochs_per_cycle=3, select=select).snapshot_epoch(history, period)
-            for period in (1, 2)
-        ]
-        for select in ("best", "last")
-    }
-    assert kept == {"best": [1, 5], "last": [3, 6]}
+@pytest.mark.parametrize(("select", "epochs"), [("best", [1, 5]), ("last", [3, 6])])
+def test_the_kept_epoch_is_the_best_or_the_periods_last(select: str, epochs: list[int]) -> None:
+    history = records("val/score_4", 0.9, 0.8, 0.7)
+    history += records("val/score_4", 0.1, 0.3, 0.2, period=2, first=4)
+    schedule = annealing(epochs_per_cycle=3, select=select)
+    assert [schedule.snapshot_epoch(history, period) for period in (1, 2)] == epochs
