@@ -233,7 +233,7 @@ def test_a_configuration_that_would_fill_the_memory_is_refused(run: RunFolder) -
     )
     run.write_checksums()  # a stranger's folder has its own
     with pytest.raises(
-        LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected a value from 1 to"
+        LungsoundError, match=r"config\.yaml.*\n.*features\.n_mels: expected at least 1 and at most"
     ):
         load_run_config(run, None)
 
