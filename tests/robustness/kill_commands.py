@@ -47,6 +47,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from robustness.reliability import update_row
 
+from lungsound.data import store
 from lungsound.storage import files
 
 ROOT = Path(__file__).parents[2]
@@ -371,8 +372,8 @@ def kill_at_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
 
         return opened()
 
-    written = files._write_atomically
-    files._write_atomically = whole
+    written = files.write_stream
+    files.write_stream = store.write_stream = whole
     files.tempfile = SimpleNamespace(mkstemp=before("mkstemp", tempfile.mkstemp))  # type: ignore[assignment]
     traced = {
         name: before(name, getattr(os, name)) for name in ("fsync", "chmod", "replace", "link")

@@ -40,7 +40,8 @@ PAPER = {
     "loss": {"gamma": 1.0},
     "annealing": {
         "schedule": "cosine", "cycles": 8, "epochs_per_cycle": 20, "total_epochs": None,
-        "max_lr": 1e-4, "select": "best", "monitor": "score", "continue_from": "last", "constant_epochs": 150,
+        "max_lr": 1e-4, "select": "best", "monitor": "score", "continue_from": "last",
+        "constant_epochs": 150,
     },
     "task": {"classes": 4},
 }  # fmt: skip
