@@ -15,13 +15,9 @@ from mlflow import MlflowClient
 from support.mlflow import join_tracking_threads
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch: the tests run in a process a core, see the Makefile
-for name in (
-    "LUNGSOUND_EXPERIMENT",
-    "LUNGSOUND_DATA",
-):  # a machine's defaults are not what is tested
+# Before torch: the tests run in one process per core, see the Makefile.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not tested
     os.environ.pop(name, None)
 
 
@@ -118,7 +114,7 @@ def signal_during_final_sync(
         def finish(target: MlflowSync) -> None:
             if type(target) is kind:
                 reached.set()
-                released.wait()
+                assert released.wait(60)
             original(target)
 
         def joined(thread: threading.Thread, timeout: float | None = None) -> None:
@@ -126,8 +122,10 @@ def signal_during_final_sync(
                 join(thread, 0.01)
             if reached.is_set() and not signalled:
                 signalled.append(number)
-                signal.raise_signal(number)
-                released.set()
+                try:
+                    signal.raise_signal(number)
+                finally:
+                    released.set()
             join(thread, timeout)
 
         monkeypatch.setattr(MlflowSync, "finish", finish)

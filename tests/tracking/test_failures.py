@@ -132,7 +132,7 @@ def test_training_goes_on_while_mlflow_hangs(
 
     def hang(folder: Path, state: TrackingState) -> str:
         callers.append(threading.current_thread())
-        answers.wait()
+        assert answers.wait(60)
         return sync(folder, state)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
@@ -207,7 +207,7 @@ def test_the_end_waits_only_if_it_is_to_retry(
         patch.setattr(background, "RETRY_DELAY_S", 60.0)
         work.start()
         while not work.error:
-            work.thread.join(0.01)
+            assert work.thread.is_alive()
     work.finish("FAILED")
     join_tracking_threads()
     assert calls == ["RUNNING", "FAILED", "FAILED"][:syncs]
@@ -233,7 +233,7 @@ def test_a_temporary_failure_is_reported_once(
         return run_id
 
     def predict(*arguments: Any) -> Any:
-        success.wait()
+        assert success.wait(60)
         return original(*arguments)
 
     original = lungsound.runs.run.predict_run
@@ -309,7 +309,7 @@ def killed_run(
         return run_id
 
     def die(*_: object) -> None:
-        synced.wait()
+        assert synced.wait(60)
         raise RuntimeError("killed")
 
     def abandon(work: BackgroundSync, *_: object, **__: object) -> None:
