@@ -9,7 +9,6 @@ SHA256SUMS                                                        last: the run 
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import read_predictions, write_predictions
 from lungsound.results.summary import summarize
+from lungsound.storage.figures import write_figure
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -239,9 +239,7 @@ class RunFolder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write figures/NAME.png."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        write_file(self.path / FIGURES / f"{name}.png", buffer.getvalue())
+        write_figure(self.path / FIGURES / f"{name}.png", figure)
 
     def figures(self) -> list[Path]:
         """Return the figures' files."""

@@ -1,7 +1,12 @@
 """The style that all figures share; no display is needed."""
 
+import io
+from pathlib import Path
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from lungsound.storage.files import write_file
 
 DARK, LIGHT = "#0b3c5d", "#d1701c"
 
@@ -12,3 +17,10 @@ def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_file(path, buffer.getvalue())
