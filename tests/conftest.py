@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -81,6 +82,35 @@ def finished_run(
 
 
 @pytest.fixture
+def store_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run's store, where a run in `tmp_path` looks for it."""
+    return Path(shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store"))
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run in `tmp_path`, with its store and MLflow: the run's folder."""
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    return tmp_path / finished_run.relative_to(finished_run.parents[1])
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The members whose network has been evaluated, as it goes on."""
+    import lungsound.runs.predict
+
+    names: list[str] = []
+    original = lungsound.runs.predict.evaluate_member
+
+    def record(trainer: Any, parts: Any, weights: Path, sets: Any) -> Any:
+        names.append(weights.stem)
+        return original(trainer, parts, weights, sets)
+
+    monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", record)
+    return names
+
+
+@pytest.fixture
 def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs whose training has begun, as it goes on."""
     from lungsound.training.module import SnapshotModule
@@ -88,11 +118,11 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     begun: list[int] = []
     original = SnapshotModule.on_train_epoch_start
 
-    def noted(module: SnapshotModule) -> None:
+    def record(module: SnapshotModule) -> None:
         begun.append(module.current_epoch + 1)
         original(module)
 
-    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", noted)
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", record)
     return begun
 
 

@@ -36,7 +36,7 @@ def disk_full_for(code: int, name: str) -> Iterator[list[str]]:
     original, met = os.fsync, []
 
     def full(handle: int) -> None:
-        written = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        written = Path(f"/proc/self/fd/{handle}").readlink().name
         if re.fullmatch(rf"\.(?:{name})\.[^.]*(\.part)?", written):
             met.append(written)
             raise OSError(code, os.strerror(code))

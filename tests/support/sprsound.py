@@ -33,9 +33,9 @@ def add(
     *events: dict[str, Any],
     suffix: str = ".wav",
     recorded: str = "Normal",
-    tone=0,
+    tone: int = 0,
 ) -> None:
-    """A recording of 2 s in the published layout: a tone of its own name's pitch, or of `tone` Hz."""
+    """A recording of 2 s in the published layout: a tone of its name's pitch, or of `tone` Hz."""
     folder = root / AUDIO[part]
     folder.mkdir(parents=True, exist_ok=True)
     pitch = tone or 100 + sum(name.encode())
