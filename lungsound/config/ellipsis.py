@@ -7,8 +7,9 @@ from lungsound.errors import ConfigError
 
 ELLIPSIS = "..."
 MAX_VALUES = 1000  # of one progression
-# Few enough digits for Decimal to be exact, and an exponent small enough to write out.
-NUMBER = re.compile(r"(-?\d{1,25}(?:\.\d{1,25}(?!\d))?(?:[eE]-?\d{1,3})?)", re.ASCII)
+# Few enough digits for Decimal to be exact, and an exponent small enough to write out. A leading
+# zero is text, so that 01,02,...,05 keeps it.
+NUMBER = re.compile(r"(-?(?:0|[1-9]\d{0,24})(?:\.\d{1,25}(?!\d))?(?:[eE]-?\d{1,3})?)", re.ASCII)
 
 
 def expand_ellipses(arguments: list[str]) -> list[str]:
@@ -63,11 +64,9 @@ def _fill_progression(key: str, first: str, second: str, last: str) -> list[str]
     steps = int((end - following) / step)
     if steps > MAX_VALUES:
         raise ConfigError(f"expected at most {MAX_VALUES} values, but got {steps + 2}")
-    width = _zero_pad_width(texts)
     values = []
     for place in range(1, steps + 2):
-        number = _format_decimal(following + place * step).zfill(width)
-        values.append(f"{prefix}{number}{suffix}")
+        values.append(f"{prefix}{_format_decimal(following + place * step)}{suffix}")
     if following + steps * step != end:
         line = f"{key}={first},{second},{ELLIPSIS}"
         raise ConfigError(
@@ -90,19 +89,6 @@ def _find_numbers(*values: str) -> tuple[str, list[str], str]:
         f"expected values that differ in one number alone, but got {', '.join(values)}. "
         "Name every value in place of the dots"
     )
-
-
-def _zero_pad_width(texts: list[str]) -> int:
-    """Return the number of digits, 2 for 08, 09, ..., 12; 0 if no number has a leading zero."""
-    if not any(re.match(r"-?0\d", text) for text in texts):
-        return 0
-    widths = {len(text) for text in texts}
-    if len(widths) > 1 or not all(text.isdigit() for text in texts):
-        raise ConfigError(
-            "expected whole numbers of as many digits after a leading 0, "
-            f"but got {', '.join(texts)}"
-        )
-    return widths.pop()
 
 
 def _format_decimal(number: Decimal) -> str:

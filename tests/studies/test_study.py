@@ -609,37 +609,21 @@ def test_what_makes_another_trajectory(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_a_changed_line_of_training_makes_another_trajectory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "training"
-    shutil.copytree(ROOT / "lungsound" / "training", copy)
-    source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
-    before = source_hash()
-    monkeypatch.setattr(
-        lungsound.runs.identity.lungsound.training, "__file__", str(copy / "__init__.py")
-    )
-    assert source_hash() == before
-    losses = copy / "losses.py"
-    source = losses.read_text()
-    losses.write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
-    assert source_hash() == before
-    losses.write_text(source + "GAMMA = 1\n")
-    assert source_hash() != before
-
-
-@pytest.mark.parametrize("name", ["build.py", "predict.py"])
-def test_a_changed_line_of_building_or_predicting_makes_another_trajectory(
+@pytest.mark.parametrize("name", ["training/losses.py", "runs/build.py", "runs/predict.py"])
+def test_a_changed_line_of_the_method_makes_another_trajectory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The store keeps weights and probabilities, and both follow from these modules, too."""
-    copy = tmp_path / "runs"
-    shutil.copytree(ROOT / "lungsound" / "runs", copy)
-    source_hash = lungsound.runs.identity.source_hash.__wrapped__
+    """The store keeps weights and probabilities: both follow from these modules."""
+    copy = tmp_path / "lungsound"
+    shutil.copytree(ROOT / "lungsound", copy)
+    source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
     before = source_hash()
-    monkeypatch.setattr(lungsound.runs.identity, "RUNS_FOLDER", copy, raising=False)
+    monkeypatch.setattr(lungsound.runs.identity, "PACKAGE", copy)
     assert source_hash() == before
-    (copy / name).write_text((copy / name).read_text() + "SEED = 1\n")
+    source = (copy / name).read_text()
+    (copy / name).write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
+    assert source_hash() == before
+    (copy / name).write_text(source + "GAMMA = 1\n")
     assert source_hash() != before
 
 
