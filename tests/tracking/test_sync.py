@@ -117,13 +117,6 @@ def count_parameters(width: float) -> int:
     return convolutions + normalized + (filters[-1] + 1) * dense + 4 * (dense + 1)
 
 
-def test_two_class_runs_have_no_four_class_metric(run_training: TrainIn, tmp_path: Path) -> None:
-    folder = run_training(tmp_path, "task=two_class")
-    stored = metric_points(folder, only_run(folder))
-    four = {name for name in STEPS if name.endswith("_4")}
-    assert stored.keys() == (STEPS.keys() - four) | {"member/val_score_2", "member/test_score_2"}
-
-
 def test_a_failed_run_goes_on_under_its_id(
     run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,28 +237,17 @@ def test_a_second_sync_sends_nothing(
 def test_files_that_are_not_sent(
     finished_run: Path, tmp_path: Path, elsewhere: TrackingState
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
+    folder = Path(shutil.copytree(finished_run, tmp_path / "outputs" / "run"))
     expected = readable_files(folder)
     (tmp_path / "secret").write_text("not for anybody")
     (folder / "link").symlink_to(tmp_path / "secret")
-    (folder / ".report.md.x.part").write_text("unfinished")
-    (folder / "report.md.damaged-1").write_text("corrupt")
-    (folder / "notes.txt.sha256").write_text("a checksum of release 0.1")
-    (folder / "members").mkdir(exist_ok=True)
-    (folder / "members" / "1.safetensors").write_text("weights")
+    for name in (".report.md.x.part", "report.md.damaged-1", "notes.txt.sha256", "a.safetensors"):
+        (folder / name).write_text("not for MLflow")
     sync(folder, elsewhere)
-    outside = tmp_path / "outputs" / "run"
-    assert artifact_paths(outside, only_run(outside)) == expected
-
-
-def test_the_experiments_files_lie_beside_its_database(
-    finished_run: Path, tmp_path: Path, elsewhere: TrackingState
-) -> None:
-    sync(finished_run, elsewhere)
-    outside = tmp_path / "outputs" / "run"
-    artifacts = only_run(outside).info.artifact_uri
-    assert str(artifacts).startswith((tmp_path / "mlruns").as_uri())
+    run = only_run(folder)
+    assert artifact_paths(folder, run) == expected
+    # The files lie beside the database.
+    assert str(run.info.artifact_uri).startswith((tmp_path / "mlruns").as_uri())
 
 
 def test_a_run_lies_under_its_study_once_that_is_there(
