@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-# Imported here, not by the thread that first uses it: DataLoader workers are forked meanwhile, and a
+# Here, not in the thread that first uses it: DataLoader workers are forked meanwhile, and a
 # worker waits for ever for what the thread holds at that moment.
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import sqlalchemy
