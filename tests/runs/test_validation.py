@@ -9,10 +9,10 @@ import pytest
 import torch
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
-from support.runs import ROOT, compose_config
+from support.runs import ROOT, compose_config, compose_settings
 
 from lungsound.config.overrides import add_experiment_from_env, compose_run
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import to_container
 from lungsound.errors import ConfigError
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs
@@ -51,15 +51,10 @@ SEGMENTS = (
 )
 
 
-def settings(*overrides: str) -> Config:
-    with compose_config(*overrides) as (cfg, _):
-        return validate_config(cfg)
-
-
 def problems(*overrides: str) -> list[str]:
     """The lines of the error that these overrides end in."""
     with pytest.raises(ConfigError) as error:
-        settings(*overrides)
+        compose_settings(*overrides)
     first, *lines = str(error.value).splitlines()
     assert first == "The configuration cannot be run:"
     return lines
@@ -138,7 +133,7 @@ def test_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = problems("trainer=gpu")
     assert problem.startswith("  - trainer.accelerator: expected a GPU for trainer=gpu, ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert settings("trainer=gpu").trainer.accelerator == "gpu"
+    assert compose_settings("trainer=gpu").trainer.accelerator == "gpu"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +202,9 @@ def test_the_paper_is_what_its_contract_says() -> None:
 
 
 def test_the_baseline_is_150_epochs_at_one_rate() -> None:
-    baseline = settings("experiment=paper", "data.root=/icbhi", "annealing=constant").annealing
+    baseline = compose_settings(
+        "experiment=paper", "data.root=/icbhi", "annealing=constant"
+    ).annealing
     expected = PAPER["annealing"] | {"schedule": "constant"}
     assert vars(baseline) == expected
 
@@ -273,8 +270,8 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
         found = validate_config(cfg)
     data = found.data
     assert (data.name, data.root, found.padding.mode) == ("icbhi", "/from/the/environment", "zero")
-    assert settings("experiment=paper", "data.root=/typed").data.root == "/typed"
-    assert settings("experiment=demo").data.name == "demo"
+    assert compose_settings("experiment=paper", "data.root=/typed").data.root == "/typed"
+    assert compose_settings("experiment=demo").data.name == "demo"
 
 
 # --- command lines that Hydra cannot read ---
@@ -306,7 +303,7 @@ def test_a_word_that_hydra_cannot_read_is_one_of_our_errors(words: list[str], sa
 def test_a_value_that_leads_nowhere_is_named() -> None:
     for word in ("seed=${oc.env:LUNGSOUND_NO_SUCH_NAME}", "seed=???"):
         with pytest.raises(ConfigError, match=r"(?s)cannot be run.*seed"):
-            settings(word)
+            compose_settings(word)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ def join_tracking_threads() -> None:
 def mlflow_runs(run_folder: Path) -> list[Run]:
     """The MLflow runs beside a run that `train_in` made, the newest first."""
     client = mlflow_client(run_folder)
-    return list(client.search_runs([client.get_experiment_by_name("lungsound").experiment_id]))
+    experiment = client.get_experiment_by_name("lungsound")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id]))
 
 
 def mlflow_client(run_folder: Path) -> MlflowClient:
