@@ -49,12 +49,10 @@ def train(
         folder.remove_results()
         if done < epochs:
             print_machine_change(trajectory, done, machine)
-        config = OmegaConf.to_yaml(OmegaConf.structured(settings))
-        folder.write_text("config.yaml", config)
+        folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         split = split_table(parts.cycles, parts.cycles["set"])
         folder.write_text("split.csv", split.to_csv(index=False))
-        trained = count_trained_epochs(folder, done)
-        metadata = run_metadata(settings, choices, parts, trained)
+        metadata = run_metadata(settings, choices, parts, count_trained_epochs(folder, done))
         folder.write_json("metadata.json", metadata)
         notify()
 
