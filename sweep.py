@@ -12,10 +12,11 @@ def main() -> None:
     """Run the command line."""
     arguments = expand_ellipses(add_experiment_from_env(sys.argv[1:]))
     if prints_only(arguments):
-        return run_hydra(lambda _: None, arguments)
-    from lungsound.studies.study import run_study
+        run_hydra(lambda _: None, arguments)
+    else:
+        from lungsound.studies.study import run_study
 
-    run_study(arguments)
+        run_study(arguments)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from support.mlflow import join_tracking_threads
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
 
-# Before torch: the Makefile runs one process of tests per core.
+# Before torch: the tests run in one process per core, see the Makefile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults
+for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not tested
     os.environ.pop(name, None)
 
 
@@ -68,6 +69,35 @@ def finished_run(
 
 
 @pytest.fixture
+def store_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run's store, where a run in `tmp_path` looks for it."""
+    return Path(shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store"))
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run in `tmp_path`, with its store and MLflow: the run's folder."""
+    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
+    return tmp_path / finished_run.relative_to(finished_run.parents[1])
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The members whose network has been evaluated, as it goes on."""
+    import lungsound.runs.predict
+
+    names: list[str] = []
+    original = lungsound.runs.predict.evaluate_member
+
+    def record(trainer: Any, parts: Any, weights: Path, sets: Any) -> Any:
+        names.append(weights.stem)
+        return original(trainer, parts, weights, sets)
+
+    monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", record)
+    return names
+
+
+@pytest.fixture
 def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs whose training has begun, as it goes on."""
     from lungsound.training.module import SnapshotModule
@@ -75,11 +105,11 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     begun: list[int] = []
     original = SnapshotModule.on_train_epoch_start
 
-    def noted(module: SnapshotModule) -> None:
+    def record(module: SnapshotModule) -> None:
         begun.append(module.current_epoch + 1)
         original(module)
 
-    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", noted)
+    monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", record)
     return begun
 
 
@@ -102,7 +132,7 @@ def signal_during_final_sync(
         def finish(target: MlflowSync) -> None:
             if type(target) is kind:
                 reached.set()
-                released.wait()
+                assert released.wait(60)
             original(target)
 
         def joined(thread: threading.Thread, timeout: float | None = None) -> None:
@@ -110,8 +140,10 @@ def signal_during_final_sync(
                 join(thread, 0.01)
             if reached.is_set() and not signalled:
                 signalled.append(number)
-                signal.raise_signal(number)
-                released.set()
+                try:
+                    signal.raise_signal(number)
+                finally:
+                    released.set()
             join(thread, timeout)
 
         monkeypatch.setattr(MlflowSync, "finish", finish)

@@ -1,18 +1,11 @@
 """`lungsound data`: download, check and plot a database."""
 
-import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lungsound.errors import DataError
-from lungsound.storage.files import write_file
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 
 class DatabaseName(click.ParamType[str]):
@@ -63,7 +56,7 @@ def check(name: str, path: Path) -> None:
     table, problems, remarks = audit(name, path)
     title = _database_title(name, path)
     print(f"{title} in {path.absolute()}: found, and published by its paper and its owners.\n")
-    print(_format_table(table))
+    print(table.map(_format_cell).to_string())
     for heading, lines in (("PROBLEMS", problems), ("REMARKS", remarks)):
         print(f"\n{heading}: {len(lines) or 'none'}")
         print("".join(f"  - {line}\n" for line in lines), end="")
@@ -74,21 +67,16 @@ def check(name: str, path: Path) -> None:
 @data.command()
 @name_argument
 @path_argument
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    help="The folder for the PNG files; the current one by default.",
-)
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path(), metavar="FOLDER")
 def plot(name: str, path: Path, folder: Path) -> None:
     """Plot a database's classes, durations and patients, from its annotations alone.
 
-    PATH is the database's folder (data.root).
+    PATH is the database's folder (data.root), FOLDER that of the PNG files: by default this one.
     """
     from lungsound.data.registry import DATABASES
     from lungsound.data.tools.audit import annotated_cycles
     from lungsound.data.tools.plot import database_figures
+    from lungsound.storage.figures import write_figure
 
     spec = DATABASES[name]
     cycles = annotated_cycles(spec.read(path).recordings)
@@ -99,18 +87,9 @@ def plot(name: str, path: Path, folder: Path) -> None:
         )
     figures = database_figures(cycles, spec, _database_title(name, path))
     for figure_name, figure in figures.items():
-        print(_write_png(folder / f"{name}-{figure_name}.png", figure))
-
-
-def _write_png(path: Path, figure: "Figure") -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    try:
-        write_file(path, buffer.getvalue())
-    except OSError as error:
-        message = f"{path.absolute()} cannot be written: {error.strerror} (--to)"
-        raise DataError(message) from error
-    return path
+        file = folder / f"{name}-{figure_name}.png"
+        write_figure(file, figure)
+        print(file)
 
 
 def _database_title(name: str, path: Path) -> str:
@@ -121,10 +100,6 @@ def _database_title(name: str, path: Path) -> str:
     if is_synthetic(path.expanduser()):
         return f"SYNTHETIC data in the layout of {title}"
     return title
-
-
-def _format_table(table: "pd.DataFrame") -> str:
-    return table.map(_format_cell).to_string()
 
 
 def _format_cell(value: object) -> str:

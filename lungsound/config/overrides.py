@@ -10,7 +10,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
@@ -85,7 +84,7 @@ def parse_overrides(words: Sequence[str]) -> list[Override]:
 def _check_option_names(override: Override, word: str) -> None:
     """Raise ConfigError for an option that is a number, such as `segment=9`: Hydra's is unclear."""
     group, value = override.key_or_group, override.value()
-    if group not in config_groups():
+    if group not in {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}:
         return
     for option in value.list if isinstance(value, ChoiceSweep) else [value]:
         if isinstance(option, int | float | dict):
@@ -104,21 +103,14 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        messages = [str(error)]
-        if isinstance(error.__cause__, OmegaConfBaseException):
-            messages.append(str(error.__cause__))
-        lines = [line.strip() for line in "\n".join(messages).splitlines()]
+        text = f"{error}\n{error.__cause__ or ''}"  # omegaconf's half of the message is the cause
+        lines = [line.strip() for line in text.splitlines()]
         details = " ".join(line for line in lines if line and not line.startswith("See "))
         got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
             f"expected key=value overrides that Hydra can parse, but got {got}: {details}. "
             "--help lists the groups"
         ) from error
-
-
-def config_groups() -> set[str]:
-    """Return the names of the config groups."""
-    return {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
 
 
 def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
@@ -128,7 +120,6 @@ def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
     list if that option overrides other groups, as every experiment does.
     """
     experiment = os.environ.get("LUNGSOUND_EXPERIMENT")
-    for argument in arguments:
-        if argument.lstrip("+").startswith("experiment="):
-            return list(arguments)
-    return [*arguments, f"experiment={experiment}"] if experiment else list(arguments)
+    if not experiment or any(word.lstrip("+").startswith("experiment=") for word in arguments):
+        return list(arguments)
+    return [*arguments, f"experiment={experiment}"]

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.predictions import encode_predictions, parse_predictions
 from lungsound.results.summary import summarize
-from lungsound.storage.figures import png_bytes
+from lungsound.storage.figures import write_figure
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -228,7 +228,7 @@ class RunFolder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write figures/NAME.png."""
-        write_file(self.path / "figures" / f"{name}.png", png_bytes(figure))
+        write_figure(self.path / "figures" / f"{name}.png", figure)
 
     def figures(self) -> list[Path]:
         """Return the figures' files."""

@@ -75,17 +75,22 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
     cycles, notes = assign_split(database, labels, split.pop("protocol"), split)
     annealing = Annealing(**vars(settings.annealing))
     key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
+    trajectory = build_trajectory(settings, annealing, key)
     notes = (*database.notes, *notes)
     return RunInputs(database, labels, cycles, notes, count_leakage(cycles), annealing, trajectory)
+
+
+def build_trajectory(settings: Config, annealing: Annealing, key: str) -> Trajectory:
+    """Open the trajectory with this content key in the store."""
+    return Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
 
 
 def build_components(settings: Config) -> RunComponents:
     """Build everything that a run needs. Raises DataError as `build_inputs` does."""
     inputs = build_inputs(settings)
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
-    annealing, val_cycles = inputs.annealing, datamodule.cycles["val"]
-    module = build_module(settings, annealing, inputs.labels, val_cycles)
+    val_cycles = datamodule.cycles["val"]
+    module = build_module(settings, inputs.annealing, inputs.labels, val_cycles)
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -95,23 +100,28 @@ def build_datamodule(
     settings: Config, database: Database, cycles: pd.DataFrame
 ) -> CyclesDataModule:
     """Build the datamodule of `cycles`, which have `set` and `target`."""
-    features, segment = settings.features, settings.segment
-    length = round(segment.seconds * features.sample_rate)
+    trainer, frames = settings.trainer, segment_frames(settings)
     cutting = SegmentSpec(
-        length,
-        settings.padding.mode,
-        frame_count(length, features.n_fft, features.hop),
-        segment.chunks,
+        segment_samples(settings), settings.padding.mode, frames, settings.segment.chunks
     )
-    augment = {**vars(settings.augment), "vtlp_copies": vtlp_copies(settings, database)}
-    augmentation = Augmentation(**augment, roll=features.roll)
-    workers = settings.trainer.num_workers
+    copies = vtlp_copies(settings, database)
+    augment = {**vars(settings.augment), "vtlp_copies": copies, "roll": settings.features.roll}
+    workers = trainer.num_workers
     if workers is None:  # on a CPU, workers would compete with training for cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
-    batch_size, seed = settings.trainer.batch_size, settings.seed
-    return CyclesDataModule(
-        cycles, database.store, cutting, augmentation, batch_size, workers, seed
-    )
+    augmentation, size, seed = Augmentation(**augment), trainer.batch_size, settings.seed
+    return CyclesDataModule(cycles, database.store, cutting, augmentation, size, workers, seed)
+
+
+def segment_samples(settings: Config) -> int:
+    """Return the number of samples of a segment."""
+    return round(settings.segment.seconds * settings.features.sample_rate)
+
+
+def segment_frames(settings: Config) -> int:
+    """Return the number of frames of a segment."""
+    features = settings.features
+    return frame_count(segment_samples(settings), features.n_fft, features.hop)
 
 
 def vtlp_copies(settings: Config, database: Database) -> dict[str, int]:
@@ -124,26 +134,28 @@ def build_module(
     settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
 ) -> SnapshotModule:
     """Build the untrained module, which logs scores of the `val_cycles`."""
-    model, feature_settings = settings.model, vars(settings.features)
-    features = Features(
-        **{name: value for name, value in feature_settings.items() if name != "roll"}
-    )
-    targets = torch.tensor(val_cycles["target"].tolist())
-    network, gamma, chunks = build_network(settings), settings.loss.gamma, settings.segment.chunks
+    model, features = settings.model, {**vars(settings.features)}
+    del features["roll"]
     return SnapshotModule(
-        features, network, annealing, gamma, chunks, model.l2, model.adam_eps, targets, labels
+        Features(**features),
+        build_network(settings),
+        annealing,
+        settings.loss.gamma,
+        settings.segment.chunks,
+        model.l2,
+        model.adam_eps,
+        torch.tensor(val_cycles["target"].tolist()),
+        labels,
     )
 
 
 def build_network(settings: Config) -> nn.Module:
     """Build the untrained network."""
-    model, features, segment = settings.model, settings.features, settings.segment
-    length = round(segment.seconds * features.sample_rate)
-    frames = frame_count(length, features.n_fft, features.hop)
+    model = settings.model
     return NETWORKS[model.name].build(
         classes=settings.task.classes,
-        bands=features.n_mels,
-        frames=frames_per_chunk(frames, segment.chunks),
+        bands=settings.features.n_mels,
+        frames=frames_per_chunk(segment_frames(settings), settings.segment.chunks),
         seed=int(make_rng(settings.seed, "weights").integers(2**31)),
         **model.settings(),
     )

@@ -9,8 +9,8 @@ import torch
 
 from lungsound.config.schema import Config
 from lungsound.models.registry import NETWORKS
+from lungsound.runs.build import segment_frames
 from lungsound.signal.chunks import frames_per_chunk
-from lungsound.signal.spectrum import frame_count
 from lungsound.training.losses import focal_loss
 
 TIMING_BATCH_SIZE, TIMING_SECONDS = 8, 0.6
@@ -35,16 +35,11 @@ def experiment_sentence(settings: Config, experiment: str) -> str:
 
 def seconds_per_item(settings: Config) -> float:
     """Measure the seconds of training per item, without computing features."""
-    features, segment, model = settings.features, settings.segment, settings.model
-    samples = round(segment.seconds * features.sample_rate)
-    frames = frames_per_chunk(frame_count(samples, features.n_fft, features.hop), segment.chunks)
-    return time_training_step(
-        model.name,
-        json.dumps(model.settings()),
-        features.n_mels,
-        frames,
-        settings.trainer.accelerator,
-    )
+    model, segment = settings.model, settings.segment
+    frames = frames_per_chunk(segment_frames(settings), segment.chunks)
+    options = json.dumps(model.settings())  # text, because lru_cache needs hashable arguments
+    accelerator = settings.trainer.accelerator
+    return time_training_step(model.name, options, settings.features.n_mels, frames, accelerator)
 
 
 @lru_cache
@@ -53,7 +48,7 @@ def time_training_step(
 ) -> float:
     """Return seconds per item, forward and backward: the fastest of several small batches."""
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    options = json.loads(model_settings)  # text, because lru_cache needs hashable arguments
+    options = json.loads(model_settings)
     build = NETWORKS[name].build
     network = build(classes=4, bands=bands, frames=frames, seed=0, **options).to(device)
     log_mels = torch.zeros(TIMING_BATCH_SIZE, 1, bands, frames, device=device)

@@ -3,34 +3,23 @@
 import ast
 import functools
 import hashlib
-import inspect
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-import lungsound.data
-import lungsound.models
-import lungsound.scoring
-import lungsound.signal
-import lungsound.training
 from lungsound.config.schema import Config, to_container
 from lungsound.data.database import Database
 from lungsound.training.schedule import Annealing
 
-# The packages whose code determines the weights.
-WEIGHT_PACKAGES = (
-    lungsound.data,
-    lungsound.models,
-    lungsound.scoring,
-    lungsound.signal,
-    lungsound.training,
+PACKAGE = Path(__file__).parents[1]
+# The code that decides the weights, and the probabilities that are stored with them. data/tools has
+# commands, which no run imports.
+WEIGHT_SOURCES = (
+    *("data/", "models/", "scoring/", "signal/", "training/"),
+    *("runs/build.py", "runs/predict.py"),
 )
-# The modules beside this one that decide weights (networks, seeds, precision) and the probabilities
-# that are stored with them.
-RUNS_FOLDER = Path(__file__).parent
-WEIGHT_MODULES = ("build.py", "predict.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -77,16 +66,11 @@ def uses_gpu(settings: Config) -> bool:
 @functools.cache  # the files may change while the process runs its older code
 def source_hash() -> str:
     """Return a hash of the code that decides weights and probabilities: another trajectory."""
-    sources = {f"lungsound.runs/{name}": RUNS_FOLDER / name for name in WEIGHT_MODULES}
-    for package in WEIGHT_PACKAGES:
-        folder = Path(inspect.getfile(package)).parent
-        for path in sorted(folder.rglob("*.py")):
-            name = path.relative_to(folder).as_posix()
-            if not name.startswith("tools/"):  # commands: no run imports them
-                sources[f"{package.__name__}/{name}"] = path
     digest = hashlib.sha256()
-    for name, path in sources.items():
-        digest.update(f"{name}\0{code_without_comments(path.read_text())}\0".encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if name.startswith(WEIGHT_SOURCES) and not name.startswith("data/tools/"):
+            digest.update(f"{name}\0{code_without_comments(path.read_text())}\0".encode())
     return digest.hexdigest()
 
 

@@ -19,38 +19,29 @@ def data_title(inputs: RunInputs) -> str:
 
 
 def run_metadata(
-    settings: Config,
-    group_choices: dict[str, str],
-    parts: RunComponents,
-    folder: RunFolder,
-    epochs_done: int,
+    settings: Config, choices: dict[str, str], parts: RunComponents, trained: tuple[int, int]
 ) -> dict[str, Any]:
     """Return the content of metadata.json, logged as MLflow params.
 
-    The trajectory has `epochs_done` epochs.
+    `trained`: what `count_trained_epochs` returned.
     """
-    previously_trained, last_trained_epoch = count_trained_epochs(folder, epochs_done)
+    options = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    split = settings.split
     return {
-        **{
-            group: option
-            for group, option in group_choices.items()
-            if not group.startswith("hydra/")
-        },
+        **options,
         "data": settings.data.name,  # data.name=... may differ from the option data=...
-        "split": settings.split.protocol,
+        "split": split.protocol,
         "annealing.cycles": parts.annealing.num_periods,
-        "model.parameters": sum(
-            parameter.numel() for parameter in parts.module.network.parameters()
-        ),
+        "model.parameters": sum(weight.numel() for weight in parts.module.network.parameters()),
         "data.recordings": parts.database.recordings,
         "data.cycles": len(parts.cycles),
-        "split.seed": settings.split.seed,
-        **({} if settings.split.file is None else {"split.file": settings.split.file}),
+        "split.seed": split.seed,
+        **({} if split.file is None else {"split.file": split.file}),
         "seed": settings.seed,
         "synthetic": parts.database.synthetic,
         "label_order": " ".join(parts.labels.labels),
-        "epochs_trained": previously_trained,
-        "last_epoch_trained": last_trained_epoch,
+        "epochs_trained": trained[0],
+        "last_epoch_trained": trained[1],
         "trajectory": parts.trajectory.folder.name,
     }
 
@@ -71,13 +62,8 @@ def count_trained_epochs(folder: RunFolder, epochs_done: int) -> tuple[int, int]
 
 def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> str:
     """Return a readable name that ends in a key of everything that determines the scores."""
-    periods = inputs.annealing.num_periods
-    identity = [
-        inputs.trajectory.folder.name,
-        periods,
-        settings.annealing.select,
-        settings.annealing.monitor,
-    ]
+    periods, annealing = inputs.annealing.num_periods, settings.annealing
+    identity = [inputs.trajectory.folder.name, periods, annealing.select, annealing.monitor]
     words = (
         choices["experiment"],
         "SYNTHETIC" if inputs.database.synthetic else inputs.database.name,

@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -10,19 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, encode_targets, open_database
-from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
-from lungsound.runs.build import RunComponents, build_datamodule, build_module
+from lungsound.runs.build import RunComponents, build_datamodule, build_module, build_trajectory
 from lungsound.runs.predict import predict_members
 from lungsound.runs.report import format_scores, write_scores
 from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
-from lungsound.training.trajectory import Trajectory
 
 TEST_PARTS = ("inter", "intra")
 
@@ -42,30 +39,22 @@ def score_on_database(
     recordings that cannot be used, and lists them. Raises LungsoundError if the run is not
     finished, its members are no longer stored, or the database lacks the part or the classes.
     """
-    source_run = RunFolder(run.resolve())
-    settings = load_run_config(source_run, store_dir)
-    if not source_run.member_paths():  # before a whole database is decoded
+    source = RunFolder(run.resolve())
+    settings = load_run_config(source, store_dir)
+    if not source.member_paths():  # before a whole database is decoded
         raise DataError(
-            f"{source_run.path / MEMBERS}: expected the members' weights, but they are not there: "
+            f"{source.path / MEMBERS}: expected the members' weights, but they are not there: "
             "the run was made by release 0.1. Its command makes one that has them"
         )
-    labels = DATABASES[settings.data.name].task(settings.task.classes)
-    database = open_database(
-        name, root, settings.features.sample_rate, Path(settings.store_dir), skip_bad
-    )
-    cycles = _select_part(database, part)
-    target = encode_targets(database.spec, cycles, labels)
-    cycles = cycles.assign(set="test", target=target)
-    parts = _build_components(settings, source_run, database, labels, cycles)
-    if parts.notes:
-        print(*parts.notes, sep="\n", flush=True)
-    table = predict_members(settings, parts, source_run.member_paths(), ("test",))
-    target_folder = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
-    with source_run.lock():
-        target_folder.write_predictions(_append_validation(table, source_run.read_predictions()))
-        write_scores(parts, target_folder)
-    print(format_scores(target_folder), f"predictions: {target_folder.path}", sep="\n")
-    return target_folder.path
+    parts = _build_components(settings, source, name, root, part, skip_bad)
+    print("".join(f"{note}\n" for note in parts.notes), end="", flush=True)
+    table = predict_members(settings, parts, source.member_paths(), ("test",))
+    target = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
+    with source.lock():
+        target.write_predictions(_append_validation(table, source.read_predictions()))
+        write_scores(parts, target)
+    print(format_scores(target), f"predictions: {target.path}", sep="\n")
+    return target.path
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
@@ -98,19 +87,25 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
 
 
 def _build_components(
-    settings: Config, run: RunFolder, database: Database, labels: LabelSet, cycles: pd.DataFrame
+    settings: Config, run: RunFolder, name: str, root: Path, part: str | None, skip_bad: bool
 ) -> RunComponents:
+    labels = DATABASES[settings.data.name].task(settings.task.classes)
+    store_dir, rate = Path(settings.store_dir), settings.features.sample_rate
+    database = open_database(name, root, rate, store_dir, skip_bad)
+    cycles = _select_part(database, part)
+    cycles["target"] = encode_targets(database.spec, cycles, labels)
     annealing = Annealing(**vars(settings.annealing))
-    key = run.trajectory_key()
-    trajectory = Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
-    leaks = count_leakage(
-        pd.concat([_seen_cycles(settings, run, database.name), cycles], ignore_index=True)
-    )
-    datamodule = build_datamodule(settings, database, cycles)
-    module = build_module(settings, annealing, labels, cycles)
-    notes = database.notes
+    seen = _seen_cycles(settings, run, name)
     return RunComponents(
-        database, labels, cycles, notes, leaks, annealing, trajectory, datamodule, module
+        database=database,
+        labels=labels,
+        cycles=cycles,
+        notes=database.notes,
+        leakage=count_leakage(pd.concat([seen, cycles], ignore_index=True)),
+        annealing=annealing,
+        trajectory=build_trajectory(settings, annealing, run.trajectory_key()),
+        datamodule=build_datamodule(settings, database, cycles),
+        module=build_module(settings, annealing, labels, cycles),
     )
 
 
@@ -121,13 +116,13 @@ def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
         split = split[split["set"].isin(["train", "val"])]
         if settings.data.name != name:
-            split[["patient", "recording"]] = (
-                settings.data.name + "/" + split[["patient", "recording"]]
-            )
+            columns = ["patient", "recording"]
+            split[columns] = settings.data.name + "/" + split[columns]
         return split[["patient", "recording", "content", "set"]]
 
 
 def _select_part(database: Database, part: str | None) -> pd.DataFrame:
+    """Return the cycles of the part, or of all, as a test set."""
     available = database.cycles["part"]
     requested = TEST_PARTS if part == "test" else (part,)
     cycles = database.cycles if part is None else database.cycles[available.isin(requested)]
@@ -137,13 +132,12 @@ def _select_part(database: Database, part: str | None) -> pd.DataFrame:
             f"--part {part}: expected a part of {database.name} that is there, "
             f"but there are: {parts}"
         )
-    return cycles.reset_index(drop=True)
+    return cycles.reset_index(drop=True).assign(set="test")
 
 
 def _append_validation(table: pd.DataFrame, run_predictions: pd.DataFrame) -> pd.DataFrame:
     validation = run_predictions[run_predictions["set"] == "val"]
-    attributes: dict[Any, Any] = table.attrs
     combined = pd.concat([validation, table], ignore_index=True)
-    combined.attrs = attributes
-    optional_columns = [name for name in SPRSOUND_COLUMNS if name in combined]
-    return combined.fillna(dict.fromkeys(optional_columns, ""))
+    combined.attrs = table.attrs
+    missing = {name: "" for name in SPRSOUND_COLUMNS if name in combined}
+    return combined.fillna(missing)

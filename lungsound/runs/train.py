@@ -15,7 +15,7 @@ from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.runs.identity import describe_machine
-from lungsound.runs.naming import run_metadata
+from lungsound.runs.naming import count_trained_epochs, run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
 from lungsound.storage.signals import raise_if_interrupted
@@ -28,6 +28,7 @@ from lungsound.training.trajectory import Trajectory
 
 # The file name, in Lightning, of the code that restores a checkpoint.
 CHECKPOINT_CONNECTOR = "checkpoint_connector"
+NOT_BIT_EQUAL = "not bit-equal to one made on one machine"
 
 
 def train(
@@ -48,11 +49,10 @@ def train(
         folder.remove_results()
         if done < epochs:
             print_machine_change(trajectory, done, machine)
-        config = OmegaConf.to_yaml(OmegaConf.structured(settings))
-        folder.write_text("config.yaml", config)
+        folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         split = split_table(parts.cycles, parts.cycles["set"])
         folder.write_text("split.csv", split.to_csv(index=False))
-        metadata = run_metadata(settings, choices, parts, folder, done)
+        metadata = run_metadata(settings, choices, parts, count_trained_epochs(folder, done))
         folder.write_json("metadata.json", metadata)
         notify()
 
@@ -99,10 +99,7 @@ def print_machine_change(trajectory: Trajectory, done: int, machine: str) -> Non
     stretches = machine_changes(trajectory.history(done))
     if any(name != machine for _, name in stretches):
         made = "; ".join(f"{epochs} were made on {name}" for epochs, name in stretches)
-        print(
-            f"{made}; from here on {machine}: valid, not bit-equal to one made on one machine",
-            flush=True,
-        )
+        print(f"{made}; from here on {machine}: valid, {NOT_BIT_EQUAL}", flush=True)
 
 
 def describe_machines(trajectory: Trajectory, epochs: int) -> str:
@@ -110,7 +107,7 @@ def describe_machines(trajectory: Trajectory, epochs: int) -> str:
     stretches = machine_changes(trajectory.history(epochs))
     if len(stretches) == 1:
         return stretches[0][1]
-    return "not bit-equal to one made on one machine: " + "; ".join(map(": ".join, stretches))
+    return f"{NOT_BIT_EQUAL}: " + "; ".join(map(": ".join, stretches))
 
 
 def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
@@ -132,11 +129,7 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     except LungsoundError:
         raise
     except Exception as error:
-        if resume_path is None or not _failed_while_restoring(error):
+        frames = (Path(frame.filename).stem for frame in extract_tb(error.__traceback__))
+        if resume_path is None or CHECKPOINT_CONNECTOR not in frames:
             raise
         raise corrupt_file_error(resume_path, error) from error
-
-
-def _failed_while_restoring(error: Exception) -> bool:
-    frames = extract_tb(error.__traceback__)
-    return any(Path(frame.filename).stem == CHECKPOINT_CONNECTOR for frame in frames)

@@ -2,11 +2,14 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from lungsound.storage.files import write_file
 
 DARK, LIGHT = "#0b3c5d", "#d1701c"
 
@@ -38,6 +41,11 @@ def use_log_scale(panel: Axes) -> None:
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(6))
     panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panel.yaxis.set_minor_locator(NullLocator())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a PNG."""
+    write_file(path, png_bytes(figure))
 
 
 def png_bytes(figure: Figure) -> bytes:

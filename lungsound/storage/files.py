@@ -25,19 +25,62 @@ def write_file(path: Path, content: bytes, embed_checksum: bool = False) -> None
     `embed_checksum` puts the SHA-256 into a first line, for files that only this module reads.
     Raises StorageError if the disk is full or the folder cannot be written to; the old file stays.
     """
-    blocks = [content]
-    if embed_checksum:
-        digest = hashlib.sha256(content).hexdigest()
-        blocks.insert(0, CHECKSUM_HEADER + digest.encode() + b"\n")
-    _write_atomically(path, blocks)
+    header = _checksum_line(content) if embed_checksum else b""
+    write_stream(path, [header + content])
 
 
 def write_stream(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
-    """Write content that does not fit into memory block by block; return its SHA-256.
+    """Write `blocks` to `path`, all or nothing, even if the power fails; return their SHA-256.
 
     `size`: an estimate in bytes, for the error message if the disk is too small.
     """
-    return _write_atomically(path, blocks, size)
+    digest, written, temporary = hashlib.sha256(), 0, ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(TEMP_SUFFIX, f".{path.name}.", path.parent)
+        with os.fdopen(handle, "wb") as file:
+            for block in blocks:
+                written += len(block)
+                file.write(block)
+                digest.update(block)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105  # tests kill at each of these calls of `os`
+    except BaseException as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error(path, max(written, size), error) from error
+        raise
+    _fsync_folder(path.parent)
+    return digest.hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Flush a rename to the disk, so that files it replaces can then be removed safely."""
+    with contextlib.suppress(OSError):  # not possible on every system
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy if the file system has no links."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        write_file(target, read_file(source))
+
+
+def remove_temp_files(folder: Path) -> None:
+    """Remove half-written files of killed processes. Call it only under the folder's lock."""
+    for unfinished in folder.rglob(f".*{TEMP_SUFFIX}"):
+        unfinished.unlink()
 
 
 def write_folder(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -90,7 +133,7 @@ def _mismatched(folder: Path, digests: Mapping[str, str]) -> list[Path]:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, as hex digits."""
-    with translate_read_errors(path), path.open("rb") as file:
+    with _translate_read_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -100,26 +143,21 @@ def read_file(path: Path, embedded_checksum: bool = False) -> bytes:
     Raises CorruptFileError if it does not match its embedded checksum, StorageError if it cannot
     be read.
     """
-    with translate_read_errors(path):
+    with _translate_read_errors(path):
         content = path.read_bytes()
-    if not embedded_checksum:
-        return content
-    header, _, content = content.partition(b"\n")
-    if header != CHECKSUM_HEADER + hashlib.sha256(content).hexdigest().encode():
-        raise checksum_error(path)
+    if embedded_checksum:
+        header, newline, content = content.partition(b"\n")
+        if header + newline != _checksum_line(content):
+            raise checksum_error(path)
     return content
 
 
-def checksum_error(path: Path) -> CorruptFileError:
-    """Return the error for a file whose content does not match its checksum."""
-    return CorruptFileError(
-        f"{path} is damaged: its content does not match its checksum. Delete it to make it again."
-    )
+def _checksum_line(content: bytes) -> bytes:
+    return CHECKSUM_HEADER + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 @contextlib.contextmanager
-def translate_read_errors(path: Path) -> Iterator[None]:
-    """Convert OSError in the block, except for a missing file, to a StorageError with `path`."""
+def _translate_read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -143,6 +181,22 @@ def quarantine(path: Path) -> None:
     print(f"{path} is damaged: {message} {quarantined.name}, and is made again.", flush=True)
 
 
+def checksum_error(path: Path) -> CorruptFileError:
+    """Return the error for a file whose content does not match its checksum."""
+    return CorruptFileError(
+        f"{path} is damaged: its content does not match its checksum. Delete it to make it again."
+    )
+
+
+def corrupt_file_error(path: Path, error: Exception) -> CorruptFileError:
+    """Return the error for a file whose content raised `error`."""
+    reason = str(error).partition("\n")[0][:200]
+    return CorruptFileError(
+        f"{path} is not as this version writes it ({type(error).__name__}: {reason}). "
+        "Delete it to make it again."
+    )
+
+
 @contextlib.contextmanager
 def corrupt_file_on_error(path: Path) -> Iterator[None]:
     """Convert any exception in the block, which parses the content of `path`, to CorruptFileError.
@@ -157,25 +211,6 @@ def corrupt_file_on_error(path: Path) -> Iterator[None]:
         raise corrupt_file_error(path, error) from error
 
 
-def corrupt_file_error(path: Path, error: Exception) -> CorruptFileError:
-    """Return the error for a file whose content raised `error`."""
-    reason = str(error).partition("\n")[0][:200]
-    return CorruptFileError(
-        f"{path} is not as this version writes it ({type(error).__name__}: {reason}). "
-        "Delete it to make it again."
-    )
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy if the file system has no links."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        os.link(source, target)
-    except OSError:
-        write_file(target, read_file(source))
-
-
 def storage_error(path: Path, bytes_needed: int, error: OSError) -> StorageError:
     """Return an error with path, bytes needed and free, reason and advice."""
     existing_parent = next(folder for folder in path.absolute().parents if folder.exists())
@@ -186,61 +221,7 @@ def storage_error(path: Path, bytes_needed: int, error: OSError) -> StorageError
         place = error.filename or existing_parent
         return StorageError(f"{message} ({place}). Let this user write there, or {hint}")
     free = f"{shutil.disk_usage(existing_parent).free:,} bytes are free on its disk"
+    limit = " or its limit on a file's size is reached (ulimit -f)" * (error.errno == errno.EFBIG)
     return StorageError(
-        f"{message} ({free}{_file_size_limit()}). Make room there, or {hint}; "
-        "the same command then goes on"
+        f"{message} ({free}{limit}). Make room there, or {hint}; the same command then goes on"
     )
-
-
-def _file_size_limit() -> str:
-    """Return a note on the largest file this process may write, or "" if there is no limit."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return ""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return ""
-    return f", and a file may have {limit:,} bytes (ulimit -f)"
-
-
-def _write_atomically(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
-    """Write `blocks` to `path`, all or nothing, even if the power fails; return their SHA-256."""
-    digest, written, temporary = hashlib.sha256(), 0, ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.name}."
-        handle, temporary = tempfile.mkstemp(TEMP_SUFFIX, prefix, path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for block in blocks:
-                written += len(block)
-                file.write(block)
-                digest.update(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise storage_error(path, max(written, size), error) from error
-        raise
-    _fsync_folder(path.parent)
-    return digest.hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Flush a rename to the disk, so that files it replaces can then be removed safely."""
-    with contextlib.suppress(OSError):  # not possible on every system
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def remove_temp_files(folder: Path) -> None:
-    """Remove half-written files of killed processes. Call it only under the folder's lock."""
-    for unfinished in folder.rglob(f".*{TEMP_SUFFIX}"):
-        unfinished.unlink()

@@ -34,13 +34,11 @@ def try_lock(path: Path, timeout: float = 0) -> Iterator[bool]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout)
-    except Timeout:
-        yield False
-        return
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout)
     except OSError as error:
         raise storage_error(path, 0, error) from error
     try:
-        yield True
+        yield lock.is_locked
     finally:
         lock.release()

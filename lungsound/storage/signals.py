@@ -23,10 +23,8 @@ def interruptible() -> Iterator[None]:
     Does nothing inside another such block, or outside the main thread, which alone gets signals.
     """
     global _received
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is _on_signal
-    ):
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is _on_signal:
         yield
         return
     previous_handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -64,9 +62,7 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
     except Exception as error:
         if previous or not _received:
             raise
-        text = (
-            traceback.format_exc() if not isinstance(error, LungsoundError) else f"error: {error}"
-        )
+        text = f"error: {error}" if isinstance(error, LungsoundError) else traceback.format_exc()
         message = f"What is finished is kept. {RESUME_HINT}\n{text}"
         raise Interrupted(_received, message) from error
     finally:
@@ -78,12 +74,7 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
 def raise_if_interrupted(progress: str = "What is finished is kept.") -> None:
     """Raise Interrupted, with `progress` in its message, if a signal has arrived."""
     if _received:
-        raise _interrupted(progress)
-
-
-def _interrupted(progress: str) -> Interrupted:
-    assert _received
-    return Interrupted(_received, f"{progress} {RESUME_HINT}")
+        raise Interrupted(_received, f"{progress} {RESUME_HINT}")
 
 
 def _on_signal(number: int, _: Any) -> None:

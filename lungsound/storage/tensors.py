@@ -9,12 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lungsound.storage.files import (
-    checksum_error,
-    corrupt_file_on_error,
-    read_file,
-    write_file,
-)
+from lungsound.storage.files import checksum_error, corrupt_file_on_error, read_file, write_file
 from lungsound.storage.keys import canonical_json
 
 METADATA = "__metadata__"

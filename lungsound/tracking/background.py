@@ -51,16 +51,15 @@ class BackgroundSync:
 
         `changes`: new values of other fields of the state.
         """
-        self.state = resolve_status(self.folder, replace(self.state, status=status, **changes))
-        self._write_state()
+        state = replace(self.state, status=status, **changes)
+        self._store(resolve_status(self.folder, state))
         self.retry_until = time.monotonic() + (FINAL_RETRY_S if self.retry_at_end else 0)
         self.notify()
         if self.error is None or self.retry_at_end:
             self.thread.join(FINAL_SYNC_S)
         self.abandoned = True
         if self.synced:
-            self.state = replace(self.state, synced=True)
-            self._write_state()
+            self._store(replace(self.state, synced=True))
 
     @property
     def sync_warning(self) -> str | None:
@@ -73,15 +72,18 @@ class BackgroundSync:
             f"lost: the folder has it all. Send the rest with: lungsound send {self.folder}"
         )
 
-    def _write_state(self) -> None:
+    def _store(self, state: TrackingState) -> None:
+        self.state = state
         with suppress(StorageError):  # the user must see what ended the work, not the full disk
-            write_state(self.folder, self.state)
+            write_state(self.folder, state)
 
     def _loop(self) -> None:
         failures = 0
-        while not self.abandoned:
-            self.wake_event.clear()
-            retry_until = self.retry_until  # read before `state`: if it is set, `state` is final
+        while True:
+            self.wake_event.clear()  # first: what is set after this line wakes the thread again
+            retry_until = self.retry_until  # before `state`: if it is set, `state` is final
+            if self.abandoned:
+                return
             try:
                 sync(self.folder, self.state)
             except Exception as error:  # MLflow, its database and its server raise many types
@@ -93,11 +95,9 @@ class BackgroundSync:
                     self._print("MLflow answers again, and has what it missed")
                 failures, self.error = 0, None
                 self.synced = retry_until is not None
-            longest = MAX_RETRY_DELAY_S
-            if retry_until is not None:
-                if self.synced or time.monotonic() >= retry_until:
-                    return
-                longest = RETRY_DELAY_S
+            if retry_until is not None and (self.synced or time.monotonic() >= retry_until):
+                return
+            longest = MAX_RETRY_DELAY_S if retry_until is None else RETRY_DELAY_S
             self.wake_event.wait(min(RETRY_DELAY_S * failures, longest) or None)
 
     def _print(self, message: str) -> None:

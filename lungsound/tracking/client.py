@@ -9,6 +9,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+# Here, not in the thread that first uses it: DataLoader workers are forked meanwhile, and a
+# worker waits for ever for what the thread holds at that moment.
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -42,16 +45,26 @@ def validate_tracking_uri(uri: str) -> str:
     Raises LungsoundError if the address can never work.
     """
     if uri.startswith(SQLITE):
-        path = Path(uri.removeprefix(SQLITE)).absolute()
-        problem, uri = _sqlite_problem(path), f"{SQLITE}{path}"
-    else:
-        problem = _scheme_problem(uri)
-    if problem:
+        uri = f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
+    if problem := _uri_problem(uri):
         raise LungsoundError(
             f"tracking.uri={uri}: expected MLflow's database or server, but {problem}. "
             "Name one as sqlite:///PATH.db or http://HOST:PORT"
         )
     return uri
+
+
+def _uri_problem(uri: str) -> str | None:
+    if uri.startswith(SQLITE):
+        return _sqlite_problem(Path(uri.removeprefix(SQLITE)))
+    plugins = (plugin.name for plugin in entry_points(group="mlflow.tracking_store"))
+    if uri.partition(":")[0] in {*SERVER_SCHEMES, *plugins}:
+        return None
+    try:
+        sqlalchemy.create_engine(uri)  # checks dialect and driver; does not connect
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        return root_cause(error)
+    return None
 
 
 def _sqlite_problem(path: Path) -> str | None:
@@ -67,17 +80,6 @@ def _sqlite_problem(path: Path) -> str | None:
         return None
     except sqlite3.DatabaseError as error:
         return f"that {error}"
-    return None
-
-
-def _scheme_problem(uri: str) -> str | None:
-    plugins = entry_points(group="mlflow.tracking_store")
-    if uri.partition(":")[0] in {*SERVER_SCHEMES, *(plugin.name for plugin in plugins)}:
-        return None
-    try:
-        sqlalchemy.create_engine(uri)  # checks dialect and driver; does not connect
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        return root_cause(error)
     return None
 
 

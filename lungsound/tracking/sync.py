@@ -131,13 +131,16 @@ def sync_run(
     parent = find_unique_run(experiment, state.study) if state.study else None
     if parent is not None:  # else a later sync sets it
         tags[PARENT_TAG] = parent.info.run_id
-    target = MlflowSync(experiment, state, folder.absolute().name, tags)
+    target, run = MlflowSync(experiment, state, folder.absolute().name, tags), RunFolder(folder)
+    finished = state.status == "FINISHED"
     if not target.is_finished:
-        finished = state.status == "FINISHED"
-        target.log_params(run_params(folder, finished))
-        target.log_metrics(history_metrics(RunFolder(folder).read_history()))
+        if run.metadata_path.exists():
+            changing = () if finished else MUTABLE_PARAMS
+            params = {key: value for key, value in run.metadata().items() if key not in changing}
+            target.log_params(params)
+        target.log_metrics(history_metrics(run.read_history()))
         if finished:
-            target.log_metrics(score_metrics(RunFolder(folder).read_json("scores.json")))
+            target.log_metrics(score_metrics(run.read_json("scores.json")))
             target.log_files(folder, files_to_send(folder))
     target.log_params(swept)  # MLflow's page compares runs by params
     target.log_weights()
@@ -206,15 +209,6 @@ class StudySync(MlflowSync):
             if self.run.data.metrics.get(name) != count:
                 step = len(self.client.get_metric_history(self.run_id, name))
                 self.log_metrics([(name, float(count), step)])
-
-
-def run_params(folder: Path, finished: bool) -> dict[str, Any]:
-    """Return the run's metadata, without values that still change if it is not finished."""
-    run = RunFolder(folder)
-    if not run.metadata_path.exists():
-        return {}
-    mutable = () if finished else MUTABLE_PARAMS
-    return {key: value for key, value in run.metadata().items() if key not in mutable}
 
 
 def files_to_send(folder: Path) -> Iterator[Path]:

@@ -1,7 +1,12 @@
 """The LightningDataModule of one split."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lungsound.data.store import WaveformStore
-from lungsound.storage.signals import SIGNALS
+from lungsound.storage.signals import SIGNALS, defer_signals
 from lungsound.training.batches import (
     Augmentation,
     Batch,
@@ -20,6 +25,8 @@ from lungsound.training.batches import (
     SegmentSpec,
     TrainBatchDataset,
 )
+
+LINUX = sys.platform == "linux"  # other systems have no sigwaitinfo
 
 
 class CyclesDataModule(pl.LightningDataModule):
@@ -75,7 +82,7 @@ class CyclesDataModule(pl.LightningDataModule):
         return EvalBatchDataset(self.cycles[name], self.store, self.cutting, self.batch_size)
 
     def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
-        return DataLoader(
+        return _Loader(
             batches,
             batch_size=None,
             num_workers=self.num_workers,
@@ -84,7 +91,38 @@ class CyclesDataModule(pl.LightningDataModule):
         )
 
 
+class _Loader(DataLoader[Batch]):
+    """A DataLoader whose start no signal interrupts: it would leave workers that nobody ends."""
+
+    def __iter__(self) -> Any:
+        with defer_signals(), _blocked_signals():
+            return super().__iter__()
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Block signals in the block, and in the workers that start there."""
+    if not LINUX:
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def _ignore_signals(_: int) -> None:
     """Leave signals to the main process: it ends the current batch, which needs its workers."""
+    if LINUX:  # they are blocked
+        threading.Thread(target=_exit_if_terminated, daemon=True).start()
+        return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _exit_if_terminated() -> None:
+    """End this worker if its main process terminates it, which then waits for it without limit."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

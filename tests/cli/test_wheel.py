@@ -46,7 +46,8 @@ def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path
     printed = run(sys.executable, "-c", COMPOSE, folder=tmp_path, PYTHONPATH=str(installed))
     file, *values = printed.rsplit(maxsplit=3)
     assert Path(file).is_relative_to(installed)
-    assert values[:2] == ["paper", "3.0"] and int(values[2]) > 0
+    assert values[:2] == ["paper", "3.0"]
+    assert int(values[2]) > 0
     configs = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     found = (installed / "lungsound" / "conf").rglob("*.yaml")
     assert {path.relative_to(installed / "lungsound" / "conf") for path in found} == configs

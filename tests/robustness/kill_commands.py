@@ -43,6 +43,7 @@ from robustness.reliability import update_row
 from support.runs import skip_rendering
 
 import lungsound
+from lungsound.data import store
 from lungsound.storage import files
 
 ROOT = Path(__file__).parents[2]
@@ -302,11 +303,11 @@ def kill_at_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
         return call
 
     module: Any = files
-    write_atomically = files._write_atomically
+    write_stream = files.write_stream
 
     def write_traced(path: Path, *arguments: Any, **options: Any) -> str:
         stack.append(os.path.relpath(path, folder))
-        digest = write_atomically(path, *arguments, **options)
+        digest = write_stream(path, *arguments, **options)
         step("done")
         stack.pop()
         return digest
@@ -327,7 +328,7 @@ def kill_at_step(folder: Path, seen: set[str], passed: int, every: int) -> None:
     def os_with(**changes: Any) -> Any:
         return SimpleNamespace(**{**vars(os), **changes})
 
-    module._write_atomically = write_traced
+    module.write_stream = vars(store)["write_stream"] = write_traced
     module.tempfile = SimpleNamespace(mkstemp=traced(tempfile, "mkstemp"))
     names = ("fsync", "chmod", "replace", "link")
     module.os = os_with(fdopen=fdopen, **{name: traced(os, name) for name in names})

@@ -70,7 +70,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, code: int, embedded: boo
 
 
 def test_a_limit_on_files_is_named(tmp_path: Path) -> None:
-    expected = r"1,001 bytes there.*a file may have 1,000 bytes"
+    expected = r"1,001 bytes there.*ulimit -f"
     with file_size_limit(1000), pytest.raises(StorageError, match=expected):
         write_file(tmp_path / "file", 1001 * b"x")
     assert list(tmp_path.iterdir()) == []

@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from support.runs import compose_config
+from support.runs import compose_settings
 
-from lungsound.config.schema import Config
 from lungsound.runs import build
-from lungsound.runs.validation import validate_config
-
-
-def settings(*overrides: str) -> Config:
-    with compose_config(*overrides) as (cfg, _):
-        return validate_config(cfg)
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +37,14 @@ def test_a_gpu_multiplies_float32_as_the_key_says(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     torch.set_float32_matmul_precision(before)  # what another run of this process may have left
     torch.backends.cudnn.allow_tf32 = before != "highest"
-    build.set_float32(settings(*([f"trainer.matmul_precision={word}"] if word else [])))
+    build.set_float32(compose_settings(*([f"trainer.matmul_precision={word}"] if word else [])))
     assert arithmetic() == (word or "highest", tf32, tf32)
 
 
 @pytest.mark.parametrize("before", ["highest", "medium"])
 def test_on_a_cpu_the_key_changes_nothing(before: str) -> None:
     torch.set_float32_matmul_precision(before)
-    build.build_trainer(settings("trainer=cpu", "trainer.matmul_precision=medium"), 1)
+    build.build_trainer(compose_settings("trainer=cpu", "trainer.matmul_precision=medium"), 1)
     assert arithmetic()[0] == "highest"  # with "medium" a CPU may multiply in bfloat16
 
 
@@ -62,8 +55,8 @@ def test_the_trainer_gets_deterministic_on_a_gpu_alone(
     given: dict[str, Any] = {}
     monkeypatch.setattr(pl, "Trainer", lambda **arguments: given.update(arguments))
     word = f"trainer.deterministic={str(deterministic).lower()}"
-    build.build_trainer(settings("trainer=cpu", word), 1)
+    build.build_trainer(compose_settings("trainer=cpu", word), 1)
     assert given["deterministic"] is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    build.build_trainer(settings(word), 1)
+    build.build_trainer(compose_settings(word), 1)
     assert (given["accelerator"], given["deterministic"]) == ("gpu", deterministic)

@@ -53,13 +53,9 @@ def test_another_machine_names_the_same_run(
 
 
 def test_a_path_that_goes_on_elsewhere_is_marked(
-    run_training: Callable[..., Path],
-    finished_run: Path,
-    tmp_path: Path,
-    trained_epochs: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    run_training: Callable[..., Path], finished_run: Path, tmp_path: Path,
+    trained_epochs: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr("lungsound.runs.train.describe_machine", lambda _: "a GPU")
         one = run_training(tmp_path, "annealing.cycles=1")

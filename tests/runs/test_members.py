@@ -26,50 +26,17 @@ from lungsound.training.schedule import Annealing
 RunTraining = Callable[..., Path]
 
 
-@pytest.fixture
-def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The members whose network has been evaluated, as it goes on."""
-    names: list[str] = []
-    original = lungsound.runs.predict.evaluate_member
-
-    def noted(trainer: Any, parts: Any, weights: Path, sets: Any) -> Any:
-        names.append(weights.stem)
-        return original(trainer, parts, weights, sets)
-
-    monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", noted)
-    return names
-
-
-def copy_place(run: Path, target: Path) -> Path:
-    """Copy a run's outputs and store; its folder there."""
-    shutil.copytree(run.parents[1], target, dirs_exist_ok=True)
-    return target / run.relative_to(run.parents[1])
-
-
-def test_each_member_is_evaluated_once(
-    run_training: RunTraining, finished_run: Path, tmp_path: Path, evaluated: list[str]
-) -> None:
-    run_training(tmp_path, "annealing.cycles=3")
-    assert evaluated == ["member-01", "member-02", "member-03"]
-    two = run_training(tmp_path)
-    one = run_training(tmp_path, "annealing.cycles=1")
-    assert len(evaluated) == 3
-    assert result_bytes(two) == result_bytes(finished_run)
-    alone = run_training(tmp_path / "alone", "annealing.cycles=1")
-    assert result_bytes(one) == result_bytes(alone)
-    assert len(evaluated) == 4
-
-
 def test_corrupt_probabilities_are_made_again(
-    run_training: RunTraining, finished_run: Path, tmp_path: Path, evaluated: list[str]
-) -> None:
-    run = copy_place(finished_run, tmp_path)
+    run_training: RunTraining, finished_run: Path, run_copy: Path, tmp_path: Path,
+    evaluated: list[str],
+) -> None:  # fmt: skip
     first, second = sorted(tmp_path.glob("store/trajectories/*/probabilities-*.safetensors"))
     first.write_bytes(flip_bit(first.read_bytes(), -1 + first.stat().st_size))
-    (run / "predictions.parquet").unlink()
+    (run_copy / "predictions.parquet").unlink()
     assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
     assert evaluated == ["member-01"]
-    assert first.with_name(f"{first.name}.damaged-1").exists() and second.exists()
+    assert first.with_name(f"{first.name}.damaged-1").exists()
+    assert second.exists()
 
 
 def test_probabilities_of_other_weights_are_not_used(
@@ -105,7 +72,7 @@ def test_probabilities_are_not_stored_while_another_process_trains(
             with try_lock(folder.with_name(f"{folder.name}.lock")) as acquired:
                 if acquired:
                     remove_temp_files(folder)
-        os.rename(source, target)
+        Path(source).rename(target)
 
     monkeypatch.setattr(lungsound.runs.predict, "evaluate_member", evaluate)
     assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
@@ -115,14 +82,14 @@ def test_probabilities_go_with_their_snapshots(finished_run: Path) -> None:
     (trajectory,) = finished_run.parents[1].glob("store/trajectories/*/")
     snapshots = {path.stem[-4:] for path in trajectory.glob("epoch-*.safetensors")}
     probabilities = {path.stem[-4:] for path in trajectory.glob("probabilities-*.safetensors")}
-    assert probabilities and probabilities <= snapshots
+    assert probabilities
+    assert probabilities <= snapshots
 
 
 def test_a_finished_folder_verifies_with_sha256sum(finished_run: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=finished_run, check=True)
-    listed = {
-        line.split("  ")[1] for line in (finished_run / "SHA256SUMS").read_text().splitlines()
-    }
+    lines = (finished_run / "SHA256SUMS").read_text().splitlines()
+    listed = {line.split("  ")[1] for line in lines}
     files = {path.relative_to(finished_run).as_posix()
              for path in finished_run.rglob("*") if path.is_file()}  # fmt: skip
     assert files - listed == {"SHA256SUMS", "tracking.json"}
@@ -130,28 +97,16 @@ def test_a_finished_folder_verifies_with_sha256sum(finished_run: Path) -> None:
 
 
 def test_a_truncated_sha256sums_makes_no_run_complete(
-    run_training: RunTraining, finished_run: Path, tmp_path: Path
+    run_training: RunTraining, finished_run: Path, run_copy: Path, tmp_path: Path
 ) -> None:
-    run = copy_place(finished_run, tmp_path)
-    sums = run / "SHA256SUMS"
+    sums = run_copy / "SHA256SUMS"
     lines = sums.read_text().splitlines(keepends=True)
     for kept, missing in ((2, "report.md"), (7, "members/member-02.safetensors")):
         sums.write_text("".join(lines[:kept]))
-        (run / missing).unlink()
-        assert not RunFolder(run).is_complete
+        (run_copy / missing).unlink()
+        assert not RunFolder(run_copy).is_complete
         assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
         assert [line[64:] for line in sums.open()] == [line[64:] for line in lines]
-
-
-def test_a_file_is_verified_even_if_sha256sums_is_corrupt(
-    run_training: RunTraining, finished_run: Path, tmp_path: Path
-) -> None:
-    run = copy_place(finished_run, tmp_path)
-    (run / "SHA256SUMS").write_text("not a checksum")
-    predictions = run / "predictions.parquet"
-    predictions.write_bytes(predictions.read_bytes()[:-20])
-    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
-    assert (run / "predictions.parquet.damaged-1").exists()
 
 
 def test_members_are_the_stores_snapshots(finished_run: Path) -> None:
@@ -163,21 +118,6 @@ def test_members_are_the_stores_snapshots(finished_run: Path) -> None:
         assert {name.partition(".")[0] for name in tensors} <= {"network", "features"}
         weights = [tensor for name, tensor in tensors.items() if name.startswith("network")]
         assert all(torch.isfinite(tensor).all() for tensor in weights)
-
-
-def test_predictions_follow_from_the_folder_alone(
-    run_training: RunTraining,
-    finished_run: Path,
-    tmp_path: Path,
-    trained_epochs: list[int],
-    evaluated: list[str],
-) -> None:
-    """After the trajectory was removed, and the folder moved to another place."""
-    run = copy_place(finished_run, tmp_path)
-    shutil.rmtree(tmp_path / "store" / "trajectories")
-    (run / "predictions.parquet").unlink()
-    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
-    assert (trained_epochs, evaluated) == ([], ["member-01", "member-02"])
 
 
 @pytest.mark.parametrize(
@@ -200,31 +140,34 @@ def test_a_finished_folder_is_read_only_as_it_was_written(
         read[name]()
 
 
+@pytest.mark.parametrize("sums", ["", "not a checksum"])
+@pytest.mark.parametrize("name", ["predictions.parquet", "metadata.json", "history.jsonl"])
 def test_a_killed_run_with_an_unreadable_file_goes_on(
-    run_training: RunTraining, finished_run: Path, tmp_path: Path, trained_epochs: list[int]
-) -> None:
+    run_training: RunTraining, finished_run: Path, run_copy: Path, tmp_path: Path,
+    trained_epochs: list[int], name: str, sums: str,
+) -> None:  # fmt: skip
     """Without SHA256SUMS, which is written last, a file counts that can be read."""
-    for number, name in enumerate(("predictions.parquet", "metadata.json", "history.jsonl")):
-        run = copy_place(finished_run, tmp_path / str(number))
-        (run / "SHA256SUMS").unlink()
-        (run / name).write_bytes((run / name).read_bytes()[:-20])
-        assert result_bytes(run_training(tmp_path / str(number))) == result_bytes(finished_run)
-        assert (run / f"{name}.damaged-1").exists()
+    (run_copy / "SHA256SUMS").write_text(sums)
+    (run_copy / name).write_bytes((run_copy / name).read_bytes()[:-20])
+    assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
+    assert (run_copy / f"{name}.damaged-1").exists()
     assert trained_epochs == []
 
 
-def test_a_run_of_release_0_1_is_listed_and_reported(finished_run: Path, tmp_path: Path) -> None:
-    run = copy_place(finished_run, tmp_path)
+def test_a_run_of_release_0_1_is_listed_and_reported(run_copy: Path, tmp_path: Path) -> None:
+    run = run_copy
     row = run_row(RunFolder(run))
-    os.rename(run / "metadata.json", run / "facts.json")
+    (run / "metadata.json").rename(run / "facts.json")
     shutil.rmtree(run / "members")
     (run / "SHA256SUMS").unlink()
     (run / "scores.json.sha256").write_text("0" * 64)
     folder = RunFolder(run)
-    assert folder.is_complete and folder.has_predictions
+    assert folder.is_complete
+    assert folder.has_predictions
     assert run_row(folder) == row
     key = json.loads((run / "facts.json").read_text())["trajectory"]
     listed = list_trajectories(tmp_path / "store", tmp_path / "outputs")
-    assert f"{key} " in listed and run.name in listed
+    assert f"{key} " in listed
+    assert run.name in listed
     (run / "report.md").unlink()
     assert not folder.is_complete

@@ -20,7 +20,7 @@ CYCLE = ["recording", "cycle", "member", "set"]
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, list[Any]]:
-    """`predictions`: recording, cycle, member, set, probabilities; `history`: a record per epoch."""
+    """`predictions`: recording, cycle, member, set, probabilities; `history`: epochs."""
     stored = Path(__file__).with_name("release_0_1.json").read_text()
     content: dict[str, list[Any]] = json.loads(stored)
     return content

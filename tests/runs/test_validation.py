@@ -9,22 +9,24 @@ import pytest
 import torch
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
-from support.runs import ROOT, compose_config
+from support.runs import ROOT, compose_config, compose_settings
 
 from lungsound.config.overrides import add_experiment_from_env, compose_run
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import to_container
 from lungsound.errors import ConfigError
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs
 
 # The paper's contract (docs/paper.md) in this project's keys.
 PAPER = {
-    "split": {"protocol": "random", "seed": 0, "file": None, "folds": None, "fold": None, "part": None},
+    "split": {
+        "protocol": "random", "seed": 0, "file": None, "folds": None, "fold": None, "part": None,
+    },
     "segment": {"seconds": 9.0, "chunks": 2},
     "padding": {"mode": "sample"},
     "features": {
-        "sample_rate": 22_000, "n_fft": 512, "hop": 512, "n_mels": 50, "f_min": 0.0, "f_max": 7500.0, "floor": 1e-11,
-        "normalization": "segment", "roll": True,
+        "sample_rate": 22_000, "n_fft": 512, "hop": 512, "n_mels": 50, "f_min": 0.0,
+        "f_max": 7500.0, "floor": 1e-11, "normalization": "segment", "roll": True,
     },
     "augment": {
         "stretch": "phase_vocoder", "stretch_rate": [0.9, 1.1],
@@ -32,12 +34,14 @@ PAPER = {
         "vtlp_alpha": [0.9, 1.1], "vtlp_f_hi": [3200.0, 3800.0], "redraw": "once",
     },
     "model": {
-        "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001, "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
+        "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001,
+        "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
     },
     "loss": {"gamma": 1.0},
     "annealing": {
-        "schedule": "cosine", "cycles": 8, "epochs_per_cycle": 20, "total_epochs": None, "max_lr": 1e-4,
-        "select": "best", "monitor": "score", "continue_from": "last", "constant_epochs": 150,
+        "schedule": "cosine", "cycles": 8, "epochs_per_cycle": 20, "total_epochs": None,
+        "max_lr": 1e-4, "select": "best", "monitor": "score", "continue_from": "last",
+        "constant_epochs": 150,
     },
     "task": {"classes": 4},
 }  # fmt: skip
@@ -47,15 +51,10 @@ SEGMENTS = (
 )
 
 
-def settings(*overrides: str) -> Config:
-    with compose_config(*overrides) as (cfg, _):
-        return validate_config(cfg)
-
-
 def problems(*overrides: str) -> list[str]:
     """The lines of the error that these overrides end in."""
     with pytest.raises(ConfigError) as error:
-        settings(*overrides)
+        compose_settings(*overrides)
     first, *lines = str(error.value).splitlines()
     assert first == "The configuration cannot be run:"
     return lines
@@ -68,102 +67,65 @@ def options(group: str) -> list[str]:
 # --- values that cannot be run ---
 
 
-@pytest.mark.parametrize(
-    ("overrides", "beginning", "end"),
-    [
-        ("annealing.cycles=0", "annealing.cycles: ", "at least 1, but got 0"),
-        (
-            "annealing.cycles=8 annealing.total_epochs=7",
-            "annealing.total_epochs: ",
-            "cycles=8.* but got 7",
-        ),
-        ("segment.seconds=0.01", "segment.seconds=0.01: ", "of 512 samples, but got 220 samples"),
-        ("segment.seconds=0", "segment.seconds: ", "above 0, but got 0.0"),
-        (
-            "segment=9s segment.chunks=387",
-            "segment.chunks=387: ",
-            "segment.seconds=9.0 has 386 frames",
-        ),
-        (
-            "segment=9s segment.chunks=9",
-            "segment.seconds=9.0 in 9 chunks: ",
-            "at least 45 frames .* but got 42",
-        ),
-        ("features.n_mels=44", "features.n_mels: ", "at least 45 .* but got 44"),
-        ("features.f_max=11001", "features.f_max: ", "features.sample_rate=22000, but got 11001.0"),
-        (
-            "features.f_min=7500",
-            "features.f_max: ",
-            "more than features.f_min=7500.0 .* but got 7500.0",
-        ),
-        ("data=icbhi", "data.root: ", "but got none.* data.root=PATH.* LUNGSOUND_DATA=PATH"),
-        ("split=file", "split.file: ", "but got none.* split.file=PATH"),
-        ("model.width=0", "model.width: ", "above 0, but got 0.0"),
-        ("model.table1=both", "model.table1: ", "one of inputs, outputs, but got 'both'"),
-        ("padding.mode=reflect", "padding.mode: ", "one of sample, zero, tile, but got 'reflect'"),
-        ("task.classes=3", "task.classes: ", "one of 2, 4, 7, but got 3"),
-        ("trainer.batch_size=1", "trainer.batch_size: ", "at least 2, but got 1"),
-        ("model.bn_momentum=1.1", "model.bn_momentum: ", "from 0 to 1, but got 1.1"),
-        ("augment.stretch_rate=[1.1,0.9]", "augment.stretch_rate: ", r"but got \[1.1, 0.9\]"),
-        ("augment.stretch_rate=[0,1]", "augment.stretch_rate: ", r"above 0, but got \[0.0, 1.0\]"),
-        (
-            "augment.vtlp_alpha=[1.1,0.9]",
-            "augment.vtlp_alpha: ",
-            r"rising numbers .*but got \[1.1, 0.9\]",
-        ),
-        ("augment.vtlp_f_hi=[3800,3200]", "augment.vtlp_f_hi: ", r"but got \[3800.0, 3200.0\]"),
-        ("augment.vtlp_f_hi=[3200]", "augment.vtlp_f_hi: ", r"two .*but got \[3200.0\]"),
-        (
-            "augment.vtlp_f_hi=[3200,11000]",
-            "augment.vtlp_f_hi: ",
-            r"features.sample_rate=22000, .*\[3200.0, 11000.0\]",
-        ),
-        (
-            "data.root=/icbhi",
-            "data.root: ",
-            "none for data=demo, .*but got '/icbhi'. Add data=icbhi",
-        ),
-        (
-            "split.file=mine.csv",
-            "split.file: ",
-            "none for split=random data=demo, but got 'mine.csv'. It is for",
-        ),
-        (
-            "split.fold=1",
-            "split.fold: ",
-            "none for split=random data=demo, but got 1. It is for split=patient",
-        ),
-        (
-            "split.part=inter",
-            "split.part: ",
-            "none for split=random data=demo, but got 'inter'. It is for",
-        ),
-        ("data.demo_patients=700", "data.demo_patients: ", "from 1 to 699, but got 700"),
-        ("data.demo_cycles=35", "data.demo_cycles: ", "data.demo_patients=36, but got 35"),
-        ("seed=99999999999999", "seed: ", "from 0 to 4294967295, but got 99999999999999"),
-        ("segment.seconds=inf", "segment.seconds: ", "but got inf"),
-        ("annealing.max_lr=inf", "annealing.max_lr: ", "but got inf"),
-        ("model.width=nan", "model.width: ", "but got nan"),
-        ("loss.gamma=inf", "loss.gamma: ", "but got inf"),
-        (
-            "trainer.matmul_precision=tf32",
-            "trainer.matmul_precision: ",
-            "high, medium, but got 'tf32'",
-        ),
-        (
-            "trainer=cpu trainer.precision=16-mixed",
-            "trainer.precision: ",
-            "on a CPU, but got '16-mixed'",
-        ),
-        ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: ", "but got .*'wheeze': -1"),
-    ],
-)
-def test_a_value_that_cannot_be_run_is_named_with_its_key(
-    overrides: str, beginning: str, end: str
-) -> None:
+# Overrides, and the message that they end in.
+WRONG = [
+    ("annealing.cycles=0", "annealing.cycles: .*at least 1 and at most 10000, but got 0"),
+    ("annealing.cycles=8 annealing.total_epochs=7", "annealing.total_epochs: .*=8.* but got 7"),
+    ("segment.seconds=0.01", "segment.seconds=0.01: .* of 512 samples, but got 220 samples"),
+    ("segment.seconds=0", "segment.seconds: .*above 0 and at most 3600, but got 0.0"),
+    ("segment=9s segment.chunks=387", "segment.chunks=387: .*segment.seconds=9.0.* got 386 frames"),
+    ("segment=9s segment.chunks=9", "segment.seconds=9.0 in 9 chunks: .*least 45 .* but got 42"),
+    ("features.n_mels=44", "features.n_mels: .*at least 45 .* but got 44"),
+    ("features.f_max=11001", "features.f_max: .*features.sample_rate=22000, but got 11001.0"),
+    ("features.f_min=7500", "features.f_max: .*more than features.f_min=7500.0 .* but got 7500.0"),
+    ("data=icbhi", "data.root: .*but got none.* data.root=PATH.* LUNGSOUND_DATA=PATH"),
+    ("split=file", "split.file: .*but got none.* split.file=PATH"),
+    ("model.width=0", "model.width: .*above 0 and at most 8, but got 0.0"),
+    ("model.table1=both", "model.table1: .*one of inputs, outputs, but got 'both'"),
+    ("padding.mode=reflect", "padding.mode: .*one of sample, zero, tile, but got 'reflect'"),
+    ("task.classes=3", "task.classes: .*one of 2, 4, 7, but got 3"),
+    ("trainer.batch_size=1", "trainer.batch_size: .*at least 2 .*but got 1"),
+    ("model.bn_momentum=1.1", "model.bn_momentum: .*at least 0 and at most 1, but got 1.1"),
+    ("augment.stretch_rate=[1.1,0.9]", r"augment.stretch_rate: .*but got \[1.1, 0.9\]"),
+    ("augment.stretch_rate=[0,1]", r"augment.stretch_rate: .*above 0, but got \[0.0, 1.0\]"),
+    ("augment.stretch_rate=[1e-9,1]", r"augment.stretch_rate: .*from 0.1 to 10.0, but got \[1e-09"),
+    ("augment.vtlp_alpha=[1.1,0.9]", r"augment.vtlp_alpha: .*rising .*but got \[1.1, 0.9\]"),
+    ("augment.vtlp_f_hi=[3800,3200]", r"augment.vtlp_f_hi: .*but got \[3800.0, 3200.0\]"),
+    ("augment.vtlp_f_hi=[3200]", r"augment.vtlp_f_hi: .*two .*but got \[3200.0\]"),
+    ("augment.vtlp_f_hi=[3200,11000]", r"augment.vtlp_f_hi: .*rate=22000 .*\[3200.0, 11000.0\]"),
+    ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: .*but got .*'wheeze': -1"),
+    ("augment.vtlp_copies.both=1000000", "augment.vtlp_copies: .*from 0 to 1000, but got"),
+    ("data.root=/icbhi", "data.root: .*none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
+    ("split.file=a.csv", "split.file: .*none for split=random data=demo, .*'a.csv'. It is for"),
+    ("split.fold=1", "split.fold: .*none for split=random .*got 1. It is for split=patient"),
+    ("split.part=inter", "split.part: .*none for split=random .*got 'inter'. It is for"),
+    ("data.demo_patients=700", "data.demo_patients: .*at least 1 and at most 699, but got 700"),
+    ("data.demo_cycles=35", "data.demo_cycles: .*data.demo_patients=36, but got 35"),
+    ("seed=99999999999999", "seed: .*at most 4294967295, but got 99999999999999"),
+    ("trainer.matmul_precision=tf32", "trainer.matmul_precision: .*high, medium, but got 'tf32'"),
+    ("trainer=cpu trainer.precision=16-mixed", "trainer.precision: .*on a CPU, but got '16-mixed'"),
+    # Values that are no numbers, or would fill the memory.
+    ("segment.seconds=inf", "segment.seconds: .*but got inf"),
+    ("annealing.max_lr=inf", "annealing.max_lr: .*but got inf"),
+    ("model.width=nan", "model.width: .*but got nan"),
+    ("loss.gamma=inf", "loss.gamma: .*but got inf"),
+    ("features.n_mels=1000000", "features.n_mels: .*but got 1000000"),
+    ("segment.seconds=1e9", "segment.seconds: .*but got 1000000000.0"),
+    ("model.width=1000", "model.width: .*but got 1000.0"),
+    ("data.demo_cycles=1000000000", "data.demo_cycles: .*but got 1000000000"),
+    ("annealing.cycles=1000000000", "annealing.cycles: .*but got 1000000000"),
+    # `+plan=true`, Hydra's own advice after train.py plan=true, would train, perhaps for days.
+    ("+typo=1", "typo: expected a key that there is"),
+    ("+data.typo=1", "data.typo: expected a key that there is"),
+    ("+annealing.typo=1", "annealing.typo: expected a key that there is"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG)
+def test_a_value_that_cannot_be_run_is_named_with_its_key(overrides: str, message: str) -> None:
     (problem,) = problems(*overrides.split())
-    assert problem.startswith(f"  - {beginning}expected ")
-    assert re.search(end, problem)
+    assert re.match(f"  - {message}", problem)
+    assert ": expected " in problem
 
 
 def test_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,22 +133,19 @@ def test_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = problems("trainer=gpu")
     assert problem.startswith("  - trainer.accelerator: expected a GPU for trainer=gpu, ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert settings("trainer=gpu").trainer.accelerator == "gpu"
+    assert compose_settings("trainer=gpu").trainer.accelerator == "gpu"
 
 
-def test_all_problems_come_together() -> None:
-    ranges = problems(
-        "annealing.cycles=0", "model.width=-1", "padding.mode=reflect", "loss.gamma=-0.5"
-    )
-    assert {line.split(":")[0].strip(" -") for line in ranges} == {
-        "annealing.cycles", "model.width", "padding.mode", "loss.gamma",
-    }  # fmt: skip
-    across = problems(
-        "data=icbhi", "split=file", "annealing.total_epochs=1", "features.f_max=12000"
-    )
-    assert {line.split(":")[0].strip(" -") for line in across} == {
-        "data.root", "split.file", "annealing.total_epochs", "features.f_max",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "annealing.cycles=0 model.width=-1 padding.mode=reflect loss.gamma=-0.5",
+        "data.root=/x split.file=x annealing.total_epochs=1 features.f_max=12000",
+    ],
+)
+def test_all_problems_come_together(overrides: str) -> None:
+    keys = {override.partition("=")[0] for override in overrides.split()}
+    assert {line.partition(":")[0].strip(" -") for line in problems(*overrides.split())} == keys
 
 
 @pytest.mark.parametrize(
@@ -205,9 +164,7 @@ def test_all_problems_come_together() -> None:
 )
 def test_the_last_value_that_can_be_run(overrides: str) -> None:
     with compose_config(*overrides.split()) as (cfg, _):
-        assert to_container(validate_config(cfg)) == OmegaConf.to_container(
-            cfg
-        )  # taken as it was given
+        assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +181,7 @@ def test_the_last_value_that_can_be_run(overrides: str) -> None:
         ("augment.vtlp_alpha=[0.9,high]", "high.*Float.*vtlp_alpha"),
     ],
 )
-def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(
-    override: str, said: str
-) -> None:
+def test_hydra_refuses_unknown_keys_options_and_wrong_types(override: str, said: str) -> None:
     with pytest.raises(ConfigCompositionException) as error, compose_config(override):
         pass
     # Hydra says one half in its own message, omegaconf the other in the cause.
@@ -234,13 +189,6 @@ def test_hydra_itself_refuses_unknown_keys_options_and_wrong_types(
 
 
 # --- the options ---
-
-
-@pytest.mark.parametrize("key", ["typo", "data.typo", "annealing.typo"])
-def test_a_key_that_nothing_reads_is_refused(key: str) -> None:
-    """`+plan=true`, Hydra's own advice after train.py plan=true, would train, perhaps for days."""
-    (line,) = problems(f"+{key}=1")
-    assert line.strip(" -").startswith(f"{key}: expected a key that there is")
 
 
 def test_the_paper_is_what_its_contract_says() -> None:
@@ -254,7 +202,9 @@ def test_the_paper_is_what_its_contract_says() -> None:
 
 
 def test_the_baseline_is_150_epochs_at_one_rate() -> None:
-    baseline = settings("experiment=paper", "data.root=/icbhi", "annealing=constant").annealing
+    baseline = compose_settings(
+        "experiment=paper", "data.root=/icbhi", "annealing=constant"
+    ).annealing
     expected = PAPER["annealing"] | {"schedule": "constant"}
     assert vars(baseline) == expected
 
@@ -287,20 +237,13 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
         validate_config(cfg)
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        f"{group}={name}"
-        for group in ("augment", "loss", "annealing", "task")
-        for name in options(group)
-    ],
-)
-def test_every_other_option_can_be_run(override: str) -> None:
-    sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in override else ()
-    group, _, name = override.partition("=")
-    with compose_config(override, *sprsound) as (cfg, choices):
-        assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
-    assert choices[group] == name
+@pytest.mark.parametrize("group", ["augment", "loss", "annealing", "task"])
+def test_every_other_option_can_be_run(group: str) -> None:
+    for name in options(group):
+        sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in name else ()
+        with compose_config(f"{group}={name}", *sprsound) as (cfg, choices):
+            assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
+        assert choices[group] == name
 
 
 # --- the machine's defaults ---
@@ -314,9 +257,7 @@ def test_the_environment_names_the_experiment_where_the_command_does_not(
     assert set(add_experiment_from_env(["padding=zero"])) == {"padding=zero", "experiment=paper"}
     for named in ("experiment=demo", "+experiment=demo"):
         assert add_experiment_from_env([named, "padding=zero"]) == [named, "padding=zero"]
-    assert "experiment=paper" in add_experiment_from_env(
-        ["tracking.experiment=trial"]
-    )  # another key
+    assert "experiment=paper" in add_experiment_from_env(["tracking.experiment=trial"])
     monkeypatch.setenv("LUNGSOUND_EXPERIMENT", "")
     assert add_experiment_from_env(["padding=zero"]) == ["padding=zero"]
 
@@ -327,13 +268,10 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
     with compose_config(*add_experiment_from_env(["padding=zero"])) as (cfg, choices):
         assert choices["experiment"] == "paper"
         found = validate_config(cfg)
-    assert (found.data.name, found.data.root, found.padding.mode) == (
-        "icbhi",
-        "/from/the/environment",
-        "zero",
-    )
-    assert settings("experiment=paper", "data.root=/typed").data.root == "/typed"
-    assert settings("experiment=demo").data.name == "demo"
+    data = found.data
+    assert (data.name, data.root, found.padding.mode) == ("icbhi", "/from/the/environment", "zero")
+    assert compose_settings("experiment=paper", "data.root=/typed").data.root == "/typed"
+    assert compose_settings("experiment=demo").data.name == "demo"
 
 
 # --- command lines that Hydra cannot read ---
@@ -358,13 +296,14 @@ def test_a_machines_defaults_are_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_word_that_hydra_cannot_read_is_one_of_our_errors(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         compose_run(words)
-    assert said in str(error.value) and len(str(error.value).splitlines()) == 1
+    (line,) = str(error.value).splitlines()
+    assert said in line
 
 
 def test_a_value_that_leads_nowhere_is_named() -> None:
     for word in ("seed=${oc.env:LUNGSOUND_NO_SUCH_NAME}", "seed=???"):
         with pytest.raises(ConfigError, match=r"(?s)cannot be run.*seed"):
-            settings(word)
+            compose_settings(word)
 
 
 @pytest.mark.parametrize(
@@ -376,12 +315,9 @@ def test_a_value_that_leads_nowhere_is_named() -> None:
         (["segment=glob(x*)"], "none"),
     ],
 )
-def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_written_out(
-    words: list[str], found: str
-) -> None:
-    with pytest.raises(
-        ConfigError, match=f"from 1 to 10000 jobs, but these overrides make {found}$"
-    ):
+def test_a_sweep_of_too_many_jobs_is_refused(words: list[str], found: str) -> None:
+    message = f"from 1 to 10000 jobs, but these overrides make {found}$"
+    with pytest.raises(ConfigError, match=message):
         compose_jobs(words)
 
 
@@ -393,16 +329,5 @@ def test_values_in_a_random_order_are_refused() -> None:
 
 def test_a_pattern_stands_for_the_options_it_fits() -> None:
     jobs = compose_jobs(["segment=glob(2x*)"])
-    assert [job.choices["segment"] for job in jobs] == [
-        name for name in options("segment") if name.startswith("2x")
-    ]
-
-
-@pytest.mark.parametrize(
-    "word",
-    ["features.n_mels=1000000", "segment.seconds=1e9", "model.width=1000", "data.demo_cycles=1000000000",
-     "annealing.cycles=1000000000", "augment.vtlp_copies.both=1000000", "augment.stretch_rate=[1e-9,1]"],
-)  # fmt: skip
-def test_a_value_that_would_fill_the_memory_is_refused(word: str) -> None:
-    (problem,) = problems(word)
-    assert problem.startswith(f"  - {word.partition('=')[0].removesuffix('.both')}: expected ")
+    expected = [name for name in options("segment") if name.startswith("2x")]
+    assert [job.choices["segment"] for job in jobs] == expected

@@ -119,4 +119,5 @@ def test_a_link_is_a_copy_if_the_file_system_has_none(
 
     monkeypatch.setattr(os, "link", no_links)
     link_or_copy(source, target)
-    assert not target.samefile(source) and target.read_bytes() == CONTENT
+    assert not target.samefile(source)
+    assert target.read_bytes() == CONTENT

@@ -1,7 +1,7 @@
 """Locks: one process at a time, and none that outlives its process."""
 
-import os
-import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,25 +10,30 @@ import pytest
 from lungsound.storage.files import write_file
 from lungsound.storage.locks import file_lock, try_lock
 
+HOLD = """
+import sys, time; from pathlib import Path
+from lungsound.storage.locks import file_lock
+with file_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
-def hold_in_child(path: Path) -> int:
-    """Start a process that holds the lock until a signal ends it; its process id."""
-    reader, writer = os.pipe()
-    if not (process := os.fork()):
-        with file_lock(path):
-            os.write(writer, b"held")
-            signal.pause()
-    os.read(reader, 4)
+
+def start_holder(path: Path) -> "subprocess.Popen[str]":
+    """Start a process that holds the lock for a minute, or until it is killed."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
     return process
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "lock"
-    process = hold_in_child(path)
-    with try_lock(path) as acquired:
-        assert not acquired
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    with start_holder(path) as process:
+        with try_lock(path) as acquired:
+            assert not acquired
+        process.kill()
     with try_lock(path) as acquired:
         assert acquired
     with file_lock(path):
@@ -40,11 +45,10 @@ def test_a_held_lock_is_waited_for_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "lock"
-    process = hold_in_child(path)
-    threading.Timer(0.3, os.kill, (process, signal.SIGKILL)).start()
-    with file_lock(path), try_lock(path) as acquired:
-        assert not acquired
-    os.waitpid(process, 0)
+    with start_holder(path) as process:
+        threading.Timer(0.3, process.kill).start()
+        with file_lock(path), try_lock(path) as acquired:
+            assert not acquired
     assert f"waiting for another process, which holds the lock {path}" in capsys.readouterr().out
 
 

@@ -1,56 +1,51 @@
 """The first signal ends a command in order, the second one at once."""
 
-import os
 import pickle
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
 
 import pytest
 
-from lungsound.cli.command import cli_command
 from lungsound.errors import Interrupted
 from lungsound.storage.signals import SIGNALS, defer_signals, interruptible
 
+COMMAND = """
+import sys; from signal import SIGTERM, raise_signal
+from lungsound.cli.command import cli_command
+from lungsound.storage.signals import defer_signals
+number = int(sys.argv[1])
+@cli_command
+def run():
+    {}
+run()
+"""
+TWICE = ("try: raise_signal(SIGTERM)", "finally: raise_signal(number)")  # while it is ending
+TWICE_DEFERRED = ("with defer_signals():", "    raise_signal(SIGTERM)", "    raise_signal(number)")
 
-def exit_code(do: Callable[[], object]) -> int:
-    """Of a forked process that does something; -number if a signal ended it."""
-    if not (process := os.fork()):
-        code = 99
-        try:
-            do()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 98
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+def exit_code(number: int, *lines: str) -> int:
+    """Of a command with these lines; -number if a signal ended it."""
+    code = COMMAND.format("\n    ".join(lines))
+    done = subprocess.run([sys.executable, "-c", code, str(int(number))], timeout=60)
+    return done.returncode
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_with_the_shells_code(number: int, code: int) -> None:
-    assert exit_code(lambda: cli_command(signal.raise_signal)(number)) == code
+    assert exit_code(number, "raise_signal(number)") == code
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("lines", [TWICE, TWICE_DEFERRED])
+def test_a_second_signal_ends_the_process_at_once(second: int, lines: tuple[str, ...]) -> None:
+    assert exit_code(second, *lines) == -second
 
 
 def test_interrupted_survives_pickling() -> None:
     """As a launcher's worker hands it over."""
     error = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM, "What is finished is kept.")))
-    assert error.signal_number == signal.SIGTERM and str(error) == "What is finished is kept."
-
-
-@pytest.mark.parametrize("second", SIGNALS)
-def test_a_second_signal_ends_the_process_at_once(second: int) -> None:
-    def twice() -> None:
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:  # while it is ending
-            signal.raise_signal(second)
-
-    def twice_deferred() -> None:
-        with defer_signals():
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(second)
-
-    assert exit_code(lambda: cli_command(twice)()) == -second
-    assert exit_code(lambda: cli_command(twice_deferred)()) == -second
+    assert (error.signal_number, str(error)) == (signal.SIGTERM, "What is finished is kept.")
 
 
 def test_a_deferred_signal_interrupts_at_the_end_or_when_allowed() -> None:

@@ -36,7 +36,7 @@ def test_all_jobs_are_checked_before_the_first(
         sweep("annealing.cycles=2,0,3", "segment=2x2s,17s")
     lines = str(error.value).splitlines()
     assert lines[0] == "4 of 6 jobs cannot be run; none was begun:"
-    assert sum("annealing.cycles: expected at least 1, but got 0" in line for line in lines) == 1
+    assert sum("annealing.cycles: expected at least 1 and" in line for line in lines) == 1
     assert sum("17s" in line for line in lines) == 3
     assert not (tmp_path / "outputs").exists()
     assert not trained_epochs
@@ -170,21 +170,16 @@ def test_changed_source_makes_another_trajectory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Weights and probabilities, which the store keeps, follow from all of these modules."""
-    package, _, module = name.partition("/")
-    copy = tmp_path / package
-    shutil.copytree(ROOT / "lungsound" / package, copy)
+    copy = tmp_path / "lungsound"
+    shutil.copytree(ROOT / "lungsound", copy)
     source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
     before = source_hash()
-    if package == "runs":
-        monkeypatch.setattr(lungsound.runs.identity, "RUNS_FOLDER", copy)
-    else:
-        init = str(copy / "__init__.py")
-        monkeypatch.setattr(lungsound.runs.identity.lungsound.training, "__file__", init)
+    monkeypatch.setattr(lungsound.runs.identity, "PACKAGE", copy)
     assert source_hash() == before
-    source = (copy / module).read_text()
-    (copy / module).write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
+    source = (copy / name).read_text()
+    (copy / name).write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))
     assert source_hash() == before
-    (copy / module).write_text(source + "GAMMA = 1\n")
+    (copy / name).write_text(source + "GAMMA = 1\n")
     assert source_hash() != before
 
 
@@ -223,7 +218,8 @@ def test_study_is_named_by_what_its_runs_are_not_by_how_they_are_made() -> None:
 def test_items_are_counted_as_training_counts_them(augment: str) -> None:
     (job,) = plan_jobs([*SMALL_RUN_OVERRIDES, f"augment={augment}", "augment.stretch=none"])
     datamodule = lungsound.runs.build.build_components(job.settings).datamodule
-    assert count_items(job, "train") == len(datamodule.training_batches(1).items)
+    batches = datamodule.training_batches(1).batches
+    assert count_items(job, "train") == sum(len(batch) for batch in batches)
     for name in ("val", "test"):
         segments = sum(len(batch["cycle"]) for batch in datamodule.eval_dataloader(name))
         assert count_items(job, name) == segments * job.settings.segment.chunks

@@ -11,7 +11,8 @@ def join_tracking_threads() -> None:
     """Wait for the threads that a run has left with MLflow; in real life the process ends there."""
     for thread in threading.enumerate():
         if thread.name == "tracking":
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive(), "a tracking thread waits for ever"
 
 
 def mlflow_runs(run_folder: Path) -> list[Run]:

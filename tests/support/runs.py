@@ -3,12 +3,15 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, open_dict
+
+if TYPE_CHECKING:
+    from lungsound.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +32,14 @@ def compose_config(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]
         with open_dict(cfg):
             del cfg["hydra"]
         yield cfg, choices
+
+
+def compose_settings(*overrides: str) -> "Config":
+    """The checked settings of `python train.py *overrides`."""
+    from lungsound.runs.validation import validate_config
+
+    with compose_config(*overrides) as (cfg, _):
+        return validate_config(cfg)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 import lungsound.tracking.background
 from lungsound.errors import Interrupted
 from lungsound.storage.signals import interruptible
-from lungsound.tracking.background import background_sync
+from lungsound.tracking.background import BackgroundSync, background_sync
 from lungsound.tracking.state import TrackingState, read_state
+from lungsound.tracking.sync import MlflowSync
 
 
 def test_a_signal_right_after_the_work_leaves_no_running_state(
@@ -38,15 +39,29 @@ def test_a_signal_right_after_the_work_leaves_no_running_state(
     finally:
         sys.settrace(previous)
     stored = read_state(tmp_path)
-    assert stored is not None and stored.status == "KILLED" and stored.synced
+    assert stored
+    assert (stored.status, stored.synced) == ("KILLED", True)
+
+
+def test_a_thread_that_is_abandoned_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is just about to clear the event which was set to wake it."""
+    monkeypatch.setattr(lungsound.tracking.background, "sync", lambda *_: "")
+    work = BackgroundSync(tmp_path, TrackingState("sqlite:///unused.db", "name", "id", {}))
+    clear = work.wake_event.clear
+
+    def abandon_first() -> None:
+        work.abandoned = True
+        work.notify()
+        clear()
+
+    monkeypatch.setattr(work.wake_event, "clear", abandon_first)
+    work.start()
+    work.thread.join(10)
+    assert not work.thread.is_alive()
 
 
 def test_a_swept_key_that_is_a_param_already_is_left_out() -> None:
     """MLflow takes a param once: one sync that sends a run and its swept values sent it twice."""
-    from types import SimpleNamespace
-
-    from lungsound.tracking.sync import MlflowSync
-
     sent: list[str] = []
 
     def log_batch(_: str, params: Any) -> None:

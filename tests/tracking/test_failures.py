@@ -57,12 +57,6 @@ def waveforms(finished_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def trajectory(finished_run: Path, tmp_path: Path) -> None:
-    """Spares a run in `tmp_path` its training, too."""
-    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store")
-
-
-@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokenServer]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with BrokenServer() as server:
@@ -132,7 +126,7 @@ def test_training_goes_on_while_mlflow_hangs(
 
     def hang(folder: Path, state: TrackingState) -> str:
         callers.append(threading.current_thread())
-        answers.wait()
+        assert answers.wait(60)
         return sync(folder, state)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
@@ -157,7 +151,7 @@ def test_training_goes_on_while_mlflow_hangs(
     assert only_run(folder).info.run_id == run.info.run_id
 
 
-@pytest.mark.usefixtures("trajectory", "no_waiting")
+@pytest.mark.usefixtures("store_copy", "no_waiting")
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [("refuse", "Connection refused"), ("hang", "no answer|timed out"), ("500", "no answer|500")],
@@ -207,7 +201,7 @@ def test_the_end_waits_only_if_it_is_to_retry(
         patch.setattr(background, "RETRY_DELAY_S", 60.0)
         work.start()
         while not work.error:
-            work.thread.join(0.01)
+            assert work.thread.is_alive()
     work.finish("FAILED")
     join_tracking_threads()
     assert calls == ["RUNNING", "FAILED", "FAILED"][:syncs]
@@ -217,7 +211,7 @@ def test_the_end_waits_only_if_it_is_to_retry(
     assert (stored.status, stored.synced) == ("FAILED", retry_at_end)
 
 
-@pytest.mark.usefixtures("trajectory")
+@pytest.mark.usefixtures("store_copy")
 def test_a_temporary_failure_is_reported_once(
     run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -233,7 +227,7 @@ def test_a_temporary_failure_is_reported_once(
         return run_id
 
     def predict(*arguments: Any) -> Any:
-        success.wait()
+        assert success.wait(60)
         return original(*arguments)
 
     original = lungsound.runs.run.predict_run
@@ -298,7 +292,7 @@ def test_a_server_that_fails_and_comes_back(
 
 @pytest.fixture
 def killed_run(
-    run_training: TrainIn, trajectory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_training: TrainIn, store_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The folder of a run as kill -9 leaves it: nobody stores or sends how it ended."""
     synced = threading.Event()
@@ -309,7 +303,7 @@ def killed_run(
         return run_id
 
     def die(*_: object) -> None:
-        synced.wait()
+        assert synced.wait(60)
         raise RuntimeError("killed")
 
     def abandon(work: BackgroundSync, *_: object, **__: object) -> None:
@@ -359,29 +353,23 @@ def test_redo_reuses_a_run_that_was_left_running(
     assert_all_sent(killed_run, finished_run)
 
 
-def test_redo_ends_a_run_whose_end_mlflow_does_not_have(
-    run_training: TrainIn, finished_run: Path, tmp_path: Path
+@pytest.mark.parametrize("has_the_end", [False, True])
+def test_redo_of_a_finished_run(
+    run_training: TrainIn, finished_run: Path, run_copy: Path, tmp_path: Path, has_the_end: bool
 ) -> None:
-    """The command was killed after it had stored that it is FINISHED."""
-    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / finished_run.relative_to(finished_run.parents[1])
-    state, run = read_state(folder), only_run(folder)
+    """Without the end, the command was killed after it had stored that it is FINISHED."""
+    state, before = read_state(run_copy), only_run(run_copy)
     assert state
-    assert state.status == "FINISHED"
-    assert state.synced
-    write_state(folder, replace(state, synced=False))
-    mlflow_client(folder).update_run(run.info.run_id, status="RUNNING")
+    assert (state.status, state.synced) == ("FINISHED", True)
+    if not has_the_end:
+        write_state(run_copy, replace(state, synced=False))
+        mlflow_client(run_copy).update_run(before.info.run_id, status="RUNNING")
     run_training(tmp_path, "redo=true")
-    assert only_run(folder).info.run_id == run.info.run_id
-    assert_all_sent(folder, finished_run)
-
-
-def test_redo_of_a_run_that_mlflow_has_leaves_it_there(
-    run_training: TrainIn, finished_run: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(finished_run.parents[1], tmp_path, dirs_exist_ok=True)
-    folder = run_training(tmp_path, "redo=true")
-    assert [run.info.status for run in mlflow_runs(folder)] == ["FINISHED", "FINISHED"]
+    if has_the_end:
+        assert [run.info.status for run in mlflow_runs(run_copy)] == ["FINISHED", "FINISHED"]
+    else:
+        assert only_run(run_copy).info.run_id == before.info.run_id
+        assert_all_sent(run_copy, finished_run)
 
 
 @pytest.mark.parametrize("harm", [lambda path: path.write_text("{"), Path.unlink])
@@ -399,38 +387,31 @@ def test_a_folder_without_a_readable_state_becomes_another_run(
 
 
 @pytest.mark.usefixtures("waveforms")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_during_the_last_sync_of_a_finished_run(
+@pytest.mark.parametrize(
+    ("number", "code", "error", "status"),
+    [
+        (signal.SIGINT, 130, None, "FINISHED"),
+        (signal.SIGTERM, 143, LungsoundError("why"), "FAILED"),
+    ],
+)
+def test_a_signal_during_the_last_sync(
     run_training: TrainIn, tmp_path: Path, signal_during_final_sync: Callable[..., None],
-    number: int, code: int,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int,
+    error: Exception | None, status: str,
 ) -> None:  # fmt: skip
     signal_during_final_sync(MlflowSync, number)
+    if error:
+        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail_to_predict(error))
     with pytest.raises(SystemExit) as end:
         cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")
-    assert only_run(folder).info.status == "FINISHED"
+    assert only_run(folder).info.status == status
     assert end.value.code == code
+    assert ("error: why" in capsys.readouterr().err.splitlines()) == bool(error)
     state = read_state(folder)
     assert state
-    assert state.status == "FINISHED"
-    assert RunFolder(folder).is_complete
-
-
-@pytest.mark.usefixtures("waveforms")
-@pytest.mark.parametrize("error", [LungsoundError("the cause"), RuntimeError("the cause")])
-def test_a_signal_during_the_last_sync_of_a_failed_run(
-    run_training: TrainIn, tmp_path: Path, signal_during_final_sync: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception,
-) -> None:  # fmt: skip
-    signal_during_final_sync(MlflowSync, signal.SIGTERM)
-    monkeypatch.setattr(lungsound.runs.run, "predict_run", fail_to_predict(error))
-    with pytest.raises(SystemExit) as end:
-        cli_command(run_training)(tmp_path, *ONE_EPOCH)
-    (folder,) = tmp_path.glob("outputs/*/")
-    assert only_run(folder).info.status == "FAILED"
-    assert end.value.code == 143
-    name = "error" if isinstance(error, LungsoundError) else "RuntimeError"
-    assert re.search(rf"^{name}: the cause$", capsys.readouterr().err, re.MULTILINE)
+    assert state.status == status
+    assert RunFolder(folder).is_complete == (status == "FINISHED")
 
 
 def test_mlflows_page_is_served_to_this_machine_alone() -> None:

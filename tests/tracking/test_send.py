@@ -28,18 +28,18 @@ def test_every_folder_without_a_state_is_named(tmp_path: Path) -> None:
     assert len(str(stop.value).splitlines()) == 2
 
 
-def test_a_folder_of_release_0_1_is_sent(
-    finished_run: Path, tmp_path: Path, empty_mlflow: Path
-) -> None:
-    """Its metadata is called facts.json, and checksums lie beside the files."""
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    if (folder / "metadata.json").exists():
-        (folder / "metadata.json").rename(folder / "facts.json")
-    (folder / "notes.txt.sha256").write_text("0" * 64)
+@pytest.fixture
+def outside(finished_run: Path, tmp_path: Path, empty_mlflow: Path) -> Path:
+    """A copy of a finished run, and beside it an MLflow that does not have it."""
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
-    assert "FINISHED in MLflow" in send_folder(folder, f"sqlite:///{tmp_path / 'mlflow.db'}")
-    outside = tmp_path / "outputs" / "run"
+    return Path(shutil.copytree(finished_run, tmp_path / "outputs" / "run"))
+
+
+def test_a_folder_of_release_0_1_is_sent(finished_run: Path, tmp_path: Path, outside: Path) -> None:
+    """Its metadata is called facts.json, and checksums lie beside the files."""
+    (outside / "metadata.json").rename(outside / "facts.json")
+    (outside / "notes.txt.sha256").write_text("0" * 64)
+    assert "FINISHED in MLflow" in send_folder(outside, f"sqlite:///{tmp_path / 'mlflow.db'}")
     run, expected = only_run(outside), only_run(finished_run)
     assert run.data.params == expected.data.params
     assert metric_points(outside, run) == metric_points(finished_run, expected)
@@ -48,31 +48,25 @@ def test_a_folder_of_release_0_1_is_sent(
     assert not [name for name in files if name.endswith(".sha256")]
 
 
-def test_an_edited_state_sends_no_file_of_this_machine(
-    finished_run: Path, tmp_path: Path, empty_mlflow: Path
-) -> None:
-    folder, secret = tmp_path / "run", tmp_path / "secret"
-    shutil.copytree(finished_run, folder)
-    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+def test_an_edited_state_sends_no_file_of_this_machine(tmp_path: Path, outside: Path) -> None:
+    secret = tmp_path / "secret"
     secret.write_text("not for anybody")
-    (folder / "link").symlink_to(secret)
-    state = read_state(folder)
+    (outside / "link").symlink_to(secret)
+    state = read_state(outside)
     assert state
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    write_state(folder, replace(state, uri=address, weights=[str(secret)]))
+    write_state(outside, replace(state, uri=address, weights=[str(secret)]))
     with pytest.raises(LungsoundError, match="could not be sent"):
-        send_folder(folder)
+        send_folder(outside)
     sent = {path.name for path in (tmp_path / "mlruns").rglob("*")}
     assert "report.md" in sent
     assert not sent & {"secret", "link"}
 
 
 def test_a_password_goes_only_to_servers_that_the_user_names(
-    finished_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     folder, server, asked = tmp_path / "run", "http://stranger.example", []
     shutil.copytree(finished_run, folder)
     state = read_state(folder)

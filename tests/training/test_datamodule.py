@@ -1,6 +1,8 @@
 """What training sees in an epoch, item by item, against a plan by plain loops and pandas."""
 
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -311,3 +313,31 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     # They are kept in float32.
     np.testing.assert_allclose(features.mean.squeeze(), log_mels.mean(axes), rtol=1e-6)
     np.testing.assert_allclose(features.std.squeeze(), log_mels.std(axes), rtol=1e-6)
+
+
+INTERRUPTED_START = """
+import signal, sys
+from multiprocessing.process import BaseProcess
+from types import SimpleNamespace
+from lungsound.errors import Interrupted
+from lungsound.storage.signals import interruptible
+from lungsound.training.datamodule import CyclesDataModule
+
+def start_and_signal(process):
+    BaseProcess.start = start
+    start(process)
+    signal.raise_signal(signal.SIGTERM)
+
+start, BaseProcess.start = BaseProcess.start, start_and_signal
+try:
+    with interruptible():
+        list(CyclesDataModule._loader(SimpleNamespace(num_workers=2), [1, 2, 3]))
+except Interrupted:
+    sys.exit(143)
+"""
+
+
+def test_a_signal_while_workers_start_ends_the_process() -> None:
+    """Python waits at its exit for every worker, and a worker ignores signals."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_START], timeout=60)
+    assert done.returncode == 143
