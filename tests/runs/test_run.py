@@ -20,7 +20,7 @@ import lungsound.runs.run
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.storage.files import is_intact_folder
 from lungsound.studies.store_admin import list_trajectories
-from lungsound.training.datamodule import CyclesDataModule
+from lungsound.training.batches import TrainBatchDataset
 from lungsound.training.module import SnapshotModule
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
@@ -360,7 +360,7 @@ def test_a_failure_after_the_resume_point_is_not_its_fault(
         raise MemoryError("no room for the stretched copies")
 
     with (
-        before_call(CyclesDataModule, "_precompute_stretched", 1, fail),
+        before_call(TrainBatchDataset, "stretched_waveforms", 1, fail),
         pytest.raises(MemoryError, match="stretched"),
     ):
         run_training(tmp_path, "annealing.cycles=3")
