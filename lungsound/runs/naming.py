@@ -19,11 +19,15 @@ def data_title(inputs: RunInputs) -> str:
 
 
 def run_metadata(
-    settings: Config, choices: dict[str, str], parts: RunComponents, trained: tuple[int, int]
+    settings: Config,
+    choices: dict[str, str],
+    parts: RunComponents,
+    epochs_trained: int,
+    last_epoch: int,
 ) -> dict[str, Any]:
     """Return the content of metadata.json, logged as MLflow params.
 
-    `trained`: what `count_trained_epochs` returned.
+    `epochs_trained`: by all starts of the run; `last_epoch`: the last of them.
     """
     options = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
     split = settings.split
@@ -40,8 +44,8 @@ def run_metadata(
         "seed": settings.seed,
         "synthetic": parts.database.synthetic,
         "label_order": " ".join(parts.labels.labels),
-        "epochs_trained": trained[0],
-        "last_epoch_trained": trained[1],
+        "epochs_trained": epochs_trained,
+        "last_epoch_trained": last_epoch,
         "trajectory": parts.trajectory.folder.name,
     }
 

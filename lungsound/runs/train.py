@@ -52,7 +52,7 @@ def train(
         folder.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(settings)))
         split = split_table(parts.cycles, parts.cycles["set"])
         folder.write_text("split.csv", split.to_csv(index=False))
-        metadata = run_metadata(settings, choices, parts, count_trained_epochs(folder, done))
+        metadata = run_metadata(settings, choices, parts, *count_trained_epochs(folder, done))
         folder.write_json("metadata.json", metadata)
         notify()
 

@@ -114,8 +114,15 @@ def _unknown_keys(cfg: DictConfig, settings: Any, prefix: str = "") -> Iterator[
             yield from _unknown_keys(cfg[key], part, f"{prefix}{key}.")
 
 
-def _expected(key: str, what: str, got: Any, hint: str = "") -> str:
+def _format_error(key: str, what: str, got: Any, hint: str = "") -> str:
     return f"{key}: expected {what}, but got {got}" + (f". {hint}" if hint else "")
+
+
+def _format_range(low: float, high: float) -> str:
+    if high < math.inf and low != ABOVE_0:
+        return f"a number from {low} to {high}"
+    lowest = "above 0" if low == ABOVE_0 else f"of at least {low}"
+    return f"a number {lowest}" + (f" and at most {high}" if high < math.inf else "")
 
 
 def _check_values(cfg: DictConfig) -> Iterator[str]:
@@ -123,30 +130,28 @@ def _check_values(cfg: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(cfg, key)
         if value not in known:
             names = ", ".join(str(one) for one in known if one is not None)
-            yield _expected(key, f"one of {names}", repr(value))
+            yield _format_error(key, f"one of {names}", repr(value))
     for key, (low, high) in RANGES.items():
         value = OmegaConf.select(cfg, key)  # None if the schema allows it
         if value is not None and not (low <= value <= high and math.isfinite(value)):
-            lowest = "above 0" if low == ABOVE_0 else f"at least {low}"
-            highest = "" if high == math.inf else f" and at most {high}"
-            yield _expected(key, lowest + highest, value)
+            yield _format_error(key, _format_range(low, high), value)
 
 
 def _check_database(settings: Config) -> Iterator[str]:
     data, spec, classes = settings.data, DATABASES[settings.data.name], settings.task.classes
     if spec.create is None and data.root is None:
         hint = "Add data.root=PATH, or set LUNGSOUND_DATA=PATH"
-        yield _expected("data.root", f"the folder of the database {data.name}", "none", hint)
+        yield _format_error("data.root", f"the folder of the database {data.name}", "none", hint)
     if spec.create is not None and data.root is not None:
         what = f"none for data={data.name}, which is generated"
-        yield _expected("data.root", what, repr(data.root), "Add data=icbhi")
+        yield _format_error("data.root", what, repr(data.root), "Add data=icbhi")
     if data.demo_cycles < data.demo_patients:
         what = f"one or more for each of data.demo_patients={data.demo_patients}"
-        yield _expected("data.demo_cycles", what, data.demo_cycles)
+        yield _format_error("data.demo_cycles", what, data.demo_cycles)
     sizes = sorted(len(labels) for labels in spec.tasks)
     if classes not in sizes:
         what = f"one of {', '.join(map(str, sizes))} for data={data.name}"
-        yield _expected("task.classes", what, classes)
+        yield _format_error("task.classes", what, classes)
 
 
 def _check_split(settings: Config) -> Iterator[str]:
@@ -155,21 +160,21 @@ def _check_split(settings: Config) -> Iterator[str]:
     name, protocols = split.protocol, DATABASES[data].all_protocols
     if name not in protocols:
         what = f"one of {', '.join(protocols)} for data={data}"
-        yield _expected("split", what, f"{name}, which that database does not have")
+        yield _format_error("split", what, f"{name}, which that database does not have")
         return
     keys = protocol_keys(protocols[name])
     for key in ("file", "folds", "fold", "part"):
         value = getattr(split, key)
         if value is None and keys.get(key, False):
             hint = f"Add split.{key}={'PATH' if key == 'file' else 'NUMBER'}"
-            yield _expected(f"split.{key}", f"a value for split={name}", "none", hint)
+            yield _format_error(f"split.{key}", f"a value for split={name}", "none", hint)
         elif value is not None and key not in keys:
             users = [user for user, one in protocols.items() if key in protocol_keys(one)]
             hint = f"It is for split={' or '.join(users) or 'another database'}"
             what = f"none for split={name} data={data}"
-            yield _expected(f"split.{key}", what, repr(value), hint)
+            yield _format_error(f"split.{key}", what, repr(value), hint)
         elif key == "fold" and value is not None and value >= (split.folds or math.inf):
-            yield _expected("split.fold", f"less than split.folds={split.folds}", value)
+            yield _format_error("split.fold", f"less than split.folds={split.folds}", value)
 
 
 def _check_augment(settings: Config) -> Iterator[str]:
@@ -177,19 +182,19 @@ def _check_augment(settings: Config) -> Iterator[str]:
     for key, (low, high) in AUGMENT_RANGES.items():
         limits = getattr(augment, key)
         if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
-            yield _expected(f"augment.{key}", "two rising numbers above 0", limits)
+            yield _format_error(f"augment.{key}", "two rising numbers above 0", limits)
         elif limits[0] < low or limits[1] > high:
-            yield _expected(f"augment.{key}", f"numbers from {low} to {high}", limits)
+            yield _format_error(f"augment.{key}", f"numbers from {low} to {high}", limits)
     copies, labels = augment.vtlp_copies, DATABASES[settings.data.name].label_sets["label"].labels
     known = {label for one in LABEL_SETS for label in one.labels}
     in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
     is_named = set(labels) <= set(copies) or not any(copies.values())
     if not (is_named and in_range and set(copies) <= known):
         what = f"{', '.join(labels)} with numbers from 0 to {MAX_VTLP_COPIES}"
-        yield _expected("augment.vtlp_copies", what, copies)
+        yield _format_error("augment.vtlp_copies", what, copies)
     if any(copies.values()) and max(augment.vtlp_f_hi, default=0) >= rate / 2:
         what = f"less than half of features.sample_rate={rate} Hz"
-        yield _expected("augment.vtlp_f_hi", what, augment.vtlp_f_hi)
+        yield _format_error("augment.vtlp_f_hi", what, augment.vtlp_f_hi)
 
 
 def _check_device(settings: Config) -> Iterator[str]:
@@ -197,11 +202,11 @@ def _check_device(settings: Config) -> Iterator[str]:
 
     trainer, has_gpu = settings.trainer, torch.cuda.is_available()
     if trainer.accelerator == "gpu" and not has_gpu:
-        what = "a GPU for trainer=gpu"
-        yield _expected("trainer.accelerator", what, "none from torch", "Use trainer=auto")
+        got = "none that torch finds"
+        yield _format_error("trainer.accelerator", "a GPU", got, "Use trainer=auto")
     elif trainer.precision == "16-mixed" and (trainer.accelerator == "cpu" or not has_gpu):
         hint = "Use trainer.precision=32-true"
-        yield _expected("trainer.precision", "another one on a CPU", "'16-mixed'", hint)
+        yield _format_error("trainer.precision", "another one on a CPU", "'16-mixed'", hint)
 
 
 def _check_sizes(settings: Config) -> Iterator[str]:
@@ -215,22 +220,22 @@ def _check_sizes(settings: Config) -> Iterator[str]:
     epochs, cycles = annealing.total_epochs, annealing.cycles
     if annealing.schedule != "constant" and epochs is not None and epochs < cycles:
         what = f"at least annealing.cycles={cycles}, one epoch per cycle"
-        yield _expected("annealing.total_epochs", what, epochs)
+        yield _format_error("annealing.total_epochs", what, epochs)
     if not features.f_min < features.f_max <= features.sample_rate / 2:
         what = f"more than features.f_min={features.f_min} and at most half of "
         what += f"features.sample_rate={features.sample_rate}"
-        yield _expected("features.f_max", what, features.f_max)
+        yield _format_error("features.f_max", what, features.f_max)
         return
     samples = round(segment.seconds * features.sample_rate)
     name = f"segment.seconds={segment.seconds}"
     if samples < features.n_fft:
         what = f"at least one frame of {features.n_fft} samples"
-        yield _expected(name, what, f"{samples} samples")
+        yield _format_error(name, what, f"{samples} samples")
         return
     frames = frame_count(samples, features.n_fft, features.hop)
     if segment.chunks > frames:
-        what = f"at most one chunk per frame of {name}"
-        yield _expected(f"segment.chunks={segment.chunks}", what, f"{frames} frames")
+        what = f"at most {frames}, one per frame of {name}"
+        yield _format_error("segment.chunks", what, segment.chunks)
         return
     model, network = settings.model, NETWORKS[settings.model.name]
     wrong = network.check_settings(model.settings())
@@ -240,7 +245,7 @@ def _check_sizes(settings: Config) -> Iterator[str]:
         chunk = frames_per_chunk(frames, segment.chunks)
         if chunk < smallest:
             what = f"at least {smallest} frames per chunk for the network"
-            yield _expected(f"{name} in {segment.chunks} chunks", what, chunk)
+            yield _format_error(f"{name} in {segment.chunks} chunks", what, chunk)
         if features.n_mels < smallest:
             what = f"at least {smallest} for the network"
-            yield _expected("features.n_mels", what, features.n_mels)
+            yield _format_error("features.n_mels", what, features.n_mels)

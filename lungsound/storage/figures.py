@@ -23,7 +23,7 @@ def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
 
 
 def score_panels(scores: Sequence[str], title: str, x_label: str) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure, and a panel per score (such as score_4) over a whole number."""
+    """Return a figure, and a panel per score (such as score_4); their x axis has whole numbers."""
     figure = new_figure(4.8 * len(scores) + 0.4, 4.4, title)
     panels = dict(zip(scores, figure.subplots(1, len(scores), squeeze=False)[0], strict=True))
     for score, panel in panels.items():

@@ -1,8 +1,8 @@
 """The figures of a study. They are legible in greyscale."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,9 +138,11 @@ def _scores(table: pd.DataFrame) -> list[str]:
 
 def _styles(number: int) -> list[Style]:
     """Return a style per series, their bars beside each other."""
-    looks = islice(zip(cycle(COLORS), cycle(LINES), cycle(MARKERS), strict=False), number)
+    endless = (itertools.cycle(values) for values in (COLORS, LINES, MARKERS))
+    looks = itertools.islice(zip(*endless, strict=False), number)
     return [
-        Style(*look, (i - (number - 1) / 2) * min(3, 12 / number)) for i, look in enumerate(looks)
+        Style(color, line, marker, (i - (number - 1) / 2) * min(3, 12 / number))
+        for i, (color, line, marker) in enumerate(looks)
     ]
 
 

@@ -64,8 +64,8 @@ class Job:
 def plan_jobs(words: Sequence[str], check_places: bool = False) -> list[Job]:
     """Return the jobs of a command line, in Hydra's order.
 
-    `check_places` checks folders and MLflow's address, before databases are opened, which may take
-    long. Raises ConfigError with every job that cannot be run.
+    With `check_places`, folders and MLflow's address are checked before databases are opened, which
+    may take long. Raises ConfigError with every job that cannot be run.
     """
     composed = compose_jobs(words)
     if check_places:

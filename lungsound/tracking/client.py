@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-# Here, not in the thread that first uses it: DataLoader workers are forked meanwhile, and a
-# worker waits for ever for what the thread holds at that moment.
+# Here, not in the thread that first uses it: DataLoader workers are forked meanwhile, and an
+# import's lock that the thread holds at that moment is never released in the worker.
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import sqlalchemy
 from mlflow import MlflowClient

@@ -1,7 +1,7 @@
 """Datasets of batches of waveforms: what workers do, so that a device gets whole batches."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,15 @@ class Augmentation:
     vtlp_f_hi: tuple[float, float]
     redraw: str
     roll: bool
+
+
+class Copy(NamedTuple):
+    """A row of `plan_copies`. Workers that are not forked get it pickled."""
+
+    row: int
+    copy: int
+    stretched: bool
+    warped: bool
 
 
 class _BatchDataset(Dataset[Batch]):
@@ -88,7 +97,7 @@ class TrainBatchDataset(_BatchDataset):
         self.draw_epoch = epoch if augmentation.redraw == "epoch" else 0
         self.keys = [int(key) for key in cycles["key"]]
         plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
-        self.copies: list[Any] = list(plan.itertuples(index=False))
+        self.copies = [Copy(*values) for values in plan.itertuples(index=False, name=None)]
         items = self._items()
         order = make_rng(seed, "order", epoch).permutation(len(items))
         self.batches = make_batches(items[order], batch_size)
@@ -129,7 +138,7 @@ class TrainBatchDataset(_BatchDataset):
                 items += [(place, segment, chunk) for chunk in range(self.cutting.chunks)]
         return np.array(items, dtype=np.int64)
 
-    def _waveform(self, copy: Any) -> NDArray[np.float32]:
+    def _waveform(self, copy: Copy) -> NDArray[np.float32]:
         if not copy.stretched:
             return self._cycle(copy.row)
         return self.stretched[copy.row] if self.stretched else self._stretch(copy.row)
@@ -141,13 +150,13 @@ class TrainBatchDataset(_BatchDataset):
         limits = self.augmentation.stretch_rate
         return draw_rate(self.seed, self.keys[row], self.draw_epoch, limits)
 
-    def _warp(self, copy: Any) -> tuple[float, float]:
+    def _warp(self, copy: Copy) -> tuple[float, float]:
         limits = self.augmentation.vtlp_alpha, self.augmentation.vtlp_f_hi
         if not copy.warped:
             return 1.0, limits[1][0]
         return draw_warp(self.seed, self.keys[copy.row], copy.copy, self.draw_epoch, *limits)
 
-    def _roll(self, copy: Any, segment: int) -> int:
+    def _roll(self, copy: Copy, segment: int) -> int:
         if not self.augmentation.roll:
             return 0
         key, frames = self.keys[copy.row], self.cutting.frames

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from lungsound.training.batches import (
     TrainBatchDataset,
 )
 
-LINUX = sys.platform == "linux"  # other systems have no sigwaitinfo
+LINUX = sys.platform == "linux"  # macOS and Windows have no sigwaitinfo
 
 
 class CyclesDataModule(pl.LightningDataModule):
@@ -87,7 +88,7 @@ class CyclesDataModule(pl.LightningDataModule):
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=partial(_ignore_signals, os.getpid()),
         )
 
 
@@ -112,17 +113,19 @@ def _blocked_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _ignore_signals(_: int) -> None:
+def _ignore_signals(main_process: int, _: int) -> None:
     """Leave signals to the main process: it ends the current batch, which needs its workers."""
-    if LINUX:  # they are blocked
-        threading.Thread(target=_exit_if_terminated, daemon=True).start()
+    if LINUX:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a fork server's children inherit none
+        exit_if_terminated = partial(_exit_if_terminated, main_process)
+        threading.Thread(target=exit_if_terminated, daemon=True).start()
         return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit_if_terminated() -> None:
+def _exit_if_terminated(main_process: int) -> None:
     """End this worker if its main process terminates it, which then waits for it without limit."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
         pass
     os._exit(0)

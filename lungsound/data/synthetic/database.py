@@ -101,8 +101,8 @@ def plan_recordings(seed: int, patients: int, cycles: int) -> list[PlannedRecord
     devices = _assign_devices(np.bincount(patient[recording], lengths).astype(np.float64))
     plans, numbers = [], [number for count in recordings_per_patient for number in range(count)]
     for row, number in enumerate(numbers):
-        who, cycle = int(patient[row]), recording == row
-        plan = _plan_recording(rng, who, number, devices[who], lengths[cycle], labels[cycle])
+        owner, own = int(patient[row]), recording == row
+        plan = _plan_recording(rng, owner, number, devices[owner], lengths[own], labels[own])
         plans.append(plan)
     return plans
 

@@ -127,7 +127,7 @@ def _add_breath_envelopes(
 def _crackles(
     rng: Generator, rate_hz: int, patient: Patient, times: CycleTimes, faint_db: float
 ) -> Iterator[Sound]:
-    """Fine late in inspiration; coarse early in it or in expiration (ATS 1977, CORSA 2000)."""
+    """Fine crackles late in inspiration, coarse ones early or in expiration (ATS 1977, CORSA)."""
     kind = patient.crackle_kind
     if kind == "mixed":
         kind = str(rng.choice(["fine", "coarse"]))
