@@ -56,8 +56,8 @@ def apply(mutant: Mutant, folder: Path) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def is_noticed(mutant: Mutant) -> bool:
-    """Whether a test fails on the mutant. Raises ValueError if it cannot be applied."""
+def tests_fail(tests: str, mutant: Mutant | None) -> bool:
+    """Whether a test fails in a copy, changed by the mutant. Raises ValueError if none can run."""
     with tempfile.TemporaryDirectory(prefix="mutant") as name:
         folder = Path(name)
         for part in COPIED:
@@ -65,10 +65,11 @@ def is_noticed(mutant: Mutant) -> bool:
                 shutil.copytree(ROOT / part, folder / part, symlinks=True)
             else:
                 shutil.copy(ROOT / part, folder / part)
-        (folder / mutant.file).write_text(apply(mutant, folder))
-        code = run_tests(folder, mutant.tests)
+        if mutant:
+            (folder / mutant.file).write_text(apply(mutant, folder))
+        code = run_tests(folder, tests)
     if code not in (0, 1):
-        raise ValueError(f"{mutant.file}: {mutant.new!r}: pytest ended with {code}")
+        raise ValueError(f"{tests}, {mutant}: pytest ended with {code}")
     return code == 1
 
 
@@ -112,8 +113,11 @@ def main() -> None:
     preload()
     begin, survivors = time.monotonic(), []
     chosen = [mutant for mutant in read_mutants() if arguments.only in " ".join(mutant)]
+    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+        if tests_fail(tests, None):
+            raise ValueError(f"{tests}: fails without a mutant")
     for mutant in chosen:
-        start, noticed = time.monotonic(), is_noticed(mutant)
+        start, noticed = time.monotonic(), tests_fail(mutant.tests, mutant)
         state = "noticed" if noticed else "SURVIVED"
         print(f"{state} {time.monotonic() - start:4.0f} s  {mutant.file}: {mutant.new}", flush=True)
         if not noticed:
