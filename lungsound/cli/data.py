@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lungsound.errors import DataError
+from lungsound.errors import DataError, StorageError
 
 
 class DatabaseName(click.ParamType[str]):
@@ -88,7 +88,11 @@ def plot(name: str, path: Path, folder: Path) -> None:
     figures = database_figures(cycles, spec, _database_title(name, path))
     for figure_name, figure in figures.items():
         file = folder / f"{name}-{figure_name}.png"
-        write_figure(file, figure)
+        try:
+            write_figure(file, figure)
+        except StorageError as error:
+            message = f"{file.absolute()} cannot be written: {error.__cause__} (--to)"
+            raise DataError(message) from error
         print(file)
 
 

@@ -1,5 +1,6 @@
 """`lungsound study`: rewrite reports of studies; list and remove stored trajectories."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,10 +33,16 @@ def report(folder: Path) -> None:
 @study.command()
 @folder_options
 def ls(store: Path, outputs: Path) -> None:
-    """List the stored trajectories with their sizes, ages and runs."""
+    """List the stored trajectories with their sizes, ages and runs.
+
+    The exit code is 1 if a run cannot be read.
+    """
     from lungsound.studies.store_admin import list_trajectories
 
-    print(list_trajectories(store, outputs))
+    lines, unreadable = list_trajectories(store, outputs)
+    print(lines)
+    if unreadable:
+        sys.exit("\n".join(unreadable))
 
 
 @study.command()

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from lungsound.storage.files import (
     quarantine_mismatched,
     read_checksums,
     read_file,
+    remove,
     write_checksums,
     write_file,
 )
@@ -132,12 +132,8 @@ class RunFolder:
     def clear(self, keep: str = "") -> None:
         """Remove all but the file `keep`."""
         for path in list(self.path.glob("*")):
-            if path.name == keep:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name != keep:
+                remove(path)
 
     def write_text(self, name: str, text: str) -> None:
         """Write UTF-8; escape what is not, such as a path in another encoding."""
@@ -153,7 +149,7 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """Return the value; CorruptFileError if it is not JSON."""
-        return self._read(name, json.loads)
+        return self._read(name, _parse_json)
 
     @property
     def metadata_path(self) -> Path:
@@ -235,8 +231,12 @@ class RunFolder:
         return sorted((self.path / "figures").glob("*.png"))
 
 
+def _parse_json(content: bytes) -> Any:
+    return json.loads(content.decode())  # json would read UTF-16, too
+
+
 def _parse_object(content: bytes) -> dict[str, Any]:
-    value = json.loads(content)
+    value = _parse_json(content)
     if not isinstance(value, dict):
         raise ValueError("expected an object")
     return value

@@ -39,6 +39,7 @@ def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Te
             [3, 9]])
     """
     fold = torch.nn.functional.one_hot(torch.tensor(labels.fold_to(coarser)), len(coarser))
+    fold = fold.to(confusion.dtype)
     return fold.T @ confusion @ fold
 
 

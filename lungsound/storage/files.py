@@ -169,6 +169,19 @@ def _translate_read_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it. Raises StorageError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"{path}: expected to remove it, but got: {error}. Let this user write there"
+        ) from error
+
+
 def quarantine(path: Path) -> None:
     """Rename a corrupt file or folder to NAME.damaged-1 (or the next free number), with a message.
 

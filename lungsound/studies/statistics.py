@@ -122,12 +122,13 @@ def sorted_groups(
     frame: pd.DataFrame, keys: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Group rows by keys and protocol: numbers in ascending order, all else by appearance."""
-    by, ordered = [*keys, "protocol"], frame.copy()
+    by = [*keys, "protocol"]
+    ranks = frame[by].copy()
     for key in by:
         if frame[key].dtype.kind not in "iuf":
-            ordered[key] = pd.Categorical(frame[key], frame[key].unique(), ordered=True)
-    for place, group in ordered.groupby(by, dropna=False, observed=True):
-        yield dict(zip(by, place, strict=True)), group
+            ranks[key], _ = pd.factorize(frame[key], use_na_sentinel=False)
+    for _, group in frame.groupby([ranks[key] for key in by], dropna=False):
+        yield {key: group[key].iloc[0] for key in by}, group
 
 
 def _spread(values: pd.Series, group: pd.DataFrame) -> Spread:

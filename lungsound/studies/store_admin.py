@@ -1,20 +1,22 @@
 """List, measure and remove the content of the store."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.results.folder import RunFolder
-from lungsound.storage.files import QUARANTINE_INFIX
+from lungsound.storage.files import QUARANTINE_INFIX, remove
 from lungsound.training.trajectory import files_by_epoch, lock
 
 QUARANTINED = "damaged"  # stands for all quarantined files in `lungsound study rm`
 
 
-def list_trajectories(store_dir: Path, output_dir: Path) -> str:
-    """Return a line per trajectory: key, epochs, size, age, and its runs in `output_dir`."""
+def list_trajectories(store_dir: Path, output_dir: Path) -> tuple[str, list[str]]:
+    """Return a line per trajectory, and an error per run of `output_dir` that cannot be read.
+
+    A line is the key, epochs, size, age, and the trajectory's runs.
+    """
     runs_by_key, unreadable = runs_by_trajectory(output_dir)
     lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
     for folder in trajectories(store_dir):
@@ -22,7 +24,7 @@ def list_trajectories(store_dir: Path, output_dir: Path) -> str:
         size, age = format_size(folder), format_age(folder)
         run_names = ", ".join(runs_by_key.get(folder.name, ["none here"]))
         lines.append(f"{folder.name:18}{epochs:7d}{size:>11}{age:>12}  {run_names}")
-    return "\n".join([*lines, *unreadable])
+    return "\n".join(lines), unreadable
 
 
 def disk_usage(store_dir: Path, output_dir: Path) -> str:
@@ -51,19 +53,16 @@ def remove_trajectories(store_dir: Path, output_dir: Path, keys: Sequence[str]) 
     lines = []
     for key in dict.fromkeys(keys):
         if key == QUARANTINED:
-            lines += [_remove(path) for path in find_quarantined(store_dir, output_dir)]
+            lines += [_remove(path, path) for path in find_quarantined(store_dir, output_dir)]
         else:
             with lock(existing[key]):
-                lines.append(_remove(existing[key]))
+                lines.append(_remove(existing[key], key))
     return "\n".join(lines)
 
 
-def _remove(path: Path) -> str:
-    line = f"removed {path}, {format_size(path)}"
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def _remove(path: Path, name: Path | str) -> str:
+    line = f"removed {name}, {format_size(path)}"
+    remove(path)
     return line
 
 

@@ -140,6 +140,17 @@ def test_a_finished_folder_is_read_only_as_it_was_written(
         read[name]()
 
 
+@pytest.mark.parametrize(
+    "content", ["{}".encode("utf-16"), b"\xef\xbb\xbf{}", b'{"a": "\xed\xa0\x80"}']
+)
+def test_json_is_read_as_utf_8_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metadata.json").write_bytes(content)
+    run = RunFolder(tmp_path)
+    for read in (run.metadata, lambda: run.read_json("metadata.json")):
+        with pytest.raises(CorruptFileError, match=r"metadata\.json is not as this version"):
+            read()
+
+
 @pytest.mark.parametrize("sums", ["", "not a checksum"])
 @pytest.mark.parametrize("name", ["predictions.parquet", "metadata.json", "history.jsonl"])
 def test_a_killed_run_with_an_unreadable_file_goes_on(
@@ -166,7 +177,7 @@ def test_a_run_of_release_0_1_is_listed_and_reported(run_copy: Path, tmp_path: P
     assert folder.has_predictions
     assert run_row(folder) == row
     key = json.loads((run / "facts.json").read_text())["trajectory"]
-    listed = list_trajectories(tmp_path / "store", tmp_path / "outputs")
+    listed, _ = list_trajectories(tmp_path / "store", tmp_path / "outputs")
     assert f"{key} " in listed
     assert run.name in listed
     (run / "report.md").unlink()

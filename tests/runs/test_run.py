@@ -196,7 +196,9 @@ def test_finished_run_is_listed_and_redone(
     assert printed.splitlines()[-1] == f"run: {first.relative_to(tmp_path)}"
     scores = "SYNTHETIC demo database ("
     assert printed[printed.index(scores) :] == again[again.index(scores) :]
+    (first / "notes").symlink_to(tmp_path)
     assert run_training(tmp_path, "redo=true") == first
+    assert not (first / "notes").is_symlink()
     assert trained_epochs == [1, 2, 3, 4]
     assert result_bytes(first) == before
     assert statuses(tmp_path) == ["FINISHED", "FINISHED"]
@@ -346,7 +348,8 @@ def test_a_copy_beside_the_trajectory_is_no_part_of_it(
     for name in ("resume-0004 (copy).ckpt", "resume-.ckpt", "resume-²³.ckpt"):
         shutil.copy(point, point.with_name(name))
     run_training(tmp_path, "annealing.cycles=3")
-    assert "6  " in list_trajectories(store_copy, tmp_path / "outputs")
+    listed, _ = list_trajectories(store_copy, tmp_path / "outputs")
+    assert "6  " in listed
     assert point.with_name("resume-0004 (copy).ckpt").exists()
 
 

@@ -119,6 +119,13 @@ def test_folded_counts_are_those_of_the_folded_answers() -> None:
     assert four["accuracy"] == accuracy_score(*folded)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.float64])
+def test_folded_counts_have_the_type_of_the_counts(dtype: torch.dtype) -> None:
+    folded = fold_confusion(COUNTS.to(dtype), FOUR_CLASS, TWO_CLASS)
+    assert folded.dtype == dtype
+    assert folded.tolist() == [[60, 40], [14, 56]]
+
+
 def test_the_missing_of_seven_classes_have_their_own_names() -> None:
     counts = torch.ones(7, 7, dtype=torch.int64)
     counts[[2, 5]] = 0

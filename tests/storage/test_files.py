@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.disk import read_only
 from support.files import flip_bit
 
 from lungsound.errors import CorruptFileError, Interrupted, StorageError
@@ -15,6 +16,7 @@ from lungsound.storage.files import (
     quarantine,
     quarantine_mismatched,
     read_file,
+    remove,
     write_file,
     write_folder,
     write_stream,
@@ -22,6 +24,18 @@ from lungsound.storage.files import (
 
 CONTENT = bytes(range(256)) * 3
 FILES = [("a.txt", b"1"), ("below/b.txt", b"22")]
+
+
+def test_a_removed_link_leaves_the_folder_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    write_folder(tmp_path / "folder", FILES)
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
+    with read_only(tmp_path), pytest.raises(StorageError, match="link: expected to remove it"):
+        remove(tmp_path / "link")
+    remove(tmp_path / "link")
+    remove(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
 
 
 @pytest.mark.parametrize("embedded", [True, False])

@@ -168,8 +168,11 @@ def test_store_is_listed_and_cleared(
     names = [run.name for run in runs_by_members(typed_study).values()]
     assert all(name in line for name in names)
     (tmp_path / "outputs" / names[0] / "metadata.json").write_text("{")
-    _, line, corrupt = lines_of("ls")
+    with pytest.raises(SystemExit) as end:
+        lines_of("ls")
+    _, line = capsys.readouterr().out.splitlines()
     assert [name in line for name in names] == [False, True, True, True]
+    corrupt = str(end.value.code)  # Python prints it to stderr and exits with 1
     assert corrupt.startswith("not listed: ")
     assert names[0] in corrupt
 
@@ -182,15 +185,20 @@ def test_store_is_listed_and_cleared(
     for path in quarantined:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(300_000))
-    *_, first, second, third, hint = lines_of("du")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (trajectory / "link.damaged-1").symlink_to(outside)
+    *_, first, second, third, _, hint = lines_of("du")
     assert hint == "`lungsound study rm damaged` removes the quarantined files"
     assert [line.split()[:2] for line in (first, second, third)] == [["0.3", "MB"]] * 3
-    assert sum("removed " in line for line in lines_of("rm", "damaged")) == 3
+    assert sum("removed " in line for line in lines_of("rm", "damaged")) == 4
     assert not list(tmp_path.rglob("*damaged*"))
+    assert outside.is_dir()
     with pytest.raises(LungsoundError, match="unknown: expected keys of trajectories"):
         lines_of("rm", trajectory.name, "unknown")
     assert trajectory.exists()
-    lines_of("rm", trajectory.name)
+    (line,) = lines_of("rm", trajectory.name)
+    assert line.startswith(f"removed {trajectory.name}, ")
     assert not trajectory.exists()
 
 

@@ -120,6 +120,16 @@ def test_the_order_of_runs_shapes_only_what_is_text() -> None:
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_a_missing_value_of_a_key_is_a_setting_of_its_own() -> None:
+    runs = runs_of(padding=["tile", None, "zero", None], split__seed=[0, 1])
+    runs[SEED] = range(len(runs))
+    for missing in (None, math.nan):
+        runs["padding"] = runs["padding"].where(runs["padding"].notna(), missing).astype(object)
+        table = aggregate_over_splits(runs, ["padding", SEED])
+        assert table["padding"].fillna("none").tolist() == ["tile", "none", "zero"]
+        assert table["splits"].tolist() == [2, 4, 2]
+
+
 def test_protocols_are_never_averaged_together() -> None:
     runs = runs_of(annealing__cycles=[2], split__seed=[0, 1, 2, 3])
     runs["protocol"] = ["random", "file", "random", "file"]

@@ -17,9 +17,7 @@ def list_folder(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(
-            f"The folder {folder.absolute()} cannot be read: {error.strerror} (data.root)"
-        ) from error
+        raise _unreadable_folder(folder, error) from error
 
 
 def is_folder(path: Path) -> bool:
@@ -33,11 +31,18 @@ def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
     Raises DataError if the folder cannot be read.
     """
     # macOS leaves a file with a leading dot beside every file of an unpacked archive.
-    return {
-        path.stem: path
-        for path in list_folder(folder)
-        if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
-    }
+    try:
+        return {
+            path.stem: path
+            for path in list_folder(folder)
+            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+        }
+    except OSError as error:  # a folder that may be listed, but not searched
+        raise _unreadable_folder(folder, error) from error
+
+
+def _unreadable_folder(folder: Path, error: OSError) -> DataError:
+    return DataError(f"The folder {folder.absolute()} cannot be read: {error.strerror} (data.root)")
 
 
 def parse_cycles(

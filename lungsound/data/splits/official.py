@@ -87,7 +87,8 @@ def read_official_file(file: Path) -> dict[str, str]:
     sets: dict[str, str] = {}
     first_line: dict[str, int] = {}
     problems = []
-    for number, line in enumerate(read_split_text(file).splitlines(), start=1):
+    text = read_split_text(file, "official split")
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if not words:
             continue

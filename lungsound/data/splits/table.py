@@ -60,7 +60,7 @@ def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
     return table[table["set"] != ""].reset_index(drop=True)
 
 
-def read_split_text(path: Path) -> str:
+def read_split_text(path: Path, title: str = "split file") -> str:
     """Return the text of a split's file. Raises DataError if it cannot be read as text."""
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -68,7 +68,7 @@ def read_split_text(path: Path) -> str:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
         reason = f"is not a text file: {error.reason}"
-    raise DataError(f"The split file {path.absolute()} {reason} (split.file)")
+    raise DataError(f"The {title} {path.absolute()} {reason} (split.file)")
 
 
 def _read_rows(path: Path) -> list[tuple[int, str, str, str]]:

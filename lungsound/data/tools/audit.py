@@ -75,8 +75,9 @@ def audit(name: str, root: Path) -> AuditReport:
             share = f"{audio.clipped} of its {samples} samples"
             percent = f"{100 * audio.clipped / samples:.2g} %"
             warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
-        unknown = [value for value in audio.formats if named and value not in named]
-        warnings += [f"{file}: {value}, not one of {', '.join(named)}" for value in unknown]
+        if named and not audio.stored["problem"]:
+            unknown = [value for value in audio.formats if value not in named]
+            warnings += [f"{file}: {value}, not one of {', '.join(named)}" for value in unknown]
     sounds = [
         (recording.audio.name, audio.stored["content"])
         for recording, audio in pairs
@@ -184,7 +185,8 @@ def _no_cycle_warnings(spec: DatabaseSpec, recordings: Sequence[Recording]) -> l
     ]
     poor = Counter(one.part for one in empty if one.quality == POOR_QUALITY)
     if poor:
-        counts = ", ".join(f"{poor[part]} of {part}" for part in spec.published if poor[part])
+        parts = dict.fromkeys([*spec.published, *poor])
+        counts = ", ".join(f"{poor[part]} of {part}" for part in parts if poor[part])
         warnings.append(
             f"{poor.total()} recordings are annotated {POOR_QUALITY} and have no cycle: {counts}"
         )

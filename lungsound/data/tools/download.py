@@ -1,7 +1,9 @@
 """Download a database. The destination folder appears only when it is complete."""
 
 import contextlib
+import importlib
 import lzma
+import os
 import shutil
 import tempfile
 import zipfile
@@ -12,7 +14,7 @@ from pathlib import Path
 import pooch  # type: ignore[import-untyped]
 
 from lungsound.data.registry import DATABASES, DownloadSource
-from lungsound.errors import DataError
+from lungsound.errors import DataError, StorageError
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 
@@ -20,7 +22,10 @@ GIGABYTE = 10**9
 # ICBHI: 5.5 hours at 44.1 kHz and 24 bits would be 2.6 GB; SPRSound is smaller.
 MAX_UNPACKED_BYTES = 20 * GIGABYTE
 # RuntimeError: encrypted, or of an unknown compression method.
+ZIP_ERRORS: tuple[type[Exception], ...]
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+with contextlib.suppress(ImportError):  # since Python 3.14
+    ZIP_ERRORS += (importlib.import_module("compression.zstd").ZstdError,)
 
 
 def download_database(
@@ -37,9 +42,12 @@ def download_database(
     if name not in sources:
         raise DataError(f"Expected a database of {', '.join(sources)}, but got {name!r}")
     source, title = sources[name], DATABASES[name].title
-    destination = Path(destination).expanduser().resolve()
+    destination = Path(os.path.expanduser(destination)).resolve()
+    if folder := _existing_folder(destination, source, title):
+        return folder
     location = url or source.url
     with _working_folder(destination) as work:
+        # Another process may have finished while this one waited for the lock.
         if folder := _existing_folder(destination, source, title):
             return folder
         try:
@@ -91,11 +99,20 @@ def _find_folder(root: Path, source: DownloadSource) -> Path:
 def _working_folder(destination: Path) -> Iterator[Path]:
     """Yield a new folder beside `destination`, for one process at a time; delete it at the end.
 
-    It is deleted at the beginning, too, if a killed process left it.
+    It is deleted at the beginning, too, if a killed process left it. Raises DataError if the lock
+    file cannot be written.
     """
     folder = destination.with_name(f".{destination.name}.part")
     key = content_key(str(destination))
-    with file_lock(Path(tempfile.gettempdir()) / f"lungsound-{key}.lock"):
+    lock = Path(tempfile.gettempdir()) / f"lungsound-{key}.lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(lock))
+        except StorageError as error:
+            raise DataError(
+                f"{lock}: expected a lock file that this user may write, but got: "
+                f"{error.__cause__}. Delete it, or give another folder for it: TMPDIR=PATH"
+            ) from error
         shutil.rmtree(folder, ignore_errors=True)
         try:
             yield folder
@@ -105,14 +122,16 @@ def _working_folder(destination: Path) -> Iterator[Path]:
 
 def _fetch(location: str, sha256: str | None, folder: Path, timeout_seconds: float) -> Path:
     """Return the archive at the path `location`, or download it into `folder`. Raises DataError."""
-    if not location.startswith(("http://", "https://")):
-        path = Path(location).expanduser()
+    if not location.lower().startswith(("http://", "https://")):
+        path = Path(os.path.expanduser(location))
         if not path.is_file():
-            raise DataError("expected an http or https address or a zip archive: no such file")
+            found = "a folder" if path.is_dir() else "no such file"
+            raise DataError(f"expected an http or https address or a zip archive, but got {found}")
         return path
     pooch.get_logger().setLevel("WARNING")  # its advice on checksums does not concern users
     downloader = pooch.HTTPDownloader(
         progressbar=True,
+        chunk_size=2**18,  # pooch's own 1 KiB is slow
         timeout=timeout_seconds,
         headers={"Accept-Encoding": "identity"},  # else the progress bar counts compressed bytes
     )
@@ -125,7 +144,11 @@ def _fetch(location: str, sha256: str | None, folder: Path, timeout_seconds: flo
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive; zipfile writes no file or link outside `folder`. Raises DataError."""
+    """Unpack a zip archive. Raises DataError.
+
+    zipfile writes nothing outside `folder`: it drops roots, drives and `..` from the members'
+    names, and writes links and special files as ordinary files.
+    """
     if not zipfile.is_zipfile(archive):
         with archive.open("rb") as file:
             start = file.read(60)
@@ -136,6 +159,11 @@ def _unpack(archive: Path, folder: Path) -> None:
             # zipfile never writes more of a member than this declared size.
             _check_size(sum(member.file_size for member in content.infolist()), folder.parent)
             content.extractall(folder)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise DataError(
+            "expected files in folders, but the archive has a file in a folder's place "
+            "(a name such as `..`, or one name of both)"
+        ) from error
     except ZIP_ERRORS as error:
         message = "expected a whole zip archive, but it cannot be unpacked"
         raise DataError(f"{message}: {error}") from error

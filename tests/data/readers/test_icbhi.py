@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from support.disk import drop_root_privileges
 
 from lungsound.data.labels import FOUR_CLASS
+from lungsound.data.readers.files import files_by_stem
 from lungsound.data.readers.icbhi import (
     match_across_releases,
     parse_name,
@@ -209,6 +211,14 @@ def test_missing_recordings_are_reported_with_place_and_remedy(tmp_path: Path) -
 
 
 # --- releases that differ in the device ---
+
+
+def test_folder_that_may_be_listed_but_not_searched_is_one_message(tmp_path: Path) -> None:
+    write_audio(tmp_path, STEM)
+    tmp_path.chmod(0o444)
+    message = r"cannot be read: Permission denied \(data\.root\)"
+    with drop_root_privileges(), pytest.raises(DataError, match=message):
+        files_by_stem(tmp_path, ".wav")
 
 
 def test_audio_and_annotation_of_two_releases_are_matched(tmp_path: Path) -> None:

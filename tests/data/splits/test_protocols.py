@@ -332,8 +332,11 @@ def test_official_file_is_found_beside_the_database(tmp_path: Path, level: str) 
     with pytest.raises(DataError, match=message):
         find_official_file(root)
     place = root / level / OFFICIAL_SPLIT_FILENAME
-    place.write_text("")
+    place.write_bytes(b"\xff")
     assert find_official_file(root).samefile(place)
+    with pytest.raises(DataError, match=r"^The official split .* is not a text file"):
+        official_icbhi(pd.DataFrame({"recording": []}), 0, root)
+    place.write_text("")
     with pytest.raises(DataError, match=f"The official split .*{OFFICIAL_SPLIT_FILENAME} cannot"):
         official_icbhi(pd.DataFrame({"recording": []}), 0, root)
 

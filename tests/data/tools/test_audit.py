@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,23 @@ def test_sprsound_numbers_are_those_of_json(sprsound: Path) -> None:
     assert "SPRSound: not there, and not used: inter" in report.warnings
     poor = "2 recordings are annotated Poor Quality and have no cycle: 1 of train, 1 of intra"
     assert poor in report.warnings
+
+
+def test_unreadable_file_has_no_remark_on_its_device(icbhi: Path) -> None:
+    for suffix in (".wav", ".txt"):
+        (icbhi / f"{ICBHI[0]}{suffix}").rename(icbhi / f"104_1b1_Al_sc_Phone{suffix}")
+    device = "104_1b1_Al_sc_Phone.wav: Phone, not one of"
+    assert device in "\n".join(audit("icbhi", icbhi).warnings)
+    (icbhi / "104_1b1_Al_sc_Phone.wav").write_bytes(b"")
+    assert device not in "\n".join(audit("icbhi", icbhi).warnings)
+
+
+def test_poor_quality_is_counted_without_published_counts(
+    sprsound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATABASES, "sprsound", replace(DATABASES["sprsound"], published={}))
+    warnings = "\n".join(audit("sprsound", sprsound).warnings)
+    assert "Poor Quality and have no cycle: 1 of train, 1 of intra" in warnings
 
 
 def test_broken_sprsound_files_are_problems(sprsound: Path) -> None:

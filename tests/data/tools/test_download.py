@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import runpy
 import signal
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import pooch
 import pytest
 
 from lungsound.data.registry import DATABASES
@@ -195,6 +197,21 @@ def test_broken_download_leaves_nothing_and_the_next_one_succeeds(
     assert contents(tmp_path) == {f"icbhi/{name}": content for name, content in ICBHI.items()}
 
 
+def test_download_is_written_in_large_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def retrieve(*_: object, downloader: pooch.HTTPDownloader) -> None:
+        sizes.append(downloader.chunk_size)
+        raise OSError
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(DataError):
+        download_database("icbhi", tmp_path / "icbhi")
+    assert sizes == [2**18]
+
+
 def test_download_is_not_compressed_on_the_way(server: SimpleNamespace, tmp_path: Path) -> None:
     def answer(handler: Handler) -> None:
         compress = "gzip" in handler.headers["Accept-Encoding"]
@@ -235,6 +252,24 @@ def test_archive_writes_no_file_or_link_outside_its_folder(archive: bytes, tmp_p
     assert contents(folder).items() >= ICBHI.items()
 
 
+@pytest.mark.parametrize("name", ["..", "ICBHI_final_database"])
+def test_archive_with_a_file_in_a_folders_place_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.zip").write_bytes(pack({**ICBHI, name: b""}))
+    with pytest.raises(DataError, match="has a file in a folder's place"):
+        download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "bad.zip"))
+    assert file_names(tmp_path) == ["bad.zip"]
+
+
+def test_damaged_zstandard_is_an_error_of_zip_archives(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZstdError(Exception):
+        """As in Python 3.14."""
+
+    monkeypatch.setitem(sys.modules, "compression", SimpleNamespace())
+    zstd = SimpleNamespace(ZstdError=ZstdError)
+    monkeypatch.setitem(sys.modules, "compression.zstd", zstd)
+    assert ZstdError in runpy.run_path(str(module.__file__))["ZIP_ERRORS"]
+
+
 @pytest.mark.parametrize(("limit", "free"), [(1000, 10**12), (10**12, 1000)])
 def test_archive_larger_than_limit_or_disk_is_refused(
     limit: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,11 +306,13 @@ def test_failure_while_unpacking_leaves_nothing(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("missing.zip", "no such file"),
-        (".", "no such file"),
+        ("missing.zip", "but got no such file"),
+        ("~nouser/x.zip", "but got no such file"),
+        (".", "but got a folder"),
         ("ftp://127.0.0.1/x.zip", "expected an http or https address or a zip archive"),
         ("http://[127.0.0.1/x.zip", "not a valid host"),
         ("http:///x.zip", "No host"),
+        ("HTTP://127.0.0.1:1/x.zip", "[Rr]efused"),
         ("http://127.0.0.1:1/x.zip", "[Rr]efused"),
     ],
 )
@@ -309,6 +346,20 @@ def test_existing_database_is_not_touched(
         download_database("icbhi", first / "notes.md", server.url)
     assert server.requests == 1
     assert contents(tmp_path) == before
+
+
+def test_lock_that_cannot_be_written_matters_to_a_download_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "icbhi.zip"
+    archive.write_bytes(GOOD)
+    folder = download_database("icbhi", tmp_path / "icbhi", str(archive))
+    monkeypatch.setattr(module.tempfile, "tempdir", str(archive / "tmp"))
+    assert download_database("icbhi", tmp_path / "icbhi", str(archive)) == folder
+    with pytest.raises(DataError, match=r"expected a lock file.*TMPDIR=PATH") as error:
+        download_database("icbhi", tmp_path / "new", str(archive))
+    assert "output_dir" not in str(error.value)
+    assert file_names(tmp_path) == ["icbhi", "icbhi.zip"]
 
 
 def test_published_checksum_is_of_its_own_address_alone(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
 from support.commands import run_lungsound
+from support.disk import read_only
 from support.figures import check_text_layout
 
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
@@ -167,6 +168,8 @@ def test_command_writes_png_files(
     assert len(paths) == len(titles) == 4
     assert all("ICBHI 2017" in title for title in titles)
     assert all(title.startswith("SYNTHETIC") == synthetic for title in titles)
+    with read_only(tmp_path), pytest.raises(DataError, match=r"cannot be written: .* \(--to\)$"):
+        run_lungsound("data", "plot", "icbhi", str(root), "--to", str(tmp_path / "other"))
     for path in paths:
         with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 5, path  # not blank
