@@ -316,7 +316,7 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
 
 
 INTERRUPTED_START = """
-import signal, sys
+import multiprocessing, signal, sys
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from lungsound.errors import Interrupted
@@ -324,15 +324,19 @@ from lungsound.storage.signals import interruptible
 from lungsound.training.datamodule import CyclesDataModule
 
 def start_and_signal(process):
-    BaseProcess.start = start
     start(process)
-    signal.raise_signal(signal.SIGTERM)
+    processes.append(process)
+    if len(processes) == 1:
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        signal.raise_signal(signal.SIGTERM)
 
+processes = []
 start, BaseProcess.start = BaseProcess.start, start_and_signal
 try:
     with interruptible():
         list(CyclesDataModule._loader(SimpleNamespace(num_workers=2), [1, 2, 3]))
 except Interrupted:
+    assert len(processes) == 2 and not multiprocessing.active_children()
     sys.exit(143)
 """
 
