@@ -32,23 +32,29 @@ def test_help_of_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "command"),
     [
-        ("data check icbhi nowhere", "data check icbhi nowhere"),
-        ("evaluation score none icbhi 'a b'", "score none icbhi 'a b'"),
-        ("study report none", "study report none"),
-        ("tracking send none", "send none"),
+        ("data check icbhi nowhere", "data check icbhi nowhere", "data check"),
+        ("evaluation score none icbhi 'a b'", "score none icbhi 'a b'", "score"),
+        ("study report none", "study report none", "study report"),
+        ("tracking send none", "send none", "send"),
     ],
 )
 def test_names_of_release_0_1_work_and_print_the_new_one(
-    old: str, new: str, tmp_path: Path
+    old: str, new: str, command: str, tmp_path: Path
 ) -> None:
     package, *words = shlex.split(old)
     done = run_module(f"lungsound.{package}", *words, "--help", folder=tmp_path)
     line = f"python -m lungsound.{package} is now: lungsound {new} --help "
     assert done.stderr.startswith(line)
     assert done.returncode == 0
-    assert done.stdout.startswith(f"Usage: lungsound {new.split(' ', 1)[0]} ")
+    assert done.stdout.startswith(f"Usage: lungsound {command} [OPTIONS] ")
+
+
+def test_an_old_name_fails_as_the_new_one(tmp_path: Path) -> None:
+    done = run_module("lungsound.evaluation", "score", "none", "icbhi", "x", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1].startswith("error: ")
 
 
 def test_a_command_prints_what_it_lists(tmp_path: Path) -> None:

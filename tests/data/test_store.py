@@ -2,7 +2,8 @@
 
 import pickle
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 import soxr
+from support.commands import prints_line
 from support.files import flip_bit
 
 from lungsound.data import store as store_module
@@ -19,6 +21,7 @@ from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
 from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError, StorageError
+from lungsound.storage.locks import file_lock
 
 A, B, C = "101_1b1_Al_sc_Meditron", "102_1b1_Ar_sc_Litt3200", "103_2b2_Ar_mc_LittC2SE"
 D = "104_1b1_Al_sc_Meditron"
@@ -155,11 +158,26 @@ def test_files_of_a_killed_build_are_replaced(
     assert names == {"waveforms.f32", "index.json", "SHA256SUMS"}
 
 
-def test_simultaneous_openings_build_it_once(root: Path, decoded: list[str]) -> None:
-    with ThreadPoolExecutor(3) as pool:  # each has a file lock of its own, as processes have
-        stores = list(pool.map(lambda _: open_icbhi(root).store, range(3)))
-    assert decoded == [A, B, C]
-    assert len({float(store.samples.sum()) for store in stores}) == 1
+OPEN = """
+import sys; from pathlib import Path
+from lungsound.data.database import open_database
+open_database("icbhi", Path(sys.argv[1]), 8000, Path(sys.argv[2]), skip_bad=False)
+"""
+
+
+def test_simultaneous_openings_build_it_once(root: Path, tmp_path: Path) -> None:
+    folder = open_icbhi(root).store.folder
+    built = folder.rename(tmp_path / "built")
+    command = [sys.executable, "-c", OPEN, str(root), str(tmp_path / "store")]
+    with file_lock(folder.with_name(f"{folder.name}.lock")):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert prints_line(process, "waiting for another process")
+        built.rename(folder)  # as if this process had built it meanwhile
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors
+    assert "Decoding" not in errors
 
 
 def test_pickled_store_has_no_samples_and_reads_the_same(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,10 @@ def kill(record_property: Callable[..., None]) -> Callable[[str], Any]:
         tried = json.loads(ended.stdout.splitlines()[-1])
         record_property("figures", tried["figures"])
         assert tried["wrong"] == []
+        counts = re.findall(r"(?:files|moments|signals) (\d+) \(", tried["figures"])
+        tried["counts"] = [int(count) for count in counts]
+        assert tried["counts"]
+        assert min(tried["counts"]) > 0
         return tried
 
     return kill_commands
@@ -48,7 +53,8 @@ def test_killed_at_some_steps_of_writing_and_at_four_moments(kill: Callable[[str
     ],
 )
 def test_killed_at_more(words: str, kill: Callable[[str], Any]) -> None:
-    kill(words)
+    counts = kill(words)["counts"]
+    assert counts[0] >= (500 if words.startswith("files") else 40)
 
 
 @pytest.mark.slow

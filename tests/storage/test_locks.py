@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
+from lungsound.storage import locks
 from lungsound.storage.files import write_file
 from lungsound.storage.locks import file_lock, try_lock
 
@@ -42,14 +42,19 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_held_lock_is_waited_for_with_a_message(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "lock"
+    path, printed = tmp_path / "lock", list[str]()
     with start_holder(path) as process:
-        threading.Timer(0.3, process.kill).start()
+
+        def end_holder(message: str, **_: object) -> None:
+            printed.append(message)
+            process.kill()
+
+        monkeypatch.setattr(locks, "print", end_holder, raising=False)
         with file_lock(path), try_lock(path) as acquired:
             assert not acquired
-    assert f"waiting for another process, which holds the lock {path}" in capsys.readouterr().out
+    assert printed == [f"waiting for another process, which holds the lock {path}"]
 
 
 def test_the_lock_removes_what_a_crash_left(tmp_path: Path) -> None:

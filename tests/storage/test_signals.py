@@ -65,7 +65,8 @@ def test_a_deferred_signal_interrupts_at_the_end_or_when_allowed() -> None:
 
 
 def test_an_error_after_a_deferred_signal_is_in_the_message() -> None:
-    with interruptible(), pytest.raises(Interrupted, match="the disk is full"), defer_signals():
+    expected = r"(?s)Traceback.*ValueError: the disk is full"
+    with interruptible(), pytest.raises(Interrupted, match=expected), defer_signals():
         signal.raise_signal(signal.SIGTERM)
         raise ValueError("the disk is full")
 

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sklearn.metrics import confusion_matrix
-from support.commands import run_lungsound
+from support.commands import prints_line, run_lungsound
 from support.disk import disk_full_for
 from support.mlflow import metric_points, mlflow_client, mlflow_runs
 from support.studies import (
@@ -485,10 +485,13 @@ def test_two_processes_share_one_trajectory(tmp_path: Path) -> None:
 def test_process_that_waits_goes_on_if_the_one_that_trains_is_killed(tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     first = start_command("train.py", "annealing.cycles=4", folder=together)
-    assert first.stdout
-    assert any(line.startswith("epoch 2/4") for line in first.stdout)  # reads until it is there
+    assert prints_line(first, "epoch 2/4")
+    first.send_signal(signal.SIGSTOP)  # or it ends before the other begins
     second = start_command("train.py", "annealing.cycles=3", folder=together)
-    first.kill()
+    try:
+        assert prints_line(second, "waiting for another process")
+    finally:
+        first.kill()
     printed = second.communicate()[0]
     first.communicate()
     assert second.returncode == 0, printed

@@ -6,6 +6,20 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+# The steps of each metric of a small run with four classes.
+EPOCHS, MEMBERS, ONCE = [1, 2, 3, 4], [1, 2], [0]
+HISTORY = ("train/loss", "val/loss", "val/score_4", "val/score_2", "val/accuracy", "lr")
+TEST_SCORES = ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")
+LEAKS = ("patients", "recordings", "duplicates")
+STEPS = {
+    **dict.fromkeys(HISTORY, EPOCHS),
+    **{f"member/{part}_score_4": MEMBERS for part in ("val", "test")},
+    **{f"ensemble/test_score_{classes}": MEMBERS for classes in (4, 2)},
+    **{f"test/{name}": ONCE for name in TEST_SCORES},
+    **{f"test/single_score_{classes}": ONCE for classes in (4, 2)},
+    **{f"leak/{name}": ONCE for name in LEAKS},
+}
+
 
 def join_tracking_threads() -> None:
     """Wait for the threads that a run has left with MLflow; in real life the process ends there."""

@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, BrokenServer)
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.server.mode == "hang":
-            self.server.closed.wait()
+            self.server.closed.wait(60)
         if self.server.mode in ("hang", "drop"):
             self.close_connection = True
             return

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -200,8 +201,10 @@ def test_the_end_waits_only_if_it_is_to_retry(
     with monkeypatch.context() as patch:
         patch.setattr(background, "RETRY_DELAY_S", 60.0)
         work.start()
+        deadline = time.monotonic() + 30
         while not work.error:
             assert work.thread.is_alive()
+            assert time.monotonic() < deadline
     work.finish("FAILED")
     join_tracking_threads()
     assert calls == ["RUNNING", "FAILED", "FAILED"][:syncs]
@@ -392,6 +395,7 @@ def test_a_folder_without_a_readable_state_becomes_another_run(
     [
         (signal.SIGINT, 130, None, "FINISHED"),
         (signal.SIGTERM, 143, LungsoundError("why"), "FAILED"),
+        (signal.SIGTERM, 143, RuntimeError("why"), "FAILED"),
     ],
 )
 def test_a_signal_during_the_last_sync(
@@ -407,7 +411,9 @@ def test_a_signal_during_the_last_sync(
     (folder,) = tmp_path.glob("outputs/*/")
     assert only_run(folder).info.status == status
     assert end.value.code == code
-    assert ("error: why" in capsys.readouterr().err.splitlines()) == bool(error)
+    lines = capsys.readouterr().err.splitlines()
+    assert ("error: why" in lines) == isinstance(error, LungsoundError)
+    assert ("RuntimeError: why" in lines) == isinstance(error, RuntimeError)
     state = read_state(folder)
     assert state
     assert state.status == status

@@ -15,10 +15,23 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from support.mlflow import artifact_paths, metric_points, mlflow_client, mlflow_runs, only_run
+from support.mlflow import (
+    EPOCHS,
+    HISTORY,
+    LEAKS,
+    MEMBERS,
+    STEPS,
+    TEST_SCORES,
+    artifact_paths,
+    metric_points,
+    mlflow_client,
+    mlflow_runs,
+    only_run,
+)
 from support.runs import SMALL_RUN_OVERRIDES, compose_config
 
 import lungsound.runs.run
+from lungsound.results.folder import RunFolder
 from lungsound.tracking.client import RUN_TAG, open_experiment
 from lungsound.tracking.metrics import history_metrics
 from lungsound.tracking.state import TrackingState, read_state
@@ -26,18 +39,6 @@ from lungsound.tracking.sync import sync
 from lungsound.training.trajectory import Trajectory
 
 TrainIn = Callable[..., Path]
-EPOCHS, MEMBERS, ONCE = [1, 2, 3, 4], [1, 2], [0]
-HISTORY = ("train/loss", "val/loss", "val/score_4", "val/score_2", "val/accuracy", "lr")
-TEST_SCORES = ("specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2")
-LEAKS = ("patients", "recordings", "duplicates")
-STEPS = {
-    **dict.fromkeys(HISTORY, EPOCHS),
-    **{f"member/{part}_score_4": MEMBERS for part in ("val", "test")},
-    **{f"ensemble/test_score_{classes}": MEMBERS for classes in (4, 2)},
-    **{f"test/{name}": ONCE for name in TEST_SCORES},
-    **{f"test/single_score_{classes}": ONCE for classes in (4, 2)},
-    **{f"leak/{name}": ONCE for name in LEAKS},
-}
 WRITES = ("create_run", "log_batch", "log_artifact", "set_tag", "update_run", "set_terminated")
 
 
@@ -155,8 +156,11 @@ def test_a_repaired_run_is_finished_again(
 def test_weights_are_sent_if_asked_for(run_training: TrainIn, tmp_path: Path) -> None:
     folder = run_training(tmp_path, "tracking.log_snapshots=true")
     run = only_run(folder)
-    sent = mlflow_client(folder).list_artifacts(run.info.run_id, "snapshots")
-    assert {Path(file.path).stem for file in sent} == {"member-01", "member-02"}
+    client = mlflow_client(folder)
+    sent = Path(client.download_artifacts(run.info.run_id, "snapshots", str(tmp_path)))
+    members = {path.name: path.read_bytes() for path in RunFolder(folder).member_paths()}
+    assert members.keys() == {"member-01.safetensors", "member-02.safetensors"}
+    assert {path.name: path.read_bytes() for path in sent.iterdir()} == members
     assert run.data.params["epochs_trained"] == "0"
 
 

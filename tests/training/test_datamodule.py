@@ -1,6 +1,7 @@
 """What training sees in an epoch, item by item, against a plan by plain loops and pandas."""
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -265,6 +266,9 @@ def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
     assert equal(*loaded)
     training = epoch_of(make_datamodule("phase_vocoder", "epoch"), 2)
     assert equal(loaded[0], [*training, *make_datamodule().eval_dataloader("val")])
+    # As a worker that is not forked gets it.
+    pickled = pickle.loads(pickle.dumps(datamodule.training_batches(2)))
+    assert equal([pickled[number] for number in range(len(pickled))], training)
 
 
 # --- statistics of normalization ---
@@ -316,7 +320,7 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
 
 
 INTERRUPTED_START = """
-import signal, sys
+import multiprocessing, signal, sys
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from lungsound.errors import Interrupted
@@ -324,15 +328,19 @@ from lungsound.storage.signals import interruptible
 from lungsound.training.datamodule import CyclesDataModule
 
 def start_and_signal(process):
-    BaseProcess.start = start
     start(process)
-    signal.raise_signal(signal.SIGTERM)
+    processes.append(process)
+    if len(processes) == 1:
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        signal.raise_signal(signal.SIGTERM)
 
+processes = []
 start, BaseProcess.start = BaseProcess.start, start_and_signal
 try:
     with interruptible():
         list(CyclesDataModule._loader(SimpleNamespace(num_workers=2), [1, 2, 3]))
 except Interrupted:
+    assert len(processes) == 2 and not multiprocessing.active_children()
     sys.exit(143)
 """
 
