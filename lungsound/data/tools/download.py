@@ -1,7 +1,6 @@
 """Download a database. The destination folder appears only when it is complete."""
 
 import contextlib
-import importlib
 import lzma
 import os
 import shutil
@@ -22,10 +21,7 @@ GIGABYTE = 10**9
 # ICBHI: 5.5 hours at 44.1 kHz and 24 bits would be 2.6 GB; SPRSound is smaller.
 MAX_UNPACKED_BYTES = 20 * GIGABYTE
 # RuntimeError: encrypted, or of an unknown compression method.
-ZIP_ERRORS: tuple[type[Exception], ...]
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
-with contextlib.suppress(ImportError):  # since Python 3.14
-    ZIP_ERRORS += (importlib.import_module("compression.zstd").ZstdError,)
 
 
 def download_database(

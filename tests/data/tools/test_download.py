@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import io
-import runpy
 import signal
 import stat
 import subprocess
@@ -258,16 +257,6 @@ def test_archive_with_a_file_in_a_folders_place_is_refused(name: str, tmp_path: 
     with pytest.raises(DataError, match="has a file in a folder's place"):
         download_database("icbhi", tmp_path / "icbhi", str(tmp_path / "bad.zip"))
     assert file_names(tmp_path) == ["bad.zip"]
-
-
-def test_damaged_zstandard_is_an_error_of_zip_archives(monkeypatch: pytest.MonkeyPatch) -> None:
-    class ZstdError(Exception):
-        """As in Python 3.14."""
-
-    monkeypatch.setitem(sys.modules, "compression", SimpleNamespace())
-    zstd = SimpleNamespace(ZstdError=ZstdError)
-    monkeypatch.setitem(sys.modules, "compression.zstd", zstd)
-    assert ZstdError in runpy.run_path(str(module.__file__))["ZIP_ERRORS"]
 
 
 @pytest.mark.parametrize(("limit", "free"), [(1000, 10**12), (10**12, 1000)])
