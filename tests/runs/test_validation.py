@@ -238,9 +238,10 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
     groups = ("segment", "padding", "model")
     with compose_config(f"experiment={experiment}") as (cfg, _):
         cfg.data.root = None if cfg.data.name == "demo" else "/database"
-    for combination in product(*(composed_options(group).values() for group in groups)):
+    blocks = ([cfg[group], *composed_options(group).values()] for group in groups)
+    for combination in product(*blocks):
         cfg.update(dict(zip(groups, combination, strict=True)))
-        validate_config(cfg)
+        assert vars(validate_config(cfg).segment) == cfg.segment
 
 
 @pytest.mark.parametrize("group", ["augment", "loss", "annealing", "task"])
