@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lungsound.data.overlaps import describe_overlaps
 from lungsound.data.recordings import Annotation, Recording
 from lungsound.data.store import StoredRecording
 
@@ -36,10 +37,11 @@ RECORDING_COLUMNS = [name for name in CYCLE_DTYPES if name in Recording.__datacl
 
 
 class RecordingRows(NamedTuple):
-    """The rows of one recording, the problems that only its audio shows, and notes."""
+    """The rows of one recording, the problems of its cycles, intervals annotated twice, notes."""
 
     rows: list[dict[str, Any]]
     problems: list[str]
+    repeats: list[str]
     notes: list[str]
 
 
@@ -53,9 +55,10 @@ def build_cycle_rows(
 ) -> RecordingRows:
     """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
     if stored["problem"]:
-        return RecordingRows([], [stored["problem"]], [])
+        return RecordingRows([], [stored["problem"]], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
-    result = RecordingRows([], [], notes)
+    overlaps = describe_overlaps(recording)
+    result = RecordingRows([], overlaps.conflicts, overlaps.repeats, notes + overlaps.parts)
     shared = {name: getattr(recording, name) for name in RECORDING_COLUMNS}
     shared |= {"recording": recording.name, "content": stored["content"]}
     for cycle in recording.cycles:

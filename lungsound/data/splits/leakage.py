@@ -1,8 +1,11 @@
 """Leakage: patients, recordings and sounds that occur in more than one set of a split."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
+
+from lungsound.data.overlaps import overlapping_pairs
 
 SET_PAIRS = {
     "train+val": "in training and validation",
@@ -13,19 +16,21 @@ KINDS = ("patients", "recordings", "duplicates")
 
 
 def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
-    """Count what the sets share, from the columns set, patient, recording and content.
+    """Count what the sets share: columns set, patient, recording, content; start_, end_seconds.
 
     `patients` and `recordings`: how many of the `test_patients` and `test_recordings` are also in
     training or validation. `duplicates`: sounds of test that are in training or validation under
-    another recording's name. `pairs`: these three counts for each two sets, such as `train+val`.
+    another recording's name, and cycles of test that overlap one of those in their recording.
+    `pairs`: these three counts for each two sets, such as `train+val`.
     """
     test = cycles[cycles["set"] == "test"]
+    twins = _overlapping_cycles(cycles)
     return {
-        **_count_shared(test, cycles[cycles["set"].isin(["train", "val"])]),
+        **_count_shared(cycles, twins, ["test"], ["train", "val"]),
         "test_patients": test["patient"].nunique(),
         "test_recordings": test["recording"].nunique(),
         "pairs": {
-            pair: _count_shared(*(cycles[cycles["set"] == name] for name in pair.split("+")))
+            pair: _count_shared(cycles, twins, *([name] for name in pair.split("+")))
             for pair in SET_PAIRS
         },
     }
@@ -43,7 +48,7 @@ def leakage_sentence(report: dict[str, Any]) -> str:
         line = f"No patient of the {patients} in test is also in training or validation."
     if duplicates:
         sounds = "1 SOUND OF TEST IS" if duplicates == 1 else f"{duplicates} SOUNDS OF TEST ARE"
-        line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name."
+        line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name or line."
     return line
 
 
@@ -57,12 +62,30 @@ def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
     return [*rows, ["of test, in training or validation", *shares, str(report["duplicates"])]]
 
 
-def _count_shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
+def _count_shared(
+    cycles: pd.DataFrame, twins: pd.DataFrame, sets: Collection[str], other_sets: Collection[str]
+) -> dict[str, int]:
+    one, other = (cycles[cycles["set"].isin(names)] for names in (sets, other_sets))
     sounds, others = (cycles[["content", "recording"]].drop_duplicates() for cycles in (one, other))
     pairs = sounds.merge(others, on="content", suffixes=("", "_other"))
     duplicates = pairs["content"][pairs["recording"] != pairs["recording_other"]]
+    overlapping = twins["cycle"][twins["set"].isin(sets) & twins["other_set"].isin(other_sets)]
     return {
         "patients": len(set(one["patient"]) & set(other["patient"])),
         "recordings": len(set(one["recording"]) & set(other["recording"])),
-        "duplicates": duplicates.nunique(),
+        "duplicates": duplicates.nunique() + overlapping.nunique(),
     }
+
+
+def _overlapping_cycles(cycles: pd.DataFrame) -> pd.DataFrame:
+    """Return the row number and set of each cycle that overlaps another one, and that one's set."""
+    times = ["start_seconds", "end_seconds"]
+    timed = cycles.reset_index(drop=True).reindex(columns=["recording", "set", *times]).dropna()
+    rows = []
+    for _, cycles_of_recording in timed.groupby("recording"):
+        intervals = list(cycles_of_recording[times].itertuples(index=False, name=None))
+        number, set_name = cycles_of_recording.index, cycles_of_recording["set"].to_numpy()
+        for one, other in overlapping_pairs(intervals):
+            rows.append((number[one], set_name[one], set_name[other]))
+            rows.append((number[other], set_name[other], set_name[one]))
+    return pd.DataFrame(rows, columns=["cycle", "set", "other_set"])

@@ -67,7 +67,7 @@ def audit(name: str, root: Path) -> AuditReport:
     for recording, audio in pairs:
         file, samples = recording.audio.name, audio.stored["samples"]
         result = build_cycle_rows(recording, audio.stored, audio.stored["rate_hz"])
-        problems += result.problems
+        problems += result.problems + result.repeats
         warnings += result.notes
         if audio.silent:
             problems.append(f"{file}: silent: all its {samples} samples are equal")
