@@ -12,7 +12,7 @@ from lungsound.data.database import assign_split, open_database
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.overlaps import overlapping_pairs
 from lungsound.data.readers.icbhi import read_annotations
-from lungsound.data.splits.leakage import count_leakage
+from lungsound.data.splits.leakage import count_leakage, leakage_sentence
 from lungsound.data.tools.audit import audit
 from lungsound.errors import DataError
 
@@ -112,7 +112,9 @@ def test_twins_in_two_sets_are_counted_as_leaks(tmp_path: Path) -> None:
     alone = count_leakage(cycles.drop(columns=["start_seconds"]))  # split.csv of release 0.1
     report = count_leakage(cycles)
     leaks = sum(key in sets["train"] | sets["val"] for key in tested)
-    assert report["duplicates"] - alone["duplicates"] == leaks > 20
+    assert report["duplicates"] - alone["duplicates"] == report["repeats"] == leaks > 20
+    twice = f" {leaks} CYCLES OF TEST ARE ANNOTATED A SECOND TIME, IN TRAINING OR VALIDATION."
+    assert leakage_sentence(report) == leakage_sentence(alone) + twice
     pair, alone_pair = (one["pairs"]["val+test"]["duplicates"] for one in (report, alone))
     validated = [key for key, name in zip(keys, cycles["set"], strict=True) if name == "val"]
     assert pair - alone_pair == sum(key in sets["test"] for key in validated) > 0

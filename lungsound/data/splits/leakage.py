@@ -21,14 +21,17 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
     `patients` and `recordings`: how many of the `test_patients` and `test_recordings` are also in
     training or validation. `duplicates`: sounds of test that are in training or validation under
     another recording's name, and cycles of test that overlap one of those in their recording.
-    `pairs`: these three counts for each two sets, such as `train+val`.
+    `repeats`: how many of them are such cycles, if any. `pairs`: the first three counts for each
+    two sets, such as `train+val`.
     """
     test = cycles[cycles["set"] == "test"]
     twins = _overlapping_cycles(cycles)
+    repeats = _count_twins(twins, ["test"], ["train", "val"])
     return {
         **_count_shared(cycles, twins, ["test"], ["train", "val"]),
         "test_patients": test["patient"].nunique(),
         "test_recordings": test["recording"].nunique(),
+        **({"repeats": repeats} if repeats else {}),
         "pairs": {
             pair: _count_shared(cycles, twins, *([name] for name in pair.split("+")))
             for pair in SET_PAIRS
@@ -38,7 +41,9 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
 
 def leakage_sentence(report: dict[str, Any]) -> str:
     """Return the sentence that is printed with every score of a split."""
-    shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
+    shared, patients = report["patients"], report["test_patients"]
+    repeats = report.get("repeats", 0)
+    duplicates = report["duplicates"] - repeats
     if shared:
         line = (
             f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
@@ -48,7 +53,10 @@ def leakage_sentence(report: dict[str, Any]) -> str:
         line = f"No patient of the {patients} in test is also in training or validation."
     if duplicates:
         sounds = "1 SOUND OF TEST IS" if duplicates == 1 else f"{duplicates} SOUNDS OF TEST ARE"
-        line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name or line."
+        line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name."
+    if repeats:
+        cycles = "1 CYCLE OF TEST IS" if repeats == 1 else f"{repeats} CYCLES OF TEST ARE"
+        line += f" {cycles} ANNOTATED A SECOND TIME, IN TRAINING OR VALIDATION."
     return line
 
 
@@ -69,12 +77,16 @@ def _count_shared(
     sounds, others = (cycles[["content", "recording"]].drop_duplicates() for cycles in (one, other))
     pairs = sounds.merge(others, on="content", suffixes=("", "_other"))
     duplicates = pairs["content"][pairs["recording"] != pairs["recording_other"]]
-    overlapping = twins["cycle"][twins["set"].isin(sets) & twins["other_set"].isin(other_sets)]
     return {
         "patients": len(set(one["patient"]) & set(other["patient"])),
         "recordings": len(set(one["recording"]) & set(other["recording"])),
-        "duplicates": duplicates.nunique() + overlapping.nunique(),
+        "duplicates": duplicates.nunique() + _count_twins(twins, sets, other_sets),
     }
+
+
+def _count_twins(twins: pd.DataFrame, sets: Collection[str], other_sets: Collection[str]) -> int:
+    chosen = twins["set"].isin(sets) & twins["other_set"].isin(other_sets)
+    return int(twins["cycle"][chosen].nunique())
 
 
 def _overlapping_cycles(cycles: pd.DataFrame) -> pd.DataFrame:

@@ -123,12 +123,12 @@ def test_patient_in_training_and_validation_counts_once() -> None:
         (
             {"duplicates": 1},
             "No patient of the 9 in test is also in training or validation. "
-            "1 SOUND OF TEST IS ALSO IN TRAINING OR VALIDATION under another name or line.",
+            "1 SOUND OF TEST IS ALSO IN TRAINING OR VALIDATION under another name.",
         ),
         (
             {"duplicates": 2},
             "No patient of the 9 in test is also in training or validation. "
-            "2 SOUNDS OF TEST ARE ALSO IN TRAINING OR VALIDATION under another name or line.",
+            "2 SOUNDS OF TEST ARE ALSO IN TRAINING OR VALIDATION under another name.",
         ),
     ],
 )
