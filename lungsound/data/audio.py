@@ -13,6 +13,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from lungsound.data.readers.files import read_content
 from lungsound.errors import DataError
 
 FLAC = b"fLaC"
@@ -35,12 +36,10 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
     path = Path(path)
     notes: list[str] = []
     try:
-        content = path.read_bytes()
+        content = read_content(path)
         if not content.startswith(FLAC):
             content, notes = _repair_wav(content)
         samples, rate_hz = _decode(content)
-    except OSError as error:
-        raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path.name}: {error}") from error
     channels = samples.shape[1]
