@@ -18,6 +18,9 @@ POINTERS = {
     b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file: run git lfs pull",
     b"/annex/objects/": "a git-annex pointer, not the file: run git annex get",
 }
+# What DVC and iCloud leave where a file is not fetched yet.
+PLACEHOLDER = re.compile(r"^[.]?(?P<name>.+)[.](dvc|icloud)$")
+FETCH = "fetch it (git annex get, dvc pull), or mount its disk"
 MAX_QUOTED_CHARACTERS = 60
 Entry = TypeVar("Entry")
 
@@ -47,15 +50,17 @@ def read_tree(root: Path, *suffixes: str) -> Tree:
     places = os.walk(root, onerror=report, followlinks=True) if is_folder(root) else ()
     for place, folders, names in places:
         target = os.path.realpath(place)
-        if target in visited or (SYNTHETIC_MARKER in names and place != str(root)):
+        is_synthetic = SYNTHETIC_MARKER in names and place != str(root)
+        if is_synthetic:
+            unusable.append(f"{place}: synthetic recordings, which are not used with others")
+        if is_synthetic or target in visited:
             folders.clear()
             continue
         visited.add(target)
         folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
-        paths = [Path(place, name) for name in sorted(names)]
-        files[Path(place)] = _select_files(paths, suffixes)
-        links = [path for path in paths if not path.suffix]  # to a folder, if they lead anywhere
-        unusable += [f"{path}: {_link_fault(path)}" for path in links if _link_fault(path)]
+        files[Path(place)] = _select_files(Path(place), names, suffixes)
+        missing = [(path, _absence(path)) for path in _select_files(Path(place), names, [""])]
+        unusable += [f"{path}: {absence}" for path, absence in missing if absence]  # folders
     order = sorted(files, key=lambda folder: (len(folder.parts), folder))
     return Tree({folder: files[folder] for folder in order}, unusable)
 
@@ -66,12 +71,13 @@ def is_folder(path: Path) -> bool:
 
 
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
-    """Return a folder's files with one of `suffixes` (lower case), sorted; links that lead nowhere.
+    """Return a folder's files with one of `suffixes` (lower case), sorted.
 
-    Raises DataError if the folder cannot be read.
+    Links that lead nowhere are among them, and files that are not fetched yet. Raises DataError if
+    the folder cannot be read.
     """
     try:
-        return _select_files(sorted(folder.iterdir()), suffixes)
+        return _select_files(folder, os.listdir(folder), suffixes)  # noqa: PTH208
     except OSError as error:
         raise _unreadable_folder(folder, error) from error
 
@@ -92,20 +98,24 @@ def name_clashes(*kinds: Iterable[Path]) -> dict[str, list[str]]:
             groups[kind, path.stem.casefold()].append(path)
     clashes: dict[str, list[str]] = defaultdict(list)
     for group in groups.values():
-        names = " and ".join("/".join(path.parts[-2:]) for path in group)
+        names = " and ".join(path.name for path in group)
+        places = " and ".join(dict.fromkeys(path.parent.name for path in group))
         for stem in {path.stem for path in group if len(group) > 1}:
-            clashes[stem].append(f"{names}: {len(group)} files for one name, expected one")
+            clashes[stem].append(
+                f"{names}: {len(group)} files for one name in {places}, expected one"
+            )
     return clashes
 
 
-def _select_files(paths: Iterable[Path], suffixes: Iterable[str]) -> list[Path]:
+def _select_files(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> list[Path]:
+    fetched = {PLACEHOLDER.sub(r"\g<name>", name) for name in names}
     # macOS leaves a file with a leading dot beside every file of an unpacked archive.
-    wanted = [path for path in paths if path.suffix.lower() in suffixes and path.name[0] != "."]
-    return [path for path in wanted if _is_file(path)]
+    paths = [folder / name for name in sorted(fetched) if name[0] != "."]
+    return [path for path in paths if path.suffix.lower() in suffixes and _is_file(path)]
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether `path` is a file, or a link that leads nowhere: reading it raises."""
+    """Return whether `path` is a file, or not there: then reading it gives the reason."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
@@ -114,12 +124,15 @@ def _is_file(path: Path) -> bool:
         return True
 
 
-def _link_fault(path: Path) -> str:
-    """Return where a link leads if nothing is there, or ""."""
-    if not os.path.islink(path) or os.path.exists(path):  # noqa: PTH110, PTH114 (never raise)
+def _absence(path: Path) -> str:
+    """Return what is there in place of a file or folder that is not, or ""."""
+    if os.path.exists(path):  # noqa: PTH110 (never raises)
         return ""
-    remedy = "mount its disk, or fetch it (git annex get, dvc pull)"
-    return f"a link to {os.readlink(path)}, which is not there: {remedy}"  # noqa: PTH115
+    if os.path.islink(path):  # noqa: PTH114
+        return f"a link to {os.readlink(path)}, which is not there: {FETCH}"  # noqa: PTH115
+    placeholders = (path.with_name(f"{path.name}.dvc"), path.with_name(f".{path.name}.icloud"))
+    found = [one.name for one in placeholders if os.path.exists(one)]  # noqa: PTH110
+    return f"only {found[0]} is there: {FETCH}" if found else ""
 
 
 def _unreadable_folder(folder: Path, error: OSError) -> DataError:
@@ -131,7 +144,7 @@ def read_content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot be read: {_link_fault(path) or error.strerror}") from error
+        raise ValueError(f"cannot be read: {_absence(path) or error.strerror}") from error
     for start, fault in POINTERS.items():
         if content.startswith(start):
             raise ValueError(fault)
@@ -139,9 +152,13 @@ def read_content(path: Path) -> bytes:
 
 
 def decode_text(content: bytes, errors: str = "strict") -> str:
-    """Return UTF-8 or UTF-16 as text, without its byte-order mark. Raises UnicodeDecodeError."""
+    """Return UTF-8 or UTF-16 as text, without its byte-order mark, lines ending alike.
+
+    Raises UnicodeDecodeError.
+    """
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors)
+    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def split_cells(line: str) -> list[str]:
@@ -174,7 +191,7 @@ def parse_cycles(
 def missing_reason(root: Path, otherwise: str) -> str:
     """Return why no database was found at `root`; `otherwise` if it is a folder."""
     if not os.path.exists(root):  # noqa: PTH110 (Path.exists may raise)
-        return _link_fault(root) or "no such folder"
+        return _absence(root) or "no such folder"
     return otherwise if is_folder(root) else "not a folder"
 
 

@@ -110,7 +110,7 @@ def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...
         return (), (f"{path.name}: {error}",)
     # Not str.splitlines: it also splits at form feeds, so that line numbers would differ from
     # an editor's.
-    lines = enumerate(re.split(r"\r\n|\r|\n", text))
+    lines = enumerate(text.split("\n"))
     filled = [(number, line) for number, line in lines if line.strip()]
     if not filled:
         return (), (f"{path.name}: empty, expected one line per cycle: {LINE_FORMAT}",)

@@ -75,7 +75,8 @@ def _read_lines(
         lines = decode_text(read_content(path), "replace").splitlines()
     except ValueError as error:
         return [f"{path.name}: {error}; it is not used"]
-    notes, count = [], 0
+    notes: list[str] = []
+    read: dict[str, int] = {}  # patient -> line
     for number, line in enumerate(lines, start=1):
         cells = split_cells(line)
         if not line.strip() or (number == 1 and not re.search(r"\d", line)):  # a header
@@ -83,11 +84,13 @@ def _read_lines(
         try:
             if not cells[0].isdigit():
                 raise ValueError("a patient's number first")
+            if cells[0] in read:
+                raise ValueError(f"one line per patient, the first is line {read[cells[0]]}")
             patients[cells[0]] |= parse(cells)
-            count += 1
+            read[cells[0]] = number
         except ValueError as error:
             notes.append(f"{path.name}, line {number}: expected {error}, but got {quoted(cells)}")
-    return notes if count or notes else [f"{path.name}: expected a line per patient, but got none"]
+    return notes if read or notes else [f"{path.name}: expected a line per patient, but got none"]
 
 
 def _parse_person(cells: list[str]) -> dict[str, Any]:

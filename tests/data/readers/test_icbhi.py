@@ -254,7 +254,9 @@ def test_synthetic_database_below_is_not_taken_for_real(tmp_path: Path) -> None:
     write_folder(tmp_path / "icbhi", STEM)
     write_folder(tmp_path / "store" / "demo" / "audio_and_txt_files", *STEMS[1:])
     (tmp_path / "store" / "demo" / "SYNTHETIC.txt").write_text("computed")
-    assert [one.name for one in read_icbhi(tmp_path).recordings] == [STEM]
+    recordings, _, (note,) = read_icbhi(tmp_path)
+    assert [one.name for one in recordings] == [STEM]
+    assert note == f"{tmp_path}/store/demo: synthetic recordings, which are not used with others"
     assert len(read_icbhi(tmp_path / "store" / "demo").recordings) == 5
 
 
@@ -262,9 +264,9 @@ def test_synthetic_database_below_is_not_taken_for_real(tmp_path: Path) -> None:
 def test_two_files_for_one_name_are_a_problem(tmp_path: Path, suffix: str) -> None:
     root = write_folder(tmp_path / "root", STEM)
     (root / f"{STEM}.{suffix.upper()}").write_bytes(b"0 1 1 1")
-    names = f"root/{STEM}.{suffix.upper()} and root/{STEM}.{suffix}"
+    names = f"{STEM}.{suffix.upper()} and {STEM}.{suffix}"
     (recording,), (problem,), _ = read_icbhi(root)
-    assert problem == f"{names}: 2 files for one name, expected one"
+    assert problem == f"{names}: 2 files for one name in root, expected one"
     assert recording.problems == (problem,)
 
 
@@ -285,7 +287,7 @@ def test_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
         path.symlink_to(gone / path.name)
     (root / "more").symlink_to(gone)
     recordings, (problem,), notes = read_icbhi(root)
-    fault = f"a link to {gone}/{STEM}.txt, which is not there: mount its disk, or fetch it"
+    fault = f"a link to {gone}/{STEM}.txt, which is not there: fetch it "
     assert problem.startswith(f"{STEM}.txt: cannot be read: {fault}")
     assert len(recordings) == 6  # its audio is a problem of the store
     with pytest.raises(DataError, match=f"{STEM}.wav: cannot be read: a link to {gone}/{STEM}.wav"):
@@ -295,6 +297,22 @@ def test_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     for place in (root / "more", tmp_path / "hollow"):
         with pytest.raises(DataError, match=f"a link to {gone}, which is not there"):
             read_icbhi(place)
+
+
+@pytest.mark.parametrize("placeholder", ["{}.dvc", ".{}.icloud"])
+def test_file_that_is_not_fetched_is_a_problem(tmp_path: Path, placeholder: str) -> None:
+    root = write_folder(tmp_path / "root", *STEMS[:2])
+    assert read_icbhi(root)[1:] == ([], [])
+    for name in (f"{STEM}.wav", f"{STEM}.txt", "more"):
+        (root / placeholder.format(name)).write_text("outs:\n")
+    assert read_icbhi(root).problems == []  # DVC's stay beside what is fetched
+    for suffix in (".wav", ".txt"):
+        (root / f"{STEM}{suffix}").unlink()
+    recordings, (problem,), notes = read_icbhi(root)
+    reason = f"only {placeholder.format(f'{STEM}.txt')} is there: fetch it "
+    assert problem.startswith(f"{STEM}.txt: cannot be read: {reason}")
+    assert len(recordings) == 2
+    assert notes[0].startswith(f"{root}/more: only {placeholder.format('more')} is there: fetch it")
 
 
 @pytest.mark.parametrize(
@@ -492,11 +510,13 @@ def test_metadata_files_alone_and_together(
 
 
 def test_bad_lines_of_metadata_are_noted_and_the_others_are_used(tmp_path: Path) -> None:
-    demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n106 <1 F"
+    demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n106 <1 F\n"
+    demographics += "101 62 M\n"
     diagnoses = "ID,CLASS\nx,COPD\n101,LRTI\n102\n103,a,b\n"
     age, sex, diagnosis, notes = read_metadata(tmp_path, demographics, diagnoses)
     assert (age, sex, diagnosis) == (61, "M", "LRTI")
     reasons = ["a patient's number", "an age", "an age", "patient, age", "a patient's", "an age"]
+    reasons.append("one line per patient, the first is line 1")
     expected = [
         f"demographic_info.txt, line {line}: expected {reason}"
         for line, reason in enumerate(reasons, start=2)

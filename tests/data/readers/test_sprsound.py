@@ -242,7 +242,7 @@ def test_two_files_for_one_name_are_a_problem(root: Path) -> None:
     add(root, "train", A, event(), suffix=".flac", tone=900)
     annotate(root / "train_json" / f"{A}.JSON", [event()])
     assert problems_of(root) == tuple(
-        f"{folder}/{A}.{one} and {folder}/{A}.{other}: 2 files for one name, expected one"
+        f"{A}.{one} and {A}.{other}: 2 files for one name in {folder}, expected one"
         for folder, one, other in (("train_wav", "flac", "wav"), ("train_json", "JSON", "json"))
     )
     assert A not in set(open_sprsound(root, skip_bad=True).cycles["recording"])
