@@ -21,6 +21,7 @@ POINTERS = {
 # What DVC and iCloud leave where a file is not fetched yet.
 PLACEHOLDER = re.compile(r"^[.]?(?P<name>.+)[.](dvc|icloud)$")
 FETCH = "fetch it (git annex get, dvc pull), or mount its disk"
+ANNOTATION_SUFFIXES = (".txt", ".json")
 MAX_QUOTED_CHARACTERS = 60
 Entry = TypeVar("Entry")
 
@@ -82,7 +83,12 @@ def list_files(folder: Path, *suffixes: str) -> list[Path]:
         raise _unreadable_folder(folder, error) from error
 
 
-def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
+    """Return name without suffix -> file, of `list_files`."""
+    return index_by_stem(list_files(folder, *suffixes))
+
+
+def index_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     """Return name without suffix -> file; the first of several with that name."""
     by_stem: dict[str, Path] = {}
     for path in paths:
@@ -90,12 +96,11 @@ def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     return by_stem
 
 
-def name_clashes(*kinds: Iterable[Path]) -> dict[str, list[str]]:
-    """Return name without suffix -> problems: names in a kind that differ in suffix or case."""
-    groups: dict[tuple[int, str], list[Path]] = defaultdict(list)
-    for kind, paths in enumerate(kinds):
-        for path in paths:
-            groups[kind, path.stem.casefold()].append(path)
+def name_clashes(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return name without suffix -> problems: names that differ in case, or sounds in suffix."""
+    groups: dict[tuple[str, bool], list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[path.stem.casefold(), path.suffix.lower() in ANNOTATION_SUFFIXES].append(path)
     clashes: dict[str, list[str]] = defaultdict(list)
     for group in groups.values():
         names = " and ".join(path.name for path in group)

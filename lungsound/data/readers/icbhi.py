@@ -15,7 +15,7 @@ from typing import Any
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.files import (
     decode_text,
-    files_by_stem,
+    index_by_stem,
     name_clashes,
     parse_cycles,
     quoted,
@@ -42,8 +42,8 @@ def read_icbhi(root: Path) -> ReadResult:
     """
     root = Path(os.path.expanduser(root))  # Path.expanduser raises if there is no such user
     files = find_icbhi_files(root)
-    audio, annotations = files_by_stem(files.audio), files_by_stem(files.annotations)
-    clashes = name_clashes(files.audio, files.annotations)
+    audio, annotations = index_by_stem(files.audio), index_by_stem(files.annotations)
+    clashes = name_clashes([*files.audio, *files.annotations])
     unmatched = [name for name in audio.keys() - annotations.keys() if NAME_PATTERN.fullmatch(name)]
     matched = match_across_releases(sorted(unmatched), annotations.keys() - audio.keys())
     patients, metadata_notes = read_patient_metadata(files.folders[0], root)

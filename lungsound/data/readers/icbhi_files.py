@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lungsound.data.readers.files import files_by_stem, list_files, missing_reason, read_tree
+from lungsound.data.readers.files import files_by_stem, missing_reason, read_tree
 from lungsound.errors import DataError
 
 # Field of a recording's name -> its pattern, and that in words.
@@ -41,19 +42,21 @@ def find_icbhi_files(root: Path) -> IcbhiFiles:
     without audio. Raises DataError if there is no audio.
     """
     tree = read_tree(root, ".wav", ".txt")
-    audio, texts = (
-        {folder: _with_suffix(paths, suffix) for folder, paths in tree.folders.items()}
-        for suffix in (".wav", ".txt")
-    )
-    texts = {folder: _annotations(paths) for folder, paths in texts.items()}
-    filled = {folder: paths for folder, paths in audio.items() if paths}
-    if not filled:
+    audio: dict[Path, list[Path]] = defaultdict(list)
+    texts: dict[Path, list[Path]] = defaultdict(list)
+    for folder, paths in tree.folders.items():
+        for path in paths:
+            if path.suffix.lower() == ".wav":
+                audio[folder].append(path)
+            elif NAME_PATTERN.fullmatch(path.stem):
+                texts[folder].append(path)
+    if not audio:
         raise _no_recordings(root, tree.unusable)
-    chosen, problems, notes = _choose_folders(root, filled)
+    chosen, problems, notes = _choose_folders(root, audio)
     sounds = sorted((path for folder in chosen for path in audio[folder]), key=lambda x: x.stem)
     annotations = [path for folder in chosen for path in texts[folder]]
     lacking = {path.stem for path in sounds} - {path.stem for path in annotations}
-    for folder in texts.keys() - filled.keys():
+    for folder in texts.keys() - audio.keys():
         annotations += [path for path in texts[folder] if path.stem in lacking]
     return IcbhiFiles(chosen, sounds, sorted(annotations), problems, notes + tree.unusable)
 
@@ -77,9 +80,11 @@ def _choose_folders(
             chosen.append(folder)
             used |= names[folder]
             continue
-        line = f"{titles[folder]} is not used: of its {len(names[folder])} recordings {again} are "
-        line += f"in {' or '.join(titles[one] for one in chosen[:2])}, too"
-        if again == len(names[folder]):
+        line = f"{titles[folder]} is not used: {again} of its {len(names[folder])} recordings are "
+        line += f"also in {' or '.join(titles[one] for one in chosen[:2])}"
+        if not names[folder]:
+            notes.append(f"{titles[folder]} is not used: none of its files has a recording's name")
+        elif again == len(names[folder]):
             notes.append(line)
         else:
             problems.append(f"{line}: keep the folder that you mean, or give it as data.root=PATH")
@@ -102,13 +107,5 @@ def _no_recordings(root: Path, unusable: Sequence[str]) -> DataError:
 
 def has_icbhi_recordings(folder: Path) -> bool:
     """Return whether the folder itself has an ICBHI recording with its annotation."""
-    annotations = files_by_stem(_annotations(list_files(folder, ".txt")))
-    return bool(files_by_stem(list_files(folder, ".wav")).keys() & annotations.keys())
-
-
-def _with_suffix(paths: Iterable[Path], suffix: str) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() == suffix]
-
-
-def _annotations(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if NAME_PATTERN.fullmatch(path.stem)]
+    sounds, texts = (files_by_stem(folder, one).keys() for one in (".wav", ".txt"))
+    return any(NAME_PATTERN.fullmatch(stem) for stem in sounds & texts)

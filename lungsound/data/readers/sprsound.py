@@ -14,6 +14,7 @@ from typing import Any
 from lungsound.data.labels import SPRSOUND_SEVEN
 from lungsound.data.readers.files import (
     files_by_stem,
+    index_by_stem,
     is_folder,
     list_files,
     missing_reason,
@@ -61,8 +62,8 @@ def read_sprsound(root: Path) -> ReadResult:
     for part in present:
         sounds = list_files(folder / AUDIO_FOLDERS[part], *SUFFIXES)
         annotations = list_files(folder / ANNOTATION_FOLDERS[part], ".json")
-        audio, clashes = files_by_stem(sounds), name_clashes(sounds, annotations)
-        for stem, path in files_by_stem(annotations).items():
+        audio, clashes = index_by_stem(sounds), name_clashes([*sounds, *annotations])
+        for stem, path in index_by_stem(annotations).items():
             if problem := _file_problem(stem, path, part, audio, recordings):
                 problems.append(problem)
                 continue
@@ -163,7 +164,7 @@ def _find_unannotated_audio(folder: Path, present: list[str]) -> list[str]:
         parts = [part for part in PARTS if AUDIO_FOLDERS[part] == audio_folder]
         if not set(parts) <= set(present):
             continue
-        audio = files_by_stem(list_files(folder / audio_folder, *SUFFIXES))
+        audio = files_by_stem(folder / audio_folder, *SUFFIXES)
         places = [ANNOTATION_FOLDERS[part] for part in parts]
         annotated = {one.stem for place in places for one in list_files(folder / place, ".json")}
         problems += [

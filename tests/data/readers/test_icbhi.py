@@ -11,7 +11,7 @@ from support.disk import drop_root_privileges
 
 from lungsound.data.audio import read_audio
 from lungsound.data.labels import FOUR_CLASS
-from lungsound.data.readers.files import list_files
+from lungsound.data.readers.files import files_by_stem
 from lungsound.data.readers.icbhi import (
     match_across_releases,
     parse_name,
@@ -176,12 +176,14 @@ def test_published_layouts_are_found_and_other_files_ignored(tmp_path: Path, inn
     for name in ("ICBHI_challenge_train_test.txt", *others):
         (folder / name).write_text("not an annotation")
     if inner:
-        (tmp_path / "example.wav").write_bytes(b"")  # does not hide the folder
+        (tmp_path / "example.wav").write_bytes(b"")  # does not hide the folder, and is noted
     for stem in ("103_2b2_Ar_mc_LittC2SE", STEM):
         write_audio(folder, stem)
         write_annotation(folder, GOOD, stem)
-    recordings, problems, _ = read_icbhi(tmp_path)
+    recordings, problems, notes = read_icbhi(tmp_path)
     assert problems == []
+    note = f"{tmp_path.name} is not used: none of its files has a recording's name"
+    assert (note in notes) == bool(inner)
     assert [recording.name for recording in recordings] == [STEM, "103_2b2_Ar_mc_LittC2SE"]
     last = recordings[1]
     fields = (last.patient, last.recording_index, last.location, last.mode, last.device)
@@ -214,7 +216,7 @@ def test_train_and_test_folders_are_used_together(tmp_path: Path) -> None:
     assert problems == []
     assert notes == [
         f"recordings of 2 folders are used together: {name}/train (4), {name}/test (2)",
-        f"{name}/copy is not used: of its 1 recordings 1 are in {name}/train or {name}/test, too",
+        f"{name}/copy is not used: 1 of its 1 recordings are also in {name}/train or {name}/test",
     ]
 
 
@@ -226,10 +228,10 @@ def test_fuller_folder_is_used_and_both_are_named(tmp_path: Path) -> None:
     recordings, problems, notes = read_icbhi(root)
     assert {one.audio.parent for one in recordings} == {root / "audio_and_txt_files"}
     assert (len(recordings), problems) == (6, [])
-    used = "are in root/audio_and_txt_files, too"
+    used = "recordings are also in root/audio_and_txt_files"
     assert notes == [
-        f"root/{full.name} is not used: of its 6 recordings 6 {used}",
-        f"root is not used: of its 2 recordings 2 {used}",
+        f"root/{full.name} is not used: 6 of its 6 {used}",
+        f"root is not used: 2 of its 2 {used}",
     ]
 
 
@@ -239,7 +241,7 @@ def test_folders_that_share_some_recordings_are_a_problem(tmp_path: Path) -> Non
     recordings, (problem,), _ = read_icbhi(tmp_path)
     assert [one.name for one in recordings] == STEMS[:4]
     name = tmp_path.name
-    assert problem.startswith(f"{name}/b is not used: of its 3 recordings 1 are in {name}/a, too: ")
+    assert problem.startswith(f"{name}/b is not used: 1 of its 3 recordings are also in {name}/a: ")
 
 
 def test_annotations_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
@@ -375,7 +377,7 @@ def test_folder_that_may_be_listed_but_not_searched_is_one_message(tmp_path: Pat
     tmp_path.chmod(0o444)
     message = r"cannot be read: Permission denied \(data\.root\)"
     with drop_root_privileges(), pytest.raises(DataError, match=message):
-        list_files(tmp_path, ".wav")
+        files_by_stem(tmp_path, ".wav")
 
 
 def test_audio_and_annotation_of_two_releases_are_matched(tmp_path: Path) -> None:
