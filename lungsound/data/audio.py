@@ -56,6 +56,14 @@ def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[
     return resampled
 
 
+def constant_stretches(samples: NDArray[np.float32], min_samples: int) -> list[int]:
+    """Return start, end, start, end, ... of the stretches of equal samples in [n]."""
+    edges = np.flatnonzero(np.diff(samples, prepend=np.nan, append=np.nan))
+    is_long = np.diff(edges) >= min_samples
+    stretches = np.stack([edges[:-1], edges[1:]], axis=1)[is_long]
+    return [int(edge) for edge in stretches.ravel()]
+
+
 def _decode(content: bytes) -> tuple[NDArray[np.float32], int]:
     """Return samples [n, channels] and rate of a file. Raises ValueError with its fault."""
     try:
