@@ -41,7 +41,7 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     _check_line_ends(content)
     chunks, offset = _read_chunks(content, order, 12)
     if b"fmt " not in chunks or chunks[b"fmt "][1] < 16:
-        raise ValueError(f"header only or damaged: no 'fmt ' chunk in its {len(content)} bytes")
+        raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in {len(content)} bytes")
     if content[offset : offset + 4] != b"data" or offset + 8 > len(content):
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     start = offset + 8
