@@ -106,14 +106,14 @@ def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
         if name == b"fmt " and name in chunks:
             raise ValueError("damaged header: two 'fmt ' chunks, expected one")
         chunks[name] = (offset + 8, size)
-        offset = _next_offset(content, end) if size % 2 else end
+        offset = _next_offset(content, end, size)
     return chunks, offset
 
 
-def _next_offset(content: bytes, end: int) -> int:
-    """Return where the chunk after an odd one starts: its padding byte may have been forgotten."""
+def _next_offset(content: bytes, end: int, size: int) -> int:
+    """Return where the next chunk starts: the padding byte of an odd one may be forgotten."""
     is_name = CHUNK_NAME.match(content, end) and content[end + 1 : end + 5] not in KNOWN_CHUNKS
-    return end if is_name else min(end + 1, len(content))
+    return end if size % 2 == 0 or is_name else min(end + 1, len(content))
 
 
 def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple[int, list[str]]:
@@ -168,8 +168,7 @@ def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
     if second := SECOND_HEADER.search(content, start):
         raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
-    end = start + size
-    offset = _read_chunks(content, order, _next_offset(content, end) if size % 2 else end)[1]
+    _, offset = _read_chunks(content, order, _next_offset(content, start + size, size))
     rest = content[offset:]
     if rest.startswith(b"data"):
         raise ValueError(f"a second 'data' chunk at byte {offset}, expected one")
