@@ -37,8 +37,8 @@ def infinite_gradient(module: SnapshotModule, batch: Any, loss: torch.Tensor) ->
     return loss + (weight - weight.detach()).sum().sqrt()  # √0: the loss stays what it is
 
 
-def nan_waveform(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
-    batch["waveforms"][3] = torch.nan
+def nan_log_mel(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+    batch["log_mels"][3] = torch.nan
     return module.original_step(batch, 0)
 
 
@@ -95,10 +95,10 @@ def stored(folder: Path) -> dict[str, bytes]:
         ("training", nan_loss, "loss is nan"),
         ("training", infinite_loss, "loss is inf"),
         ("training", infinite_gradient, r"loss is \d\.\d+ and the gradient's norm inf"),
-        ("training", nan_waveform, "loss is nan"),
+        ("training", nan_log_mel, "loss is nan"),
         ("validation", nan_loss, "loss is nan"),
     ],
-    ids=["loss", "infinite loss", "gradient", "waveform", "validation"],
+    ids=["loss", "infinite loss", "gradient", "log-mel", "validation"],
 )
 def test_it_stops_before_the_weights_change(
     run_training: TrainIn, further: Path, inject_non_finite: Callable[..., SimpleNamespace],
@@ -170,22 +170,22 @@ def test_a_test_cycle_that_overflows_is_named(
     run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers of 1e30 are finite, their squares are not: no score may come of such a cycle."""
-    make_loader = CyclesDataModule.eval_dataloader
+    make_batches = CyclesDataModule.eval_batches
 
-    def make_loud_loader(datamodule: CyclesDataModule, name: str) -> Any:
-        loader = make_loader(datamodule, name)
-        cut = loader.dataset._segment
+    def make_loud_batches(datamodule: CyclesDataModule, name: str) -> Any:
+        batches = make_batches(datamodule, name)
+        cycle = batches._cycle
 
-        def cut_loud(row: int, segment: int) -> np.ndarray[Any, Any]:
-            return cut(row, segment) + np.float32(1e30 if row == 3 else 0)
+        def loud_cycle(row: int) -> np.ndarray[Any, Any]:
+            return cycle(row) + np.float32(1e30 if row == 3 else 0)
 
         if name == "test":
-            monkeypatch.setattr(loader.dataset, "_segment", cut_loud)
-        return loader
+            monkeypatch.setattr(batches, "_cycle", loud_cycle)
+        return batches
 
     for path in further.glob("store/trajectories/*/probabilities-*"):
         path.unlink()  # or nothing would be evaluated
-    monkeypatch.setattr(CyclesDataModule, "eval_dataloader", make_loud_loader)
+    monkeypatch.setattr(CyclesDataModule, "eval_batches", make_loud_batches)
     with pytest.raises(DataError, match="NaN for") as error:
         run_training(further)
     (split,) = further.glob("outputs/*/split.csv")
