@@ -50,7 +50,8 @@ class SnapshotModule(pl.LightningModule):
         others = [p for p in self.network.parameters() if id(p) not in decayed_ids]
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 2 * self.l2}]
         groups.append({"params": others})
-        return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
+        fused = next(self.network.parameters()).is_cuda  # one kernel for all weights
+        return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps, fused=fused)
 
     def on_train_epoch_start(self) -> None:
         """Set the rate of Eq. 1 from the epoch alone: no scheduler state can get lost."""
