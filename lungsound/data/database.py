@@ -55,25 +55,22 @@ def open_database(
     recordings = [recording for recording in recordings if recording.cycles or recording.problems]
     store = open_waveform_store(recordings, sample_rate, store_dir)
     rows: list[dict[str, Any]] = []
-    repeats: list[str] = []
     used = 0
     for recording in recordings:
-        result = build_cycle_rows(recording, store.recordings[recording.name], sample_rate)
+        result = build_cycle_rows(
+            recording, store.recordings[recording.name], sample_rate, spec.gapless
+        )
         problems += result.problems
         if not result.problems and not recording.problems:
             used += 1
             rows += result.rows
-            repeats += result.repeats
-            notes += result.notes
+            notes += result.doubts + result.notes
     count = len(problems)
     if problems and not (skip_bad and used):
         raise DataError(_problem_summary(count, root, skip_bad), tuple(problems))
     if problems:
         notes.append(f"skip_bad: {used} recordings are used; left out for {count} problems:")
         notes += [f"left out: {problem}" for problem in problems]
-    if repeats:
-        recordings_with = f"{len(repeats)} recording{'s' * (len(repeats) != 1)} with"
-        notes.append(f"{recordings_with} a cycle annotated twice; the first: {repeats[0]}")
     cycles = cycles_table(rows)
     notes += duplicate_notes(cycles)
     fingerprint = _fingerprint(store, cycles)

@@ -71,8 +71,7 @@ def test_repeated_interval_is_a_problem_of_check_and_a_note_of_training(
     assert audit("icbhi", root).problems == [problem]
     database = open_database("icbhi", root, 4000, tmp_path / "store", False)
     assert len(database.cycles) == 5
-    note = f"1 recording with a cycle annotated twice; the first: {problem}"
-    assert database.notes == (note,)
+    assert problem in database.notes
 
 
 def test_two_labels_for_one_interval_are_a_problem(tmp_path: Path) -> None:
