@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsound.data.readers.files import decode_text, read_content
+from lungsound.data.readers.files import decode_text, quoted, read_content
 from lungsound.data.splits.checks import SET_NAMES
 from lungsound.errors import DataError
 
@@ -65,8 +65,8 @@ def check_names(path: Path, listed: Set[str], present: Set[str]) -> None:
     if listed and not listed & present:
         raise DataError(
             f"None of the {len(listed)} recordings in the split file {path} is in the database: "
-            f"it names {min(listed)!r}, the database {min(present, default='none')!r}. Expected "
-            "names as in the database, without folder and suffix (split.file)"
+            f"it names {quoted(min(listed))}, the database {min(present, default='none')!r}. "
+            "Expected names as in the database, without folder and suffix (split.file)"
         )
 
 
