@@ -43,6 +43,7 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
     summary = folder.summary()
     results = {
         "data": data_title(inputs),
+        "fingerprint": inputs.database.fingerprint,  # of its recordings and annotations
         "label_order": summary["labels"],
         "leak": inputs.leakage_sentence,
         "leaks": inputs.leakage,
