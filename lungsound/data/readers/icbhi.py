@@ -34,11 +34,12 @@ DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 def read_icbhi(root: Path) -> ReadResult:
     """Read all recordings below `root`: return them sorted by name, all problems, and notes.
 
-    `.wav` and `.txt` are in `root` or in any folders below it, see `find_icbhi_files`. A recording
-    with `problems` is returned too, so that its audio is also checked. Releases of the database
-    differ in the device at the end of some names: an audio file without an annotation of the same
-    name gets the one that shares its first four fields, and a note. Age, sex and diagnosis come
-    from the metadata files, see `find_metadata_files`. Raises DataError if there is no recording.
+    `.wav` (or `.flac`) and `.txt` are in `root` or in any folders below it, see `find_icbhi_files`.
+    A recording with `problems` is returned too, so that its audio is also checked. Releases of the
+    database differ in the device at the end of some names: an audio file without an annotation of
+    the same name gets the one that shares its first four fields, and a note. Age, sex and diagnosis
+    come from the metadata files, see `find_metadata_files`. Raises DataError if there is no
+    recording.
     """
     root = Path(os.path.expanduser(root))  # Path.expanduser raises if there is no such user
     files = find_icbhi_files(root)
@@ -63,7 +64,7 @@ def read_icbhi(root: Path) -> ReadResult:
         file = annotations[stem].name
         problems.append(f"{file}: annotation without audio, expected {stem}.wav beside it")
     notes = [
-        f"{stem}.wav is taken with {other}.txt: another release's device"
+        f"{audio[stem].name} is taken with {other}.txt: another release's device"
         for stem, other in matched.items()
     ]
     return ReadResult(recordings, problems, files.notes + notes + metadata_notes)

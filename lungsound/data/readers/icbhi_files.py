@@ -18,6 +18,7 @@ NAME_FIELDS = {
     "mode": ("sc|mc", "sc or mc"),
     "device": ("[0-9A-Za-z-]+", "letters and digits"),
 }
+AUDIO_SUFFIXES = (".wav", ".flac")
 SOURCE = "https://bhichallenge.med.auth.gr/ICBHI_2017_Challenge"
 # The database has other .txt files, whose names do not match.
 NAME_PATTERN = re.compile(r"\d+(_[^_]+){4}", re.ASCII)
@@ -41,12 +42,12 @@ def find_icbhi_files(root: Path) -> IcbhiFiles:
     of a train and a test folder. An annotation that is not beside its audio may be in a folder
     without audio. Raises DataError if there is no audio.
     """
-    tree = read_tree(root, ".wav", ".txt")
+    tree = read_tree(root, *AUDIO_SUFFIXES, ".txt")
     audio: dict[Path, list[Path]] = defaultdict(list)
     texts: dict[Path, list[Path]] = defaultdict(list)
     for folder, paths in tree.folders.items():
         for path in paths:
-            if path.suffix.lower() == ".wav":
+            if path.suffix.lower() in AUDIO_SUFFIXES:
                 audio[folder].append(path)
             elif NAME_PATTERN.fullmatch(path.stem):
                 texts[folder].append(path)
@@ -96,7 +97,7 @@ def _choose_folders(
 
 
 def _no_recordings(root: Path, unusable: Sequence[str]) -> DataError:
-    reason = missing_reason(root, "; ".join(["no .wav file in it", *unusable[:3]]))
+    reason = missing_reason(root, "; ".join(["no .wav or .flac file in it", *unusable[:3]]))
     return DataError(
         f"No ICBHI recordings at {root.absolute()}: {reason}. Looked there and in all folders "
         "below; expected files such as 101_1b1_Al_sc_Meditron.wav and .txt. "
@@ -107,5 +108,6 @@ def _no_recordings(root: Path, unusable: Sequence[str]) -> DataError:
 
 def has_icbhi_recordings(folder: Path) -> bool:
     """Return whether the folder itself has an ICBHI recording with its annotation."""
-    sounds, texts = (files_by_stem(folder, one).keys() for one in (".wav", ".txt"))
+    sounds = files_by_stem(folder, *AUDIO_SUFFIXES).keys()
+    texts = files_by_stem(folder, ".txt").keys()
     return any(NAME_PATTERN.fullmatch(stem) for stem in sounds & texts)

@@ -1,6 +1,7 @@
 """ICBHI's names and annotations: counts against pandas, every bad line named by line and value."""
 
 import codecs
+from collections import Counter
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ def test_counts_are_as_published_and_as_pandas_reads_them(real_data: Path) -> No
     assert [cycle.start_seconds for cycle in cycles] == table["start"].to_list()
     assert [cycle.end_seconds for cycle in cycles] == table["end"].to_list()
     assert [cycle.line for cycle in cycles] == [line for one in tables for line in range(len(one))]
+
+
+def test_recordings_may_be_flac(real_data: Path) -> None:
+    """The official training part; its README gives these counts."""
+    result = read_icbhi(real_data / "icbhi_4k")
+    labels = Counter(cycle.label for recording in result.recordings for cycle in recording.cycles)
+    assert labels == {"normal": 2063, "crackle": 1215, "wheeze": 501, "both": 363}
+    assert len(result.recordings) == 539
+    assert len({recording.patient for recording in result.recordings}) == 79
+    assert not result.problems
 
 
 def test_names_have_the_published_fields(real_data: Path) -> None:
@@ -360,7 +371,7 @@ def test_missing_recordings_are_reported_with_place_and_remedy(tmp_path: Path) -
     for root, reason in (
         (tmp_path / "nowhere", "no such folder"),
         (a_file, "not a folder"),
-        (annotations, "no .wav file"),
+        (annotations, "no .wav or .flac file"),
         (Path("~nobody-of-this-name"), "no such folder"),
     ):
         with pytest.raises(DataError) as error:
