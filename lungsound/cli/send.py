@@ -38,6 +38,7 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
     """
     from lungsound.results.folder import folder_lock_path
     from lungsound.storage.locks import try_lock
+    from lungsound.storage.places import without_secrets  # release 0.1 stored them
     from lungsound.tracking.client import root_cause, validate_tracking_uri
     from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
     from lungsound.tracking.sync import sync
@@ -49,7 +50,7 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
             f"{folder}: expected the folder of a run or a study, with its {STATE_FILENAME}, but "
             "there is none. The command that made the run writes it, even if the run is finished"
         )
-    state = replace(state, uri=validate_tracking_uri(uri or state.uri))
+    state = replace(state, uri=validate_tracking_uri(uri or without_secrets(state.uri)))
     if uri is None:
         require_trusted_server(state.uri, folder)
     with try_lock(folder_lock_path(folder)) as acquired:
@@ -74,7 +75,8 @@ def require_trusted_server(uri: str, folder: Path) -> None:
 
     tracking.json may come from someone else: only --uri and the user's tracking.uri are trusted.
     """
-    from lungsound.tracking.client import SQLITE, has_credentials
+    from lungsound.storage.places import SQLITE
+    from lungsound.tracking.client import has_credentials
 
     if has_credentials(uri) and not uri.startswith(SQLITE) and uri != default_tracking_uri():
         raise LungsoundError(
