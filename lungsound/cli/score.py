@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from lungsound.cli.command import UserPath
 from lungsound.cli.data import DatabaseName
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.argument("database", type=DatabaseName())
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=UserPath())
 @click.option(
     "--part",
     type=click.Choice(["train", "test", "inter", "intra"]),
@@ -18,7 +19,7 @@ from lungsound.cli.data import DatabaseName
 )
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="The folder of the run's trajectory, if store_dir has moved.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
+from lungsound.cli.command import UserPath
 from lungsound.errors import LungsoundError
 
 
 @click.command()
-@click.argument(
-    "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=UserPath())
 @click.option("--uri", help="MLflow's database or server, if it is not the one in tracking.json.")
 def send(folders: tuple[Path, ...], uri: str | None) -> None:
     """Send to MLflow the parts of runs and studies that it lacks.

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from lungsound.cli.command import UserPath
+
 
 def folder_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --store and --outputs to `command`."""
-    path = click.Path(path_type=Path)
+    path = UserPath()
     for name, key in (("outputs", "output_dir"), ("store", "store_dir")):
         option = click.option(f"--{name}", type=path, default=name, help=f"{key} of the runs.")
         command = option(command)
@@ -22,7 +24,7 @@ def study() -> None:
 
 
 @study.command()
-@click.argument("folder", metavar="STUDY", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="STUDY", type=UserPath())
 def report(folder: Path) -> None:
     """Write the tables and figures of STUDY again, from its runs' stored predictions."""
     from lungsound.studies.study import rewrite_report
