@@ -1,35 +1,16 @@
 """How a command ends: its errors, signals and exit codes."""
 
 import functools
-import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-import click
-
-from lungsound.errors import ConfigError, Interrupted, LungsoundError
-from lungsound.storage.places import expand_user
+from lungsound.errors import Interrupted, LungsoundError
 from lungsound.storage.signals import interruptible
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-
-class UserPath(click.Path):
-    """A path that may begin with `~`: shells do not replace it in --option=~/x."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; fail if it is empty or there is no such home folder."""
-        try:
-            return super().convert(expand_user(os.fspath(value)), param, ctx)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
 
 
 def cli_command(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

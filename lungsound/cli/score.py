@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from lungsound.cli.command import UserPath
 from lungsound.cli.data import DatabaseName
+from lungsound.storage.places import user_path
 
 
 @click.command()
-@click.argument("run", type=UserPath())
+@click.argument("run", type=user_path)
 @click.argument("database", type=DatabaseName())
-@click.argument("path", type=UserPath())
+@click.argument("path", type=user_path)
 @click.option(
     "--part",
     type=click.Choice(["train", "test", "inter", "intra"]),
@@ -19,7 +19,8 @@ from lungsound.cli.data import DatabaseName
 )
 @click.option(
     "--store",
-    type=UserPath(),
+    type=user_path,
+    metavar="PATH",
     help="The folder of the run's trajectory, if store_dir has moved.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")

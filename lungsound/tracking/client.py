@@ -72,13 +72,13 @@ def validate_tracking_uri(uri: str) -> str:
 def _uri_problem(uri: str) -> str | None:
     if uri.startswith(SQLITE):
         return _sqlite_problem(Path(uri.removeprefix(SQLITE)))
-    if uri.startswith("file:"):
-        return "MLflow no longer keeps runs in a folder"
     if uri == "sqlite://":
         return "it names no file"
     plugins = (plugin.name for plugin in entry_points(group="mlflow.tracking_store"))
     if uri.partition(":")[0] in {*SERVER_SCHEMES, *plugins}:
         return None
+    if uri.startswith("file:") or "://" not in uri:
+        return "it is a path, and MLflow no longer keeps runs in a folder"
     try:
         sqlalchemy.create_engine(uri)  # checks dialect and driver; does not connect
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:

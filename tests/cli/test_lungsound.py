@@ -70,8 +70,7 @@ def test_every_path_begins_at_home_if_it_says_so(
     monkeypatch.setenv("HOME", str(tmp_path))
     for given, said in (("~nosuchuser/x", "home folder for ~nosuchuser"), ("''", "a path")):
         result = CliRunner().invoke(app.lungsound, shlex.split(line.replace("PATH", given)))
-        assert result.exit_code == 2
-        assert said in result.output
+        assert said in str(result.exception)
     result = CliRunner().invoke(app.lungsound, shlex.split(line.replace("PATH", "~/nowhere")))
     assert "~" not in f"{result.output}{result.exception}"
     if "score x" not in line:  # which is refused before its --store

@@ -30,8 +30,9 @@ def test_impossible_addresses_are_rejected(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     for uri, why in {
         "nonsense://here": "nonsense",
-        "": "parse",
-        "outputs/mlruns": "parse",
+        "": "no longer keeps runs in a folder",
+        "outputs/mlruns": "no longer keeps runs in a folder",
+        "no address://": "parse",
         f"sqlite:///{tmp_path}/nowhere/mlflow.db": "nowhere does not exist",
         f"sqlite:///{tmp_path}/text.db": "not a database",
         f"sqlite:///{tmp_path}": "it is a folder",
