@@ -144,8 +144,8 @@ def page_command(uri: str) -> str:
 
 
 def _shell_uri(uri: str) -> str:
-    """Return the address for a command line; that of the environment may have a password."""
-    if uri == without_secrets(_own_uri()):
+    """Return the address for a command line, without a password of the environment's."""
+    if uri == without_secrets(_own_uri()) != _own_uri():
         return f'"${URI_VARIABLE}"'
     return shlex.quote(connection_uri(uri))
 
