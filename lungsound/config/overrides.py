@@ -1,6 +1,7 @@
 """Parse, compose and run Hydra command lines. Imports no torch, so that --help is fast."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, open_dict
 
+from lungsound.config.corrections import GROUPS, KEYS, check_words, quote_text, unknown_keys
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
 
@@ -54,7 +56,8 @@ def hydra_initialized() -> Iterator[None]:
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration with its `hydra` node. Raises ConfigError if Hydra cannot."""
     with hydra_initialized():
-        parse_overrides(overrides)
+        for override in parse_overrides(overrides, sweeps=False):
+            _check_single(override)
         with translate_hydra_errors(overrides):
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
 
@@ -68,11 +71,21 @@ def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     return cfg, choices
 
 
-def parse_overrides(words: Sequence[str]) -> list[Override]:
-    """Parse the overrides with Hydra's grammar. Raises ConfigError if one cannot be parsed."""
+def parse_overrides(words: Sequence[str], sweeps: bool = True) -> list[Override]:
+    """Parse the overrides with Hydra's grammar. Raises ConfigError if one cannot be parsed.
+
+    `sweeps`: commas may separate the values of a sweep, also of a text such as a path.
+    """
     overrides = []
     with hydra_initialized():
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        quoted = [quote_text(parser, word, sweeps) for word in words]
+        if quoted != list(words):
+            wrong = [word for word, right in zip(words, quoted, strict=True) if word != right]
+            raise ConfigError(
+                f"expected a text as Hydra reads it, but got: {'; '.join(wrong)}\n"
+                f"With quotes, for the shell and for Hydra: {shlex.join(quoted)}"
+            )
         for word in words:
             with translate_hydra_errors([word]):
                 (override,) = parser.parse_overrides([word])
@@ -84,7 +97,7 @@ def parse_overrides(words: Sequence[str]) -> list[Override]:
 def _check_option_names(override: Override, word: str) -> None:
     """Raise ConfigError for an option that is a number, such as `segment=9`: Hydra's is unclear."""
     group, value = override.key_or_group, override.value()
-    if group not in {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}:
+    if group not in GROUPS:
         return
     for option in value.list if isinstance(value, ChoiceSweep) else [value]:
         if isinstance(option, int | float | dict):
@@ -92,6 +105,17 @@ def _check_option_names(override: Override, word: str) -> None:
                 f"{word[:200]}: expected the name of an option of {group}, but got {option!r}. "
                 "Names have their unit, as in segment=9s; --help lists them"
             )
+
+
+def _check_single(override: Override) -> None:
+    """Raise ConfigError for several values, such as loss.gamma=1,5: a run has one."""
+    if override.is_sweep_override():
+        word, hint = str(override.input_line), ""
+        if KEYS.get(override.key_or_group) is float:
+            hint = f". A decimal has a point: {word.replace(',', '.', 1)}"
+        raise ConfigError(
+            f"{word[:200]}: expected one value, but got several. They are for sweep.py{hint}"
+        )
 
 
 @contextmanager
@@ -103,14 +127,22 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if unknown := unknown_keys(words):  # Hydra's message recommends +key
+            raise ConfigError("; ".join(unknown)) from error
         text = f"{error}\n{error.__cause__ or ''}"  # omegaconf's half of the message is the cause
         lines = [line.strip() for line in text.splitlines()]
-        details = " ".join(line for line in lines if line and not line.startswith("See "))
+        noise = ("See ", "reference_type=", "object_type=")
+        details = " ".join(line for line in lines if line and not line.startswith(noise))
         got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
             f"expected key=value overrides that Hydra can parse, but got {got}: {details}. "
             "--help lists the groups"
         ) from error
+
+
+def read_arguments() -> list[str]:
+    """Return the command line, with the machine's experiment. Raises ConfigError for dashes."""
+    return add_experiment_from_env(check_words(sys.argv[1:]))
 
 
 def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
