@@ -219,7 +219,7 @@ def test_study_is_named_by_what_its_runs_are_not_by_how_they_are_made() -> None:
         (["loss.gamma=1,5"], "2 values of loss.gamma: 1 and 5"),  # typed for 1.5
         (
             ["padding=zero,sample", "annealing.cycles=1,2,3"],
-            "2 values of padding: zero and sample; 3 values of annealing.cycles: 1, 2 and 3",
+            "3 values of annealing.cycles: 1, 2 and 3; 2 values of padding: zero and sample",
         ),
         (["seed=range(0,40)"], "40 values of seed: 0, 1, 2, ... and 39"),
     ],
