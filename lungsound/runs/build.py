@@ -116,7 +116,8 @@ def build_datamodule(
     if workers is None:  # on a CPU, workers would compete with training for cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
     augmentation, size, seed = Augmentation(**augment), trainer.batch_size, settings.seed
-    return CyclesDataModule(cycles, database.store, cutting, augmentation, size, workers, seed)
+    store, cache = database.store, trainer.cache
+    return CyclesDataModule(cycles, store, cutting, augmentation, size, workers, seed, cache)
 
 
 def segment_samples(settings: Config) -> int:

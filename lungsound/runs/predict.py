@@ -90,6 +90,8 @@ def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
 
     Raises DataError if one is NaN or infinite.
     """
+    device = trainer.strategy.root_device
+    parts.datamodule.cache_evaluation(name, parts.module.features, device)
     batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
     assert batches is not None
     probabilities, cycle = (torch.cat(column) for column in zip(*batches, strict=True))

@@ -139,7 +139,12 @@ def test_another_process_in_other_surroundings(
         "PL_TRAINER_LIMIT_TRAIN_BATCHES": "1", "PL_TRAINER_GRADIENT_CLIP_VAL": "0.1",
         "PL_GLOBAL_SEED": "5", "PL_SEED_WORKERS": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "1",
     }  # fmt: skip
-    words = [str(ROOT / "train.py"), *SMALL_RUN_OVERRIDES, "trainer.num_workers=1"]
+    words = [
+        str(ROOT / "train.py"),
+        *SMALL_RUN_OVERRIDES,
+        "trainer.cache=off",
+        "trainer.num_workers=1",
+    ]
     command = [sys.executable, "-c", f"import sys; sys.argv = {words!r}\n{ELSEWHERE}"]
     environment = {**os.environ, **surroundings}
     ended = subprocess.run(command, cwd=here, env=environment, capture_output=True)
