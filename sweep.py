@@ -1,16 +1,14 @@
 """Run a study: python sweep.py [-m] key=2,3,...,10 [plan=true]; each job is a run of train.py."""
 
-import sys
-
 from lungsound.cli.command import cli_command
 from lungsound.config.ellipsis import expand_ellipses
-from lungsound.config.overrides import add_experiment_from_env, prints_only, run_hydra
+from lungsound.config.overrides import prints_only, read_arguments, run_hydra
 
 
 @cli_command
 def main() -> None:
     """Run the command line."""
-    arguments = expand_ellipses(add_experiment_from_env(sys.argv[1:]))
+    arguments = expand_ellipses(read_arguments())
     if prints_only(arguments):
         run_hydra(lambda _: None, arguments)
     else:

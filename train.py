@@ -1,12 +1,10 @@
 """Train and score one snapshot ensemble: python train.py [group=option] [key=value]."""
 
-import sys
-
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lungsound.cli.command import cli_command
-from lungsound.config.overrides import add_experiment_from_env, compose_run, run_hydra
+from lungsound.config.overrides import compose_run, read_arguments, run_hydra
 
 
 @cli_command  # also here: Hydra would print a traceback for a LungsoundError
@@ -20,7 +18,7 @@ def train(cfg: DictConfig, choices: dict[str, str] | None = None) -> None:
 @cli_command
 def main() -> None:
     """Run the command line."""
-    arguments = add_experiment_from_env(sys.argv[1:])
+    arguments = read_arguments()
     if any(argument.startswith("-") for argument in arguments):
         run_hydra(train, arguments)  # Hydra handles its own flags
     else:

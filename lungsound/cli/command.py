@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.storage.signals import interruptible
+from lungsound.storage.streams import tolerate_output_errors
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -21,6 +22,7 @@ def cli_command(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
 
     @functools.wraps(command)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        tolerate_output_errors()
         try:
             with interruptible():
                 return command(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, open_dict
 
+from lungsound.config.corrections import GROUPS, KEYS, check_words, quote_text, unknown_keys
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
 from lungsound.storage.places import reject_secrets
@@ -56,7 +58,8 @@ def hydra_initialized() -> Iterator[None]:
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration with its `hydra` node. Raises ConfigError if Hydra cannot."""
     with hydra_initialized():
-        parse_overrides(overrides)
+        for override in parse_overrides(overrides, sweeps=False):
+            _check_single(override)
         with translate_hydra_errors(overrides):
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
 
@@ -70,11 +73,21 @@ def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     return cfg, choices
 
 
-def parse_overrides(words: Sequence[str]) -> list[Override]:
-    """Parse the overrides with Hydra's grammar. Raises ConfigError if one cannot be parsed."""
+def parse_overrides(words: Sequence[str], sweeps: bool = True) -> list[Override]:
+    """Parse the overrides with Hydra's grammar. Raises ConfigError if one cannot be parsed.
+
+    `sweeps`: commas may separate the values of a sweep, also of a text such as a path.
+    """
     overrides = []
     with hydra_initialized():
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        quoted = [quote_text(parser, word, sweeps) for word in words]
+        if quoted != list(words):
+            wrong = [word for word, right in zip(words, quoted, strict=True) if word != right]
+            raise ConfigError(
+                f"expected a text as Hydra reads it, but got: {'; '.join(wrong)}\n"
+                f"With quotes, for the shell and for Hydra: {shlex.join(quoted)}"
+            )
         for word in words:
             with translate_hydra_errors([word]):
                 (override,) = parser.parse_overrides([word])
@@ -86,7 +99,7 @@ def parse_overrides(words: Sequence[str]) -> list[Override]:
 def _check_option_names(override: Override, word: str) -> None:
     """Raise ConfigError for an option that is a number, such as `segment=9`: Hydra's is unclear."""
     group, value = override.key_or_group, override.value()
-    if group not in {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}:
+    if group not in GROUPS:
         return
     for option in value.list if isinstance(value, ChoiceSweep) else [value]:
         if isinstance(option, int | float | dict):
@@ -94,6 +107,17 @@ def _check_option_names(override: Override, word: str) -> None:
                 f"{word[:200]}: expected the name of an option of {group}, but got {option!r}. "
                 "Names have their unit, as in segment=9s; --help lists them"
             )
+
+
+def _check_single(override: Override) -> None:
+    """Raise ConfigError for several values, such as loss.gamma=1,5: a run has one."""
+    if override.is_sweep_override():
+        word, hint = str(override.input_line), ""
+        if KEYS.get(override.key_or_group) is float:
+            hint = f". A decimal has a point: {word.replace(',', '.', 1)}"
+        raise ConfigError(
+            f"{word[:200]}: expected one value, but got several. They are for sweep.py{hint}"
+        )
 
 
 @contextmanager
@@ -105,9 +129,12 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if unknown := unknown_keys(words):  # Hydra's message recommends +key
+            raise ConfigError("; ".join(unknown)) from error
         text = f"{error}\n{error.__cause__ or ''}"  # omegaconf's half of the message is the cause
         lines = [line.strip() for line in text.splitlines()]
-        details = " ".join(line for line in lines if line and not line.startswith("See "))
+        noise = ("See ", "reference_type=", "object_type=")
+        details = " ".join(line for line in lines if line and not line.startswith(noise))
         got = " ".join(word if word.strip() else repr(word) for word in words)
         raise ConfigError(
             f"expected key=value overrides that Hydra can parse, but got {got}: {details}. "
@@ -115,22 +142,36 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
         ) from error
 
 
+def read_arguments() -> list[str]:
+    """Return the command line, with the machine's experiment.
+
+    Raises ConfigError for dashes, for keys that the schema lacks (Hydra's message recommends +key),
+    and for a password before anything prints or stores it.
+    """
+    reject_passwords(sys.argv[1:])
+    words = check_words(sys.argv[1:])
+    settings = [word for word in words if not word.startswith(("-", "plan="))]  # plan: sweep.py's
+    if unknown := unknown_keys(settings):
+        raise ConfigError("; ".join(unknown))
+    return add_experiment_from_env(words)
+
+
+def reject_passwords(arguments: Sequence[str]) -> None:
+    """Raise ConfigError if an address has a password, whatever its key: it may be mistyped."""
+    for argument in arguments:
+        if "://" in argument or re.match(r"\W*tracking(\.uri)?=", argument):
+            value = re.sub(r"^[^:/?=]*=", "", argument)
+            for address in re.split(r"[,{}'\"\s]|uri:", value):
+                reject_secrets(address)
+
+
 def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
     """Add `experiment=$LUNGSOUND_EXPERIMENT` to arguments that name no experiment.
 
     conf/config.yaml cannot read the variable: Hydra rejects an interpolated option in a defaults
-    list if that option overrides other groups, as every experiment does. Raises ConfigError for a
-    password in tracking.uri, before Hydra prints or stores it.
+    list if that option overrides other groups, as every experiment does.
     """
-    _reject_passwords(arguments)
     experiment = os.environ.get("LUNGSOUND_EXPERIMENT")
     if not experiment or any(word.lstrip("+").startswith("experiment=") for word in arguments):
         return list(arguments)
     return [*arguments, f"experiment={experiment}"]
-
-
-def _reject_passwords(arguments: Sequence[str]) -> None:
-    for word in arguments:
-        if re.match(r"\W*tracking(\.uri)?=", word):
-            for address in re.split(r"[,{}'\"\s]|uri:", word.partition("=")[2]):
-                reject_secrets(address)

@@ -5,12 +5,15 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch import nn
 
 from lungsound.config.schema import Config
@@ -33,9 +36,12 @@ from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
 
 GPU_NUM_WORKERS = 4
-# Makes cuBLAS deterministic. torch reads it only once, at the first matrix product on a GPU, which
-# may be a step that `plan=true` times: therefore it is set at import.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Makes cuBLAS deterministic. The libraries read these variables only once, at the first product,
+# which may be a step that `plan=true` times: therefore they are set at import.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+# With one of these, NVIDIA's libraries and oneDNN round otherwise than the configuration says.
+for _name in ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
+    os.environ.pop(_name, None)
 
 
 @dataclass(frozen=True)
@@ -195,13 +201,16 @@ def build_trainer(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
-    return pl.Trainer(
+    # Lightning takes an argument that is not given from PL_TRAINER_*: therefore all are given.
+    defaults = {name: one.default for name, one in signature(pl.Trainer).parameters.items()}
+    return partial(pl.Trainer, **defaults)(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=1,
         precision=settings.trainer.precision,  # type: ignore[arg-type]
         callbacks=list(callbacks),
-        plugins=[ChecksummedCheckpointIO()],
+        # One process on one device, whatever SLURM, torchrun or mpirun have set.
+        plugins=[ChecksummedCheckpointIO(), LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -31,6 +31,7 @@ def trajectory_key_fields(
     Values that are not listed (M, select, names, tracking, workers) reuse the same trajectory. So
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
+    trainer = settings.trainer
     groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
     continue_from = annealing.continue_from
     return {
@@ -45,9 +46,11 @@ def trajectory_key_fields(
             "monitor": annealing.monitor if continue_from == "best" else None,
         },
         "seed": settings.seed,
-        "batch_size": settings.trainer.batch_size,
-        "precision": settings.trainer.precision,
-        "matmul_precision": settings.trainer.matmul_precision,
+        "batch_size": trainer.batch_size,
+        "precision": trainer.precision,
+        "matmul_precision": trainer.matmul_precision,
+        # Only if it is false: the keys of earlier runs lack it.
+        **({} if trainer.deterministic else {"deterministic": False}),
         "source": source_hash(),
     }
 
@@ -70,7 +73,8 @@ def source_hash() -> str:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         if name.startswith(WEIGHT_SOURCES) and not name.startswith("data/tools/"):
-            digest.update(f"{name}\0{code_without_comments(path.read_text())}\0".encode())
+            code = code_without_comments(path.read_text(encoding="utf-8"))
+            digest.update(f"{name}\0{code}\0".encode())
     return digest.hexdigest()
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lungsound.config.corrections import KEYS, describe_unknown_key
 from lungsound.config.schema import Config
 from lungsound.data.labels import LABEL_SETS
 from lungsound.data.registry import DATABASES
@@ -90,13 +91,14 @@ def validate_config(cfg: DictConfig) -> Config:
     Raises ConfigError with all errors, each with its key, the expected and the given value.
     """
     try:
+        missing = [key for key in KEYS if OmegaConf.select(cfg, key, default=MISSING) == MISSING]
+        if missing:  # set to ???, or deleted by ~key
+            keys = ", ".join(missing)
+            raise ConfigError(f"The configuration cannot be run: {keys}: expected a value")
         settings: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:  # ???, or an interpolation that leads nowhere
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
-    errors = [
-        f"{key}: expected a key that there is; --cfg job shows them all, but got a new one"
-        for key in _unknown_keys(cfg, settings)
-    ]
+    errors = [f"{key}: {describe_unknown_key(key)}" for key in _unknown_keys(cfg, settings)]
     errors += [*_check_values(cfg), *_expand_paths(settings)]
     if not errors:  # the checks below rely on each value being valid
         checks = (_check_database, _check_split, _check_augment, _check_device, _check_sizes)

@@ -23,8 +23,7 @@ def interruptible() -> Iterator[None]:
     Does nothing inside another such block, or outside the main thread, which alone gets signals.
     """
     global _received
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) is _on_signal:
+    if not _is_main_thread() or signal.getsignal(signal.SIGTERM) is _on_signal:
         yield
         return
     previous_handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -39,8 +38,13 @@ def interruptible() -> Iterator[None]:
 
 
 def handle_signals(deferred: bool = False) -> None:
-    """Install our handler, replacing any other; `deferred`: only record the first signal."""
+    """Install our handler, replacing any other; `deferred`: only record the first signal.
+
+    Does nothing outside the main thread, as Python allows handlers only there.
+    """
     global _deferred
+    if not _is_main_thread():
+        return
     _deferred = deferred
     for number in SIGNALS:
         signal.signal(number, _on_signal)
@@ -51,9 +55,13 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
     """Record the first signal in the block; raise Interrupted at its end, or if checked there.
 
     `defer_signals(False)` inside such a block: handle signals immediately again, and
-    raise now if one is pending. `raise_if_interrupted` is the check.
+    raise now if one is pending. `raise_if_interrupted` is the check. Does nothing outside the main
+    thread.
     """
     global _deferred
+    if not _is_main_thread():
+        yield
+        return
     previous, _deferred = _deferred, deferred
     try:
         if not deferred:
@@ -69,6 +77,10 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
         _deferred = previous
     if not previous:
         raise_if_interrupted()
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def raise_if_interrupted(progress: str = "What is finished is kept.") -> None:

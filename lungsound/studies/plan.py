@@ -19,6 +19,7 @@ from lungsound.tracking.client import validate_tracking_uri
 
 FORWARD_PASS_FRACTION = 1 / 3  # of a training step
 REPORT_SECONDS = 5  # scores, figures and MLflow of a run on two cores
+MAX_SHOWN_VALUES = 12  # of a swept key
 SNAPSHOTS_PER_PERIOD = 3  # last, best by loss, best by score (usually also by accuracy)
 
 
@@ -94,11 +95,12 @@ def _places(settings: Config) -> str:
 
 
 def format_plan(jobs: Sequence[Job]) -> str:
-    """Format a table of the jobs, and the epochs that they share."""
+    """Format the swept values, a table of the jobs, and the epochs that they share."""
     trajectories = list(dict.fromkeys(job.trajectory for job in jobs))
     names = {key: f"T{number}" for number, key in enumerate(trajectories, start=1)}
     width = max(len(str(job)) for job in jobs)
-    lines = [f"{'job':{width}} {'epochs':>6} {'trajectory':>10}  state"]
+    lines = [format_sweep(jobs)] if jobs[0].values else []
+    lines.append(f"{'job':{width}} {'epochs':>6} {'trajectory':>10}  state")
     for job in jobs:
         lines.append(f"{job!s:{width}} {job.epochs:6d} {names[job.trajectory]:>10}  {job.state}")
     alone = sum(job.epochs for job in jobs)
@@ -109,6 +111,16 @@ def format_plan(jobs: Sequence[Job]) -> str:
         f"{alone - trained} are not."
     )
     return "\n".join(lines)
+
+
+def format_sweep(jobs: Sequence[Job]) -> str:
+    """Format the values of each swept key: 2 values of loss.gamma: 1 and 5."""
+    parts = []
+    for key in jobs[0].values:
+        values = list(dict.fromkeys(str(job.values[key]) for job in jobs))
+        shown = values if len(values) <= MAX_SHOWN_VALUES else [*values[:3], "...", values[-1]]
+        parts.append(f"{len(values)} values of {key}: {', '.join(shown[:-1])} and {shown[-1]}")
+    return "; ".join(parts)
 
 
 def format_cost(jobs: Sequence[Job]) -> str:

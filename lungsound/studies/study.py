@@ -24,6 +24,7 @@ from lungsound.storage.files import quarantine, read_file, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 from lungsound.storage.signals import defer_signals, raise_if_interrupted
+from lungsound.storage.streams import tolerate_output_errors
 from lungsound.studies.plan import Job, format_cost, format_plan, plan_jobs
 from lungsound.studies.report import write_report
 from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
@@ -123,6 +124,7 @@ def reset_for_redo(jobs: Sequence[Job]) -> None:
 
 def run_job(cfg: DictConfig) -> None:
     """Run one job of a study, called by Hydra; a failure does not stop the other jobs."""
+    tolerate_output_errors()  # a parallel launcher's process has its own
     hydra = HydraConfig.get()
     folder = Path(cfg.tracking.study)
     study = read_study(folder)

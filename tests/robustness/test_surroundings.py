@@ -126,14 +126,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_another_process_in_other_surroundings(
     finished_run: Path, empty_mlflow: Path, tmp_path: Path
 ) -> None:
-    """Other hashes, time zone, locale, folder, order of directories and umask: the same bits."""
+    """Other hashes, time zone, locale, folder, order of directories, umask and variables of
+    Lightning and SLURM: the same bits.
+    """
     here = tmp_path / "another folder"
     here.mkdir()
     shutil.copy(empty_mlflow, here / "mlflow.db")
     surroundings = {
         "PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C",
         "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONOPTIMIZE": "1",
+        "PL_TRAINER_LIMIT_TRAIN_BATCHES": "1", "PL_TRAINER_GRADIENT_CLIP_VAL": "0.1",
+        "PL_GLOBAL_SEED": "5", "PL_SEED_WORKERS": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "1",
     }  # fmt: skip
     words = [
         str(ROOT / "train.py"),

@@ -1,11 +1,13 @@
 """What a Trainer sets for the whole process: how a GPU rounds, and that a CPU stays as it is."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.commands import run_python
 from support.runs import compose_settings
 
 from lungsound.runs import build
@@ -60,3 +62,51 @@ def test_the_trainer_gets_deterministic_on_a_gpu_alone(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     build.build_trainer(compose_settings(word), 1)
     assert (given["accelerator"], given["deterministic"]) == ("gpu", deterministic)
+
+
+def test_no_variable_changes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning takes every argument that it is not given from PL_TRAINER_*."""
+    settings = compose_settings("trainer=cpu")
+    usual = build.build_trainer(settings, 3)
+    arguments = inspect.signature(pl.Trainer).parameters
+    assert {"limit_train_batches", "max_steps", "gradient_clip_val", "strategy"} <= set(arguments)
+    for name in arguments:
+        monkeypatch.setenv(f"PL_TRAINER_{name.upper()}", "1")
+    trainer = build.build_trainer(settings, 3)
+    for name in ("limit_train_batches", "limit_val_batches", "max_steps", "max_epochs",
+                 "fast_dev_run", "accumulate_grad_batches", "gradient_clip_val", "num_nodes",
+                 "num_devices", "overfit_batches", "check_val_every_n_epoch"):  # fmt: skip
+        assert getattr(trainer, name) == getattr(usual, name), name
+    assert type(trainer.strategy) is type(usual.strategy)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "SLURM_NTASKS=4 SLURM_JOB_ID=7 SLURM_JOB_NAME=x",  # salloc, and plain python
+        "SLURM_NTASKS=4 SLURM_NTASKS_PER_NODE=4 SLURM_PROCID=2 SLURM_LOCALID=2 SLURM_JOB_ID=7",
+        "TORCHELASTIC_RUN_ID=1 RANK=1 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=1",
+        "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_LOCAL_RANK=2",
+        "LSB_JOBID=5 LSB_DJOB_RANKFILE=/no JSM_NAMESPACE_SIZE=4 JSM_NAMESPACE_LOCAL_RANK=1",
+        "KUBERNETES_PORT=tcp://1 MASTER_ADDR=a MASTER_PORT=1 WORLD_SIZE=4 RANK=1",
+    ],
+)
+def test_a_cluster_gives_one_process_on_one_device(
+    monkeypatch: pytest.MonkeyPatch, variables: str
+) -> None:
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("=", 1))
+    trainer = build.build_trainer(compose_settings("trainer=cpu"), 1)
+    assert (trainer.world_size, trainer.global_rank, trainer.num_devices) == (1, 0, 1)
+    assert trainer.is_global_zero
+
+
+def test_variables_that_round_otherwise_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's libraries and oneDNN would read them at their first product."""
+    names = ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+    code = f"import os, lungsound.runs.build; print([os.environ.get(n) for n in {names}])"
+    code += "; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    for name in (*names, "CUBLAS_WORKSPACE_CONFIG"):
+        monkeypatch.setenv(name, "1")
+    done = run_python("-c", code)
+    assert done.stdout.splitlines() == ["[None, None, None]", ":4096:8"]

@@ -4,11 +4,12 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lungsound.errors import Interrupted
-from lungsound.storage.signals import SIGNALS, defer_signals, interruptible
+from lungsound.storage.signals import SIGNALS, defer_signals, handle_signals, interruptible
 
 COMMAND = """
 import sys; from signal import SIGTERM, raise_signal
@@ -78,4 +79,18 @@ def test_nested_handlers_are_restored() -> None:
             signal.raise_signal(signal.SIGINT)
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert stop.value.signal_number == signal.SIGINT
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_thread_leaves_signals_to_the_main_thread() -> None:
+    """Python sets handlers in the main thread alone; work in another goes on without them."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    def work() -> int:
+        with interruptible(), defer_signals():
+            handle_signals(deferred=True)
+            return 7
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(work).result() == 7
     assert [signal.getsignal(number) for number in SIGNALS] == before

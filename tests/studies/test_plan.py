@@ -19,7 +19,7 @@ from lungsound.errors import ConfigError, DataError, LungsoundError, StorageErro
 from lungsound.runs.build import build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs, expand_jobs
-from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, plan_jobs
+from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
 from lungsound.studies.study import study_folder
 from lungsound.training.schedule import Annealing
 
@@ -137,12 +137,11 @@ OTHER_TRAJECTORY = """
     augment=none augment.redraw=epoch model.l2=0 model.table1=outputs loss=cross_entropy
     annealing.epochs_per_cycle=3 annealing.max_lr=1e-3 annealing.continue_from=best task=two_class
     trainer.precision=bf16-mixed trainer.batch_size=16 trainer.matmul_precision=high
-    data.demo_seed=1
+    data.demo_seed=1 trainer.deterministic=false
 """
 SAME_TRAJECTORY = """
     annealing.cycles=3 annealing.select=last annealing.monitor=loss trainer.num_workers=2
     tracking.experiment=other tracking.log_snapshots=true output_dir=elsewhere redo=true
-    trainer.deterministic=false
 """
 
 
@@ -212,6 +211,21 @@ def test_study_is_named_by_what_its_runs_are_not_by_how_they_are_made() -> None:
     how = ("redo=true", "hydra/launcher=joblib", "tracking.experiment=o", "trainer.num_workers=1")
     assert folder(*how) == usual
     assert folder("segment=3s") != usual
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["loss.gamma=1,5"], "2 values of loss.gamma: 1 and 5"),  # typed for 1.5
+        (
+            ["padding=zero,sample", "annealing.cycles=1,2,3"],
+            "3 values of annealing.cycles: 1, 2 and 3; 2 values of padding: zero and sample",
+        ),
+        (["seed=range(0,40)"], "40 values of seed: 0, 1, 2, ... and 39"),
+    ],
+)
+def test_a_plan_begins_with_the_swept_values(words: list[str], line: str) -> None:
+    assert format_plan(plan_jobs([*SMALL_RUN_OVERRIDES, *words])).splitlines()[0] == line
 
 
 @pytest.mark.parametrize("augment", ["none", "paper"])

@@ -1,0 +1,50 @@
+"""Standard output and error that end no work: closed, on a full disk, or without some letters."""
+
+import errno
+import io
+import os
+import select
+import sys
+from typing import Any
+
+
+class _LossyFile(io.FileIO):
+    """A file that discards everything from the first write that fails, as after `| head -1`."""
+
+    def write(self, content: Any) -> int:
+        try:
+            while (written := super().write(content)) is None:  # a full pipe that does not block
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            _discard(self.fileno())
+            if error.errno != errno.EPIPE:
+                name = {1: "stdout", 2: "stderr"}[self.fileno()]
+                print(f"{name}: {error.strerror}; the work goes on without it", file=sys.stderr)
+            return len(content)
+
+
+def tolerate_output_errors() -> None:
+    """Let no error of stdout or stderr end this process; escape letters that they cannot print.
+
+    Does nothing to a stream that is not the process's own, such as a notebook's.
+    """
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by >&-: otherwise the next file would get its number
+            _discard(descriptor)
+        elif stream is not getattr(sys, f"__{name}__"):
+            continue
+        file = io.BufferedWriter(_LossyFile(descriptor, "w", closefd=False))
+        encoding = getattr(stream, "encoding", "utf-8")
+        is_line_buffered = getattr(stream, "line_buffering", False)
+        text = io.TextIOWrapper(file, encoding, "backslashreplace", None, is_line_buffered)
+        setattr(sys, name, text)
+
+
+def _discard(descriptor: int) -> None:
+    """Let what is written to a file descriptor vanish."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
