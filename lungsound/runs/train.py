@@ -22,6 +22,7 @@ from lungsound.storage.signals import raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
+from lungsound.training.loader import translate_worker_errors
 from lungsound.training.progress import ProgressCallback
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
@@ -125,7 +126,8 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     check = LambdaCallback(on_train_start=check_resumed_epoch)
     trainer.callbacks.append(check)  # type: ignore[attr-defined]
     try:
-        trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
+        with translate_worker_errors():
+            trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
     except LungsoundError:
         raise
     except Exception as error:

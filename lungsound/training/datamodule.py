@@ -1,24 +1,15 @@
 """The LightningDataModule of one split."""
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lungsound.data.store import WaveformStore
-from lungsound.storage.signals import SIGNALS, defer_signals
 from lungsound.training.batches import (
     Augmentation,
     Batch,
@@ -26,8 +17,7 @@ from lungsound.training.batches import (
     SegmentSpec,
     TrainBatchDataset,
 )
-
-LINUX = sys.platform == "linux"  # macOS and Windows have no sigwaitinfo
+from lungsound.training.loader import make_loader
 
 
 class CyclesDataModule(pl.LightningDataModule):
@@ -55,7 +45,7 @@ class CyclesDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The next epoch's batches; needs `reload_dataloaders_every_n_epochs=1`."""
         assert self.trainer is not None
-        return self._loader(self.training_batches(self.trainer.current_epoch + 1))
+        return make_loader(self.training_batches(self.trainer.current_epoch + 1), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation cycles."""
@@ -63,7 +53,7 @@ class CyclesDataModule(pl.LightningDataModule):
 
     def eval_dataloader(self, name: str) -> DataLoader[Batch]:
         """All segments of the cycles of the set `name`, in order."""
-        return self._loader(self._eval_batches(name))
+        return make_loader(self._eval_batches(name), self.num_workers)
 
     def training_batches(self, epoch: int) -> TrainBatchDataset:
         """The batches of an epoch, which counts from 1."""
@@ -81,51 +71,3 @@ class CyclesDataModule(pl.LightningDataModule):
 
     def _eval_batches(self, name: str) -> EvalBatchDataset:
         return EvalBatchDataset(self.cycles[name], self.store, self.cutting, self.batch_size)
-
-    def _loader(self, batches: Dataset[Batch]) -> DataLoader[Batch]:
-        return _Loader(
-            batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=partial(_ignore_signals, os.getpid()),
-        )
-
-
-class _Loader(DataLoader[Batch]):
-    """A DataLoader whose start no signal interrupts: it would leave workers that nobody ends."""
-
-    def __iter__(self) -> Any:
-        with defer_signals(), _blocked_signals():
-            return super().__iter__()
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Block signals in the block, and in the workers that start there."""
-    if not LINUX:
-        yield
-        return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
-def _ignore_signals(main_process: int, _: int) -> None:
-    """Leave signals to the main process: it ends the current batch, which needs its workers."""
-    if LINUX:
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a fork server's children inherit none
-        exit_if_terminated = partial(_exit_if_terminated, main_process)
-        threading.Thread(target=exit_if_terminated, daemon=True).start()
-        return
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _exit_if_terminated(main_process: int) -> None:
-    """End this worker if its main process terminates it, which then waits for it without limit."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
-        pass
-    os._exit(0)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import pickle
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -317,35 +315,3 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     # They are kept in float32.
     np.testing.assert_allclose(features.mean.squeeze(), log_mels.mean(axes), rtol=1e-6)
     np.testing.assert_allclose(features.std.squeeze(), log_mels.std(axes), rtol=1e-6)
-
-
-INTERRUPTED_START = """
-import multiprocessing, signal, sys
-from multiprocessing.process import BaseProcess
-from types import SimpleNamespace
-from lungsound.errors import Interrupted
-from lungsound.storage.signals import interruptible
-from lungsound.training.datamodule import CyclesDataModule
-
-def start_and_signal(process):
-    start(process)
-    processes.append(process)
-    if len(processes) == 1:
-        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        signal.raise_signal(signal.SIGTERM)
-
-processes = []
-start, BaseProcess.start = BaseProcess.start, start_and_signal
-try:
-    with interruptible():
-        list(CyclesDataModule._loader(SimpleNamespace(num_workers=2), [1, 2, 3]))
-except Interrupted:
-    assert len(processes) == 2 and not multiprocessing.active_children()
-    sys.exit(143)
-"""
-
-
-def test_a_signal_while_workers_start_ends_the_process() -> None:
-    """Python waits at its exit for every worker, and a worker ignores signals."""
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED_START], timeout=60)
-    assert done.returncode == 143
