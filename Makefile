@@ -45,6 +45,7 @@ ui: .venv/installed ## browse the runs at http://127.0.0.1:5000
 bench: .venv/installed ## what the parts of a training step, and preparing a real database, cost here
 	$(BIN)/python benchmarks/bench.py > benchmarks/results.md
 	$(BIN)/python benchmarks/preparation.py >> benchmarks/results.md
+	$(BIN)/python benchmarks/epoch.py >> benchmarks/results.md
 	cat benchmarks/results.md
 
 gpu: ## on a GPU: its tests and what training costs there; PYTHON has torch, WHEELS what else is missing

@@ -137,6 +137,7 @@ class TrainerConfig:
     num_workers: int | None = MISSING
     precision: str = MISSING
     # The defaults are for runs of release 0.1, which lack these keys.
+    cache: str = "auto"
     matmul_precision: str = "highest"
     deterministic: bool = True
 

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lungsound.data.recordings import Annotation, Recording
@@ -11,6 +12,11 @@ from lungsound.data.store import StoredRecording
 # An annotation may end this much after its audio, as times are rounded. The microsecond is for the
 # floating-point error of the difference.
 END_TOLERANCE_SECONDS = 0.050 + 1e-6
+MIN_CYCLE_SECONDS = 0.050  # no published cycle or event is shorter than 0.1 s
+# An end at this many times the audio's length is a number of another unit.
+UNIT_RATIO = 100
+# A header of one channel for two doubles the audio, less the tolerance at the annotations' end.
+LONG_AUDIO_RATIO = 1.95
 CYCLE_DTYPES = {
     "recording": "str",
     "patient": "str",
@@ -36,10 +42,14 @@ RECORDING_COLUMNS = [name for name in CYCLE_DTYPES if name in Recording.__datacl
 
 
 class RecordingRows(NamedTuple):
-    """The rows of one recording, the problems that only its audio shows, and notes."""
+    """The rows of one recording, the problems that only its audio shows, doubts and notes.
+
+    A doubt is a problem to `data check`, and a note to a run.
+    """
 
     rows: list[dict[str, Any]]
     problems: list[str]
+    doubts: list[str]
     notes: list[str]
 
 
@@ -49,13 +59,17 @@ def cycle_key(recording: str, cycle: int) -> int:
 
 
 def build_cycle_rows(
-    recording: Recording, stored: StoredRecording, sample_rate: int
+    recording: Recording, stored: StoredRecording, sample_rate: int, gapless: bool
 ) -> RecordingRows:
-    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
-    if stored["problem"]:
-        return RecordingRows([], [stored["problem"]], [])
+    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz.
+
+    `gapless`: its cycles are expected up to the end of the audio.
+    """
+    if problem := stored["problem"] or _unit_problem(recording, stored["seconds"]):
+        return RecordingRows([], [problem], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
-    result = RecordingRows([], [], notes)
+    notes += _length_notes(recording, stored["seconds"], gapless)
+    result = RecordingRows([], [], _silence_doubts(recording, stored), notes)
     shared = {name: getattr(recording, name) for name in RECORDING_COLUMNS}
     shared |= {"recording": recording.name, "content": stored["content"]}
     for cycle in recording.cycles:
@@ -91,6 +105,53 @@ def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
     duplicates = recordings[recordings.duplicated("content", keep=False)]
     groups = duplicates.groupby("content", sort=False)["recording"]
     return [f"{' and '.join(sorted(names))} hold the same sound" for _, names in groups]
+
+
+def _unit_problem(recording: Recording, seconds: float) -> str:
+    """Return a problem if the annotation's times must be in another unit, or ""."""
+    lengths = [cycle.seconds for cycle in recording.cycles]
+    end = max((cycle.end_seconds for cycle in recording.cycles), default=0)
+    if lengths and max(lengths) < MIN_CYCLE_SECONDS:
+        fault = f"the longest of its {len(lengths)} cycles has {1000 * max(lengths):g} ms"
+    elif end > UNIT_RATIO * seconds:
+        fault = f"its cycles end at {end:g} s, after the audio's end at {seconds:.3f} s"
+    else:
+        return ""
+    unit = "milliseconds" if recording.annotation.endswith(".json") else "seconds"
+    return f"{recording.annotation}: {fault}; expected {unit}: are its times in another unit?"
+
+
+def _length_notes(recording: Recording, seconds: float, gapless: bool) -> list[str]:
+    """Return notes on cycles far shorter than a breath, and on audio without annotation."""
+    notes = []
+    if short := [one for one in recording.cycles if one.seconds < MIN_CYCLE_SECONDS]:
+        limit = f"shorter than {1000 * MIN_CYCLE_SECONDS:g} ms, as no breath or event is"
+        notes.append(f"{recording.annotation}: {_count(short, recording)} {limit}")
+    end = max((cycle.end_seconds for cycle in recording.cycles), default=seconds)
+    if gapless and seconds >= LONG_AUDIO_RATIO * end:
+        audio = f"{recording.audio.name}: {seconds:.3f} s of audio, annotated only up to {end:g} s"
+        notes.append(f"{audio}: are its channels and rate right?")
+    return notes
+
+
+def _silence_doubts(recording: Recording, stored: StoredRecording) -> list[str]:
+    """Return a line if the samples of the whole file, or in more than half a cycle, are equal."""
+    rate_hz, edges, file = stored["rate_hz"], stored["silence"], recording.audio.name
+    if edges == [0, round(stored["seconds"] * rate_hz)]:
+        return [f"{file}: silent: all its {edges[1]} samples are equal"]
+    silent = []
+    for cycle in recording.cycles:
+        within = np.diff(np.clip(edges, cycle.start_seconds * rate_hz, cycle.end_seconds * rate_hz))
+        if within[::2].sum() > cycle.seconds * rate_hz / 2:
+            silent.append(cycle)
+    if not silent:
+        return []
+    return [f"{file}: {_count(silent, recording)} silent: most of their samples are equal"]
+
+
+def _count(cycles: list[Annotation], recording: Recording) -> str:
+    numbers = ", ".join(str(cycle.line + 1) for cycle in cycles)
+    return f"{len(cycles)} of {len(recording.cycles)} cycles ({numbers}) are"
 
 
 def _check_end(

@@ -58,12 +58,14 @@ def open_database(
     rows: list[dict[str, Any]] = []
     used = 0
     for recording in recordings:
-        result = build_cycle_rows(recording, store.recordings[recording.name], sample_rate)
+        result = build_cycle_rows(
+            recording, store.recordings[recording.name], sample_rate, spec.gapless
+        )
         problems += result.problems
         if not result.problems and not recording.problems:
             used += 1
             rows += result.rows
-            notes += result.notes
+            notes += result.doubts + result.notes
     count = len(problems)
     if problems and not (skip_bad and used):
         raise DataError(_problem_summary(count, root, skip_bad), tuple(problems))

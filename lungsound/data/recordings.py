@@ -19,6 +19,10 @@ class Annotation:
     label: str
     event_type: str = ""
 
+    @property
+    def seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
 
 @dataclass(frozen=True)
 class Recording:

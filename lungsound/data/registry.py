@@ -44,7 +44,8 @@ class DatabaseSpec:
 
     `label_sets`: column of the table of cycles (`label`, `event_type`) -> its annotated classes,
     the finest first; `label` is required. `protocols`: those that only this database has.
-    `published`: part -> the counts that its publishers give.
+    `published`: part -> the counts that its publishers give. `gapless`: its cycles are breaths that
+    follow each other up to a recording's end.
     """
 
     name: str
@@ -55,6 +56,7 @@ class DatabaseSpec:
     published: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
     download: DownloadSource | None = None
     create: Callable[[Path, int, int, int], Path] | None = None
+    gapless: bool = False
 
     @property
     def all_protocols(self) -> dict[str, Protocol]:
@@ -120,6 +122,7 @@ ICBHI = DatabaseSpec(
         expected="recordings such as 101_1b1_Al_sc_Meditron.wav, each with its .txt beside it",
         is_database=icbhi.has_icbhi_recordings,
     ),
+    gapless=True,
 )  # fmt: skip
 # The synthetic database has ICBHI's layout, class shares and cycle lengths.
 DEMO = DatabaseSpec(

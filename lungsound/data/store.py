@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_origin, get_type_hints
 
 import numpy as np
 import soundfile
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from lungsound.data.audio import read_audio, resample
+from lungsound.data.audio import constant_stretches, read_audio, resample
 from lungsound.data.recordings import Recording
 from lungsound.errors import CorruptFileError, DataError
 from lungsound.storage.files import (
@@ -31,8 +31,9 @@ from lungsound.storage.keys import canonical_json, content_key
 from lungsound.storage.locks import file_lock
 
 # Increase it if the content for the same recordings changes: older stores are then ignored.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WAVEFORMS, INDEX = "waveforms.f32", "index.json"
+MIN_SILENCE_SECONDS = 0.020
 
 
 class StoredRecording(TypedDict):
@@ -43,8 +44,14 @@ class StoredRecording(TypedDict):
     seconds: float  # of the audio file
     rate_hz: int  # of the audio file
     content: str  # a hash of the decoded samples, whatever the file's name and format
+    silence: list[int]  # start, end, ... of stretches of equal samples, in the audio file's samples
     note: str
     problem: str  # "" or why it could not be read; then samples is 0
+
+
+ENTRY_TYPES = {
+    name: get_origin(one) or one for name, one in get_type_hints(StoredRecording).items()
+}
 
 
 @dataclass(eq=False)
@@ -126,8 +133,8 @@ def _check_index(
     offset = 0
     for recording, (name, entry) in zip(recordings, index.items(), strict=True):
         types = {key: type(value) for key, value in entry.items()}
-        if name != recording.name or types != StoredRecording.__annotations__:
-            raise ValueError(f"{name}: expected {', '.join(StoredRecording.__annotations__)}")
+        if name != recording.name or types != ENTRY_TYPES:
+            raise ValueError(f"{name}: expected {', '.join(ENTRY_TYPES)}")
         is_sane = entry["samples"] >= 0 and 0 <= entry["seconds"] < math.inf
         if entry["offset"] != offset or not is_sane or (entry["problem"] and entry["samples"]):
             raise ValueError(f"{name}: expected its samples from {offset} on")
@@ -185,6 +192,7 @@ def decode(audio: Path) -> tuple[NDArray[np.float32], StoredRecording]:
         "seconds": len(samples) / rate_hz if rate_hz else 0.0,
         "rate_hz": rate_hz,
         "content": content_hash(samples, rate_hz),
+        "silence": constant_stretches(samples, round(MIN_SILENCE_SECONDS * rate_hz)),
         "note": note,
         "problem": problem,
     }

@@ -28,7 +28,6 @@ from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
 from lungsound.training.batches import Augmentation, SegmentSpec
 from lungsound.training.datamodule import CyclesDataModule
-from lungsound.training.loader import affordable_workers
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
@@ -110,10 +109,9 @@ def build_datamodule(
     workers = trainer.num_workers
     if workers is None:  # on a CPU, workers would compete with training for cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0
-    batch_bytes = (trainer.batch_size + 1) * cutting.length * 4  # the last batch may have one more
-    workers = affordable_workers(workers, batch_bytes)
     augmentation, size, seed = Augmentation(**augment), trainer.batch_size, settings.seed
-    return CyclesDataModule(cycles, database.store, cutting, augmentation, size, workers, seed)
+    store, cache = database.store, trainer.cache
+    return CyclesDataModule(cycles, store, cutting, augmentation, size, workers, seed, cache)
 
 
 def segment_samples(settings: Config) -> int:

@@ -91,6 +91,8 @@ def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
 
     Raises DataError if one is NaN or infinite.
     """
+    device = trainer.strategy.root_device
+    parts.datamodule.cache_evaluation(name, parts.module.features, device)
     with translate_worker_errors():
         batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
     assert batches is not None

@@ -125,6 +125,9 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
 
     check = LambdaCallback(on_train_start=check_resumed_epoch)
     trainer.callbacks.append(check)  # type: ignore[attr-defined]
+    device, features = trainer.strategy.root_device, parts.module.features
+    parts.datamodule.cache_training(features, device)
+    parts.datamodule.cache_evaluation("val", features, device)
     try:
         with translate_worker_errors():
             trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)

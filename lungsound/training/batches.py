@@ -51,18 +51,39 @@ class Copy(NamedTuple):
     warped: bool
 
 
-class _BatchDataset(Dataset[Batch]):
-    """Batches of segments; `batches[number]` has a row for each item."""
+class BatchDataset(Dataset[Batch]):
+    """Batches of segments.
 
+    `segments` has a row for each segment of the set, `batches[number]` the numbers of its items.
+    With `log_mels`, those of all segments [S, F, N], a batch has these and no waveforms.
+    """
+
+    segments: NDArray[np.int64]
     batches: list[NDArray[np.int64]]
 
-    def __init__(self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec) -> None:
-        self.store, self.cutting = store, cutting
+    def __init__(
+        self,
+        cycles: pd.DataFrame,
+        store: WaveformStore,
+        cutting: SegmentSpec,
+        log_mels: Tensor | None = None,
+    ) -> None:
+        self.store, self.cutting, self.log_mels = store, cutting, log_mels
         self.starts, self.ends = cycles["start_sample"].to_numpy(), cycles["end_sample"].to_numpy()
         self.targets = cycles["target"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.batches)
+
+    def inputs(self, numbers: NDArray[np.int64]) -> Batch:
+        """Return what the log-mels of the segments are computed from: waveforms [B, L], ..."""
+        raise NotImplementedError
+
+    def _inputs(self, numbers: NDArray[np.int64]) -> Batch:
+        if self.log_mels is None:
+            return self.inputs(numbers)
+        rows = torch.from_numpy(numbers).to(self.log_mels.device)
+        return {"log_mels": self.log_mels[rows]}
 
     def _cycle(self, row: int) -> NDArray[np.float32]:
         return self.store.samples[self.starts[row] : self.ends[row]]
@@ -71,7 +92,7 @@ class _BatchDataset(Dataset[Batch]):
         return cut_segment(waveform, segment, self.cutting.length, self.cutting.padding)
 
 
-class TrainBatchDataset(_BatchDataset):
+class TrainBatchDataset(BatchDataset):
     """The batches of one epoch, in order; an item is one chunk of one segment of one copy.
 
     Every random draw is a function of (seed, purpose, cycle, copy, segment, epoch): `signal.rng`. A
@@ -90,53 +111,67 @@ class TrainBatchDataset(_BatchDataset):
         batch_size: int,
         seed: int,
         epoch: int,
+        log_mels: Tensor | None = None,
     ) -> None:
-        super().__init__(cycles, store, cutting)
+        super().__init__(cycles, store, cutting, log_mels)
         self.augmentation, self.stretched = augmentation, stretched
         self.seed, self.epoch = seed, epoch
         self.draw_epoch = epoch if augmentation.redraw == "epoch" else 0
         self.keys = [int(key) for key in cycles["key"]]
         plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
         self.copies = [Copy(*values) for values in plan.itertuples(index=False, name=None)]
-        items = self._items()
-        order = make_rng(seed, "order", epoch).permutation(len(items))
-        self.batches = make_batches(items[order], batch_size)
+        self.segments = self._segments()
+        item_count = len(self.segments) * cutting.chunks
+        order = make_rng(seed, "order", epoch).permutation(item_count)
+        self.batches = make_batches(order, batch_size)
 
     def __getitem__(self, number: int) -> Batch:
-        items = self.batches[number]
-        copies = [self.copies[place] for place in items[:, 0]]
+        numbers, chunk = np.divmod(self.batches[number], self.cutting.chunks)
+        copies, segments = self._places(numbers)
         rows = np.array([copy.row for copy in copies])
-        segments = items[:, 1]
-        pairs = list(zip(copies, segments, strict=True))
-        waveforms = [self._cut(self._waveform(copy), segment) for copy, segment in pairs]
-        warps = np.array([self._warp(copy) for copy in copies], dtype=np.float32)
+        roll = [self._roll(*pair) for pair in zip(copies, segments, strict=True)]
         return {
-            "waveforms": torch.from_numpy(np.stack(waveforms)),
-            "alpha": torch.from_numpy(warps[:, 0]),
-            "f_hi": torch.from_numpy(warps[:, 1]),
-            "roll": torch.tensor([self._roll(copy, segment) for copy, segment in pairs]),
-            "chunk": torch.from_numpy(items[:, 2]),
+            **self._inputs(numbers),
+            "roll": torch.tensor(roll),
+            "chunk": torch.from_numpy(chunk),
             "target": torch.from_numpy(self.targets[rows]),
             "cycle": torch.from_numpy(rows),
             "copy": torch.tensor([copy.copy for copy in copies]),
             "segment": torch.from_numpy(segments),
         }
 
+    def inputs(self, numbers: NDArray[np.int64]) -> Batch:
+        """Return waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the segments."""
+        copies, segments = self._places(numbers)
+        pairs = zip(copies, segments, strict=True)
+        waveforms = [self._cut(self._waveform(copy), segment) for copy, segment in pairs]
+        warps = np.array([self._warp(copy) for copy in copies], dtype=np.float32)
+        return {
+            "waveforms": torch.from_numpy(np.stack(waveforms)),
+            "alpha": torch.from_numpy(warps[:, 0]),
+            "f_hi": torch.from_numpy(warps[:, 1]),
+        }
+
+    def _places(self, numbers: NDArray[np.int64]) -> tuple[list[Copy], NDArray[np.int64]]:
+        """Return the copy of each segment, and its number in the copy [B]."""
+        places, segments = self.segments[numbers].T
+        return [self.copies[place] for place in places], segments.copy()
+
     def stretched_waveforms(self) -> dict[int, NDArray[np.float32]]:
         """Return the stretched waveform of every row that has a stretched copy."""
         rows = {copy.row for copy in self.copies if copy.stretched}
         return {row: self._stretch(row) for row in sorted(rows)}
 
-    def _items(self) -> NDArray[np.int64]:
-        """All items of the epoch [n, 3]: place in `copies`, segment, chunk."""
-        items = []
+    def _segments(self) -> NDArray[np.int64]:
+        """All segments of the epoch [S, 2]: place in `copies`, number in the copy."""
+        segments = []
         for place, copy in enumerate(self.copies):
             length = int(self.ends[copy.row] - self.starts[copy.row])
             if copy.stretched:
                 length = stretched_length(length, self._rate(copy.row))
-            for segment in range(segment_count(length, self.cutting.length)):
-                items += [(place, segment, chunk) for chunk in range(self.cutting.chunks)]
-        return np.array(items, dtype=np.int64)
+            count = segment_count(length, self.cutting.length)
+            segments += [(place, segment) for segment in range(count)]
+        return np.array(segments, dtype=np.int64)
 
     def _waveform(self, copy: Copy) -> NDArray[np.float32]:
         if not copy.stretched:
@@ -163,28 +198,39 @@ class TrainBatchDataset(_BatchDataset):
         return draw_roll(self.seed, key, copy.copy, int(segment), self.epoch, frames)
 
 
-class EvalBatchDataset(_BatchDataset):
+class EvalBatchDataset(BatchDataset):
     """All segments in order: waveforms [B, L], target [B], cycle [B] (row of `cycles`)."""
 
     def __init__(
-        self, cycles: pd.DataFrame, store: WaveformStore, cutting: SegmentSpec, batch_size: int
+        self,
+        cycles: pd.DataFrame,
+        store: WaveformStore,
+        cutting: SegmentSpec,
+        batch_size: int,
+        log_mels: Tensor | None = None,
     ) -> None:
-        super().__init__(cycles, store, cutting)
+        super().__init__(cycles, store, cutting, log_mels)
         counts = [segment_count(int(n), cutting.length) for n in self.ends - self.starts]
-        segments = [(row, segment) for row, count in enumerate(counts) for segment in range(count)]
-        self.batches = np.split(np.array(segments), range(batch_size, len(segments), batch_size))
+        pairs = [(row, segment) for row, count in enumerate(counts) for segment in range(count)]
+        self.segments = np.array(pairs)
+        numbers = np.arange(len(pairs))
+        self.batches = np.split(numbers, range(batch_size, len(pairs), batch_size))
 
     def __getitem__(self, number: int) -> Batch:
-        rows, segments = self.batches[number].T
-        waveforms = [self._segment(*place) for place in zip(rows, segments, strict=True)]
+        numbers = self.batches[number]
+        rows = self.segments[numbers, 0]
         return {
-            "waveforms": torch.from_numpy(np.stack(waveforms)),
+            **self._inputs(numbers),
             "target": torch.from_numpy(self.targets[rows]),
-            "cycle": torch.from_numpy(rows.copy()),
+            "cycle": torch.from_numpy(rows),
         }
 
-    def _segment(self, row: int, segment: int) -> NDArray[np.float32]:
-        return self._cut(self._cycle(row), segment)
+    def inputs(self, numbers: NDArray[np.int64]) -> Batch:
+        """Return the waveforms [B, L] of the segments."""
+        waveforms = [
+            self._cut(self._cycle(row), segment) for row, segment in self.segments[numbers]
+        ]
+        return {"waveforms": torch.from_numpy(np.stack(waveforms))}
 
 
 def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

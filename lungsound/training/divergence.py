@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,28 @@ from lungsound.training.batches import Batch
 from lungsound.training.module import SnapshotModule
 
 
-class DivergenceCallback(pl.Callback):
-    """Raises TrainingError before a NaN or infinite loss or gradient changes a weight.
+class Check(NamedTuple):
+    """Numbers of a batch that must be finite, on their way from the device to the host."""
 
-    Validation losses are checked too: such an epoch is not stored, although its scores may look
-    normal. The error names the batch's cycles; `diverged-epoch-EPOCH.npz` in `folder` has their
-    log-mels (`encode_batch_npz`).
+    numbers: Tensor  # the loss; in training also the norm of the gradient
+    arrived: torch.cuda.Event | None  # None: they are there
+    module: SnapshotModule
+    name: str  # train or val
+    batch: Batch
+
+
+class DivergenceCallback(pl.Callback):
+    """Raises TrainingError for a NaN or infinite loss or gradient; nothing of that epoch is stored.
+
+    On a CPU before the step changes a weight. A GPU's numbers are read one step later: waiting for
+    them in each step would cost a fifth of the speed. Validation losses are checked too: such an
+    epoch is not stored, although its scores may look normal. The error names the batch's cycles;
+    `diverged-epoch-EPOCH.npz` in `folder` has their log-mels (`encode_batch_npz`).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.pending: Check | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         for path in self.folder.glob("diverged-*.npz"):  # of earlier starts
@@ -39,29 +51,56 @@ class DivergenceCallback(pl.Callback):
         self.loss = loss.detach()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
-        assert isinstance(module, SnapshotModule)
         if trainer.scaler is not None:  # float16: the scaler checks gradients and skips such steps
             norm = torch.zeros_like(self.loss)
         else:  # also infinite if the gradients' squares, which Adam uses, overflow
             norm = get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
-        if not torch.stack([self.loss, norm]).isfinite().all():  # one wait for the GPU, not two
-            # Lightning passes the loss multiplied by float16's scale.
-            loss = self.loss if trainer.scaler is None else self.loss / trainer.scaler.get_scale()
-            what = f"training loss is {loss.item():.4g} and the gradient's norm {norm.item():.4g}"
-            log_mels = module.train_inputs(self.batch)
-            raise self._error(trainer, what, "train", self.batch, log_mels)
+        self._check_later(trainer, torch.stack([self.loss, norm]), module, "train", self.batch)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        assert isinstance(module, SnapshotModule)
-        if not torch.isfinite(outputs):
-            log_mels = module.eval_inputs(batch)
-            chunks = log_mels.shape[1]
-            items = {name: values.repeat_interleave(chunks, 0) for name, values in batch.items()}
-            items["chunk"] = torch.arange(chunks).repeat(len(log_mels))
-            what = f"validation loss is {outputs.item():.4g}"
-            raise self._error(trainer, what, "val", items, log_mels.flatten(0, 1))
+        self._check_later(trainer, outputs[None], module, "val", batch)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._check(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._check(trainer)
+
+    def _check_later(
+        self, trainer: pl.Trainer, numbers: Tensor, module: Any, name: str, batch: Batch
+    ) -> None:
+        """Check what is pending, and these numbers: on a CPU now, on a GPU the next time."""
+        self._check(trainer)
+        on_host = numbers.detach().to("cpu", non_blocking=True)
+        arrived = record_event(numbers)
+        self.pending = Check(on_host, arrived, module, name, batch)
+        if arrived is None:
+            self._check(trainer)
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        """Raise TrainingError if a pending number is not finite."""
+        check, self.pending = self.pending, None
+        if check is None:
+            return
+        if check.arrived is not None:
+            check.arrived.synchronize()
+        if check.numbers.isfinite().all():
+            return
+        module, batch = check.module, check.batch
+        if check.name == "train":
+            loss, norm = check.numbers.tolist()
+            if trainer.scaler is not None:  # Lightning multiplies the loss by float16's scale
+                loss /= trainer.scaler.get_scale()
+            what = f"training loss is {loss:.4g} and the gradient's norm {norm:.4g}"
+            raise self._error(trainer, what, "train", batch, module.train_inputs(batch))
+        log_mels = module.eval_inputs(batch)
+        chunks = log_mels.shape[1]
+        items = {name: values.repeat_interleave(chunks, 0) for name, values in batch.items()}
+        items["chunk"] = torch.arange(chunks).repeat(len(log_mels))
+        what = f"validation loss is {check.numbers.item():.4g}"
+        raise self._error(trainer, what, "val", items, log_mels.flatten(0, 1))
 
     def _error(
         self, trainer: pl.Trainer, what: str, name: str, batch: Batch, log_mels: Tensor
@@ -85,6 +124,11 @@ class DivergenceCallback(pl.Callback):
         )
 
 
+def record_event(numbers: Tensor) -> torch.cuda.Event | None:
+    """Return an event that comes after all work so far on a GPU's numbers; None for a CPU's."""
+    return torch.cuda.current_stream().record_event() if numbers.is_cuda else None
+
+
 def format_cycle_ids(cycles: pd.DataFrame) -> str:
     """Return the distinct cycles as recording/cycle, recording/cycle, ..."""
     each = zip(cycles["recording"], cycles["cycle"], strict=True)
@@ -97,7 +141,8 @@ def encode_batch_npz(cycles: pd.DataFrame, batch: Batch, log_mels: Tensor) -> by
     It has `log_mels` [B, F, N] and the batch's values but for the waveforms. `cycle` is the line of
     the annotation, from 0.
     """
-    arrays = {name: values.cpu().numpy() for name, values in batch.items() if name != "waveforms"}
+    inputs = ("waveforms", "log_mels")
+    arrays = {name: values.cpu().numpy() for name, values in batch.items() if name not in inputs}
     arrays["log_mels"] = log_mels.cpu().numpy()
     arrays["recording"] = cycles["recording"].to_numpy(dtype=str)
     arrays["cycle"] = cycles["cycle"].to_numpy()

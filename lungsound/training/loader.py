@@ -26,14 +26,16 @@ TIMEOUT_S = 600
 NOT_SHARED = "a batch does not fit in shared memory"
 
 
-def make_loader(batches: Dataset[Batch], num_workers: int) -> DataLoader[Batch]:
+def make_loader(
+    batches: Dataset[Batch], num_workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
     """Return a loader of the batches, in order."""
     return _Loader(
         batches,
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_share_memory if num_workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         worker_init_fn=partial(_ignore_signals, os.getpid()),
         timeout=TIMEOUT_S if num_workers else 0,
     )

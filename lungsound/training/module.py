@@ -50,7 +50,8 @@ class SnapshotModule(pl.LightningModule):
         others = [p for p in self.network.parameters() if id(p) not in decayed_ids]
         groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 2 * self.l2}]
         groups.append({"params": others})
-        return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps)
+        fused = next(self.network.parameters()).is_cuda  # one kernel for all weights
+        return torch.optim.Adam(groups, lr=self.annealing.max_lr, eps=self.adam_eps, fused=fused)
 
     def on_train_epoch_start(self) -> None:
         """Set the rate of Eq. 1 from the epoch alone: no scheduler state can get lost."""
@@ -104,12 +105,20 @@ class SnapshotModule(pl.LightningModule):
 
     def train_inputs(self, batch: Batch) -> Tensor:
         """The log-mel chunk of each item, warped and rolled: [B, F, N // chunks]."""
-        log_mels = self.features(batch["waveforms"], batch["alpha"], batch["f_hi"])
+        log_mels = self._log_mels(batch)
         return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
 
     def eval_inputs(self, batch: Batch) -> Tensor:
         """Return all chunks of each segment: [B, chunks, F, N // chunks]."""
-        return split_into_chunks(self.features(batch["waveforms"]), self.chunks)
+        return split_into_chunks(self._log_mels(batch), self.chunks)
+
+    def _log_mels(self, batch: Batch) -> Tensor:
+        """The log-mels [B, F, N] of the segments, unless the batch has them already."""
+        if "log_mels" in batch:
+            return batch["log_mels"]
+        inputs = {name: batch[name] for name in ("waveforms", "alpha", "f_hi") if name in batch}
+        log_mels: Tensor = self.features(**inputs)
+        return log_mels
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits [B · chunks, K] and the cycle of each [B · chunks]."""

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,19 +11,21 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 WARMUP_BATCHES = 2  # slower: they allocate memory and fill caches
 TIMED_BATCHES = 5  # before the time left is first printed
+RECENT_BATCHES = 200  # the time left is computed from these: a machine's load changes
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 class ProgressCallback(pl.Callback):
     """A bar (on a terminal), a line per epoch, and the time left once the first batches are timed.
 
-    The time left is the median time per batch times the batches left, plus the median time per
-    validation times the epochs left, as measured since this start.
+    The time left is the median time of the latest batches times the batches left, plus the median
+    time per validation times the epochs left, as measured since this start.
     """
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.console = epochs, Console(highlight=False)
-        self.batch_seconds: list[float] = []
+        self.batches = 0
+        self.batch_seconds: deque[float] = deque(maxlen=RECENT_BATCHES)
         self.validation_seconds: list[float] = []
         percentage = TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}")
         columns = TextColumn("{task.description}"), BarColumn(), percentage
@@ -42,12 +45,14 @@ class ProgressCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        self.batch_seconds.append(self._lap())
+        seconds, self.batches = self._lap(), self.batches + 1
+        if self.batches > WARMUP_BATCHES:
+            self.batch_seconds.append(seconds)
         batches = int(trainer.num_training_batches)
         left = self._time_left(trainer, batches * (self.epochs - trainer.current_epoch) - index - 1)
         done = trainer.current_epoch + (index + 1) / batches
         self.bar.update(self.task, completed=done, left=left)
-        if len(self.batch_seconds) == WARMUP_BATCHES + TIMED_BATCHES:
+        if self.batches == WARMUP_BATCHES + TIMED_BATCHES:
             self.console.print(f"Training: {left} of {self.epochs} epochs.", soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -73,10 +78,9 @@ class ProgressCallback(pl.Callback):
 
     def _time_left(self, trainer: pl.Trainer, batches: int) -> str:
         """Format the time for `batches` batches and their epochs' validations; "" while unknown."""
-        timed = self.batch_seconds[WARMUP_BATCHES:]
-        if not batches or len(timed) < TIMED_BATCHES:
+        if not batches or len(self.batch_seconds) < TIMED_BATCHES:
             return ""
-        seconds = batches * statistics.median(timed)
+        seconds = batches * statistics.median(self.batch_seconds)
         if self.validation_seconds:
             epochs = -(-batches // int(trainer.num_training_batches))
             seconds += epochs * statistics.median(self.validation_seconds)

@@ -77,7 +77,7 @@ def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
     the batch.
     """
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
-    words = ("experiment=tiny", "trainer.num_workers=2", "annealing.cycles=9")
+    words = ("experiment=tiny", "trainer.cache=off", "trainer.num_workers=2", "annealing.cycles=9")
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *words],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,

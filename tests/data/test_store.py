@@ -360,6 +360,39 @@ def test_stereo_is_used_and_noted(root: Path) -> None:
     assert database.notes == (f"{D}.wav: 2 channels mixed down to one (their mean)",)
 
 
+def test_doubtful_sound_and_times_are_used_and_noted(root: Path) -> None:
+    samples, _ = soundfile.read(root / f"{B}.wav")
+    samples[:4200] = 0  # at 4000 Hz the first cycle of two, and a bit
+    soundfile.write(root / f"{B}.wav", samples, 4000)
+    soundfile.write(root / f"{C}.wav", np.full(2 * 8000, -0.5), 8000)
+    (root / f"{A}.txt").write_text("0\t0.9\t0\t0\n0.9\t0.9008\t1\t1\n")
+    database = open_icbhi(root)
+    assert len(database.cycles) == 6
+    unannotated = "2.000 s of audio, annotated only up to 0.9008 s"
+    assert list(database.notes) == [
+        f"{A}.txt: 1 of 2 cycles (2) are shorter than 50 ms, as no breath or event is",
+        f"{A}.wav: {unannotated}: are its channels and rate right?",
+        f"{B}.wav: 1 of 2 cycles (1) are silent: most of their samples are equal",
+        f"{C}.wav: silent: all its 16000 samples are equal",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "fault"),
+    [
+        ("0\t0.0008\t0\t0\n0.0008\t0.002\t1\t1\n", "the longest of its 2 cycles has 1.2 ms"),
+        ("0\t900\t0\t0\n900\t1990\t1\t1\n", "its cycles end at 1990 s, after the audio's end"),
+    ],
+)
+def test_file_of_times_in_another_unit_is_one_problem(
+    root: Path, annotation: str, fault: str
+) -> None:
+    (root / f"{B}.txt").write_text(annotation)
+    (problem,) = problems_of(root)
+    assert problem.startswith(f"{B}.txt: {fault}")
+    assert problem.endswith("expected seconds: are its times in another unit?")
+
+
 # --- the real recordings ---
 
 

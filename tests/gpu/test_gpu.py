@@ -31,7 +31,7 @@ from lungsound.training.module import SnapshotModule
 
 DEVICE = os.environ.get("LUNGSOUND_GPU_TESTS_DEVICE", "cuda")
 ON_DEVICE = "trainer=gpu" if DEVICE == "cuda" else "trainer=cpu"
-WORKERS = "trainer.num_workers=2"
+WORKERS = ("trainer.cache=off", "trainer.num_workers=2")
 
 pytestmark = pytest.mark.gpu
 needs_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="a CPU has nothing of the kind")
@@ -43,7 +43,7 @@ Record = Callable[[str, object], None]
 @pytest.fixture(scope="module")
 def run(run_training: RunTraining, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run in float32 with deterministic operators."""
-    return run_training(tmp_path_factory.mktemp("run"), ON_DEVICE, WORKERS)
+    return run_training(tmp_path_factory.mktemp("run"), ON_DEVICE, *WORKERS)
 
 
 @pytest.fixture
@@ -86,7 +86,14 @@ def test_the_device_is_the_one_that_is_meant(run: Path) -> None:
 def test_the_same_command_gives_the_same_bits(
     run: Path, run_training: RunTraining, tmp_path: Path
 ) -> None:
-    assert_identical_runs(run, run_training(tmp_path, ON_DEVICE, WORKERS))
+    assert_identical_runs(run, run_training(tmp_path, ON_DEVICE, *WORKERS))
+
+
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_kept_log_mels_give_the_same_bits(
+    run: Path, run_training: RunTraining, tmp_path: Path, place: str
+) -> None:
+    assert_identical_runs(run, run_training(tmp_path, ON_DEVICE, f"trainer.cache={place}"))
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(
@@ -103,8 +110,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 
     monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", stop_in_the_second)
     with pytest.raises(KeyError, match="stopped"):
-        run_training(tmp_path, ON_DEVICE, WORKERS)
-    resumed = run_training(tmp_path, ON_DEVICE, WORKERS)
+        run_training(tmp_path, ON_DEVICE, *WORKERS)
+    resumed = run_training(tmp_path, ON_DEVICE, *WORKERS)
     assert trained_epochs == [1, 2, 2, 3, 4]
     assert_identical_runs(run, resumed)
 
@@ -125,7 +132,7 @@ def test_other_arithmetic_trains_near_float32(
     run: Path, run_training: RunTraining, tmp_path: Path, record_property: Record, key: str,
     nearer_than: tuple[float, float],
 ) -> None:  # fmt: skip
-    other = losses(run_training(tmp_path, ON_DEVICE, WORKERS, key))
+    other = losses(run_training(tmp_path, ON_DEVICE, *WORKERS, key))
     distance = np.abs(other - losses(run)).max(axis=0)
     record_property("largest difference of train/loss, val/loss", np.round(distance, 5).tolist())
     assert np.isfinite(other).all()

@@ -135,7 +135,12 @@ def test_another_process_in_other_surroundings(
         "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }  # fmt: skip
-    words = [str(ROOT / "train.py"), *SMALL_RUN_OVERRIDES, "trainer.num_workers=1"]
+    words = [
+        str(ROOT / "train.py"),
+        *SMALL_RUN_OVERRIDES,
+        "trainer.cache=off",
+        "trainer.num_workers=1",
+    ]
     command = [sys.executable, "-c", f"import sys; sys.argv = {words!r}\n{ELSEWHERE}"]
     environment = {**os.environ, **surroundings}
     ended = subprocess.run(command, cwd=here, env=environment, capture_output=True)

@@ -15,9 +15,13 @@ import pytorch_lightning as pl
 from support.files import flip_bit
 from support.mlflow import STEPS, metric_points, mlflow_runs, only_run
 from support.results import assert_identical_runs, result_bytes, weights
+from support.runs import SMALL_RUN_OVERRIDES, compose_settings
+from torch import Tensor
 
 import lungsound.runs.run
 from lungsound.errors import Interrupted, LungsoundError
+from lungsound.runs.build import build_components
+from lungsound.signal.features import Features
 from lungsound.storage.files import is_intact_folder
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.batches import TrainBatchDataset
@@ -74,11 +78,31 @@ def statuses(folder: Path) -> list[str]:
 # --- the same bits, after any stop ---
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("loading", ["cache=host", "cache=off", "cache=off trainer.num_workers=2"])
 def test_same_command_same_bits(
-    run_training: Train, finished_run: Path, tmp_path: Path, workers: int
+    run_training: Train, finished_run: Path, tmp_path: Path, loading: str
 ) -> None:
-    assert_identical_runs(run_training(tmp_path, f"trainer.num_workers={workers}"), finished_run)
+    words = f"trainer.{loading}".split()
+    assert_identical_runs(run_training(tmp_path, *words), finished_run)
+
+
+def test_log_mels_are_computed_once_for_all_epochs_and_members(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = 0
+    forward = Features.forward
+
+    def count(features: Features, waveforms: Tensor, *given: Tensor, **named: Tensor) -> Tensor:
+        nonlocal items
+        items += len(waveforms)
+        return forward(features, waveforms, *given, **named)
+
+    monkeypatch.setattr(Features, "forward", count)
+    run_training(tmp_path)
+    with contextlib.chdir(tmp_path):
+        sets = build_components(compose_settings(*SMALL_RUN_OVERRIDES)).datamodule
+    batches = [sets.training_batches(1), *map(sets.eval_batches, ("val", "test"))]
+    assert items == sum(len(each.segments) for each in batches)
 
 
 # Where a run dies, and the epochs that the start which dies there begins. Two periods of two

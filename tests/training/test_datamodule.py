@@ -65,13 +65,14 @@ def make_datamodule(tmp_path: Path) -> Made:
     def make(
         stretch: str = "none", redraw: str = "once", padding: str = "sample", chunks: int = 2,
         frames: int = 10**9, roll: bool = True, seed: int = SEED, batch_size: int = 8,
-        workers: int = 0, samples: Floats = SAMPLES,
+        workers: int = 0, cache: str = "auto", samples: Floats = SAMPLES,
     ) -> CyclesDataModule:  # fmt: skip
         (tmp_path / "waveforms.f32").write_bytes(samples.tobytes())
         store = WaveformStore(tmp_path, "marked", 22_000, {})
         augmentation = Augmentation(stretch, RATES, VTLP, ALPHAS, F_HIS, redraw, roll)
         cutting = SegmentSpec(LENGTH, padding, frames, chunks)
-        return CyclesDataModule(CYCLES, store, cutting, augmentation, batch_size, workers, seed)
+        settings = (batch_size, workers, seed, cache)
+        return CyclesDataModule(CYCLES, store, cutting, augmentation, *settings)
 
     return make
 
@@ -269,6 +270,23 @@ def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
     assert equal([pickled[number] for number in range(len(pickled))], training)
 
 
+def test_workers_are_those_that_shared_memory_has_space_for(
+    make_datamodule: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = list[int]()
+
+    def affordable(workers: int, batch_bytes: int) -> int:
+        sizes.append(batch_bytes)
+        return workers - 1
+
+    monkeypatch.setattr("lungsound.training.datamodule.affordable_workers", affordable)
+    datamodule = make_datamodule(workers=2)
+    assert [datamodule.eval_dataloader("val").num_workers for _ in range(2)] == [1, 1]
+    largest = max(batch["waveforms"].nbytes for batch in epoch_of(datamodule))
+    assert largest <= sizes[0] < 2 * largest
+    assert len(sizes) == 1  # free memory shrinks while workers are at work
+
+
 # --- statistics of normalization ---
 
 
@@ -315,3 +333,35 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     # They are kept in float32.
     np.testing.assert_allclose(features.mean.squeeze(), log_mels.mean(axes), rtol=1e-6)
     np.testing.assert_allclose(features.std.squeeze(), log_mels.std(axes), rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["host", "device"])
+@pytest.mark.parametrize("stretch", ["none", "phase_vocoder"])
+def test_kept_log_mels_are_those_of_the_batches_waveforms(
+    make_datamodule: Made, stretch: str, place: str
+) -> None:
+    samples = np.random.default_rng(0).standard_normal(len(SAMPLES)).astype(np.float32)
+    features = Features(22_000, 100, 50, 8, 0.0, 7500.0, 1e-11, "segment")
+    plain, kept = (
+        make_datamodule(stretch, frames=9, cache=cache, samples=samples) for cache in ("off", place)
+    )
+    for datamodule in (plain, kept):
+        datamodule.cache_training(features, torch.device("cpu"))
+        datamodule.cache_evaluation("val", features, torch.device("cpu"))
+    for epoch in (1, 2):
+        for batch, other in zip(epoch_of(plain, epoch), epoch_of(kept, epoch), strict=True):
+            expected = features(batch.pop("waveforms"), batch.pop("alpha"), batch.pop("f_hi"))
+            assert torch.equal(other.pop("log_mels"), expected)
+            assert batch.keys() == other.keys()
+            assert all(torch.equal(batch[name], other[name]) for name in batch)
+    sets = (datamodule.eval_dataloader("val") for datamodule in (plain, kept))
+    for batch, other in zip(*sets, strict=True):
+        assert torch.equal(other["log_mels"], features(batch["waveforms"]))
+        assert torch.equal(other["cycle"], batch["cycle"])
+
+
+def test_copies_that_are_drawn_in_every_epoch_are_not_kept(make_datamodule: Made) -> None:
+    datamodule = make_datamodule(redraw="epoch", frames=9, cache="host")
+    features = Features(22_000, 100, 50, 8, 0.0, 7500.0, 1e-11, "segment")
+    datamodule.cache_training(features, torch.device("cpu"))
+    assert all("waveforms" in batch for batch in epoch_of(datamodule))

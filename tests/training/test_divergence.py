@@ -16,6 +16,7 @@ from support.mlflow import mlflow_runs, only_run
 from support.results import result_bytes
 
 from lungsound.errors import DataError, TrainingError
+from lungsound.training import divergence
 from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.module import SnapshotModule
 
@@ -37,8 +38,8 @@ def infinite_gradient(module: SnapshotModule, batch: Any, loss: torch.Tensor) ->
     return loss + (weight - weight.detach()).sum().sqrt()  # √0: the loss stays what it is
 
 
-def nan_waveform(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
-    batch["waveforms"][3] = torch.nan
+def nan_log_mel(module: SnapshotModule, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+    batch["log_mels"][3] = torch.nan
     return module.original_step(batch, 0)
 
 
@@ -52,12 +53,19 @@ def state_of(module: SnapshotModule) -> list[torch.Tensor]:
 def inject_non_finite(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
     """`inject_non_finite(name, how)`: a step goes wrong at AT; returns what was seen there."""
 
-    def spoil(name: str, how: Callable[..., torch.Tensor]) -> SimpleNamespace:
+    def spoil(
+        name: str, how: Callable[..., torch.Tensor], at: int | None = None
+    ) -> SimpleNamespace:
         seen, original = SimpleNamespace(), getattr(SnapshotModule, name)
+        number = at if at is not None else (AT[1] if name == "training_step" else 0)
 
         def step(module: SnapshotModule, batch: Any, place: int) -> torch.Tensor:
             module.original_step = original.__get__(module)
-            if (module.current_epoch + 1, place) != (AT if name == "training_step" else (AT[0], 0)):
+            trainer = module.trainer
+            batches = trainer.num_training_batches
+            if name == "validation_step":
+                (batches,) = trainer.num_val_batches
+            if (module.current_epoch + 1, place) != (AT[0], number % batches):
                 return original(module, batch, place)
 
             def note_inputs(_: Any, inputs: tuple[torch.Tensor]) -> None:
@@ -95,10 +103,10 @@ def stored(folder: Path) -> dict[str, bytes]:
         ("training", nan_loss, "loss is nan"),
         ("training", infinite_loss, "loss is inf"),
         ("training", infinite_gradient, r"loss is \d\.\d+ and the gradient's norm inf"),
-        ("training", nan_waveform, "loss is nan"),
+        ("training", nan_log_mel, "loss is nan"),
         ("validation", nan_loss, "loss is nan"),
     ],
-    ids=["loss", "infinite loss", "gradient", "waveform", "validation"],
+    ids=["loss", "infinite loss", "gradient", "log-mel", "validation"],
 )
 def test_it_stops_before_the_weights_change(
     run_training: TrainIn, further: Path, inject_non_finite: Callable[..., SimpleNamespace],
@@ -111,6 +119,25 @@ def test_it_stops_before_the_weights_change(
     after = state_of(seen.module)
     assert len(after) == len(seen.before) > len(list(seen.module.network.parameters()))
     assert all(torch.equal(one, other) for one, other in zip(after, seen.before, strict=True))
+    assert stored(further) == before
+    check_what_is_kept(further, seen, str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"), [("training", 2), ("training", -1), ("validation", 0), ("validation", -1)]
+)
+def test_a_gpus_numbers_are_checked_before_their_epoch_is_stored(
+    run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch,
+    inject_non_finite: Callable[..., SimpleNamespace], name: str, batch: int,
+) -> None:  # fmt: skip
+    """They are read one batch later, here with an event of a GPU that there is none of."""
+    arrived: list[None] = []
+    event = SimpleNamespace(synchronize=lambda: arrived.append(None))
+    monkeypatch.setattr(divergence, "record_event", lambda numbers: event)
+    before, seen = stored(further), inject_non_finite(f"{name}_step", nan_loss, batch)
+    with pytest.raises(TrainingError, match=rf"in epoch 5 the {name} loss is nan") as error:
+        run_training(further, "annealing.cycles=3")
+    assert arrived
     assert stored(further) == before
     check_what_is_kept(further, seen, str(error.value))
 
@@ -170,22 +197,22 @@ def test_a_test_cycle_that_overflows_is_named(
     run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers of 1e30 are finite, their squares are not: no score may come of such a cycle."""
-    make_loader = CyclesDataModule.eval_dataloader
+    make_batches = CyclesDataModule.eval_batches
 
-    def make_loud_loader(datamodule: CyclesDataModule, name: str) -> Any:
-        loader = make_loader(datamodule, name)
-        cut = loader.dataset._segment
+    def make_loud_batches(datamodule: CyclesDataModule, name: str) -> Any:
+        batches = make_batches(datamodule, name)
+        cycle = batches._cycle
 
-        def cut_loud(row: int, segment: int) -> np.ndarray[Any, Any]:
-            return cut(row, segment) + np.float32(1e30 if row == 3 else 0)
+        def loud_cycle(row: int) -> np.ndarray[Any, Any]:
+            return cycle(row) + np.float32(1e30 if row == 3 else 0)
 
         if name == "test":
-            monkeypatch.setattr(loader.dataset, "_segment", cut_loud)
-        return loader
+            monkeypatch.setattr(batches, "_cycle", loud_cycle)
+        return batches
 
     for path in further.glob("store/trajectories/*/probabilities-*"):
         path.unlink()  # or nothing would be evaluated
-    monkeypatch.setattr(CyclesDataModule, "eval_dataloader", make_loud_loader)
+    monkeypatch.setattr(CyclesDataModule, "eval_batches", make_loud_batches)
     with pytest.raises(DataError, match="NaN for") as error:
         run_training(further)
     (split,) = further.glob("outputs/*/split.csv")

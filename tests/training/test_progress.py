@@ -51,6 +51,14 @@ def test_time_left_is_that_of_median_batches_and_validations(
     assert epoch_4 == "epoch  4/12  train/loss 0.250  about 4 minutes left"
 
 
+def test_time_left_follows_the_latest_batches(
+    fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(fake_clock, 3, first=1, last=1, seconds=[1.0] * 300 + [3.0] * 200)
+    # Two epochs of 500 batches of 3 s, and their validations of 10 s.
+    assert capsys.readouterr().out.splitlines()[-1].endswith("about 50 minutes left")
+
+
 def test_nothing_is_estimated_before_some_batches_or_after_the_last(
     fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,6 @@ class AudioMeasurements(NamedTuple):
 
     stored: StoredRecording
     formats: list[str]  # such as "4000 Hz", "16 bits" (if it can be read) and the device
-    silent: bool  # all samples are equal
     clipped: int  # number of samples in runs of MIN_CLIPPED_RUN or more at full scale
 
 
@@ -66,12 +65,11 @@ def audit(name: str, root: Path) -> AuditReport:
     pairs = measure_all(recordings)
     for recording, audio in pairs:
         file, samples = recording.audio.name, audio.stored["samples"]
-        result = build_cycle_rows(recording, audio.stored, audio.stored["rate_hz"])
-        problems += result.problems
+        rate_hz = audio.stored["rate_hz"]
+        result = build_cycle_rows(recording, audio.stored, rate_hz, spec.gapless)
+        problems += result.problems + result.doubts
         warnings += result.notes
-        if audio.silent:
-            problems.append(f"{file}: silent: all its {samples} samples are equal")
-        elif audio.clipped:
+        if audio.clipped:
             share = f"{audio.clipped} of its {samples} samples"
             percent = f"{100 * audio.clipped / samples:.2g} %"
             warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
@@ -100,10 +98,9 @@ def _measure(recording: Recording) -> AudioMeasurements:
     """Measure one recording at its own rate. An unreadable one has a `stored["problem"]`."""
     samples, stored = decode(recording.audio)
     if stored["problem"]:
-        return AudioMeasurements(stored, [recording.device], False, 0)
+        return AudioMeasurements(stored, [recording.device], 0)
     formats = [f"{stored['rate_hz']} Hz", *_bit_depth(recording.audio), recording.device]
-    silent = bool((samples == samples[0]).all())
-    return AudioMeasurements(stored, formats, silent, count_clipped(samples))
+    return AudioMeasurements(stored, formats, count_clipped(samples))
 
 
 def count_clipped(samples: NDArray[np.float32]) -> int:
@@ -118,7 +115,7 @@ def annotated_cycles(recordings: Iterable[Recording]) -> pd.DataFrame:
     columns = ["recording", "patient", "device", "part", "label", "event_type", "seconds"]
     rows = [
         (recording.name, recording.patient, recording.device, recording.part, cycle.label,
-         cycle.event_type, cycle.end_seconds - cycle.start_seconds)
+         cycle.event_type, cycle.seconds)
         for recording in recordings for cycle in recording.cycles
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

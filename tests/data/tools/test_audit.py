@@ -23,6 +23,7 @@ LABELS = ("normal", "crackle", "wheeze", "both")
 TYPES = ("Normal", "Fine Crackle", "Coarse Crackle", "Wheeze", "Rhonchi", "Stridor")
 TYPES += ("Wheeze+Crackle",)
 WAV, TXT = f"{ICBHI[0]}.wav", f"{ICBHI[0]}.txt"
+SILENT = "4 of 6 cycles (3, 4, 5, 6) are silent"
 JSON = {"train": "train_json", "intra": "test_json/intra_test_json"}
 Break = Callable[[Path], object]
 
@@ -77,6 +78,30 @@ def put_nan(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
+def silence_from_4_seconds(samples: np.ndarray) -> np.ndarray:
+    samples[4 * 4000 :] = 0.25
+    samples[7 * 4000] = 0.5  # a click makes no sound of it
+    return samples
+
+
+def grow_line_ends(folder: Path) -> None:
+    (folder / WAV).write_bytes((folder / WAV).read_bytes().replace(b"\n", b"\r\n"))
+
+
+def scale_times(factor: float) -> Break:
+    """Break a folder: the times of its first annotation are in another unit."""
+
+    def rewrite(folder: Path) -> None:
+        lines = [line.split() for line in (folder / TXT).read_text().splitlines()]
+        scaled = [
+            f"{factor * float(start):.6f}\t{factor * float(end):.6f}\t{crackle}\t{wheeze}\n"
+            for start, end, crackle, wheeze in lines
+        ]
+        (folder / TXT).write_text("".join(scaled))
+
+    return rewrite
+
+
 def here(report: AuditReport, part: str = "all") -> dict[str, object]:
     return report.table[part, "here"].to_dict()
 
@@ -89,10 +114,14 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "NaN": (change_samples(put_nan, "FLOAT"), WAV, "NaN"),
     "silent": (change_samples(np.zeros_like), WAV, "silent"),
     "constant": (change_samples(lambda samples: np.full_like(samples, 0.25)), WAV, "silent"),
+    "silent cycles": (change_samples(silence_from_4_seconds), WAV, SILENT),
+    "line ends": (grow_line_ends, WAV, "line ends were converted"),
     "no annotation": (lambda folder: (folder / TXT).unlink(), WAV, "audio without annotation"),
     "no audio": (lambda folder: (folder / WAV).unlink(), TXT, "annotation without audio"),
     "no time": (add_line("\nsoon\t9\t0\t0"), TXT, "start is 'soon'"),
     "no flag": (add_line("\n8\t9\t0"), TXT, "3 fields"),
+    "kiloseconds": (scale_times(1e-3), TXT, "the longest of its"),
+    "milliseconds": (scale_times(1e3), TXT, "after the audio's end at 15.856 s; expected seconds"),
     "after the audio": (add_line("\n14\t16.4\t0\t0"), TXT, "after the audio's end"),
 }
 
@@ -233,19 +262,21 @@ def test_remarks_alone_end_with_0(icbhi: Path, capsys: pytest.CaptureFixture[str
     shutil.copyfile(icbhi / TXT, icbhi / "105_1b1_Al_sc_Littmann.txt")
     samples, _ = soundfile.read(icbhi / f"{ICBHI[1]}.wav")
     soundfile.write(icbhi / f"{ICBHI[1]}.wav", samples, 48000, "PCM_32")
-    (icbhi / f"{ICBHI[1]}.txt").write_text("0.1\t1.5\t0\t0\n")
+    (icbhi / f"{ICBHI[1]}.txt").write_text("0.1\t1.5\t0\t0\n2\t2.0008\t0\t0\n")
     run_lungsound("data", "check", "icbhi", str(icbhi))
     printed = capsys.readouterr().out
     assert printed.startswith("SYNTHETIC")
     assert ["recordings", "4", "920"] in [line.split() for line in printed.splitlines()]
     assert "PROBLEMS: none" in printed
     for remark in (
-        "REMARKS: 5\n",
+        "REMARKS: 7\n",
         f"{WAV} and 105_1b1_Al_sc_Litt3200.wav hold the same sound",
         "105_1b1_Al_sc_Litt3200.wav is taken with 105_1b1_Al_sc_Littmann.txt",
         f"{ICBHI[1]}.wav: 48000 Hz, not one of 44100 Hz",
         f"{ICBHI[1]}.wav: 32 bits, not one of",
         f"{ICBHI[2]}.wav: clipped",
+        f"{ICBHI[1]}.wav: 18.375 s of audio, annotated only up to 2.0008 s",
+        f"{ICBHI[1]}.txt: 1 of 2 cycles (2) are shorter than 50 ms",
     ):
         assert remark in printed
 

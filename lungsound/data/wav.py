@@ -1,0 +1,194 @@
+"""WAV headers: the chunks must account for every byte of the file, and the fields must agree.
+
+libsndfile reads on where a header is wrong: as noise, or as another length. Therefore `fmt ` and
+`data` come once, whole chunks follow `data` up to the file's end, and block align and byte rate are
+those of the channels, bits and rate.
+"""
+
+import re
+import struct
+
+import numpy as np
+
+Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and its size
+
+# First four bytes -> the byte order of all numbers. BW64 is a later name of RF64.
+BYTE_ORDERS = {b"RIFF": "<", b"RF64": "<", b"BW64": "<", b"RIFX": ">"}
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+# Sizes from here on, and 0, are left open by programs that write to a pipe and cannot go back to
+# fill them in: sox writes 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
+MIN_OPEN_SIZE = 0x7FFF0000
+MAX_SIZE = 0xFFFFFFFF  # also the size of RF64's audio; its chunk ds64 has the true one
+EXTRA_CHUNKS = (
+    *(b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ", b"iXML", b"PEAK"),
+    *(b"JUNK", b"junk", b"FLLR", b"PAD ", b"acid", b"DISP", b"axml", b"chna", b"afsp", b"plst"),
+)
+KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
+CHUNK_NAME, EXTRA_CHUNK = re.compile(rb"[ -~]{4}"), re.compile(b"|".join(EXTRA_CHUNKS))
+SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
+TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
+MIN_LINE_FEEDS = 4  # by chance one in 256 follows a carriage return
+MIN_OF_EACH_BYTE = 16  # then one byte in 256 is not missing by chance
+
+
+def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
+    """Return a WAV of the format and the audio of `content` alone, and notes for the user.
+
+    Raises ValueError if the header does not say for certain which bytes are the audio.
+    """
+    order = _byte_order(content)
+    _check_line_ends(content)
+    chunks, offset = _read_chunks(content, order, 12)
+    if b"fmt " not in chunks or chunks[b"fmt "][1] < 16:
+        raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in {len(content)} bytes")
+    if content[offset : offset + 4] != b"data" or offset + 8 > len(content):
+        raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
+    start = offset + 8
+    size, notes = _audio_size(content, order, start, chunks)
+    align = _check_format(content, order, chunks[b"fmt "][0])
+    if size % align and not notes:  # an open length may end within a sample
+        raise ValueError(f"damaged header: {size} bytes of audio, but {align} bytes per sample")
+    notes += _check_rest(content, order, start, size)
+    chunks[b"data"] = (start, size - size % align)
+    return _write_wav(content, order, chunks), notes
+
+
+def check_rate(rate_hz: int) -> None:
+    """Raise ValueError for a rate out of range: resampled from 1 Hz, a file fills the memory."""
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise ValueError(
+            f"damaged header: expected a rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, "
+            f"but got {rate_hz}"
+        )
+
+
+def _byte_order(content: bytes) -> str:
+    if not content:
+        raise ValueError("empty, 0 bytes, expected a WAV or FLAC file")
+    if len(content) > MAX_SIZE:
+        raise ValueError(f"{len(content)} bytes, expected less than 4 GiB: cut it into pieces")
+    if content[:4] not in BYTE_ORDERS or content[8:12] != b"WAVE":
+        start = content[:12]
+        raise ValueError(f"not a WAV file: it begins with {start!r}, expected b'RIFF....WAVE'")
+    return BYTE_ORDERS[content[:4]]
+
+
+def _check_line_ends(content: bytes) -> None:
+    """Raise ValueError if all line ends are those of one system, as in a text file."""
+    sign, line_feeds = "", content.count(b"\n")
+    if line_feeds >= MIN_LINE_FEEDS and content.count(b"\r\n") == line_feeds:
+        sign = "a carriage return precedes every line feed byte"
+    for byte, name in ((b"\n", "line feed"), (b"\r", "carriage return")):
+        if byte not in content and _rare_bytes(content) == 1:
+            sign = f"no byte is a {name}, but all others occur"
+    if sign:
+        raise ValueError(
+            f"damaged: its line ends were converted ({sign}), as git's autocrlf and FTP's text "
+            "mode do: get it again as a binary file"
+        )
+
+
+def _rare_bytes(content: bytes) -> int:
+    """Return how many of the 256 values occur less than MIN_OF_EACH_BYTE times."""
+    counts = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
+    return int((counts < MIN_OF_EACH_BYTE).sum())
+
+
+def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
+    """Index the whole chunks from `offset` on up to `data`; return them and where they end."""
+    chunks: Chunks = {}
+    while CHUNK_NAME.match(content, offset) and offset + 8 <= len(content):
+        name, size = struct.unpack_from(f"{order}4sI", content, offset)
+        end = offset + 8 + size
+        if name == b"data" or end > len(content):
+            break
+        if name == b"fmt " and name in chunks:
+            raise ValueError("damaged header: two 'fmt ' chunks, expected one")
+        chunks[name] = (offset + 8, size)
+        offset = _next_offset(content, end, size)
+    return chunks, offset
+
+
+def _next_offset(content: bytes, end: int, size: int) -> int:
+    """Return where the next chunk starts: the padding byte of an odd one may be forgotten."""
+    is_name = CHUNK_NAME.match(content, end) and content[end + 1 : end + 5] not in KNOWN_CHUNKS
+    return end if size % 2 == 0 or is_name else min(end + 1, len(content))
+
+
+def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple[int, list[str]]:
+    """Return the size of the audio from `start` on, and a note if the header leaves it open."""
+    promised: int = struct.unpack_from(f"{order}I", content, start - 4)[0]
+    available = len(content) - start
+    if promised == MAX_SIZE and chunks.get(b"ds64", (0, 0))[1] >= 16:
+        promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
+    if 0 < promised <= available:
+        return promised, []
+    is_open = promised == 0 or promised >= MIN_OPEN_SIZE
+    size = _open_size(content, order, start) if is_open else 0
+    if not size:
+        fault = "header only: it" if is_open or not available else "truncated: its header"
+        raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
+    extent = "all" if size == available else "the first"
+    note = f"{extent} {size} bytes after it are taken as audio"
+    return size, [f"its header leaves the length open ({promised:#x}): {note}"]
+
+
+def _open_size(content: bytes, order: str, start: int) -> int:
+    """Return the number of bytes from `start` up to the chunks at the file's end, if any."""
+    for match in EXTRA_CHUNK.finditer(content, start):
+        if _read_chunks(content, order, match.start())[1] == len(content):
+            return match.start() - start
+    return len(content) - start
+
+
+def _check_format(content: bytes, order: str, start: int) -> int:
+    """Return the bytes per sample of all channels; 1 for a format that packs samples otherwise.
+
+    Raises ValueError if the fields contradict each other.
+    """
+    fields: tuple[int, ...] = struct.unpack_from(
+        f"{order}HHIIHHHHIH", content.ljust(start + 26, b"\0"), start
+    )
+    kind, channels, rate_hz, byte_rate, align, bits = fields[:6]
+    check_rate(rate_hz)
+    if (fields[-1] if kind == EXTENSIBLE else kind) not in (PCM, FLOAT, A_LAW, MU_LAW):
+        return 1
+    expected = channels * -(-bits // 8)
+    if not expected or (align, byte_rate) != (expected, expected * rate_hz):
+        raise ValueError(
+            f"its header contradicts itself: {channels} x {bits} bits at {rate_hz} Hz are "
+            f"{expected} bytes per sample and {expected * rate_hz} per second, but it has {align} "
+            f"and {byte_rate}: export it again from the original"
+        )
+    return expected
+
+
+def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
+    """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
+    if second := SECOND_HEADER.search(content, start):
+        raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
+    _, offset = _read_chunks(content, order, _next_offset(content, start + size, size))
+    rest = content[offset:]
+    if rest.startswith(b"data"):
+        raise ValueError(f"a second 'data' chunk at byte {offset}, expected one")
+    if not rest:
+        return []
+    # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
+    is_padding = not rest.strip(b"\0") and len(rest) != content.count(b"\r\n")
+    if is_padding or rest.startswith(TAGS):
+        return [f"{len(rest)} bytes after its last chunk are not audio (zeros or a tag): ignored"]
+    raise ValueError(
+        f"damaged: the last {len(rest)} of its {len(content)} bytes belong to no chunk, expected "
+        "none: bytes were added, or its header promises too little audio: get it again"
+    )
+
+
+def _write_wav(content: bytes, order: str, chunks: Chunks) -> bytes:
+    body = b"WAVE"
+    for name in (b"fmt ", b"fact", b"data"):
+        if name in chunks:
+            start, size = chunks[name]
+            body += struct.pack(f"{order}4sI", name, size) + content[start : start + size]
+            body += b"\0" * (size % 2)
+    return (b"RIFF" if order == "<" else b"RIFX") + struct.pack(f"{order}I", len(body)) + body
