@@ -39,8 +39,9 @@ lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: .venv/installed ## browse the runs at http://127.0.0.1:5000
-	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
+ui: .venv/installed ## browse the runs at http://127.0.0.1:5000; of MLFLOW_TRACKING_URI, if it is a database
+	@case "$$MLFLOW_TRACKING_URI" in http*|databricks*) echo "MLFLOW_TRACKING_URI is a server: its page is there"; exit 1;; esac
+	MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(BIN)/mlflow ui --host 127.0.0.1
 
 bench: .venv/installed ## what the parts of a training step, and preparing a real database, cost here
 	$(BIN)/python benchmarks/bench.py > benchmarks/results.md

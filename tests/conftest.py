@@ -16,7 +16,10 @@ from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_renderi
 
 # Before torch: the tests run in one process per core, see the Makefile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-for name in ("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"):  # a machine's defaults are not tested
+for name in (
+    *("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"),
+    *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
+):  # a machine's defaults are not tested
     os.environ.pop(name, None)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lungsound.errors import DataError, StorageError
+from lungsound.storage.places import user_path
 
 
 class DatabaseName(click.ParamType[str]):
@@ -24,7 +25,7 @@ class DatabaseName(click.ParamType[str]):
 
 
 name_argument = click.argument("name", metavar="DATABASE", type=DatabaseName())
-path_argument = click.argument("path", type=click.Path(path_type=Path))
+path_argument = click.argument("path", type=user_path)
 
 
 @click.group()
@@ -34,7 +35,7 @@ def data() -> None:
 
 @data.command()
 @name_argument
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DEST", type=user_path)
 @click.option("--url", help="Another address of the same archive.")
 def get(name: str, destination: Path, url: str | None) -> None:
     """Download a database into the new folder DEST."""
@@ -67,7 +68,7 @@ def check(name: str, path: Path) -> None:
 @data.command()
 @name_argument
 @path_argument
-@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path(), metavar="FOLDER")
+@click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
 def plot(name: str, path: Path, folder: Path) -> None:
     """Plot a database's classes, durations and patients, from its annotations alone.
 

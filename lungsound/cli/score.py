@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from lungsound.cli.data import DatabaseName
+from lungsound.storage.places import user_path
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=user_path)
 @click.argument("database", type=DatabaseName())
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=user_path)
 @click.option(
     "--part",
     type=click.Choice(["train", "test", "inter", "intra"]),
@@ -18,7 +19,8 @@ from lungsound.cli.data import DatabaseName
 )
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=user_path,
+    metavar="PATH",
     help="The folder of the run's trajectory, if store_dir has moved.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")

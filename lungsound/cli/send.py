@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from lungsound.errors import LungsoundError
+from lungsound.storage.places import SQLITE, user_path, without_secrets
 
 
 @click.command()
-@click.argument(
-    "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=user_path)
 @click.option("--uri", help="MLflow's database or server, if it is not the one in tracking.json.")
 def send(folders: tuple[Path, ...], uri: str | None) -> None:
     """Send to MLflow the parts of runs and studies that it lacks.
@@ -49,7 +48,12 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
             f"{folder}: expected the folder of a run or a study, with its {STATE_FILENAME}, but "
             "there is none. The command that made the run writes it, even if the run is finished"
         )
-    state = replace(state, uri=validate_tracking_uri(uri or state.uri))
+    try:
+        # Release 0.1 stored passwords.
+        state = replace(state, uri=validate_tracking_uri(uri or without_secrets(state.uri)))
+    except LungsoundError as error:
+        hint = "" if uri else f". If the database has moved: lungsound send {folder} --uri ADDRESS"
+        raise LungsoundError(f"{error}{hint}") from error
     if uri is None:
         require_trusted_server(state.uri, folder)
     with try_lock(folder_lock_path(folder)) as acquired:
@@ -74,7 +78,7 @@ def require_trusted_server(uri: str, folder: Path) -> None:
 
     tracking.json may come from someone else: only --uri and the user's tracking.uri are trusted.
     """
-    from lungsound.tracking.client import SQLITE, has_credentials
+    from lungsound.tracking.client import has_credentials
 
     if has_credentials(uri) and not uri.startswith(SQLITE) and uri != default_tracking_uri():
         raise LungsoundError(

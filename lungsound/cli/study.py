@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from lungsound.storage.places import user_path
+
 
 def folder_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --store and --outputs to `command`."""
-    path = click.Path(path_type=Path)
     for name, key in (("outputs", "output_dir"), ("store", "store_dir")):
-        option = click.option(f"--{name}", type=path, default=name, help=f"{key} of the runs.")
+        option = click.option(
+            f"--{name}", type=user_path, default=name, metavar="PATH", help=f"{key} of the runs."
+        )
         command = option(command)
     return command
 
@@ -22,7 +25,7 @@ def study() -> None:
 
 
 @study.command()
-@click.argument("folder", metavar="STUDY", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="STUDY", type=user_path)
 def report(folder: Path) -> None:
     """Write the tables and figures of STUDY again, from its runs' stored predictions."""
     from lungsound.studies.study import rewrite_report

@@ -1,6 +1,7 @@
 """Parse, compose and run Hydra command lines. Imports no torch, so that --help is fast."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, open_dict
 
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
+from lungsound.storage.places import reject_secrets
 
 # Hydra's flags that print something and run no job.
 INFO_FLAGS = {
@@ -117,9 +119,18 @@ def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:
     """Add `experiment=$LUNGSOUND_EXPERIMENT` to arguments that name no experiment.
 
     conf/config.yaml cannot read the variable: Hydra rejects an interpolated option in a defaults
-    list if that option overrides other groups, as every experiment does.
+    list if that option overrides other groups, as every experiment does. Raises ConfigError for a
+    password in tracking.uri, before Hydra prints or stores it.
     """
+    _reject_passwords(arguments)
     experiment = os.environ.get("LUNGSOUND_EXPERIMENT")
     if not experiment or any(word.lstrip("+").startswith("experiment=") for word in arguments):
         return list(arguments)
     return [*arguments, f"experiment={experiment}"]
+
+
+def _reject_passwords(arguments: Sequence[str]) -> None:
+    for word in arguments:
+        if re.match(r"\W*tracking(\.uri)?=", word):
+            for address in re.split(r"[,{}'\"\s]|uri:", word.partition("=")[2]):
+                reject_secrets(address)

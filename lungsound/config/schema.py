@@ -7,6 +7,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from lungsound.storage.places import environment, expand_user
+
 PACKAGE = Path(__file__).parents[1]
 # A wheel has conf/ in the package. A checkout has it beside the package, with a link to it.
 CONFIG_DIR = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
@@ -175,6 +177,8 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+for resolver in (environment, expand_user):  # ${environment:NAME,DEFAULT}
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def to_container(settings: Any) -> Any:

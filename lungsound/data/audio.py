@@ -12,6 +12,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from lungsound.data.readers.files import read_content
 from lungsound.data.wav import check_rate, rebuild_wav
 from lungsound.errors import DataError
 
@@ -31,14 +32,12 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
     path = Path(path)
     notes: list[str] = []
     try:
-        content = path.read_bytes()
+        content = read_content(path)
         if not content.startswith(FLAC):
             content, notes = rebuild_wav(content)
         elif content.find(FLAC_START, 1) > 0:
             raise ValueError("two FLAC files in one: expected one")
         samples, rate_hz = _decode(content)
-    except OSError as error:
-        raise DataError(f"{path.name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path.name}: {error}") from error
     channels = samples.shape[1]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lungsound.data.overlaps import describe_overlaps
 from lungsound.data.recordings import Annotation, Recording
 from lungsound.data.store import StoredRecording
 
@@ -42,7 +43,7 @@ RECORDING_COLUMNS = [name for name in CYCLE_DTYPES if name in Recording.__datacl
 
 
 class RecordingRows(NamedTuple):
-    """The rows of one recording, the problems that only its audio shows, doubts and notes.
+    """The rows of one recording, the problems of its audio and cycles, doubts and notes.
 
     A doubt is a problem to `data check`, and a note to a run.
     """
@@ -69,7 +70,9 @@ def build_cycle_rows(
         return RecordingRows([], [problem], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
     notes += _length_notes(recording, stored["seconds"], gapless)
-    result = RecordingRows([], [], _silence_doubts(recording, stored), notes)
+    overlaps = describe_overlaps(recording)
+    doubts = _silence_doubts(recording, stored) + overlaps.repeats
+    result = RecordingRows([], overlaps.conflicts, doubts, notes + overlaps.parts)
     shared = {name: getattr(recording, name) for name in RECORDING_COLUMNS}
     shared |= {"recording": recording.name, "content": stored["content"]}
     for cycle in recording.cycles:

@@ -9,14 +9,13 @@ import pandas as pd
 
 from lungsound.data.cycles import build_cycle_rows, cycles_table, duplicate_notes
 from lungsound.data.labels import LabelSet
+from lungsound.data.readers.files import SYNTHETIC_MARKER
 from lungsound.data.registry import DATABASES, DatabaseSpec
 from lungsound.data.splits.checks import check_classes
 from lungsound.data.splits.protocols import run_protocol
 from lungsound.data.store import WaveformStore, open_waveform_store
 from lungsound.errors import DataError
 from lungsound.storage.keys import content_key
-
-SYNTHETIC_MARKER = "SYNTHETIC.txt"  # in the folder of synthetic recordings, or in its parent
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, register_label_set
-from lungsound.data.readers import icbhi, sprsound
+from lungsound.data.readers import icbhi, icbhi_files, sprsound
 from lungsound.data.recordings import ReadResult
 from lungsound.data.splits.official import official_icbhi, official_sprsound
 from lungsound.data.splits.protocols import PROTOCOLS, Protocol
@@ -118,9 +118,9 @@ ICBHI = DatabaseSpec(
     download=DownloadSource(
         url="https://bhichallenge.med.auth.gr/sites/default/files/ICBHI_final_database/"
         "ICBHI_final_database.zip",
-        page=icbhi.SOURCE,
+        page=icbhi_files.SOURCE,
         expected="recordings such as 101_1b1_Al_sc_Meditron.wav, each with its .txt beside it",
-        is_database=icbhi.has_icbhi_recordings,
+        is_database=icbhi_files.has_icbhi_recordings,
     ),
     gapless=True,
 )  # fmt: skip

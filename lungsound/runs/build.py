@@ -170,7 +170,7 @@ def build_database(settings: Config) -> Database:
         root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # `validate_config` has checked it
-        root = Path(os.path.expanduser(data.root))
+        root = Path(data.root)
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 

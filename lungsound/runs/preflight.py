@@ -11,7 +11,7 @@ from pathlib import Path
 from lungsound.config.schema import Config
 from lungsound.errors import StorageError
 from lungsound.storage.locks import NO_LOCKS_ERRNOS, NO_LOCKS_HINT
-from lungsound.tracking.client import SQLITE
+from lungsound.storage.places import SQLITE
 
 
 def ensure_writable(settings: Config) -> None:

@@ -17,8 +17,7 @@ from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
 from lungsound.scoring.scores import score_names
 from lungsound.storage.files import corrupt_file_on_error
-
-DEFAULT_URI = "sqlite:///mlflow.db"  # the default of `mlflow ui` and `make ui`
+from lungsound.tracking.client import page_command
 
 
 def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) -> None:
@@ -44,6 +43,7 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
     summary = folder.summary()
     results = {
         "data": data_title(inputs),
+        "fingerprint": inputs.database.fingerprint,  # of its recordings and annotations
         "label_order": summary["labels"],
         "leak": inputs.leakage_sentence,
         "leaks": inputs.leakage,
@@ -96,10 +96,7 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
 
 def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:
     """Print scores, where the results are, and `tracking_warning`; the run's folder comes last."""
-    uri = settings.tracking.uri
-    page = "mlflow ui  (or: make ui)"
-    if uri != DEFAULT_URI:
-        page = f"mlflow ui --backend-store-uri {uri}"
+    page = page_command(settings.tracking.uri)
     print(format_scores(folder))
     print(f"figures: {folder.path / 'figures'}")
     print(f"MLflow:  {tracking_warning or page}")

@@ -21,6 +21,7 @@ from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
 
+SCORES = "scores.json"
 TEST_PARTS = ("inter", "intra")
 
 
@@ -49,12 +50,23 @@ def score_on_database(
     parts = _build_components(settings, source, name, root, part, skip_bad)
     print("".join(f"{note}\n" for note in parts.notes), end="", flush=True)
     table = predict_members(settings, parts, source.member_paths(), ("test",))
-    target = RunFolder(run / "-".join(["scored", name, *([part] if part else [])]))
     with source.lock():
+        target = _choose_target(run, "-".join(["scored", name, *([part] if part else [])]), parts)
         target.write_predictions(_append_validation(table, source.read_predictions()))
         write_scores(parts, target)
     print(format_scores(target), f"predictions: {target.path}", sep="\n")
     return target.path
+
+
+def _choose_target(run: Path, name: str, parts: RunComponents) -> RunFolder:
+    """Return the folder `name`, or one beside it if that has the scores of another database."""
+    target, fingerprint = RunFolder(run / name), parts.database.fingerprint
+    if not (target.path / SCORES).exists():
+        return target
+    if target.read_json(SCORES).get("fingerprint") == fingerprint:
+        return target
+    print(f"{target.path} has the scores of other recordings, and is kept.")
+    return RunFolder(run / f"{name}-{fingerprint[:8]}")
 
 
 def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:

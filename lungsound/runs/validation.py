@@ -13,6 +13,7 @@ from lungsound.data.labels import LABEL_SETS
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.protocols import PROTOCOLS, protocol_keys
 from lungsound.errors import ConfigError
+from lungsound.storage.places import expand_user
 
 CHOICES: dict[str, Sequence[Any]] = {
     "padding.mode": ("sample", "zero", "tile"),
@@ -63,6 +64,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "trainer.batch_size": (2, 2**16),
     "trainer.num_workers": (0, 1000),
 }
+PATH_KEYS = ("output_dir", "store_dir", "data.root", "split.file", "tracking.uri")
 MAX_VTLP_COPIES = 1000  # per cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
@@ -95,7 +97,7 @@ def validate_config(cfg: DictConfig) -> Config:
         f"{key}: expected a key that there is; --cfg job shows them all, but got a new one"
         for key in _unknown_keys(cfg, settings)
     ]
-    errors += _check_values(cfg)
+    errors += [*_check_values(cfg), *_expand_paths(settings)]
     if not errors:  # the checks below rely on each value being valid
         checks = (_check_database, _check_split, _check_augment, _check_device, _check_sizes)
         errors = [message for check in checks for message in check(settings)]
@@ -113,6 +115,18 @@ def _unknown_keys(cfg: DictConfig, settings: Any, prefix: str = "") -> Iterator[
             yield f"{prefix}{key}"
         elif is_dataclass(part := getattr(settings, key)):
             yield from _unknown_keys(cfg[key], part, f"{prefix}{key}.")
+
+
+def _expand_paths(settings: Config) -> Iterator[str]:
+    """Replace `~` in every key that is a path, and yield an error for each that is none."""
+    for key in PATH_KEYS:
+        block, _, name = key.rpartition(".")
+        part = getattr(settings, block) if block else settings
+        value = getattr(part, name)
+        try:
+            setattr(part, name, None if value is None else expand_user(value))
+        except ConfigError as error:
+            yield f"{key}={value}: {error}"
 
 
 def _format_error(key: str, what: str, got: Any, hint: str = "") -> str:

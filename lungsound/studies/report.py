@@ -152,7 +152,7 @@ def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str
         line = f"No patient of the {patients} in test is also in training or validation."
     if any(count["duplicates"] for count in known):
         line += (
-            " SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name: "
+            " SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name or line: "
             f"{ranges['duplicates']}."
         )
     return line

@@ -1,6 +1,9 @@
 """Access to MLflow: check its address, open its database or server, find runs by our own id."""
 
 import logging
+import os
+import re
+import shlex
 import sqlite3
 import uuid
 from contextlib import closing
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # Here, not in the thread that first uses it: DataLoader workers are forked meanwhile, and an
 # import's lock that the thread holds at that moment is never released in the worker.
@@ -19,11 +23,21 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import ExclusiveFileLock
 
 from lungsound.errors import LungsoundError
+from lungsound.storage.places import (
+    SQLITE,
+    URI_VARIABLE,
+    expand_user,
+    reject_secrets,
+    without_secrets,
+)
+from lungsound.tracking.location import FILES_FOLDER, correct_addresses, files_root, has_moved
 
-SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}mlflow.db"  # the default of `mlflow ui` and `make ui`
 SERVER_SCHEMES = ("http", "https", "databricks")
 RUN_TAG = "lungsound.run"  # its value is the id in the folder's tracking.json
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens the page's run list
+MLFLOW_TABLES = {"experiments", "runs", "metrics"}
+TABLE_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 MAX_REASON_LENGTH = 200  # characters; MLflow's messages hold whole statements and pages
 
 
@@ -42,14 +56,15 @@ class Experiment:
 def validate_tracking_uri(uri: str) -> str:
     """Return the address, with the full path of a sqlite file. A server that is down is valid.
 
-    Raises LungsoundError if the address can never work.
+    Raises LungsoundError if the address can never work, or has a password.
     """
+    reject_secrets(uri)
     if uri.startswith(SQLITE):
-        uri = f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
+        uri = f"{SQLITE}{Path(expand_user(uri).removeprefix(SQLITE)).absolute()}"
     if problem := _uri_problem(uri):
         raise LungsoundError(
             f"tracking.uri={uri}: expected MLflow's database or server, but {problem}. "
-            "Name one as sqlite:///PATH.db or http://HOST:PORT"
+            f"Name one as sqlite:///PATH.db or http://HOST:PORT, here or as {URI_VARIABLE}"
         )
     return uri
 
@@ -57,9 +72,13 @@ def validate_tracking_uri(uri: str) -> str:
 def _uri_problem(uri: str) -> str | None:
     if uri.startswith(SQLITE):
         return _sqlite_problem(Path(uri.removeprefix(SQLITE)))
+    if uri == "sqlite://":
+        return "it names no file"
     plugins = (plugin.name for plugin in entry_points(group="mlflow.tracking_store"))
     if uri.partition(":")[0] in {*SERVER_SCHEMES, *plugins}:
         return None
+    if uri.startswith("file:") or "://" not in uri:
+        return "it is a path, and MLflow no longer keeps runs in a folder"
     try:
         sqlalchemy.create_engine(uri)  # checks dialect and driver; does not connect
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
@@ -75,11 +94,13 @@ def _sqlite_problem(path: Path) -> str | None:
     try:
         # With sqlite: a plain open() and close() would release this process's locks on the file.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database:
-            database.execute("PRAGMA schema_version")
+            tables = {name for (name,) in database.execute(TABLE_NAMES)}
     except sqlite3.OperationalError:  # locked, or not created yet
         return None
     except sqlite3.DatabaseError as error:
         return f"that {error}"
+    if tables and not tables >= MLFLOW_TABLES:
+        return f"the file is of another program, with {min(tables)} and without MLflow's tables"
     return None
 
 
@@ -95,7 +116,38 @@ def open_client(uri: str) -> MlflowClient:
         logging.getLogger(logger_name).setLevel(logging.CRITICAL)
     if uri.startswith(SQLITE):
         _create_database(Path(uri.removeprefix(SQLITE)))
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=connection_uri(uri))
+
+
+def connection_uri(uri: str) -> str:
+    """Return the address for MLflow: a quoted path, and the password of MLFLOW_TRACKING_URI."""
+    if uri.startswith(SQLITE):
+        path = quote(uri.removeprefix(SQLITE))
+        # By this name MLflow (3.17) makes no folder of the quoted path.
+        return uri if uri == SQLITE + path else f"sqlite+pysqlite:///{path}"
+    own = _own_uri()
+    return own if without_secrets(own) == uri else uri
+
+
+def _own_uri() -> str:
+    """Return the user's MLFLOW_TRACKING_URI; it may have a password."""
+    return os.environ.get(URI_VARIABLE, "").strip()
+
+
+def page_command(uri: str) -> str:
+    """Return how to open MLflow's page on this address: a command, or the server's address."""
+    if uri == DEFAULT_URI:
+        return "mlflow ui  (or: make ui)"
+    if uri.partition(":")[0] in SERVER_SCHEMES:
+        return uri
+    return f"mlflow ui --backend-store-uri {_shell_uri(uri)}"
+
+
+def _shell_uri(uri: str) -> str:
+    """Return the address for a command line, without a password of the environment's."""
+    if uri == without_secrets(_own_uri()) != _own_uri():
+        return f'"${URI_VARIABLE}"'
+    return shlex.quote(connection_uri(uri))
 
 
 def _create_database(path: Path) -> None:
@@ -109,20 +161,32 @@ def _create_database(path: Path) -> None:
             leftover.unlink()
         # A new name each time: MLflow caches database connections by name.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.half")
-        MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
+        client = MlflowClient(tracking_uri=connection_uri(f"{SQLITE}{temporary}"))
+        client.search_experiments(max_results=1)
         temporary.replace(path)
 
 
 def open_experiment(uri: str, name: str) -> Experiment:
-    """Open the experiment; create it if it does not exist."""
+    """Open the experiment; create it if it does not exist.
+
+    Raises LungsoundError if it is deleted.
+    """
     client = open_client(uri)
     experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return Experiment(client, experiment.experiment_id)
-    artifacts = None
-    if uri.startswith(SQLITE):  # else MLflow uses the working folder
-        artifacts = (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns").as_uri()
-    return Experiment(client, client.create_experiment(name, artifacts, EXPERIMENT_TAGS))
+    database = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+    if experiment is None:  # without a location MLflow uses the working folder
+        location = (database.parent / FILES_FOLDER).as_uri() if database else None
+        return Experiment(client, client.create_experiment(name, location, EXPERIMENT_TAGS))
+    if experiment.lifecycle_stage != "active":
+        raise LungsoundError(
+            f"its experiment {name} is deleted; name another with tracking.experiment=NAME, or "
+            f"get it back: {URI_VARIABLE}={_shell_uri(uri)} mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}"
+        )
+    root = files_root(experiment.artifact_location)
+    if database and root and has_moved(root, database):
+        correct_addresses(database, root)
+    return Experiment(client, experiment.experiment_id)
 
 
 def find_unique_run(experiment: Experiment, identity: str) -> Run | None:
@@ -135,8 +199,12 @@ def find_unique_run(experiment: Experiment, identity: str) -> Run | None:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the first line of the error at the start of the chain."""
+    """Return the first line of the error at the start of the chain, without passwords."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     message = str(error).strip() or type(error).__name__
-    return message.splitlines()[0][:MAX_REASON_LENGTH]
+    own = _own_uri()
+    if own != without_secrets(own):  # MLflow's messages may quote it, or a part of it
+        message = re.sub(r"\S*@", "", message.replace(own, without_secrets(own)))
+    limit = None if isinstance(error, LungsoundError) else MAX_REASON_LENGTH
+    return message.splitlines()[0][:limit]

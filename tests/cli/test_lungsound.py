@@ -57,6 +57,26 @@ def test_an_old_name_fails_as_the_new_one(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[1].startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("data check icbhi PATH", "data plot icbhi PATH", "score PATH icbhi x", "send PATH"),
+        *("study report PATH", "study rm --store=PATH key", "score x icbhi x --store=PATH"),
+    ],
+)
+def test_every_path_begins_at_home_if_it_says_so(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, said in (("~nosuchuser/x", "home folder for ~nosuchuser"), ("''", "a path")):
+        result = CliRunner().invoke(app.lungsound, shlex.split(line.replace("PATH", given)))
+        assert said in str(result.exception)
+    result = CliRunner().invoke(app.lungsound, shlex.split(line.replace("PATH", "~/nowhere")))
+    assert "~" not in f"{result.output}{result.exception}"
+    if "score x" not in line:  # which is refused before its --store
+        assert str(tmp_path / "nowhere") in f"{result.output}{result.exception}"
+
+
 def test_a_command_prints_what_it_lists(tmp_path: Path) -> None:
     (tmp_path / "store" / "trajectories" / "0123456789abcdef").mkdir(parents=True)
     done = run_module("lungsound", "study", "ls", folder=tmp_path)

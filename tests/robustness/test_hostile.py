@@ -249,9 +249,8 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
     with nothing_touched(outside):
         with pytest.raises(DataError):
             official_icbhi(database.cycles, 0, root)
-        with pytest.raises(DataError, match="has no cycle") as error:
+        with pytest.raises(DataError, match=f"None of the {len(names)} recordings"):
             file_split(database.cycles, split)
-        assert len(error.value.problems) == len(names)
         open_database("icbhi", root, 4000, tmp_path / "store", False)
 
 

@@ -104,6 +104,24 @@ def test_parts_of_sprsound(run: Path, tmp_path: Path, part: str | None, cycles: 
     assert answers.sum(axis=1).to_numpy() == pytest.approx(1)
 
 
+def test_scores_of_another_folder_are_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = scored(run, "sprsound", sprsound(tmp_path / "one"), "inter")
+    before = results(first)
+    other = sprsound(tmp_path / "other")
+    add(other, "inter", "5_5.0_0_p1_1", event("Stridor"))
+    capsys.readouterr()
+    second = scored(run, "sprsound", other, "inter")
+    assert f"{first} has the scores of other recordings, and is kept." in capsys.readouterr().out
+    assert results(first) == before
+    assert results(second)["data"] == "sprsound: 3 recordings, 5 cycles"
+    assert second.parent == first.parent
+    assert second.name.startswith("scored-sprsound-inter-")
+    assert scored(run, "sprsound", other, "inter") == second
+    assert scored(run, "sprsound", tmp_path / "one", "inter") == first
+
+
 def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected the folder of a finished run"):
         score_on_database(tmp_path, "icbhi", demo_root(run), None)

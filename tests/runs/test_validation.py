@@ -169,7 +169,7 @@ def test_all_problems_come_together(overrides: str) -> None:
 )
 def test_the_last_value_that_can_be_run(overrides: str) -> None:
     with compose_config(*overrides.split()) as (cfg, _):
-        assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
+        assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg, resolve=True)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_every_other_option_can_be_run(group: str) -> None:
     for name in options(group):
         sprsound = ("data=sprsound", "data.root=/sprsound") if "sprsound" in name else ()
         with compose_config(f"{group}={name}", *sprsound) as (cfg, choices):
-            assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg)
+            assert to_container(validate_config(cfg)) == OmegaConf.to_container(cfg, resolve=True)
         assert choices[group] == name
 
 

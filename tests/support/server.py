@@ -17,6 +17,7 @@ class BrokenServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((LOOPBACK, 0), Handler)
         self.mode, self.backend = "500", 0
+        self.authorizations: set[str | None] = set()  # of the requests
         self.closed = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
@@ -30,6 +31,7 @@ class BrokenServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         assert isinstance(self.server, BrokenServer)
+        self.server.authorizations.add(self.headers.get("Authorization"))
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.server.mode == "hang":
             self.server.closed.wait(60)

@@ -1,27 +1,49 @@
 """Which addresses are accepted, and a sqlite database that is never half made."""
 
+import shutil
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lungsound.errors import LungsoundError
-from lungsound.tracking.client import open_client, validate_tracking_uri
+from lungsound.tracking.client import (
+    connection_uri,
+    open_client,
+    open_experiment,
+    page_command,
+    root_cause,
+    validate_tracking_uri,
+)
 
 
 def test_impossible_addresses_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.db").write_text("not a database, but as long as a page of one " * 20)
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as other:
+        for table in ("studies", "trials", "alembic_version"):
+            other.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+    sqlite3.connect(tmp_path / "empty.db").execute("VACUUM")
+    before = (tmp_path / "optuna.db").read_bytes()
     monkeypatch.chdir(tmp_path)
     for uri, why in {
         "nonsense://here": "nonsense",
-        "": "parse",
-        "outputs/mlruns": "parse",
+        "": "no longer keeps runs in a folder",
+        "outputs/mlruns": "no longer keeps runs in a folder",
+        "no address://": "parse",
         f"sqlite:///{tmp_path}/nowhere/mlflow.db": "nowhere does not exist",
         f"sqlite:///{tmp_path}/text.db": "not a database",
         f"sqlite:///{tmp_path}": "it is a folder",
+        "sqlite://": "it names no file",
+        f"file://{tmp_path}": "no longer keeps runs in a folder",
+        f"sqlite:///{tmp_path}/optuna.db": "of another program, with alembic_version and without",
     }.items():
         with pytest.raises(LungsoundError, match=f"tracking.uri={uri}.*{why}"):
             validate_tracking_uri(uri)
+    assert (tmp_path / "optuna.db").read_bytes() == before
+    assert validate_tracking_uri("sqlite:///empty.db") == f"sqlite:///{tmp_path}/empty.db"
     assert validate_tracking_uri("sqlite:///new.db") == f"sqlite:///{tmp_path}/new.db"
     for uri in ("http://127.0.0.1:1", "https://somewhere.example", "databricks"):
         assert validate_tracking_uri(uri) == uri
@@ -45,3 +67,36 @@ def test_a_database_appears_with_all_its_tables(
     assert open_client(f"sqlite:///{path}").search_experiments()[0].name == "Default"
     assert path.exists()
     assert not any(file.exists() for file in leftovers)
+
+
+@pytest.mark.parametrize("folder", ["plain", "My Proj%20ect"])
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(
+    tmp_path: Path, empty_mlflow: Path, folder: str
+) -> None:
+    path = tmp_path / folder / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(empty_mlflow, path)
+    experiment = open_experiment(f"sqlite:///{path}", "my trial")
+    experiment.client.delete_experiment(experiment.id)
+    with pytest.raises(LungsoundError, match="its experiment my trial is deleted") as error:
+        open_experiment(f"sqlite:///{path}", "my trial")
+    command = root_cause(error.value).partition("get it back: ")[2]
+    command = command.replace(" mlflow ", f" {sys.executable} -m mlflow ")
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+    assert open_experiment(f"sqlite:///{path}", "my trial").id == experiment.id
+
+
+def test_the_password_of_the_environment_is_for_its_address_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    public, other = "postgresql://ana@host/db", "postgresql://ana@host/other"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ana:s3cret@host/db")
+    assert connection_uri(public) == "postgresql://ana:s3cret@host/db"
+    assert connection_uri(other) == other
+    for text in ("postgresql://ana:s3cret@host/db", "ana:s3cret@host", "no host 's3cret@host'"):
+        assert "s3cret" not in root_cause(ValueError(f"{text}: is wrong"))
+    ending = ' --backend-store-uri "$MLFLOW_TRACKING_URI"'
+    assert page_command(public).endswith(ending)
+    assert page_command(other).endswith(other)
+    assert page_command("http://host:5000") == "http://host:5000"
+    assert page_command("sqlite:///mlflow.db") == "mlflow ui  (or: make ui)"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,14 @@ from support.mlflow import (
     mlflow_runs,
     only_run,
 )
-from support.runs import ROOT
+from support.runs import ROOT, skip_rendering
 from support.server import LOOPBACK, BrokenServer, free_port
 
 import lungsound.runs.run
 from lungsound.cli.command import cli_command
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
+from lungsound.studies.study import run_study
 from lungsound.tracking import background
 from lungsound.tracking.background import BackgroundSync
 from lungsound.tracking.state import TrackingState, read_state, write_state
@@ -176,6 +178,56 @@ def test_a_server_that_is_down_from_the_start(
     assert len(str(stop.value).splitlines()) == 1
     run_lungsound("send", str(folder), "--uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert_all_sent(folder, finished_run)
+
+
+@pytest.mark.usefixtures("waveforms", "no_waiting")
+def test_a_password_in_the_address_is_used_and_stored_nowhere(
+    tmp_path: Path, server: BrokenServer, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Not in what a study and its run write and print, Hydra's files included."""
+    address = server.uri.replace("//", "//ana:s3cret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setattr(background, "FINAL_SYNC_S", 60.0)
+    monkeypatch.chdir(tmp_path)
+    with skip_rendering():
+        run_study(["experiment=tiny", "annealing.cycles=1"])
+    basic = "Basic " + b64encode(b"ana:s3cret").decode()
+    assert server.authorizations == {basic}
+    (study,) = tmp_path.glob("outputs/studies/*/")
+    state = read_state(study)
+    assert state
+    assert state.uri == server.uri
+    with pytest.raises(SystemExit, match=f"tracking.uri={server.uri}") as stop:
+        run_lungsound("send", str(study))
+    assert server.authorizations == {basic}
+    with pytest.raises(SystemExit, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        run_lungsound("send", str(study), "--uri", address)
+    output = capfd.readouterr()
+    texts = [output.out, output.err, str(stop.value), str(refused.value)]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"config.yaml", "tracking.json", "multirun.yaml"} <= {path.name for path in files}
+    for secret in (b"s3cret", basic.encode()):
+        for content in (*map(str.encode, texts), *(path.read_bytes() for path in files)):
+            assert secret not in content
+
+
+@pytest.mark.usefixtures("waveforms")
+def test_a_deleted_experiment_does_not_stop_the_training(
+    run_training: TrainIn, tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What its message advises brings the run to MLflow."""
+    monkeypatch.setattr(background, "FINAL_RETRY_S", 0.0)
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    client = mlflow_client(tmp_path / "outputs" / "run")
+    client.delete_experiment(client.create_experiment("lungsound"))
+    folder = run_training(tmp_path, *ONE_EPOCH)
+    warning = "its experiment lungsound is deleted.*restore --experiment-id 1"
+    assert_one_line_of_warning(capfd.readouterr(), folder, warning)
+    client.restore_experiment("1")
+    run_lungsound("send", str(folder))
+    assert only_run(folder).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(("retry_at_end", "syncs"), [(True, 3), (False, 1)])

@@ -48,6 +48,15 @@ def test_a_folder_of_release_0_1_is_sent(finished_run: Path, tmp_path: Path, out
     assert not [name for name in files if name.endswith(".sha256")]
 
 
+def test_a_database_that_has_moved_is_given_by_hand(outside: Path, tmp_path: Path) -> None:
+    state = read_state(outside)
+    assert state
+    write_state(outside, replace(state, uri="sqlite:////no/longer/mlflow.db"))
+    with pytest.raises(LungsoundError, match=r"/no/longer does not exist.* --uri ADDRESS$"):
+        send_folder(outside)
+    assert "FINISHED in MLflow" in send_folder(outside, f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
 def test_an_edited_state_sends_no_file_of_this_machine(tmp_path: Path, outside: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("not for anybody")

@@ -1,23 +1,69 @@
-"""What the readers share: listing a folder, parsing entry by entry, and parts of messages."""
+"""What the readers share: folders and files below a root, their content, parts of messages."""
 
+import codecs
 import os
+import re
+import stat
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError
 
+SYNTHETIC_MARKER = "SYNTHETIC.txt"  # in the folder of synthetic recordings, or in its parent
+# How files begin that a tool put in the place of the real ones, and how to get those.
+POINTERS = {
+    b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file: run git lfs pull",
+    b"/annex/objects/": "a git-annex pointer, not the file: run git annex get",
+}
+# What DVC and iCloud leave where a file is not fetched yet.
+PLACEHOLDER = re.compile(r"^[.]?(?P<name>.+)[.](dvc|icloud)$")
+FETCH = "fetch it (git annex get, dvc pull), or mount its disk"
+ANNOTATION_SUFFIXES = (".txt", ".json")
 MAX_QUOTED_CHARACTERS = 60
 Entry = TypeVar("Entry")
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """Return a folder's files and folders, sorted. Raises DataError if it cannot be read."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise _unreadable_folder(folder, error) from error
+class Tree(NamedTuple):
+    """The folders at and below a root, uppermost first, with their files; unusable places."""
+
+    folders: dict[Path, list[Path]]
+    unusable: list[str]
+
+
+def read_tree(root: Path, *suffixes: str) -> Tree:
+    """Find all folders at and below `root`, and their files with one of `suffixes` (lower case).
+
+    Links are followed. Hidden folders, macOS's `__MACOSX` and synthetic databases below `root` are
+    skipped. Raises DataError if `root` cannot be read.
+    """
+    files: dict[Path, list[Path]] = {}
+    unusable: list[str] = []
+    visited = set()
+
+    def report(error: OSError) -> None:
+        if error.filename == str(root):
+            raise _unreadable_folder(root, error) from error
+        unusable.append(f"{error.filename}: cannot be read: {error.strerror}")
+
+    places = os.walk(root, onerror=report, followlinks=True) if is_folder(root) else ()
+    for place, folders, names in places:
+        target = os.path.realpath(place)
+        is_synthetic = SYNTHETIC_MARKER in names and place != str(root)
+        if is_synthetic:
+            unusable.append(f"{place}: synthetic recordings, which are not used with others")
+        if is_synthetic or target in visited:
+            folders.clear()
+            continue
+        visited.add(target)
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        files[Path(place)] = _select_files(Path(place), names, suffixes)
+        missing = [(path, _absence(path)) for path in _select_files(Path(place), names, [""])]
+        unusable += [f"{path}: {absence}" for path, absence in missing if absence]  # folders
+    order = sorted(files, key=lambda folder: (len(folder.parts), folder))
+    return Tree({folder: files[folder] for folder in order}, unusable)
 
 
 def is_folder(path: Path) -> bool:
@@ -25,24 +71,110 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir would raise)
 
 
-def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
-    """Return name without suffix -> file, of a folder's files with one of `suffixes` (lower case).
+def list_files(folder: Path, *suffixes: str) -> list[Path]:
+    """Return a folder's files with one of `suffixes` (lower case), sorted.
 
-    Raises DataError if the folder cannot be read.
+    Links that lead nowhere are among them, and files that are not fetched yet. Raises DataError if
+    the folder cannot be read.
     """
-    # macOS leaves a file with a leading dot beside every file of an unpacked archive.
     try:
-        return {
-            path.stem: path
-            for path in list_folder(folder)
-            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
-        }
-    except OSError as error:  # a folder that may be listed, but not searched
+        return _select_files(folder, os.listdir(folder), suffixes)  # noqa: PTH208
+    except OSError as error:
         raise _unreadable_folder(folder, error) from error
+
+
+def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
+    """Return name without suffix -> file, of `list_files`."""
+    return index_by_stem(list_files(folder, *suffixes))
+
+
+def index_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return name without suffix -> file; the first of several with that name."""
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        by_stem.setdefault(path.stem, path)
+    return by_stem
+
+
+def name_clashes(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return name without suffix -> problems: names that differ in case, or sounds in suffix."""
+    groups: dict[tuple[str, bool], list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[path.stem.casefold(), path.suffix.lower() in ANNOTATION_SUFFIXES].append(path)
+    clashes: dict[str, list[str]] = defaultdict(list)
+    for group in groups.values():
+        names = " and ".join(path.name for path in group)
+        places = " and ".join(dict.fromkeys(path.parent.name for path in group))
+        for stem in {path.stem for path in group if len(group) > 1}:
+            clashes[stem].append(
+                f"{names}: {len(group)} files for one name in {places}, expected one"
+            )
+    return clashes
+
+
+def _select_files(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> list[Path]:
+    fetched = {PLACEHOLDER.sub(r"\g<name>", name) for name in names}
+    # macOS leaves a file with a leading dot beside every file of an unpacked archive.
+    paths = [folder / name for name in sorted(fetched) if name[0] != "."]
+    return [path for path in paths if path.suffix.lower() in suffixes and _is_file(path)]
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether `path` is a file, or not there: then reading it gives the reason."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if isinstance(error, PermissionError) and not os.path.islink(path):  # noqa: PTH114
+            raise _unreadable_folder(path.parent, error) from error
+        return True
+
+
+def _absence(path: Path) -> str:
+    """Return what is there in place of a file or folder that is not, or ""."""
+    if os.path.exists(path):  # noqa: PTH110 (never raises)
+        return ""
+    if os.path.islink(path):  # noqa: PTH114
+        return f"a link to {os.readlink(path)}, which is not there: {FETCH}"  # noqa: PTH115
+    placeholders = (path.with_name(f"{path.name}.dvc"), path.with_name(f".{path.name}.icloud"))
+    found = [one.name for one in placeholders if os.path.exists(one)]  # noqa: PTH110
+    return f"only {found[0]} is there: {FETCH}" if found else ""
 
 
 def _unreadable_folder(folder: Path, error: OSError) -> DataError:
     return DataError(f"The folder {folder.absolute()} cannot be read: {error.strerror} (data.root)")
+
+
+def read_content(path: Path) -> bytes:
+    """Return a file's bytes. Raises ValueError with the fault if they are not there."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {_absence(path) or error.strerror}") from error
+    for start, fault in POINTERS.items():
+        if content.startswith(start):
+            raise ValueError(fault)
+    return content
+
+
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """Return UTF-8 or UTF-16 as text, without its byte-order mark, lines ending alike.
+
+    Raises UnicodeDecodeError.
+    """
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def split_cells(line: str) -> list[str]:
+    """Split a line of a table at its tabs, else semicolons, commas or spaces; keep blank cells.
+
+    A comma that does not follow the first cell is a decimal one.
+    """
+    text = line.strip()
+    comma = "," if re.match(r'"?\w*"?\s*,', text) else None
+    separator = next((mark for mark in "\t;" if mark in text), comma)
+    return [cell.strip(' \t"') for cell in line.split(separator)]
 
 
 def parse_cycles(
@@ -63,9 +195,9 @@ def parse_cycles(
 
 def missing_reason(root: Path, otherwise: str) -> str:
     """Return why no database was found at `root`; `otherwise` if it is a folder."""
-    if not root.exists():
-        return "no such folder"
-    return otherwise if root.is_dir() else "not a folder"
+    if not os.path.exists(root):  # noqa: PTH110 (Path.exists may raise)
+        return _absence(root) or "no such folder"
+    return otherwise if is_folder(root) else "not a folder"
 
 
 def quoted(value: object) -> str:

@@ -4,7 +4,6 @@ Source: Rocha et al., "A respiratory sound database for the development of autom
 classification", 2018.
 """
 
-import codecs
 import math
 import os
 import re
@@ -14,46 +13,42 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.data.labels import FOUR_CLASS
-from lungsound.data.readers.files import files_by_stem, missing_reason, parse_cycles, quoted
+from lungsound.data.readers.files import (
+    decode_text,
+    index_by_stem,
+    name_clashes,
+    parse_cycles,
+    quoted,
+    read_content,
+)
+from lungsound.data.readers.icbhi_files import NAME_FIELDS, NAME_PATTERN, find_icbhi_files
 from lungsound.data.readers.icbhi_metadata import read_patient_metadata
 from lungsound.data.recordings import Annotation, ReadResult, Recording
-from lungsound.errors import DataError
 
-# Field of a recording's name -> its pattern, and that in words.
-NAME_FIELDS = {
-    "patient": ("[0-9]+", "digits"),
-    "recording_index": ("[0-9A-Za-z-]+", "letters and digits"),
-    "location": ("Tc|Al|Ar|Pl|Pr|Ll|Lr", "one of Tc, Al, Ar, Pl, Pr, Ll, Lr"),
-    "mode": ("sc|mc", "sc or mc"),
-    "device": ("[0-9A-Za-z-]+", "letters and digits"),
-}
 NAME_FORMAT = "patient_index_location_mode_device, such as 101_1b1_Al_sc_Meditron"
 LINE_FORMAT = "start, end, crackle 0/1, wheeze 0/1"
-SUBFOLDERS = ("audio_and_txt_files", "ICBHI_final_database")
-SOURCE = "https://bhichallenge.med.auth.gr/ICBHI_2017_Challenge"
 # float() alone would also take "nan", "1_0" and digits of other scripts.
 DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-# The database has other .txt files, whose names do not match.
-NAME_PATTERN = re.compile(r"\d+(_[^_]+){4}", re.ASCII)
 
 
 def read_icbhi(root: Path) -> ReadResult:
     """Read all recordings below `root`: return them sorted by name, all problems, and notes.
 
-    `root` is a folder of `.wav` + `.txt`, or one that contains `audio_and_txt_files` or
-    `ICBHI_final_database`. A recording with `problems` is returned too, so that its audio is also
-    checked. Releases of the database differ in the device at the end of some names: an audio file
-    without an annotation of the same name gets the one that shares its first four fields, and a
-    note. Age, sex and diagnosis come from the metadata files in the folder, or up to two folders
-    above. Raises DataError if there are no recordings.
+    `.wav` (or `.flac`) and `.txt` are in `root` or in any folders below it, see `find_icbhi_files`.
+    A recording with `problems` is returned too, so that its audio is also checked. Releases of the
+    database differ in the device at the end of some names: an audio file without an annotation of
+    the same name gets the one that shares its first four fields, and a note. Age, sex and diagnosis
+    come from the metadata files, see `find_metadata_files`. Raises DataError if there is no
+    recording.
     """
-    # Path.expanduser raises if there is no such user.
-    folder = find_icbhi_folder(Path(os.path.expanduser(root)))
-    audio, annotations = files_by_stem(folder, ".wav"), _annotation_files(folder)
+    root = Path(os.path.expanduser(root))  # Path.expanduser raises if there is no such user
+    files = find_icbhi_files(root)
+    audio, annotations = index_by_stem(files.audio), index_by_stem(files.annotations)
+    clashes = name_clashes([*files.audio, *files.annotations])
     unmatched = [name for name in audio.keys() - annotations.keys() if NAME_PATTERN.fullmatch(name)]
     matched = match_across_releases(sorted(unmatched), annotations.keys() - audio.keys())
-    patients, metadata_notes = read_patient_metadata(folder)
-    recordings, problems = [], []
+    patients, metadata_notes = read_patient_metadata(files.folders[0], root)
+    recordings, problems = [], files.problems
     for stem, path in audio.items():
         try:
             name = parse_name(stem)
@@ -62,16 +57,17 @@ def read_icbhi(root: Path) -> ReadResult:
             continue
         fields = {**name, **patients.get(name["patient"], {})}
         annotation = annotations.get(matched.get(stem, stem))
-        recordings.append(_recording(stem, path, annotation, fields))
+        ambiguous = [problem for one in {stem, matched.get(stem, stem)} for problem in clashes[one]]
+        recordings.append(_recording(stem, path, annotation, fields, ambiguous))
         problems += recordings[-1].problems
     for stem in sorted(annotations.keys() - audio.keys() - set(matched.values())):
         file = annotations[stem].name
         problems.append(f"{file}: annotation without audio, expected {stem}.wav beside it")
     notes = [
-        f"{stem}.wav is taken with {other}.txt: another release's device"
+        f"{audio[stem].name} is taken with {other}.txt: another release's device"
         for stem, other in matched.items()
     ]
-    return ReadResult(recordings, problems, notes + metadata_notes)
+    return ReadResult(recordings, problems, files.notes + notes + metadata_notes)
 
 
 def parse_name(stem: str) -> dict[str, str]:
@@ -108,16 +104,14 @@ def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...
     but counted. Any byte-order mark and line end is accepted.
     """
     try:
-        content = path.read_bytes()
-        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+        text = decode_text(read_content(path))
     except UnicodeDecodeError as error:
         return (), (f"{path.name}: not a text file: {error.reason} at byte {error.start}",)
-    except OSError as error:
-        return (), (f"{path.name}: cannot be read: {error.strerror}",)
+    except ValueError as error:
+        return (), (f"{path.name}: {error}",)
     # Not str.splitlines: it also splits at form feeds, so that line numbers would differ from
     # an editor's.
-    lines = enumerate(re.split(r"\r\n|\r|\n", text))
+    lines = enumerate(text.split("\n"))
     filled = [(number, line) for number, line in lines if line.strip()]
     if not filled:
         return (), (f"{path.name}: empty, expected one line per cycle: {LINE_FORMAT}",)
@@ -128,6 +122,8 @@ def _parse_line(number: int, line: str) -> Annotation:
     fields = line.split()
     if len(fields) != 4:
         raise ValueError(f"{len(fields)} fields in {quoted(line)}, expected 4: {LINE_FORMAT}")
+    if re.search(r"\t *\t", line.strip()):  # the cells after it may be in the wrong column
+        raise ValueError(f"a blank cell in {quoted(line)}, expected 4: {LINE_FORMAT}")
     start_seconds = _parse_seconds("start", fields[0])
     end_seconds = _parse_seconds("end", fields[1])
     if end_seconds <= start_seconds:
@@ -148,38 +144,12 @@ def _parse_seconds(field: str, value: str) -> float:
 
 
 def _recording(
-    stem: str, audio: Path, annotation: Path | None, fields: dict[str, Any]
+    stem: str, audio: Path, annotation: Path | None, fields: dict[str, Any], clashes: list[str]
 ) -> Recording:
     if annotation is None:
         problem = f"{audio.name}: audio without annotation, expected {stem}.txt beside it"
-        return Recording(stem, audio, **fields, cycles=(), problems=(problem,))
+        return Recording(stem, audio, **fields, cycles=(), problems=(*clashes, problem))
     cycles, problems = read_annotations(annotation)
     file = annotation.name
+    problems = (*clashes, *problems)
     return Recording(stem, audio, **fields, cycles=cycles, problems=problems, annotation=file)
-
-
-def find_icbhi_folder(root: Path) -> Path:
-    """Find the folder with the recordings at `root`. Raises DataError if there is none."""
-    candidates = [root, *(root / subfolder for subfolder in SUBFOLDERS)]
-    audio = {folder: files_by_stem(folder, ".wav") for folder in candidates if folder.is_dir()}
-    filled = [folder for folder, stems in audio.items() if stems]
-    named = [folder for folder in filled if any(map(NAME_PATTERN.fullmatch, audio[folder]))]
-    if filled:
-        return (named or filled)[0]
-    reason = missing_reason(root, "no .wav file in it")
-    raise DataError(
-        f"No ICBHI recordings at {root.absolute()}: {reason}. Looked there and in its "
-        f"{' and '.join(SUBFOLDERS)}; expected files such as 101_1b1_Al_sc_Meditron.wav and .txt. "
-        f"Get the database from {SOURCE}, unpack it and give its folder as data.root=PATH, or take "
-        "data=demo."
-    )
-
-
-def has_icbhi_recordings(folder: Path) -> bool:
-    """Return whether the folder itself has an ICBHI recording with its annotation."""
-    return bool(files_by_stem(folder, ".wav").keys() & _annotation_files(folder).keys())
-
-
-def _annotation_files(folder: Path) -> dict[str, Path]:
-    files = files_by_stem(folder, ".txt")
-    return {stem: path for stem, path in files.items() if NAME_PATTERN.fullmatch(stem)}

@@ -1,62 +1,116 @@
 """Age, sex and diagnosis of ICBHI 2017's patients, from the files beside its recordings."""
 
+import contextlib
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-DEMOGRAPHICS, DIAGNOSES = "demographic_info.txt", "patient_diagnosis.csv"
-AGE = re.compile(r"\d+(\.\d+)?|NA", re.ASCII)
+from lungsound.data.readers.files import (
+    decode_text,
+    list_files,
+    quoted,
+    read_content,
+    read_tree,
+    split_cells,
+)
+from lungsound.errors import DataError
+
+# Most copies have demographic_info.txt and patient_diagnosis.csv; the publisher's names are
+# ICBHI_Challenge_demographic_information.txt and ICBHI_Challenge_diagnosis.txt.
+DEMOGRAPHICS = r"(icbhi_challenge_)?(patient_)?demographics?(_info(rmation)?)?[.](txt|csv|tsv)"
+DIAGNOSES = r"(icbhi_challenge_)?(patient_)?diagnosis[.](txt|csv|tsv)"
+SUFFIXES = (".txt", ".csv", ".tsv")
+AGE = re.compile(r"\d{1,2}([.,]\d+)?|1[01]\d", re.ASCII)
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
+UNKNOWN = ("", "na", "n/a", "nan", "-", "?")
 PARENT_LEVELS = 2  # so many folders above the recordings' own are searched too
 
 
-def read_patient_metadata(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read the patients' age, sex and diagnosis from the files in `folder` or above, if any.
+def read_patient_metadata(folder: Path, root: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Read the patients' age, sex and diagnosis from the files that `find_metadata_files` finds.
 
     Returns patient -> those fields of `Recording` that are known, and notes on unusable lines.
     """
     patients: dict[str, dict[str, Any]] = defaultdict(dict)
     notes: list[str] = []
-    # patient age sex BMI weight height, NA if unknown
-    for number, fields in _read_fields(folder, DEMOGRAPHICS, None, notes):
-        if len(fields) < 3 or not fields[0].isdigit() or not AGE.fullmatch(fields[1]):
-            expected = "expected patient, age, sex ..."
-            notes.append(f"{DEMOGRAPHICS}, line {number}: {expected}, but got {fields}")
-            continue
-        patient, age, sex = fields[:3]
-        if age != "NA":
-            patients[patient]["age"] = float(age)
-        if sex in ("M", "F"):
-            patients[patient]["sex"] = sex
-    for number, fields in _read_fields(folder, DIAGNOSES, ",", notes):
-        if len(fields) == 2 and fields[0].isdigit():
-            patients[fields[0]]["diagnosis"] = fields[1]
-        elif number > 1:  # some releases have a header
-            expected = "expected patient,diagnosis"
-            notes.append(f"{DIAGNOSES}, line {number}: {expected}, but got {fields}")
+    for pattern, parse in ((DEMOGRAPHICS, _parse_person), (DIAGNOSES, _parse_diagnosis)):
+        paths = find_metadata_files(folder, root, pattern)
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths[1:])
+            notes.append(f"{paths[0].name} is used, not {names} beside it")
+        if paths:
+            notes += _read_lines(paths[0], parse, patients)
     return patients, notes
 
 
-def find_metadata_file(folder: Path, name: str) -> Path | None:
-    """Find the file `name` in the folder of the recordings, or up to two above it."""
-    places = [folder.absolute(), *folder.absolute().parents[:PARENT_LEVELS]]
-    return next((place / name for place in places if (place / name).is_file()), None)
+def find_metadata_files(folder: Path, root: Path, pattern: str) -> list[Path]:
+    """Find the files with a name of `pattern` (any case), all of them in the same folder.
+
+    This is the recordings' `folder`, or else the nearest of the two above it, or the uppermost one
+    below `root`.
+    """
+    for paths in _list_places(folder, root):
+        found = [path for path in paths if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+        if found:
+            return found
+    return []
 
 
-def _read_fields(
-    folder: Path, name: str, separator: str | None, notes: list[str]
-) -> list[tuple[int, list[str]]]:
-    """Return the number (from 1) and fields of each line of the file `name`, if there is one."""
-    path = find_metadata_file(folder, name)
-    if path is None:
-        return []
+def _list_places(folder: Path, root: Path) -> Iterator[list[Path]]:
+    for place in [folder.absolute(), *folder.absolute().parents[:PARENT_LEVELS]]:
+        with contextlib.suppress(DataError):  # this user need not be allowed to list those above
+            yield list_files(place, *SUFFIXES)
+    yield from read_tree(root, *SUFFIXES).folders.values()
+
+
+def _read_lines(
+    path: Path,
+    parse: Callable[[list[str]], dict[str, Any]],
+    patients: dict[str, dict[str, Any]],
+) -> list[str]:
+    """Add the fields of each line's patient to `patients`; return notes on unusable lines."""
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        notes.append(f"{name} cannot be read, and is not used: {error.strerror}")
-        return []
-    return [
-        (number, [word.strip() for word in line.split(separator)])
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
+        lines = decode_text(read_content(path), "replace").splitlines()
+    except ValueError as error:
+        return [f"{path.name}: {error}; it is not used"]
+    notes: list[str] = []
+    read: dict[str, int] = {}  # patient -> line
+    for number, line in enumerate(lines, start=1):
+        cells = split_cells(line)
+        if not line.strip() or (number == 1 and not re.search(r"\d", line)):  # a header
+            continue
+        try:
+            if not cells[0].isdigit():
+                raise ValueError("a patient's number first")
+            if cells[0] in read:
+                raise ValueError(f"one line per patient, the first is line {read[cells[0]]}")
+            patients[cells[0]] |= parse(cells)
+            read[cells[0]] = number
+        except ValueError as error:
+            notes.append(f"{path.name}, line {number}: expected {error}, but got {quoted(cells)}")
+    return notes if read or notes else [f"{path.name}: expected a line per patient, but got none"]
+
+
+def _parse_person(cells: list[str]) -> dict[str, Any]:
+    """Parse patient, age and sex; BMI, weight and height follow. Raises ValueError."""
+    if len(cells) < 3:
+        raise ValueError("patient, age, sex ...")
+    _, age, sex = cells[:3]
+    person: dict[str, Any] = {}
+    if age.lower() not in UNKNOWN:
+        if not AGE.fullmatch(age):
+            raise ValueError("an age in years, such as 61 or 0.75, or NA")
+        person["age"] = float(age.replace(",", "."))
+    if sex.lower() not in UNKNOWN:
+        if sex.lower() not in SEXES:
+            raise ValueError("M, F or NA as the sex")
+        person["sex"] = SEXES[sex.lower()]
+    return person
+
+
+def _parse_diagnosis(cells: list[str]) -> dict[str, Any]:
+    if len(cells) != 2:
+        raise ValueError("patient, diagnosis")
+    return {"diagnosis": cells[1]}

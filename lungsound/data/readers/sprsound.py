@@ -5,7 +5,6 @@ TBioCAS 2022. All test recordings are in one folder. Their annotations are in tw
 who also occur in training (intra), one for others (inter).
 """
 
-import contextlib
 import json
 import os
 import re
@@ -15,11 +14,15 @@ from typing import Any
 from lungsound.data.labels import SPRSOUND_SEVEN
 from lungsound.data.readers.files import (
     files_by_stem,
+    index_by_stem,
     is_folder,
-    list_folder,
+    list_files,
     missing_reason,
+    name_clashes,
     parse_cycles,
     quoted,
+    read_content,
+    read_tree,
 )
 from lungsound.data.recordings import Annotation, ReadResult, Recording
 from lungsound.errors import DataError
@@ -46,23 +49,25 @@ SOURCE = "https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound"
 def read_sprsound(root: Path) -> ReadResult:
     """Read the parts of the database that are present below `root`, with audio and annotations.
 
-    `root` holds train_wav, train_json, test_wav and test_json, or a folder that does. Recordings of
-    poor quality have no cycles. A name that occurs in several parts is a problem, and the recording
-    of the first part is used. Raises DataError if there is no part.
+    train_wav, train_json, test_wav and test_json are in `root` or in a folder below; a note names
+    folders with fewer recordings. Recordings of poor quality have no cycles. A name that occurs in
+    several parts is a problem, and the recording of the first part is used. Raises DataError if
+    there is no part.
     """
     # Path.expanduser raises if there is no such user.
-    folder = _find_folder(Path(os.path.expanduser(root)))
+    folder, unused = _find_folder(Path(os.path.expanduser(root)))
     present = [part for part in PARTS if _has_part(folder, part)]
     recordings: dict[str, Recording] = {}
-    problems, notes = [], []
+    problems, notes = [], unused
     for part in present:
-        audio = files_by_stem(folder / AUDIO_FOLDERS[part], *SUFFIXES)
-        annotations = files_by_stem(folder / ANNOTATION_FOLDERS[part], ".json")
-        for stem, path in annotations.items():
+        sounds = list_files(folder / AUDIO_FOLDERS[part], *SUFFIXES)
+        annotations = list_files(folder / ANNOTATION_FOLDERS[part], ".json")
+        audio, clashes = index_by_stem(sounds), name_clashes([*sounds, *annotations])
+        for stem, path in index_by_stem(annotations).items():
             if problem := _file_problem(stem, path, part, audio, recordings):
                 problems.append(problem)
                 continue
-            recordings[stem] = _read_recording(audio[stem], path, part)
+            recordings[stem] = _read_recording(audio[stem], path, part, clashes[stem])
             problems += recordings[stem].problems
         notes.append(_part_note(part, [one for one in recordings.values() if one.part == part]))
     if len(present) < len(PARTS):
@@ -78,9 +83,11 @@ def read_events(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...], st
     Times are milliseconds, as strings or numbers.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        return (), (f"{path.name}: cannot be read: {error.strerror}",), ""
+        data = read_content(path)
+    except ValueError as error:
+        return (), (f"{path.name}: {error}",), ""
+    try:
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
         return (), (f"{path.name}: not JSON: {error}",), ""
     events = content.get("event_annotation") if isinstance(content, dict) else None
@@ -129,7 +136,7 @@ def _file_problem(
     return ""
 
 
-def _read_recording(audio: Path, annotation: Path, part: str) -> Recording:
+def _read_recording(audio: Path, annotation: Path, part: str, clashes: list[str]) -> Recording:
     patient, age, sex, location, number = audio.stem.split("_")
     cycles, problems, quality = read_events(annotation)
     return Recording(
@@ -141,7 +148,7 @@ def _read_recording(audio: Path, annotation: Path, part: str) -> Recording:
         mode="",
         device=DEVICE,
         cycles=cycles,
-        problems=problems,
+        problems=(*clashes, *problems),
         annotation=annotation.name,
         part=part,
         age=float(age),
@@ -159,7 +166,7 @@ def _find_unannotated_audio(folder: Path, present: list[str]) -> list[str]:
             continue
         audio = files_by_stem(folder / audio_folder, *SUFFIXES)
         places = [ANNOTATION_FOLDERS[part] for part in parts]
-        annotated = {stem for place in places for stem in files_by_stem(folder / place, ".json")}
+        annotated = {one.stem for place in places for one in list_files(folder / place, ".json")}
         problems += [
             f"{audio[stem].name}: audio without annotation, expected {stem}.json in "
             f"{' or '.join(places)}"
@@ -184,23 +191,24 @@ def _has_part(folder: Path, part: str) -> bool:
     return all(is_folder(folder / name) for name in names)
 
 
-def _find_folder(root: Path) -> Path:
-    below = _subfolders(root) if root.is_dir() else []
-    candidates = [root, *below]
-    for folder in below:
-        with contextlib.suppress(DataError):  # skip unreadable folders, such as lost+found
-            candidates += _subfolders(folder)
-    for folder in candidates:
-        if any(_has_part(folder, part) for part in PARTS):
-            return folder
-    reason = missing_reason(root, "none of them in it")
+def _find_folder(root: Path) -> tuple[Path, list[str]]:
+    """Return the folder with the most annotations, and notes on the others, and unusable places."""
+    tree = read_tree(root)
+    sizes = {}
+    for folder in tree.folders:
+        parts = [part for part in PARTS if _has_part(folder, part)]
+        annotations = [list_files(folder / ANNOTATION_FOLDERS[part], ".json") for part in parts]
+        if parts:
+            sizes[folder] = sum(map(len, annotations))
+    if sizes:
+        chosen = max(sizes, key=lambda folder: sizes[folder])
+        others = ", ".join(f"{one} ({sizes[one]})" for one in sizes if one != chosen)
+        note = f"SPRSound in {chosen} ({sizes[chosen]} annotations) is used, not that in {others}"
+        return chosen, [note] * bool(others) + tree.unusable
+    reason = missing_reason(root, "; ".join(["none of them in it", *tree.unusable[:3]]))
     raise DataError(
         f"No SPRSound recordings at {root.absolute()}: {reason}. Expected train_wav with "
         "train_json, or test_wav with test_json/inter_test_json or test_json/intra_test_json, "
-        f"there or up to two folders below. Get the database from {SOURCE} (or lungsound data get "
+        f"there or in a folder below. Get the database from {SOURCE} (or lungsound data get "
         "sprsound DEST) and give its folder as data.root=PATH"
     )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in list_folder(folder) if is_folder(path)]

@@ -1,8 +1,11 @@
 """Leakage: patients, recordings and sounds that occur in more than one set of a split."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
+
+from lungsound.data.overlaps import overlapping_pairs
 
 SET_PAIRS = {
     "train+val": "in training and validation",
@@ -13,19 +16,24 @@ KINDS = ("patients", "recordings", "duplicates")
 
 
 def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
-    """Count what the sets share, from the columns set, patient, recording and content.
+    """Count what the sets share: columns set, patient, recording, content; start_, end_seconds.
 
     `patients` and `recordings`: how many of the `test_patients` and `test_recordings` are also in
     training or validation. `duplicates`: sounds of test that are in training or validation under
-    another recording's name. `pairs`: these three counts for each two sets, such as `train+val`.
+    another recording's name, and cycles of test that overlap one of those in their recording.
+    `repeats`: how many of them are such cycles, if any. `pairs`: the first three counts for each
+    two sets, such as `train+val`.
     """
     test = cycles[cycles["set"] == "test"]
+    twins = _overlapping_cycles(cycles)
+    repeats = _count_twins(twins, ["test"], ["train", "val"])
     return {
-        **_count_shared(test, cycles[cycles["set"].isin(["train", "val"])]),
+        **_count_shared(cycles, twins, ["test"], ["train", "val"]),
         "test_patients": test["patient"].nunique(),
         "test_recordings": test["recording"].nunique(),
+        **({"repeats": repeats} if repeats else {}),
         "pairs": {
-            pair: _count_shared(*(cycles[cycles["set"] == name] for name in pair.split("+")))
+            pair: _count_shared(cycles, twins, *([name] for name in pair.split("+")))
             for pair in SET_PAIRS
         },
     }
@@ -33,7 +41,9 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
 
 def leakage_sentence(report: dict[str, Any]) -> str:
     """Return the sentence that is printed with every score of a split."""
-    shared, patients, duplicates = report["patients"], report["test_patients"], report["duplicates"]
+    shared, patients = report["patients"], report["test_patients"]
+    repeats = report.get("repeats", 0)
+    duplicates = report["duplicates"] - repeats
     if shared:
         line = (
             f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
@@ -44,6 +54,9 @@ def leakage_sentence(report: dict[str, Any]) -> str:
     if duplicates:
         sounds = "1 SOUND OF TEST IS" if duplicates == 1 else f"{duplicates} SOUNDS OF TEST ARE"
         line += f" {sounds} ALSO IN TRAINING OR VALIDATION under another name."
+    if repeats:
+        cycles = "1 CYCLE OF TEST IS" if repeats == 1 else f"{repeats} CYCLES OF TEST ARE"
+        line += f" {cycles} ANNOTATED A SECOND TIME, IN TRAINING OR VALIDATION."
     return line
 
 
@@ -57,12 +70,34 @@ def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
     return [*rows, ["of test, in training or validation", *shares, str(report["duplicates"])]]
 
 
-def _count_shared(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, int]:
+def _count_shared(
+    cycles: pd.DataFrame, twins: pd.DataFrame, sets: Collection[str], other_sets: Collection[str]
+) -> dict[str, int]:
+    one, other = (cycles[cycles["set"].isin(names)] for names in (sets, other_sets))
     sounds, others = (cycles[["content", "recording"]].drop_duplicates() for cycles in (one, other))
     pairs = sounds.merge(others, on="content", suffixes=("", "_other"))
     duplicates = pairs["content"][pairs["recording"] != pairs["recording_other"]]
     return {
         "patients": len(set(one["patient"]) & set(other["patient"])),
         "recordings": len(set(one["recording"]) & set(other["recording"])),
-        "duplicates": duplicates.nunique(),
+        "duplicates": duplicates.nunique() + _count_twins(twins, sets, other_sets),
     }
+
+
+def _count_twins(twins: pd.DataFrame, sets: Collection[str], other_sets: Collection[str]) -> int:
+    chosen = twins["set"].isin(sets) & twins["other_set"].isin(other_sets)
+    return int(twins["cycle"][chosen].nunique())
+
+
+def _overlapping_cycles(cycles: pd.DataFrame) -> pd.DataFrame:
+    """Return the row number and set of each cycle that overlaps another one, and that one's set."""
+    times = ["start_seconds", "end_seconds"]
+    timed = cycles.reset_index(drop=True).reindex(columns=["recording", "set", *times]).dropna()
+    rows = []
+    for _, cycles_of_recording in timed.groupby("recording"):
+        intervals = list(cycles_of_recording[times].itertuples(index=False, name=None))
+        number, set_name = cycles_of_recording.index, cycles_of_recording["set"].to_numpy()
+        for one, other in overlapping_pairs(intervals):
+            rows.append((number[one], set_name[one], set_name[other]))
+            rows.append((number[other], set_name[other], set_name[one]))
+    return pd.DataFrame(rows, columns=["cycle", "set", "other_set"])

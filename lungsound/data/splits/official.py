@@ -5,14 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungsound.data.readers.icbhi import (
-    find_icbhi_folder,
-    match_across_releases,
-    name_without_device,
-)
-from lungsound.data.readers.icbhi_metadata import find_metadata_file
+from lungsound.data.readers.icbhi import match_across_releases, name_without_device
+from lungsound.data.readers.icbhi_files import find_icbhi_files
+from lungsound.data.readers.icbhi_metadata import find_metadata_files
 from lungsound.data.splits.patient import hold_out_validation
-from lungsound.data.splits.table import read_split_text
+from lungsound.data.splits.table import check_names, read_split_text
 from lungsound.errors import DataError
 
 OFFICIAL_SPLIT_FILENAME = "ICBHI_challenge_train_test.txt"
@@ -35,7 +32,7 @@ def official_icbhi(
     the file cannot be used.
     """
     path = Path(os.path.expanduser(file)) if file else find_official_file(root)
-    sets, notes = _match_recordings(cycles["recording"], path.name, read_official_file(path))
+    sets, notes = _match_recordings(cycles["recording"], path, read_official_file(path))
     test = set(cycles["patient"][sets == "test"])
     shared = sorted(test & set(cycles["patient"][sets == "train"]))
     if clean and shared:
@@ -70,16 +67,17 @@ def official_sprsound(
 
 
 def find_official_file(root: Path | str) -> Path:
-    """Find ICBHI's split file in the database's folder or up to two above. Raises DataError."""
-    folder = find_icbhi_folder(Path(os.path.expanduser(root)))
-    found = find_metadata_file(folder, OFFICIAL_SPLIT_FILENAME)
-    if found is None:
+    """Find ICBHI's split file by `find_metadata_files`. Raises DataError."""
+    root = Path(os.path.expanduser(root))
+    folder = find_icbhi_files(root).folders[0]
+    found = find_metadata_files(folder, root, f"{OFFICIAL_SPLIT_FILENAME}|official_split.txt")
+    if not found:
         raise DataError(
             f"split=official: expected {OFFICIAL_SPLIT_FILENAME} in the database's folder {root}, "
-            "or up to two above, but it is not there. Get it from the database's page, or name it: "
-            "split.file=PATH"
+            "up to two above or below it, but it is not there. Get it from the database's page, or "
+            "name it: split.file=PATH"
         )
-    return found
+    return found[0]
 
 
 def read_official_file(file: Path) -> dict[str, str]:
@@ -111,19 +109,20 @@ def read_official_file(file: Path) -> dict[str, str]:
 
 
 def _match_recordings(
-    recording: pd.Series, file_name: str, listed: dict[str, str]
+    recording: pd.Series, path: Path, listed: dict[str, str]
 ) -> tuple[pd.Series, list[str]]:
     """Return the `listed` set of each cycle's recording, "" if it is not listed, and notes."""
-    names = set(recording)
+    names, file_name = set(recording), path.name
     matched = match_across_releases(listed.keys() - names, names - listed.keys())
     notes = [f"{file_name}: {name} is taken for {other}" for name, other in sorted(matched.items())]
+    check_names(path, listed.keys() | set(matched.values()), names)
     set_by_name = {matched.get(name, name): set_name for name, set_name in listed.items()}
     sets = recording.map(set_by_name).fillna("").astype("str").rename("set")
     unlisted = sorted(set(recording[sets == ""]))
     if unlisted:
         notes.append(
             f"{file_name} does not name {len(unlisted)} recordings, which are left out: "
-            f"{', '.join(unlisted)}"
+            f"{', '.join(unlisted[:10])}{' ...' * (len(unlisted) > 10)}"
         )
     if unused := len(listed) - recording[sets != ""].nunique():
         notes.append(f"{unused} of the {len(listed)} recordings in {file_name} are not in use")

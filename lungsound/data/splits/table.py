@@ -4,10 +4,12 @@ import csv
 import io
 import os
 import re
+from collections.abc import Set
 from pathlib import Path
 
 import pandas as pd
 
+from lungsound.data.readers.files import decode_text, quoted, read_content
 from lungsound.data.splits.checks import SET_NAMES
 from lungsound.errors import DataError
 
@@ -24,14 +26,19 @@ def file_split(cycles: pd.DataFrame, file: Path | str) -> tuple[pd.Series, tuple
     path = Path(os.path.expanduser(file))
     names = list(zip(cycles["recording"], cycles["cycle"], strict=True))
     set_by_name = dict.fromkeys(names, "")
+    last_cycles = cycles.groupby("recording")["cycle"].max()
+    rows = _read_rows(path)
+    check_names(path, {row[1] for row in rows}, set(last_cycles.index))
     problems = []
-    for line, recording, cycle, set_name in _read_rows(path):
+    for line, recording, cycle, set_name in rows:
         where = f"{path.name}, line {line}:"
         name = (recording, int(cycle) if INTEGER_PATTERN.fullmatch(cycle) else -1)
         if set_name not in SET_NAMES:
             problems.append(f"{where} set {set_name!r}, expected one of {', '.join(SET_NAMES)}")
         if name not in set_by_name:
             lacking = f"the database has no cycle {cycle!r} of recording {recording!r}"
+            if recording in last_cycles:
+                lacking += f", which has 0 to {last_cycles[recording]}"
             problems.append(f"{where} {lacking}")
         elif set_by_name[name]:
             problems.append(
@@ -53,6 +60,16 @@ def file_split(cycles: pd.DataFrame, file: Path | str) -> tuple[pd.Series, tuple
     return sets, (f"{path.name} names {used} of {len(sets)} cycles: {missing} left out",)
 
 
+def check_names(path: Path, listed: Set[str], present: Set[str]) -> None:
+    """Raise DataError if a split's file names recordings, but none of the database's."""
+    if listed and not listed & present:
+        raise DataError(
+            f"None of the {len(listed)} recordings in the split file {path} is in the database: "
+            f"it names {quoted(min(listed))}, the database {min(present, default='none')!r}. "
+            "Expected names as in the database, without folder and suffix (split.file)"
+        )
+
+
 def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
     """Return the content of a `split.csv`: a row for every cycle that is in a set."""
     columns = ["recording", "cycle", "patient", "label"]
@@ -63,11 +80,11 @@ def split_table(cycles: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
 def read_split_text(path: Path, title: str = "split file") -> str:
     """Return the text of a split's file. Raises DataError if it cannot be read as text."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        return decode_text(read_content(path))
     except UnicodeDecodeError as error:
         reason = f"is not a text file: {error.reason}"
+    except ValueError as error:
+        reason = str(error)
     raise DataError(f"The {title} {path.absolute()} {reason} (split.file)")
 
 

@@ -11,7 +11,7 @@ import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lungsound.data.database import SYNTHETIC_MARKER
+from lungsound.data.readers.files import SYNTHETIC_MARKER
 from lungsound.data.synthetic.mixing import PlannedRecording, mix_recording
 from lungsound.data.synthetic.sounds import Device
 from lungsound.storage.files import CHECKSUM_MANIFEST, is_intact_folder, quarantine, write_folder

@@ -1,6 +1,7 @@
 """ICBHI's names and annotations: counts against pandas, every bad line named by line and value."""
 
 import codecs
+from collections import Counter
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from support.disk import drop_root_privileges
 
+from lungsound.data.audio import read_audio
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.files import files_by_stem
 from lungsound.data.readers.icbhi import (
@@ -17,7 +19,7 @@ from lungsound.data.readers.icbhi import (
     read_annotations,
     read_icbhi,
 )
-from lungsound.data.readers.icbhi_metadata import find_metadata_file, read_patient_metadata
+from lungsound.data.readers.icbhi_metadata import find_metadata_files, read_patient_metadata
 from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError
 
@@ -50,6 +52,16 @@ def test_counts_are_as_published_and_as_pandas_reads_them(real_data: Path) -> No
     assert [cycle.start_seconds for cycle in cycles] == table["start"].to_list()
     assert [cycle.end_seconds for cycle in cycles] == table["end"].to_list()
     assert [cycle.line for cycle in cycles] == [line for one in tables for line in range(len(one))]
+
+
+def test_recordings_may_be_flac(real_data: Path) -> None:
+    """The official training part; its README gives these counts."""
+    result = read_icbhi(real_data / "icbhi_4k")
+    labels = Counter(cycle.label for recording in result.recordings for cycle in recording.cycles)
+    assert labels == {"normal": 2063, "crackle": 1215, "wheeze": 501, "both": 363}
+    assert len(result.recordings) == 539
+    assert len({recording.patient for recording in result.recordings}) == 79
+    assert not result.problems
 
 
 def test_names_have_the_published_fields(real_data: Path) -> None:
@@ -111,6 +123,7 @@ def test_cycles_may_overlap_and_keep_their_line_after_an_empty_one(tmp_path: Pat
     ("line", "message"),
     [
         ("0.5\t1.25\t0", "3 fields in '0.5"),
+        ("0.5\t1.25\t\t1\t0", "a blank cell in '0.5"),
         ("0.5\t1.25\t0\t0\t1", "5 fields in '0.5"),
         ("begin\t1.25\t0\t0", "start is 'begin'"),
         ("0,5\t1.25\t0\t0", "start is '0,5'"),
@@ -157,26 +170,183 @@ def test_file_without_a_line_is_one_problem(tmp_path: Path, content: bytes, mess
     assert problem.startswith(f"{STEM}.txt: {message}")
 
 
-@pytest.mark.parametrize("inner", ["", "audio_and_txt_files", "ICBHI_final_database"])
+KAGGLE = "archive/Respiratory_Sound_Database/Respiratory_Sound_Database/audio_and_txt_files"
+
+
+@pytest.mark.parametrize(
+    "inner", ["", "audio_and_txt_files", "ICBHI_final_database", "audio_test_data", KAGGLE]
+)
 def test_published_layouts_are_found_and_other_files_ignored(tmp_path: Path, inner: str) -> None:
     folder = tmp_path / inner
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for skipped in ("__MACOSX", ".Trash"):
+        (tmp_path / skipped).mkdir()
+        write_audio(tmp_path / skipped, "109_1b1_Al_sc_Meditron")
+    (folder / "again").symlink_to(tmp_path)  # a circle
     others = ("filename_format.txt", "patient_diagnosis.txt", "._x.wav")
     for name in ("ICBHI_challenge_train_test.txt", *others):
         (folder / name).write_text("not an annotation")
     if inner:
-        (tmp_path / "example.wav").write_bytes(b"")  # does not hide the folder
+        (tmp_path / "example.wav").write_bytes(b"")  # does not hide the folder, and is noted
     for stem in ("103_2b2_Ar_mc_LittC2SE", STEM):
         write_audio(folder, stem)
         write_annotation(folder, GOOD, stem)
-    recordings, problems, _ = read_icbhi(tmp_path)
+    recordings, problems, notes = read_icbhi(tmp_path)
     assert problems == []
+    note = f"{tmp_path.name} is not used: none of its files has a recording's name"
+    assert (note in notes) == bool(inner)
     assert [recording.name for recording in recordings] == [STEM, "103_2b2_Ar_mc_LittC2SE"]
     last = recordings[1]
     fields = (last.patient, last.recording_index, last.location, last.mode, last.device)
     assert fields == ("103", "2b2", "Ar", "mc", "LittC2SE")
     assert last.audio == folder / "103_2b2_Ar_mc_LittC2SE.wav"
     assert last.cycles == (Annotation(0, 0.5, 1.25, "normal"),)
+
+
+def write_folder(folder: Path, *stems: str, of: str = "audio and text") -> Path:
+    folder.mkdir(parents=True)
+    for stem in stems:
+        if "audio" in of:
+            write_audio(folder, stem)
+        if "text" in of:
+            write_annotation(folder, GOOD, stem)
+    return folder
+
+
+STEMS = [f"{patient}_1b1_Al_sc_Meditron" for patient in range(101, 107)]
+
+
+def test_train_and_test_folders_are_used_together(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", *STEMS[2:])
+    write_folder(tmp_path / "test", *STEMS[:2])
+    write_folder(tmp_path / "copy", *STEMS[:1])
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert [one.name for one in recordings] == STEMS
+    assert all(one.cycles for one in recordings)
+    name = tmp_path.name
+    assert problems == []
+    assert notes == [
+        f"recordings of 2 folders are used together: {name}/train (4), {name}/test (2)",
+        f"{name}/copy is not used: 1 of its 1 recordings are also in {name}/train or {name}/test",
+    ]
+
+
+def test_fuller_folder_is_used_and_both_are_named(tmp_path: Path) -> None:
+    """Copies of two recordings lie above the whole database, which was unpacked twice."""
+    root = write_folder(tmp_path / "root", *STEMS[1:3])
+    for name in ("audio_and_txt_files", "audio_and_txt_files (1)"):
+        full = write_folder(root / name, *STEMS)
+    recordings, problems, notes = read_icbhi(root)
+    assert {one.audio.parent for one in recordings} == {root / "audio_and_txt_files"}
+    assert (len(recordings), problems) == (6, [])
+    used = "recordings are also in root/audio_and_txt_files"
+    assert notes == [
+        f"root/{full.name} is not used: 6 of its 6 {used}",
+        f"root is not used: 2 of its 2 {used}",
+    ]
+
+
+def test_folders_that_share_some_recordings_are_a_problem(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", *STEMS[:4])
+    write_folder(tmp_path / "b", *STEMS[3:])
+    recordings, (problem,), _ = read_icbhi(tmp_path)
+    assert [one.name for one in recordings] == STEMS[:4]
+    name = tmp_path.name
+    assert problem.startswith(f"{name}/b is not used: 1 of its 3 recordings are also in {name}/a: ")
+
+
+def test_annotations_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
+    write_folder(tmp_path / "wav", *STEMS, of="audio")
+    write_folder(tmp_path / "txt", *STEMS, "199_1b1_Al_sc_Meditron", of="text")
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert ([len(one.cycles) for one in recordings], problems, notes) == ([1] * 6, [], [])
+
+
+def test_synthetic_database_below_is_not_taken_for_real(tmp_path: Path) -> None:
+    """The demo's, in a store beside the real one."""
+    write_folder(tmp_path / "icbhi", STEM)
+    write_folder(tmp_path / "store" / "demo" / "audio_and_txt_files", *STEMS[1:])
+    (tmp_path / "store" / "demo" / "SYNTHETIC.txt").write_text("computed")
+    recordings, _, (note,) = read_icbhi(tmp_path)
+    assert [one.name for one in recordings] == [STEM]
+    assert note == f"{tmp_path}/store/demo: synthetic recordings, which are not used with others"
+    assert len(read_icbhi(tmp_path / "store" / "demo").recordings) == 5
+
+
+@pytest.mark.parametrize("suffix", ["wav", "txt"])
+def test_two_files_for_one_name_are_a_problem(tmp_path: Path, suffix: str) -> None:
+    root = write_folder(tmp_path / "root", STEM)
+    (root / f"{STEM}.{suffix.upper()}").write_bytes(b"0 1 1 1")
+    names = f"{STEM}.{suffix.upper()} and {STEM}.{suffix}"
+    (recording,), (problem,), _ = read_icbhi(root)
+    assert problem == f"{names}: 2 files for one name in root, expected one"
+    assert recording.problems == (problem,)
+
+
+def test_names_that_differ_in_case_are_a_problem(tmp_path: Path) -> None:
+    """Such as from a disk that keeps the case: another one would have lost a file."""
+    other = STEM.replace("Meditron", "meditron")
+    recordings, problems, _ = read_icbhi(write_folder(tmp_path / "root", STEM, other))
+    assert len(recordings) == 2
+    assert len(problems) == 4  # audio and annotation, of both
+    assert all(f"{STEM}." in problem and f"{other}." in problem for problem in problems)
+
+
+def test_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
+    """As of git-annex and DVC before the files are there, or of a disk that is not mounted."""
+    root, gone = write_folder(tmp_path / "root", *STEMS), tmp_path / "unplugged"
+    for path in root.glob(f"{STEM}.*"):
+        path.unlink()
+        path.symlink_to(gone / path.name)
+    (root / "more").symlink_to(gone)
+    recordings, (problem,), notes = read_icbhi(root)
+    fault = f"a link to {gone}/{STEM}.txt, which is not there: fetch it "
+    assert problem.startswith(f"{STEM}.txt: cannot be read: {fault}")
+    assert len(recordings) == 6  # its audio is a problem of the store
+    with pytest.raises(DataError, match=f"{STEM}.wav: cannot be read: a link to {gone}/{STEM}.wav"):
+        read_audio(root / f"{STEM}.wav")
+    assert [note.split(", which")[0] for note in notes] == [f"{root}/more: a link to {gone}"]
+    (write_folder(tmp_path / "hollow") / "audio_and_txt_files").symlink_to(gone)
+    for place in (root / "more", tmp_path / "hollow"):
+        with pytest.raises(DataError, match=f"a link to {gone}, which is not there"):
+            read_icbhi(place)
+
+
+@pytest.mark.parametrize("placeholder", ["{}.dvc", ".{}.icloud"])
+def test_file_that_is_not_fetched_is_a_problem(tmp_path: Path, placeholder: str) -> None:
+    root = write_folder(tmp_path / "root", *STEMS[:2])
+    assert read_icbhi(root)[1:] == ([], [])
+    for name in (f"{STEM}.wav", f"{STEM}.txt", "more"):
+        (root / placeholder.format(name)).write_text("outs:\n")
+    assert read_icbhi(root).problems == []  # DVC's stay beside what is fetched
+    for suffix in (".wav", ".txt"):
+        (root / f"{STEM}{suffix}").unlink()
+    recordings, (problem,), notes = read_icbhi(root)
+    reason = f"only {placeholder.format(f'{STEM}.txt')} is there: fetch it "
+    assert problem.startswith(f"{STEM}.txt: cannot be read: {reason}")
+    assert len(recordings) == 2
+    assert notes[0].startswith(f"{root}/more: only {placeholder.format('more')} is there: fetch it")
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull"),
+        ("/annex/objects/SHA256E-s9--4d.wav\n", "git annex get"),
+    ],
+)
+def test_pointer_in_the_place_of_a_file_is_one_problem(
+    tmp_path: Path, content: str, remedy: str
+) -> None:
+    path = write_annotation(tmp_path, content)
+    _, (problem,) = read_annotations(path)
+    assert problem.startswith(
+        f"{STEM}.txt: a Git LFS pointer" if "lfs" in remedy else f"{STEM}.txt"
+    )
+    assert problem.endswith(f"pointer, not the file: run {remedy}")
+    audio = path.rename(path.with_suffix(".wav"))
+    with pytest.raises(DataError, match=f"{STEM}.wav: .* pointer, not the file: run {remedy}"):
+        read_audio(audio)
 
 
 def test_missing_partners_and_bad_names_are_problems(tmp_path: Path) -> None:
@@ -201,12 +371,12 @@ def test_missing_recordings_are_reported_with_place_and_remedy(tmp_path: Path) -
     for root, reason in (
         (tmp_path / "nowhere", "no such folder"),
         (a_file, "not a folder"),
-        (annotations, "no .wav file"),
+        (annotations, "no .wav or .flac file"),
         (Path("~nobody-of-this-name"), "no such folder"),
     ):
         with pytest.raises(DataError) as error:
             read_icbhi(root)
-        remedy = ("audio_and_txt_files", "ICBHI_final_database", "https://", "data.root=")
+        remedy = ("all folders below", "101_1b1_Al_sc_Meditron.wav", "https://", "data.root=")
         assert all(part in str(error.value) for part in (str(root), reason, *remedy))
 
 
@@ -312,7 +482,9 @@ def read_metadata(
 
 def test_real_metadata_is_as_pandas_reads_it(real_data: Path) -> None:
     # The files are two folders above.
-    patients, notes = read_patient_metadata(real_data / "icbhi" / "audio_and_txt_files")
+    patients, notes = read_patient_metadata(
+        real_data / "icbhi" / "audio_and_txt_files", real_data / "icbhi"
+    )
     assert notes == []
     assert patients["101"] == {"age": 3, "sex": "F", "diagnosis": "URTI"}
     assert patients["102"] == {"age": 0.75, "sex": "F", "diagnosis": "Healthy"}
@@ -351,12 +523,22 @@ def test_metadata_files_alone_and_together(
 
 
 def test_bad_lines_of_metadata_are_noted_and_the_others_are_used(tmp_path: Path) -> None:
-    demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n"
+    demographics = "101 61 M\nAge unknown\n103 old F 1 2 3\n104 -3 M\n105\n101x 1 F\n106 <1 F\n"
+    demographics += "101 62 M\n"
     diagnoses = "ID,CLASS\nx,COPD\n101,LRTI\n102\n103,a,b\n"
     age, sex, diagnosis, notes = read_metadata(tmp_path, demographics, diagnoses)
     assert (age, sex, diagnosis) == (61, "M", "LRTI")
-    expected = [f"demographic_info.txt, line {line}: expected patient, age" for line in range(2, 7)]
-    expected += [f"patient_diagnosis.csv, line {line}: expected patient," for line in (2, 4, 5)]
+    reasons = ["a patient's number", "an age", "an age", "patient, age", "a patient's", "an age"]
+    reasons.append("one line per patient, the first is line 1")
+    expected = [
+        f"demographic_info.txt, line {line}: expected {reason}"
+        for line, reason in enumerate(reasons, start=2)
+    ]
+    reasons = ["a patient's number", "patient, diagnosis", "patient, diagnosis"]
+    expected += [
+        f"patient_diagnosis.csv, line {line}: expected {reason}"
+        for line, reason in zip((2, 4, 5), reasons, strict=True)
+    ]
     assert len(notes) == len(expected)
     assert all(note.startswith(start) for note, start in zip(notes, expected, strict=True))
     assert notes[0].endswith("but got ['Age', 'unknown']")
@@ -364,24 +546,54 @@ def test_bad_lines_of_metadata_are_noted_and_the_others_are_used(tmp_path: Path)
 
 
 def test_unreadable_metadata_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_text
+    read = Path.read_bytes
 
-    def refuse(path: Path, *args: Any, **kwargs: Any) -> str:
+    def refuse(path: Path) -> bytes:
         if path.name == "demographic_info.txt":
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path, *args, **kwargs)
+        return read(path)
 
     *_, notes = read_metadata(tmp_path, b"\xff\xfe\x00\x80 \x00")
-    assert [note.split(":")[0] for note in notes] == ["demographic_info.txt, line 1"]
-    monkeypatch.setattr(Path, "read_text", refuse)
-    note = "demographic_info.txt cannot be read, and is not used: Permission denied"
+    assert notes == ["demographic_info.txt: expected a line per patient, but got none"]
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    note = "demographic_info.txt: cannot be read: Permission denied; it is not used"
     assert read_metadata(tmp_path, diagnoses="101,COPD\n") == (None, "", "COPD", [note])
 
 
-def test_nearest_metadata_file_is_used_up_to_two_folders_above(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b" / "c"
+def test_nearest_metadata_file_is_used_and_those_below_last(tmp_path: Path) -> None:
+    folder, below = tmp_path / "a" / "b" / "c", tmp_path / "a" / "b" / "meta"
     folder.mkdir(parents=True)
-    for place, expected in ((tmp_path, None), (tmp_path / "a", tmp_path / "a"), (folder, folder)):
-        (place / "side.txt").write_text("")
-        found = find_metadata_file(folder, "side.txt")
-        assert found == (expected / "side.txt" if expected else None)
+    below.mkdir()
+    (tmp_path / "side.txt").write_text("")  # three above
+    for place in (below, tmp_path / "a", folder):
+        assert not (place / "SIDE.txt").exists()
+        (place / "SIDE.txt").write_text("")
+        assert find_metadata_files(folder, tmp_path / "a" / "b", "side.txt") == [place / "SIDE.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param("101\t\tF\tNA\t9.8\t73", (None, "F"), id="blank age"),
+        pytest.param("101\t\t\t\t9.8\t73", (None, ""), id="a weight after three blanks"),
+        pytest.param("101\t7\t\t\t\t", (7, ""), id="blanks to the end"),
+        pytest.param("101,,Male,,9.8,73", (None, "M"), id="commas"),
+        pytest.param("Patient;Age;Sex\n101;0,75;f;;19;99", (0.75, "F"), id="semicolons"),
+        pytest.param("101 0,75 Female NA 19 99", (0.75, "F"), id="decimal comma"),
+        pytest.param('"101","61","male"', (61, "M"), id="quoted"),
+        pytest.param("\ufeff101\t3\tF\r\n".encode("utf-16-le"), (3, "F"), id="utf-16"),
+    ],
+)
+def test_blank_cell_does_not_shift_the_others(
+    tmp_path: Path, content: str | bytes, expected: tuple[float | None, str]
+) -> None:
+    assert read_metadata(tmp_path, content) == (*expected, "", [])
+
+
+def test_publishers_names_of_metadata_files(tmp_path: Path) -> None:
+    (tmp_path / "ICBHI_Challenge_demographic_information.txt").write_text("101\t3\tF\tNA\t19\t99")
+    (tmp_path / "ICBHI_Challenge_diagnosis.txt").write_text("101\tHeart failure\n")
+    (tmp_path / "someones_diagnosis.txt").write_text("101\tnone\n")
+    assert read_metadata(tmp_path) == (3, "F", "Heart failure", [])
+    note = "ICBHI_Challenge_diagnosis.txt is used, not patient_diagnosis.csv beside it"
+    assert read_metadata(tmp_path, None, "101,COPD") == (3, "F", "Heart failure", [note])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from support.disk import drop_root_privileges
 from support.sprsound import AUDIO, JSON, RATE_HZ, add, annotate, event
 
 from lungsound.data.database import Database, open_database
@@ -170,37 +171,25 @@ def test_wav_and_flac_are_the_same_database(root: Path) -> None:
     np.testing.assert_array_equal(one.store.samples, another.store.samples)
 
 
-@pytest.mark.parametrize(("inner", "recordings"), [("", 4), ("one", 4), ("one/two", 0)])
-def test_folder_is_found_up_to_two_levels_below(
-    root: Path, tmp_path: Path, inner: str, recordings: int
-) -> None:
+@pytest.mark.parametrize("inner", ["", "one", "one/two/three"])
+def test_folder_is_found_at_any_depth(root: Path, tmp_path: Path, inner: str) -> None:
     (tmp_path / inner).mkdir(parents=True, exist_ok=True)
     (tmp_path / "a file").write_text("")
     root.rename(tmp_path / inner / "database")
-    if recordings:
-        assert len(read_sprsound(tmp_path).recordings) == recordings
-        return
-    with pytest.raises(DataError, match="none of them in it"):
-        read_sprsound(tmp_path)
-
-
-def test_unreadable_folder_beside_it_is_skipped(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as lost+found on a disk of its own."""
-    (tmp_path / "lost+found").mkdir()
-    iterdir = Path.iterdir
-
-    def refuse(folder: Path) -> Any:
-        if folder.name == "lost+found":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return iterdir(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
     assert len(read_sprsound(tmp_path).recordings) == 4
+
+
+def test_unreadable_folder_beside_it_is_noted(root: Path, tmp_path: Path) -> None:
+    """Such as lost+found on a disk of its own."""
+    lost = tmp_path / "lost+found"
+    lost.mkdir(mode=0)
     message = r"lost\+found cannot be read: Permission denied \(data\.root\)"
-    with pytest.raises(DataError, match=message):
-        read_sprsound(tmp_path / "lost+found")
+    with drop_root_privileges():
+        result = read_sprsound(tmp_path)
+        with pytest.raises(DataError, match=message):
+            read_sprsound(lost)
+    assert len(result.recordings) == 4
+    assert f"{lost}: cannot be read: Permission denied" in result.notes
 
 
 @pytest.mark.parametrize("lacking", ["train", "inter", "intra"])
@@ -249,6 +238,40 @@ def test_other_files_are_ignored(root: Path) -> None:
     assert (len(result.recordings), result.problems) == (4, [])
 
 
+def test_two_files_for_one_name_are_a_problem(root: Path) -> None:
+    add(root, "train", A, event(), suffix=".flac", tone=900)
+    annotate(root / "train_json" / f"{A}.JSON", [event()])
+    assert problems_of(root) == tuple(
+        f"{A}.{one} and {A}.{other}: 2 files for one name in {folder}, expected one"
+        for folder, one, other in (("train_wav", "flac", "wav"), ("train_json", "JSON", "json"))
+    )
+    assert A not in set(open_sprsound(root, skip_bad=True).cycles["recording"])
+
+
+def test_fuller_of_two_copies_is_used_and_both_are_named(root: Path) -> None:
+    small = root.parent / "a sample"
+    add(small, "train", A, event("Stridor"), tone=900)
+    result = read_sprsound(root.parent)
+    assert len(result.recordings) == 4
+    expected = f"SPRSound in {root} (4 annotations) is used, not that in {small} (1)"
+    assert result.notes[0] == expected
+
+
+def test_link_that_leads_nowhere_is_said(root: Path) -> None:
+    gone = root.parent / "unplugged"
+    for path in (root / "train_wav" / f"{A}.wav", root / "train_json" / f"{C}.json"):
+        path.unlink()
+        path.symlink_to(gone)
+    (root / "test_wav").rename(root / "before")
+    (root / "test_wav").symlink_to(gone)
+    fault = f"a link to {gone}, which is not there: "
+    problems = problems_of(root)
+    assert [problem.partition(f"cannot be read: {fault}")[0] for problem in problems] == [
+        f"{C}.json: ", f"{A}.wav: "
+    ]  # fmt: skip
+    assert any(f"test_wav: {fault}" in note for note in read_sprsound(root).notes)
+
+
 def test_missing_partners_and_bad_names_are_problems(root: Path) -> None:
     (root / "train_wav" / f"{A}.wav").unlink()
     (root / "train_json" / f"{C}.json").unlink()
@@ -269,7 +292,8 @@ def test_missing_partners_and_bad_names_are_problems(root: Path) -> None:
 def test_name_in_two_parts_is_a_problem_and_used_once(root: Path, first: str, second: str) -> None:
     """Waveforms are stored by name: one cycle could have the other's sound, or be in two sets."""
     name = {"train": A, "inter": B}[first]
-    add(root, second, name, event("Stridor"), tone=1000)
+    suffix = ".flac" if first == "inter" else ".wav"  # inter and intra have one folder of audio
+    add(root, second, name, event("Stridor"), suffix=suffix, tone=1000)
     assert problems_of(root) == (f"{name}.json in {JSON[second]}: {first} has that name, too",)
     table = open_sprsound(root, skip_bad=True).cycles
     assert set(table["part"][table["recording"] == name]) == {first}

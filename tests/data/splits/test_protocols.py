@@ -303,7 +303,10 @@ def test_every_bad_line_of_the_official_file_is_reported(
     [
         (None, r"cannot be read: No such file or directory \(split\.file\)"),
         (b"\xff\xfe\x80", r"mine\.txt is not a text file: .*split\.file"),
-        (b"501_1b1_Al_sc_X train\n", r"No validation set can be cut from training by .* but got 0"),
+        (
+            b"501_1b1_Al_sc_X train\n",
+            r"None of the 1 recordings .*mine\.txt .* names '501_1b1_Al_sc_X', the database '101_",
+        ),
     ],
 )
 def test_unusable_official_file_is_refused(

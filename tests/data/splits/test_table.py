@@ -152,8 +152,8 @@ def test_every_bad_line_of_a_split_file_is_reported(tmp_path: Path, small: pd.Da
         file_split(small, path)
     assert str(path) in str(error.value)
     expected = [
-        f"line 3: the database has no cycle '999' of recording '{STEM}'",
-        "line 4: the database has no cycle '1' of recording 'gone'",
+        f"line 3: the database has no cycle '999' of recording '{STEM}', which has 0 to 24",
+        "line 4: the database has no cycle '1' of recording 'gone'",  # and not what it has
         f"line 5: cycle 0 of recording {STEM} is named a second time",
         "line 6: set 'dev', expected one of train, val, test",
         "line 7: the database has no cycle 'x'",
@@ -163,6 +163,21 @@ def test_every_bad_line_of_a_split_file_is_reported(tmp_path: Path, small: pd.Da
     ]
     for problem, start in zip(error.value.problems, expected, strict=True):
         assert problem.startswith(f"mine.csv, {start}")
+
+
+@pytest.mark.parametrize("name", [f"{STEM}.wav", f"audio/{STEM}", "of another database"])
+def test_names_that_fit_nothing_are_one_message(
+    tmp_path: Path, small: pd.DataFrame, name: str
+) -> None:
+    lines = [f"{name},{cycle},train\n" for cycle in range(20)]
+    path = write_split(tmp_path, "recording,cycle,set\n" + "".join(lines))
+    message = (
+        f"it names {name!r}, the database {STEM!r}. Expected names .* without folder and suffix"
+    )
+    with pytest.raises(DataError, match=message) as error:
+        file_split(small, path)
+    assert error.value.problems == ()
+    assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize(
