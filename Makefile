@@ -1,4 +1,7 @@
-PYTHON ?= python3.11
+# The first one that works; ensurepip, because Debian's Python has no venv without its package.
+USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
@@ -51,6 +54,8 @@ gpu: ## on a GPU: its tests and what training costs there; PYTHON has torch, WHE
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
 .venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 (with venv) is on the PATH. Install one," \
+	    "or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio

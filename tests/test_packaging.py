@@ -2,12 +2,15 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+import pytest
 from support.runs import ROOT
 
 import lungsound
@@ -70,3 +73,41 @@ def test_the_version_is_the_declared_one() -> None:
     assert lungsound.__version__ == PROJECT["version"] == version("lungsound")
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert f"## {PROJECT['version']}" in changelog
+
+
+def test_an_unsupported_system_is_named_on_import() -> None:
+    """Windows has no fcntl."""
+    code = "import sys; sys.modules['fcntl'] = None; import train"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith("ImportError: lungsound runs on Linux and macOS: ")
+    assert "On Windows use WSL 2" in last_line
+
+
+@pytest.mark.parametrize(
+    ("broken", "working", "chosen"),
+    [
+        ((), ("python3.12", "python3.11"), "python3.11"),
+        (("python3.11",), ("python3.13",), "python3.13"),  # pyenv's: not the chosen version
+        (("python3",), ("python",), "python"),
+        (("python3",), (), None),
+    ],
+)
+def test_make_takes_a_python_that_works(
+    tmp_path: Path, broken: tuple[str, ...], working: tuple[str, ...], chosen: str | None
+) -> None:
+    for name, line in [
+        *((name, "exit 127") for name in broken),
+        *((name, f'exec {sys.executable} "$@"') for name in working),
+    ]:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    make = [shutil.which("make") or "make", "--dry-run", "--always-make", "demo"]
+    environment = {"PATH": str(tmp_path)}
+    done = subprocess.run(make, cwd=ROOT, env=environment, capture_output=True, text=True)
+    name_test, creation = done.stdout.splitlines()[0], done.stdout.splitlines()[2]
+    assert name_test.startswith(f'test -n "{chosen or ""}" || {{ echo "No Python 3.11 to 3.13')
+    assert "make PYTHON=/path" in done.stdout.splitlines()[1]
+    assert creation.endswith("m venv .venv")
+    assert chosen is None or creation.startswith(f"{chosen} ")

@@ -22,6 +22,10 @@ from lungsound.storage.figures import new_figure
 from lungsound.training.batches import Augmentation, SegmentSpec
 
 COLORMAP = "magma"  # lightness rises with the value, also when printed in grey
+SEAMS = (
+    "Where a short cycle's padding begins, or the cycle starts again, an upright line is a seam of "
+    "the padding, not a crackle."
+)
 TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 7000)
 Stage = tuple[str, Tensor]  # what was done, and the log-mel [n_mels, N] after it
 
@@ -47,8 +51,8 @@ def plot_preprocessing_examples(
     highest = max(float(log_mel.max()) for row in rows for _, log_mel in row if log_mel.numel())
     scale = Normalize(float(np.log10(features.floor)), highest)
     # Margins in inches: a layout engine takes as long as the drawing for this many panels.
-    width, height = 13.0, 1.3 + 1.9 * len(rows)
-    left, right, bottom, top = 0.85 / width, 1 - 1.1 / width, 0.55 / height, 1 - 0.7 / height
+    width, height = 13.0, 1.6 + 1.9 * len(rows)
+    left, right, bottom, top = 0.85 / width, 1 - 1.1 / width, 0.85 / height, 1 - 0.7 / height
     figure = new_figure(width, height, title)
     figure.set_layout_engine("none")
     grid = {"left": left, "right": right, "bottom": bottom, "top": top}
@@ -67,6 +71,7 @@ def plot_preprocessing_examples(
         line[0].set_ylabel(f"{label}\nfrequency (Hz)")
     _label_axes(panels, segments.length / features.sample_rate, features)
     colorbar_axes = figure.add_axes((1 - 0.95 / width, bottom, 0.18 / width, top - bottom))
+    figure.text(left, 0.15 / height, SEAMS, fontsize=9)
     bar = figure.colorbar(ScalarMappable(scale, COLORMAP), cax=colorbar_axes)
     bar.set_label("log10 of the power density (full scale² / Hz)")
     return figure

@@ -19,34 +19,47 @@ LEGEND: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "font
 
 
 def plot_annealing(
-    history: pd.DataFrame, period_epochs: int, title: str, snapshots: Sequence[int]
+    history: pd.DataFrame, period_epochs: int, title: str, snapshots: Sequence[int], monitor: str
 ) -> Figure:
     """Plot learning rate and losses over epochs, as in Nguyen & Pernkopf (2020), Fig. 1.
 
-    `history` has the columns epoch (t of Eq. 1, from 1), lr, train/loss and val/loss; `snapshots`
-    are the epochs whose weights became members.
+    `history` has the columns epoch (t of Eq. 1, from 1), lr, train/loss, val/loss, and `monitor`,
+    which chooses the snapshots and has a panel if it is not the loss; `snapshots` are the epochs
+    whose weights became members.
     """
     history = history.sort_values("epoch")
     epochs = history["epoch"].to_numpy()
-    figure = new_figure(8.0, 5.5, title)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    columns = ["val/loss", monitor] if monitor != "val/loss" else ["val/loss"]
+    figure = new_figure(8.0, 3.4 + 2.1 * len(columns), title)
+    heights = (2, *[3] * len(columns))
+    upper, *lowers = figure.subplots(1 + len(columns), 1, sharex=True, height_ratios=heights)
     exponent = math.floor(math.log10(history["lr"].max()))
     edges = np.append(epochs - 0.5, epochs[-1] + 0.5)
     upper.stairs(history["lr"] / 10.0**exponent, edges, baseline=None, color=DARK, linewidth=1.5)
     upper.set_ylabel(f"learning rate ($10^{{{exponent}}}$)")
     upper.set_ylim(bottom=0)
-    lower.plot(epochs, history["train/loss"], color=DARK, linestyle="-", label="training loss")
-    lower.plot(epochs, history["val/loss"], color=LIGHT, linestyle="--", label="validation loss")
+    losses, lower = lowers[0], lowers[-1]
+    losses.plot(epochs, history["train/loss"], color=DARK, linestyle="-", label="training")
     kept = history[history["epoch"].isin(list(snapshots))]
-    lower.plot(kept["epoch"], kept["val/loss"], "kD", label="snapshot", clip_on=False, zorder=3)
-    use_log_scale(lower)
-    lower.set_ylabel("loss (log scale)")
+    for column, panel in zip(columns, lowers, strict=True):
+        values, kept_values = history[column].astype(float), kept[column].astype(float)
+        panel.plot(epochs, values, color=LIGHT, linestyle="--", label="validation")
+        panel.plot(kept["epoch"], kept_values, "kD", label="snapshot", clip_on=False, zorder=3)
+        panel.set_ylabel(_metric_title(column))
+    use_log_scale(losses)
+    losses.set_ylabel("loss (log scale)")
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.set_xlim(0.5, epochs[-1] + 0.5)
-    _mark_periods((upper, lower), period_epochs, int(epochs[-1]))
-    figure.legend(*lower.get_legend_handles_labels(), ncols=3, **LEGEND)
+    _mark_periods((upper, *lowers), period_epochs, int(epochs[-1]))
+    figure.legend(*losses.get_legend_handles_labels(), ncols=3, **LEGEND)
     return figure
+
+
+def _metric_title(column: str) -> str:
+    name = column.removeprefix("val/")
+    classes = name.removeprefix("score_")
+    return f"{classes}-class ICBHI score" if classes != name else name
 
 
 def _mark_periods(axes: Sequence[Axes], period_epochs: int, last_epoch: int) -> None:
@@ -73,6 +86,9 @@ def plot_ensemble_size(summary: dict[str, Any], title: str) -> Figure:
     figure, panels = score_panels(scores, title, "m: number of members, or a member's number")
     for score, panel in panels.items():
         _plot_members(panel, summary, score)
+    best = summary["single"]["member"]  # by the score of the task's own classes
+    line: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
+    panels[scores[0]].axvline(best, label=f"best on validation: member {best}", **line)
     entries = panels[scores[0]].get_legend_handles_labels()
     figure.legend(*entries, ncols=len(scores) + 1, **LEGEND)
     return figure
@@ -87,9 +103,6 @@ def _plot_members(panel: Axes, summary: dict[str, Any], score: str) -> None:
         label = f"member m alone, {SET_TITLES[name]}"
         points: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "none", "markersize": 9}
         panel.plot(*members, color=color, marker=marker, label=label, **points)
-    best = summary["single"]["member"]
-    label = f"best on validation: member {best}"
-    panel.axvline(best, label=label, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     panel.set_xlim(0.5, len(summary["members"]) + 0.5)
 
 
@@ -100,12 +113,17 @@ def _series(
     return [entry[place] for entry in entries], values
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
-    """Plot a confusion matrix; rows are the truth, fields have counts and shares of the row."""
+def plot_confusion(
+    confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str, system: str
+) -> Figure:
+    """Plot the confusion matrix of a `system`, which is named below the title.
+
+    Rows are the truth, fields have counts and shares of the row.
+    """
     counts = np.asarray(confusion)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    figure = new_figure(1.1 * len(labels) + 2.6, 0.9 * len(labels) + 1.9, title)
+    figure = new_figure(1.1 * len(labels) + 2.6, 0.9 * len(labels) + 2.1, f"{title}\n{system}")
     panel = figure.subplots()
     image = panel.imshow(shares, cmap="Greys", vmin=0, vmax=1, aspect="auto")
     centered: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}

@@ -7,10 +7,7 @@ from typing import Any
 from lungsound.scoring.scores import score_names
 
 SET_TITLES = {"val": "validation", "test": "test"}
-LEGEND = (
-    "Sp: specificity. Se: sensitivity. score: the ICBHI score, (Sp + Se) / 2.\n"
-    "7, 4, 2: the number of classes."
-)
+LEGEND = "Sp: specificity. Se: sensitivity. score: the ICBHI score, (Sp + Se) / 2."
 NAME_WIDTH, NUMBER_WIDTH = 18, 6  # of the console table, 79 columns for two scores
 
 
@@ -20,6 +17,12 @@ def score_columns(summary: dict[str, Any]) -> dict[str, str]:
     sizes = [name.rpartition("_")[2] for name in dict.fromkeys([scores[0], scores[-1]])]
     sensitivities = {f"sensitivity_{size}": f"Se {size}" for size in sizes}
     return {"specificity": "Sp", **sensitivities, **{f"score_{n}": f"score {n}" for n in sizes}}
+
+
+def legend(columns: Iterable[str]) -> str:
+    """Explain the headings of the columns of `score_columns`."""
+    sizes = [name.rpartition("_")[2] for name in columns if name.startswith("score_")]
+    return f"{LEGEND}\n{', '.join(sizes)}: the number of classes."
 
 
 def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
@@ -40,7 +43,7 @@ def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
         lines.append(rule)
         for name, entry in group:
             lines.append(_console_row(name, [_cells(entry[key], columns) for key in SET_TITLES]))
-    return "\n".join([*lines, rule, LEGEND, *_notes(summary)])
+    return "\n".join([*lines, rule, legend(columns), *_notes(summary)])
 
 
 def report_markdown(
@@ -72,7 +75,7 @@ def report_markdown(
         markdown_table(["", ""], facts.items()),
         "## Scores",
         markdown_table(["", *names], scores),
-        LEGEND,
+        legend(columns),
         *more,
         "## What occurs in more than one set",
         markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),

@@ -16,6 +16,7 @@ from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.storage.files import corrupt_file_on_error, file_sha256
 from lungsound.training.divergence import format_cycle_ids
+from lungsound.training.loader import translate_worker_errors
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.weights import read_weights
@@ -92,7 +93,8 @@ def predict_set(trainer: pl.Trainer, parts: RunComponents, name: str) -> Tensor:
     """
     device = trainer.strategy.root_device
     parts.datamodule.cache_evaluation(name, parts.module.features, device)
-    batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
+    with translate_worker_errors():
+        batches = trainer.predict(parts.module, parts.datamodule.eval_dataloader(name))
     assert batches is not None
     probabilities, cycle = (torch.cat(column) for column in zip(*batches, strict=True))
     cycles = parts.datamodule.cycles[name]

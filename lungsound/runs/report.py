@@ -15,6 +15,7 @@ from lungsound.results.report import report_markdown, scores_table
 from lungsound.runs.build import RunComponents, RunInputs
 from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
+from lungsound.scoring.scores import score_names
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.tracking.client import page_command
 
@@ -61,13 +62,17 @@ def write_figures(
     title = data_title(parts)
     history = pd.DataFrame(folder.read_history())
     epochs = member_epochs(parts.annealing, folder)
-    annealing = plot_annealing(history, parts.annealing.epochs_per_period, title, epochs)
+    period_epochs, monitor = parts.annealing.epochs_per_period, f"val/{parts.annealing.monitor}"
+    if monitor == "val/score":
+        monitor = score_names(map(str, history))[0]  # of the task's own classes
+    annealing = plot_annealing(history, period_epochs, title, epochs, monitor)
     folder.write_figure("annealing", annealing)
     folder.write_figure("members", plot_ensemble_size(summary, title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
+    system = f"test set, ensemble of {len(epochs)}"
     for labels in parts.labels.chain:
         confusion = summary["confusion"][f"ensemble_{len(labels)}"]
-        figure = plot_confusion(confusion, labels.labels, title)
+        figure = plot_confusion(confusion, labels.labels, title, system)
         folder.write_figure(f"confusion_{len(labels)}", figure)
 
 

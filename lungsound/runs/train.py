@@ -22,6 +22,7 @@ from lungsound.storage.signals import raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
+from lungsound.training.loader import translate_worker_errors
 from lungsound.training.progress import ProgressCallback
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
@@ -128,7 +129,8 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     parts.datamodule.cache_training(features, device)
     parts.datamodule.cache_evaluation("val", features, device)
     try:
-        trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
+        with translate_worker_errors():
+            trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
     except LungsoundError:
         raise
     except Exception as error:

@@ -1,12 +1,17 @@
 """File locks that the system releases if their process dies."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lungsound.errors import StorageError
 from lungsound.storage.files import remove_temp_files, storage_error
+
+NO_LOCKS_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+NO_LOCKS_HINT = "Its file system has no locks (flock): name a folder on another disk"
 
 
 @contextlib.contextmanager
@@ -31,12 +36,17 @@ def try_lock(path: Path, timeout: float = 0) -> Iterator[bool]:
 
     `timeout`: seconds to wait; -1 waits without limit.
     """
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive its process
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout)
     except OSError as error:
+        if error.errno in NO_LOCKS_ERRNOS:
+            raise StorageError(
+                f"{path}: expected to lock this file, but got: {error.strerror}. {NO_LOCKS_HINT} "
+                "with output_dir=PATH and store_dir=PATH"
+            ) from error
         raise storage_error(path, 0, error) from error
     try:
         yield lock.is_locked

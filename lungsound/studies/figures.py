@@ -88,36 +88,52 @@ def score_against_length(
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """Plot validation score and loss over epochs for all runs of a study; a marker ends each run.
+    """Plot validation score and loss over epochs, a curve per training; a marker ends each run.
 
     `histories`: a run's name -> its history (columns epoch, val/loss, val/score_2 and, for four
-    classes, val/score_4). The score is the 4-class one if every run has it. Shorter runs are drawn
-    on top, because runs of one trajectory coincide.
+    classes, val/score_4). The score is the 4-class one if every run has it. Runs that share a
+    training path are one curve, with the name of the longest.
     """
     tables = {name: rows.sort_values("epoch") for name, rows in histories.items() if len(rows)}
     score = "score_4" if all("val/score_4" in rows for rows in tables.values()) else "score_2"
+    columns = ["epoch", "val/loss", f"val/{score}"]
+    for name, rows in tables.items():  # NaN if it has none
+        tables[name] = rows.reindex(columns=columns).astype(float).reset_index(drop=True)
+    paths = _training_paths(tables)
     longest = max((int(rows["epoch"].max()) for rows in tables.values()), default=1)
-    named = len(tables) <= MAX_LEGEND_ENTRIES
-    shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(tables)))]
-    styles = _styles(len(tables)) if named else [Style(shade, "-", "o") for shade in shades]
+    named = len(paths) <= MAX_LEGEND_ENTRIES
+    shades = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.9, len(paths)))]
+    styles = _styles(len(paths)) if named else [Style(shade, "-", "o") for shade in shades]
     figure, panels = _curve_panels(title, score, longest)
-    for number, (style, (name, rows)) in enumerate(zip(styles, tables.items(), strict=True)):
-        # A second marker, each at another epoch, tells runs of one length apart.
-        middle = int((number + 0.5) / len(tables) * len(rows))
-        options: dict[str, Any] = {"linewidth": 0.8, "markersize": 3, "markevery": [len(rows) - 1]}
+    for number, (style, (name, ends)) in enumerate(zip(styles, paths.items(), strict=True)):
+        rows, label, markers = tables[name], name, ends
+        if len(ends) > 1:
+            label = f"{name} (a marker ends each run)"
+        elif named:  # a second marker, each at another epoch, distinguishes runs of one length
+            markers = [int((number + 0.5) / len(paths) * len(rows)), *ends]
+        options: dict[str, Any] = {"linewidth": 0.8, "markersize": 3}
         if named:
-            options = {"linewidth": 1.3, "markersize": 6, "markevery": [middle, len(rows) - 1]}
+            options = {"linewidth": 1.3, "markersize": 6}
         options |= {"color": style.color, "linestyle": style.line, "marker": style.marker}
+        options |= {"label": label, "markevery": markers, "zorder": 3 - len(rows) / longest}
         for column, panel in panels.items():
-            values = rows.reindex(columns=[column])[column].astype(float)  # NaN if it has none
-            depth = 3 - len(rows) / longest
-            panel.plot(rows["epoch"], values, label=name, clip_on=False, zorder=depth, **options)
+            panel.plot(rows["epoch"], rows[column], clip_on=False, **options)
     use_log_scale(panels["val/loss"])
     if named:
         _add_legend(figure, [panels["val/loss"]])
     else:
-        _add_run_colorbar(figure, list(panels.values()), shades)
+        _add_training_colorbar(figure, list(panels.values()), shades)
     return figure
+
+
+def _training_paths(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[int]]:
+    """Return the longest run of each training path -> the last rows of all runs on it."""
+    paths: dict[str, list[int]] = {}
+    for name in sorted(tables, key=lambda name: len(tables[name]), reverse=True):
+        rows = tables[name]
+        same = (other for other in paths if rows.equals(tables[other].iloc[: len(rows)]))
+        paths.setdefault(next(same, name), []).append(len(rows) - 1)
+    return {name: sorted(set(paths[name])) for name in tables if name in paths}
 
 
 def _curve_panels(title: str, score: str, last_epoch: int) -> tuple[Figure, dict[str, Axes]]:
@@ -214,11 +230,11 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend([handles[label] for label in labels], texts, ncols=columns, **style)
 
 
-def _add_run_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
-    """Add a colour bar with the runs' numbers, for too many runs to name."""
+def _add_training_colorbar(figure: Figure, panels: Sequence[Axes], shades: Sequence[str]) -> None:
+    """Add a colour bar with the trainings' numbers, for too many to name."""
     count = len(shades)
     colors = ScalarMappable(BoundaryNorm(np.arange(count + 1) + 0.5, count), ListedColormap(shades))
-    bar = figure.colorbar(colors, ax=panels, label=f"{count} runs, in the study's order")
+    bar = figure.colorbar(colors, ax=panels, label=f"{count} trainings, in the study's order")
     bar.set_ticks(list(range(1, count + 1, 1 + count // 10)))
     bar.minorticks_off()
     bar.ax.invert_yaxis()

@@ -1,6 +1,7 @@
 """Make a study's tables, figures and report from the folders of its runs."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,8 +144,7 @@ def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str
         ranges[name] = str(low) if low == high else f"{low} TO {high}"
     if any(count["patients"] for count in known):
         line = (
-            f"{ranges['patients']} OF {ranges['test_patients']} TEST PATIENTS AND "
-            f"{ranges['recordings']} OF {ranges['test_recordings']} TEST RECORDINGS ARE ALSO IN "
+            f"{_leaked(known, 'patients')} AND {_leaked(known, 'recordings')} ARE ALSO IN "
             "TRAINING OR VALIDATION: these scores say nothing about new patients."
         )
     else:
@@ -156,6 +156,18 @@ def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str
             f"{ranges['duplicates']}."
         )
     return line
+
+
+def _leaked(counts: Sequence[Mapping[str, int]], name: str) -> str:
+    """Return how many of the test patients, or recordings, leak: as a share if splits differ."""
+    pairs = {(count[name], count[f"test_{name}"]) for count in counts}
+    if len(pairs) == 1:
+        ((leaked, total),) = pairs
+        return f"{leaked} OF {total} TEST {name.upper()}"
+    shares = [100 * leaked / total for leaked, total in pairs if total]
+    low, high = math.floor(min(shares)), math.ceil(max(shares))
+    share = f"{low} %" if low == high else f"{low} TO {high} %"
+    return f"{share} OF EACH SPLIT'S TEST {name.upper()}"
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:

@@ -27,7 +27,7 @@ SCORES = (
     *(f"score_{classes}" for classes in reversed(TASK_SIZES)),
 )
 PARTS = ("", "_std", "_interval")
-CONFIDENCE_LEVEL = 0.95
+CONFIDENCE_LEVEL, MIN_INTERVAL_SPLITS = 0.95, 3
 PADDINGS = ("zero", "sample", "tile")  # each one's scores minus those of the ones before it
 
 
@@ -49,14 +49,15 @@ def corrected_interval(
     """Return half the width of the confidence interval of the mean of k overlapping splits' scores.
 
     t_{k-1} · s · √(1/k + test/train), s with k - 1 degrees of freedom (Nadeau & Bengio 2003).
-    `train_cycles` includes validation. NaN for fewer than two values. Raises ValueError if there is
-    no training cycle, or the level is not between 0 and 1.
+    `train_cycles` includes validation. NaN for fewer than three values: of two it would be wider
+    than the range of a score. Raises ValueError if there is no training cycle, or the level is not
+    between 0 and 1.
     """
     if train_cycles <= 0 or not 0 < level < 1:
         raise ValueError(
             f"Expected train_cycles > 0 and 0 < level < 1, but got {train_cycles} and {level}."
         )
-    if len(values) < 2:
+    if len(values) < MIN_INTERVAL_SPLITS:
         return nan
     quantile = float(student.ppf((1 + level) / 2, len(values) - 1))
     deviation = float(np.std(values, ddof=1))

@@ -1,13 +1,7 @@
 """The LightningDataModule of one split."""
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -19,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from lungsound.data.store import WaveformStore
 from lungsound.signal.features import Features
-from lungsound.storage.signals import SIGNALS, defer_signals
 from lungsound.training.batches import (
     Augmentation,
     Batch,
@@ -28,10 +21,10 @@ from lungsound.training.batches import (
     SegmentSpec,
     TrainBatchDataset,
 )
+from lungsound.training.loader import affordable_workers, make_loader
 from lungsound.training.log_mels import choose_place, compute_log_mels, segment_bytes
 
 ANNOUNCED_BYTES = 10**8
-LINUX = sys.platform == "linux"  # macOS and Windows have no sigwaitinfo
 
 
 class CyclesDataModule(pl.LightningDataModule):
@@ -127,52 +120,14 @@ class CyclesDataModule(pl.LightningDataModule):
             self.cycles[name], self.store, self.cutting, self.batch_size, log_mels
         )
 
+    @cached_property
+    def workers(self) -> int:
+        """How many worker processes there is shared memory for."""
+        batch_bytes = (self.batch_size + 1) * self.cutting.length * 4  # the last one may have more
+        return affordable_workers(self.num_workers, batch_bytes)
+
     def _loader(self, batches: BatchDataset) -> DataLoader[Batch]:
         log_mels = batches.log_mels
-        return _Loader(
-            batches,
-            batch_size=None,
-            num_workers=self.num_workers if log_mels is None else 0,
-            # CUDA's tensors cannot be pinned.
-            pin_memory=torch.cuda.is_available() and (log_mels is None or not log_mels.is_cuda),
-            worker_init_fn=partial(_ignore_signals, os.getpid()),
-        )
-
-
-class _Loader(DataLoader[Batch]):
-    """A DataLoader whose start no signal interrupts: it would leave workers that nobody ends."""
-
-    def __iter__(self) -> Any:
-        with defer_signals(), _blocked_signals():
-            return super().__iter__()
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Block signals in the block, and in the workers that start there."""
-    if not LINUX:
-        yield
-        return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
-def _ignore_signals(main_process: int, _: int) -> None:
-    """Leave signals to the main process: it ends the current batch, which needs its workers."""
-    if LINUX:
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a fork server's children inherit none
-        exit_if_terminated = partial(_exit_if_terminated, main_process)
-        threading.Thread(target=exit_if_terminated, daemon=True).start()
-        return
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _exit_if_terminated(main_process: int) -> None:
-    """End this worker if its main process terminates it, which then waits for it without limit."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
-        pass
-    os._exit(0)
+        workers = self.workers if log_mels is None else 0
+        is_on_gpu = log_mels is not None and log_mels.is_cuda  # CUDA's tensors cannot be pinned
+        return make_loader(batches, workers, torch.cuda.is_available() and not is_on_gpu)

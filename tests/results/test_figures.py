@@ -27,13 +27,15 @@ COPIES = Augmentation(
     redraw="once",
     roll=True,
 )
+SCORE, SYSTEM = "val/score_4", "test set, ensemble of 4"
 RATE, LABELS = 22000, ("normal", "crackle", "wheeze", "both")
 
 
 def history(periods: int, epochs: int) -> pd.DataFrame:
     t = np.arange(1, periods * epochs + 1)
     lr = 1e-4 / 2 * (np.cos(np.pi * ((t - 1) % epochs) / epochs) + 1)
-    return pd.DataFrame({"epoch": t, "lr": lr, "train/loss": 1 / t, "val/loss": 2 / t})
+    losses = {"train/loss": 1 / t, "val/loss": 2 / t}
+    return pd.DataFrame({"epoch": t, "lr": lr, **losses, "val/score_4": 1 - 1 / t})
 
 
 def summary(members: int, classes: int = 4) -> dict[str, Any]:
@@ -84,20 +86,22 @@ def points(line: Line2D) -> tuple[list[float], list[float]]:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "annealing 1": lambda: plot_annealing(history(1, 30), 30, "SYNTHETIC demo", [12]),
-    "annealing 4": lambda: plot_annealing(history(4, 3), 3, "SYNTHETIC demo", [3, 5, 9, 12]),
+    "annealing 1": lambda: plot_annealing(history(1, 30), 30, "SYNTHETIC demo", [12], "val/loss"),
+    "annealing 4": lambda: plot_annealing(history(4, 3), 3, "SYNTHETIC demo", [3, 5, 9, 12], SCORE),
     "annealing 10": lambda: plot_annealing(
-        history(10, 20), 20, "SYNTHETIC demo", range(20, 201, 20)
+        history(10, 20), 20, "SYNTHETIC demo", range(20, 201, 20), SCORE
     ),
-    "annealing 120": lambda: plot_annealing(history(120, 2), 2, "SYNTHETIC demo", range(2, 241, 2)),
+    "annealing 120": lambda: plot_annealing(
+        history(120, 2), 2, "SYNTHETIC demo", range(2, 241, 2), SCORE
+    ),
     "members 1": lambda: plot_ensemble_size(summary(1), "SYNTHETIC demo"),
     "members 10": lambda: plot_ensemble_size(summary(10), "SYNTHETIC demo"),
     "members two classes": lambda: plot_ensemble_size(summary(4, 2), "SYNTHETIC demo"),
     "confusion 4": lambda: plot_confusion(
-        [[3642, 9, 0, 1]] * 3 + [[0] * 4], LABELS, "SYNTHETIC demo"
+        [[3642, 9, 0, 1]] * 3 + [[0] * 4], LABELS, "SYNTHETIC demo", SYSTEM
     ),
     "confusion 2": lambda: plot_confusion(
-        [[728, 12], [3, 4]], ("normal", "abnormal"), "SYNTHETIC demo"
+        [[728, 12], [3, 4]], ("normal", "abnormal"), "SYNTHETIC demo", SYSTEM
     ),
     "examples": page,
 }
@@ -107,7 +111,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 def test_texts_do_not_overlap_and_axes_are_named(name: str) -> None:
     figure = FIGURES[name]()
     assert len(check_text_layout(figure)) > 5
-    assert figure.get_suptitle() == "SYNTHETIC demo"
+    system = f"\n{SYSTEM}" if name.startswith("confusion") else ""
+    assert figure.get_suptitle() == f"SYNTHETIC demo{system}"
     places = [(panel, panel.get_subplotspec()) for panel in figure.axes]
     assert all(panel.get_xlabel() for panel, place in places if place and place.is_last_row())
     assert all(panel.get_ylabel() for panel, place in places if place and place.is_first_col())
@@ -116,18 +121,24 @@ def test_texts_do_not_overlap_and_axes_are_named(name: str) -> None:
 
 def test_annealing_curve_draws_the_history() -> None:
     table = history(4, 3)
-    upper, lower = plot_annealing(table.sample(frac=1, random_state=0), 3, "", [2, 6, 9, 10]).axes
+    shuffled = table.sample(frac=1, random_state=0)
+    upper, lower, lowest = plot_annealing(shuffled, 3, "", [2, 6, 9, 10], SCORE).axes
     values, edges, _ = upper.patches[0].get_data()  # type: ignore[attr-defined]
     np.testing.assert_allclose(values, table["lr"] * 1e4)
     assert upper.get_ylabel() == "learning rate ($10^{-4}$)"
     np.testing.assert_allclose(edges, np.arange(13) + 0.5)
     lines = {str(line.get_label()): line for line in lower.lines}
     epochs = table["epoch"].tolist()
-    assert points(lines["training loss"]) == (epochs, table["train/loss"].tolist())
-    assert points(lines["validation loss"]) == (epochs, table["val/loss"].tolist())
+    assert points(lines["training"]) == (epochs, table["train/loss"].tolist())
+    assert points(lines["validation"]) == (epochs, table["val/loss"].tolist())
     assert points(lines["snapshot"]) == ([2, 6, 9, 10], [2 / 2, 2 / 6, 2 / 9, 2 / 10])
     borders = [points(line)[0][0] for name, line in lines.items() if name.startswith("_")]
     assert borders == [3.5, 6.5, 9.5]
+    scores = {str(line.get_label()): line for line in lowest.lines}
+    assert lowest.get_ylabel() == "4-class ICBHI score"
+    assert points(scores["validation"]) == (epochs, table[SCORE].tolist())
+    assert points(scores["snapshot"])[1] == table[SCORE].iloc[[1, 5, 8, 9]].tolist()
+    assert len(plot_annealing(shuffled, 3, "", [2], "val/loss").axes) == 2
     (above,) = upper.child_axes
     assert [tick.get_text() for tick in above.get_xticklabels()] == ["1", "2", "3", "4"]
     assert (above.get_xticks().tolist(), above.get_xlabel()) == ([2, 5, 8, 11], "period")
@@ -146,6 +157,14 @@ def test_members_curve_draws_every_score(classes: int, scores: list[str]) -> Non
                 assert points(lines[f"{label}, {name}"]) == ([1, 2, 3, 4, 5], scores_of_kind)
 
 
+def test_the_best_member_is_marked_for_the_score_that_chooses_it() -> None:
+    panels = plot_ensemble_size({**summary(5), "single": {"member": 2}}, "").axes
+    label = "best on validation: member 2"
+    lines = [[line for line in panel.lines if line.get_label() == label] for panel in panels]
+    assert [len(found) for found in lines] == [1, 0]
+    assert points(lines[0][0])[0] == [2, 2]
+
+
 def test_an_undefined_score_is_a_gap() -> None:
     source = summary(3)
     source["ensemble"][1]["test"]["score_4"] = None
@@ -162,7 +181,7 @@ def test_test_and_validation_differ_in_grey() -> None:
 
 
 def test_confusion_figure_shows_counts_and_row_shares() -> None:
-    figure = plot_confusion([[6, 2], [0, 0]], ("normal", "abnormal"), "")
+    figure = plot_confusion([[6, 2], [0, 0]], ("normal", "abnormal"), "", "")
     panel = figure.axes[0]
     texts = [text.get_text() for text in panel.texts]
     assert texts == ["6\n75.0 %", "2\n25.0 %", "0\nno cycle", "0\nno cycle"]
@@ -208,6 +227,10 @@ def test_rolled_is_a_roll_of_the_copy_and_chunks_are_its_parts() -> None:
         borders = [points(line)[0][0] for line in row[4][0].lines]
         assert borders == pytest.approx([42 * 512 / RATE, 84 * 512 / RATE])
         assert row[4][0].get_title() == "3 chunks of 42 frames"
+
+
+def test_the_seams_of_padding_are_explained() -> None:
+    assert any("seam of the padding, not a crackle" in text.get_text() for text in page().texts)
 
 
 def test_all_log_mels_share_one_color_scale() -> None:

@@ -189,7 +189,8 @@ def test_console_table_shows_every_row_in_80_columns(classes: int) -> None:
     assert max(map(len, lines)) <= 80
     names = ["specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"]
     names = [name for name in names if classes == 4 or not name.endswith("4")]
-
+    sizes = "4, 2" if classes == 4 else "2"
+    assert f"{sizes}: the number of classes." in lines
     entries = {f"member {entry['member']}": entry for entry in summary["members"]}
     entries |= {f"ensemble of {entry['members']}": entry for entry in summary["ensemble"]}
     entries[f"single: member {summary['single']['member']}"] = summary["single"]

@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from support.disk import disk_full_for, drop_root_privileges, read_only
@@ -166,6 +168,32 @@ def test_no_permission_is_said_before_any_work(
     value = f"sqlite:///{place / 'mlflow.db'}" if key == "tracking.uri" else place
     said = rf"{key}={value}: expected.*Permission denied.*{key}="
     with read_only(other), pytest.raises(LungsoundError, match=said):
+        run_training(tmp_path, f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("key", "function"),
+    [
+        *(("output_dir", "flock"), ("store_dir", "flock")),
+        *(("tracking.uri", "flock"), ("tracking.uri", "lockf")),
+    ],
+)
+def test_a_file_system_without_locks_is_named_before_any_work(
+    run_training: TrainIn, tmp_path: Path, key: str, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
+    original, other = getattr(fcntl, function), tmp_path / "other"
+    other.mkdir()
+
+    def lock(file: IO[bytes], *arguments: int) -> None:
+        if Path(f"/proc/self/fd/{file.fileno()}").readlink().is_relative_to(other):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        original(file, *arguments)
+
+    monkeypatch.setattr(fcntl, function, lock)
+    value = f"sqlite:///{other / 'mlflow.db'}" if key == "tracking.uri" else other
+    expected = rf"^{key}={value}: expected.*No locks available.*another disk with {key}=\.\.\.$"
+    with pytest.raises(LungsoundError, match=expected):
         run_training(tmp_path, f"{key}={value}")
 
 

@@ -1,11 +1,15 @@
 """Locks: one process at a time, and none that outlives its process."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lungsound.errors import StorageError
 from lungsound.storage import locks
 from lungsound.storage.files import write_file
 from lungsound.storage.locks import file_lock, try_lock
@@ -63,3 +67,17 @@ def test_the_lock_removes_what_a_crash_left(tmp_path: Path) -> None:
     (folder / ".file.1a2b3c_4.part").write_bytes(b"ne")
     with file_lock(tmp_path / "lock", folder):
         assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "lock"
+    expected = rf"^{path}: .*{os.strerror(code)}.*no locks.*output_dir=PATH and store_dir=PATH$"
+    with pytest.raises(StorageError, match=expected), file_lock(path):
+        pytest.fail("it is not locked")

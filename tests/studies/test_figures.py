@@ -300,6 +300,17 @@ def test_curves_draw_every_history() -> None:
     assert heights == sorted(heights, reverse=True)
 
 
+def test_runs_of_one_training_path_are_one_curve() -> None:
+    table = history(12)
+    source = {f"annealing.cycles={m}": table[: m * 3] for m in (2, 3, 4)}
+    source |= {"annealing.cycles=4, select=last": table, "other": history(6, 1)}
+    upper, lower = learning_curves(source, "").axes
+    path = "annealing.cycles=4 (a marker ends each run)"
+    assert list(lines(upper)) == list(lines(lower)) == [path, "other"]
+    assert points(lines(upper)[path])[1] == table["val/score_4"].tolist()
+    assert lines(upper)[path].get_markevery() == [5, 8, 11]
+
+
 def test_curves_of_one_score_are_compared() -> None:
     both = history(4)
     both["val/score_2"] = pd.Series([0.7, None, 0.8, 0.9], dtype=object)  # as a history file has it
@@ -332,7 +343,7 @@ def test_many_runs_have_numbers_in_place_of_names(runs: int, ticks: int) -> None
     assert not figure.legends
     assert len(upper.lines) == len(lower.lines) == runs
     assert len({str(line.get_color()) for line in upper.lines}) == runs
-    assert bar.get_ylabel() == f"{runs} runs, in the study's order"
+    assert bar.get_ylabel() == f"{runs} trainings, in the study's order"
     assert bar.get_yticks()[0] == 1
     assert len(bar.get_yticks()) == ticks
     grey = [np.dot(to_rgb(str(line.get_color())), (0.299, 0.587, 0.114)) for line in upper.lines]

@@ -153,12 +153,19 @@ def test_every_table_shows_what_leaks_in_all_its_splits(tmp_path: Path) -> None:
         runs.append({"values": values, "leaks": COUNTS | leaks})
     study = make_study(tmp_path, runs)
     write_report(study)
-    line = f"12 TO 14 OF 13 TO 15 TEST PATIENTS AND 20 OF 22 TEST RECORDINGS ARE {LEAK}"
+    shares = "92 TO 94 % OF EACH SPLIT'S TEST PATIENTS"  # 12 of 13 = 92.3 %, 14 of 15 = 93.3 %
+    line = f"{shares} AND 20 OF 22 TEST RECORDINGS ARE {LEAK}"
     for name in ("table3", "all", "differences"):
         assert line in (study / f"{name}.md").read_text().splitlines()[0]
         table = pd.read_csv(study / f"{name}.csv")
         assert table["leak"].str.startswith(line).all()
         assert table["leak"].str.endswith("under another name or line: 0 TO 2.").all()
+
+
+def test_all_patients_of_unequal_splits_leak() -> None:
+    counts = [COUNTS, COUNTS | {"patients": 7, "test_patients": 7}]
+    expected = f"100 % OF EACH SPLIT'S TEST PATIENTS AND 20 OF 22 TEST RECORDINGS ARE {LEAK}: "
+    assert leakage_line(counts, []).startswith(expected)
 
 
 def test_runs_without_counts_have_their_own_sentences() -> None:

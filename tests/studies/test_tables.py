@@ -59,10 +59,10 @@ def test_interval_by_hand() -> None:
     assert uncorrected == pytest.approx(4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
 
 
-def test_interval_of_equal_scores_is_zero_and_of_one_split_undefined() -> None:
-    assert corrected_interval([0.8, 0.8], 80, 20) == 0
-    assert math.isnan(corrected_interval([0.8], 80, 20))
-    assert math.isnan(corrected_interval([], 80, 20))
+def test_interval_of_equal_scores_is_zero_and_of_two_splits_undefined() -> None:
+    assert corrected_interval([0.5, 0.5, 0.5], 80, 20) == 0
+    for scores in ([0.7, 0.9], [0.8], []):  # of the first it would be 1.1
+        assert math.isnan(corrected_interval(scores, 80, 20))
 
 
 @pytest.mark.parametrize(("train", "level"), [(0, 0.95), (80, 0), (80, 1), (80, 95)])
@@ -90,8 +90,9 @@ def test_aggregate_equals_plain_arithmetic() -> None:
 
 
 def test_the_interval_counts_validation_as_training_and_takes_mean_sizes() -> None:
-    runs = runs_of(split__seed=[0, 1])
-    runs = runs.assign(train_cycles=[90, 100], val_cycles=[30, 20], test_cycles=[50, 70])
+    runs = runs_of(split__seed=[0, 1, 2])
+    sizes = {"train_cycles": [90, 100, 95], "val_cycles": [30, 20, 25]}
+    runs = runs.assign(**sizes, test_cycles=[50, 70, 60])
     row = aggregate_over_splits(runs, [SEED]).iloc[0]
     expected = half_width(runs["score_4"].tolist(), 60 / 120)
     assert row["score_4_interval"] == pytest.approx(expected, rel=1e-3)
@@ -255,7 +256,7 @@ def test_the_papers_tables_hold_what_the_paper_says_in_its_text() -> None:
 
 
 def test_table3_has_the_papers_layout_and_figures() -> None:
-    runs = runs_of(annealing__cycles=[12, 10, 8, 2], split__seed=[0, 1])
+    runs = runs_of(annealing__cycles=[12, 10, 8, 2], split__seed=[0, 1, 2])
     every = aggregate_over_splits(runs, [M, SEED])
     table = table3(every, paper=True).set_index(M)
     six = [f"{name}_{task}" for task in "24" for name in ("specificity", "sensitivity", "score")]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import pickle
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -272,6 +270,23 @@ def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
     assert equal([pickled[number] for number in range(len(pickled))], training)
 
 
+def test_workers_are_those_that_shared_memory_has_space_for(
+    make_datamodule: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = list[int]()
+
+    def affordable(workers: int, batch_bytes: int) -> int:
+        sizes.append(batch_bytes)
+        return workers - 1
+
+    monkeypatch.setattr("lungsound.training.datamodule.affordable_workers", affordable)
+    datamodule = make_datamodule(workers=2)
+    assert [datamodule.eval_dataloader("val").num_workers for _ in range(2)] == [1, 1]
+    largest = max(batch["waveforms"].nbytes for batch in epoch_of(datamodule))
+    assert largest <= sizes[0] < 2 * largest
+    assert len(sizes) == 1  # free memory shrinks while workers are at work
+
+
 # --- statistics of normalization ---
 
 
@@ -350,38 +365,3 @@ def test_copies_that_are_drawn_in_every_epoch_are_not_kept(make_datamodule: Made
     features = Features(22_000, 100, 50, 8, 0.0, 7500.0, 1e-11, "segment")
     datamodule.cache_training(features, torch.device("cpu"))
     assert all("waveforms" in batch for batch in epoch_of(datamodule))
-
-
-INTERRUPTED_START = """
-import multiprocessing, signal, sys
-from multiprocessing.process import BaseProcess
-from types import SimpleNamespace
-from lungsound.errors import Interrupted
-from lungsound.storage.signals import interruptible
-from lungsound.training.datamodule import CyclesDataModule
-
-def start_and_signal(process):
-    start(process)
-    processes.append(process)
-    if len(processes) == 1:
-        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        signal.raise_signal(signal.SIGTERM)
-
-class Batches(list):
-    log_mels = None
-
-processes = []
-start, BaseProcess.start = BaseProcess.start, start_and_signal
-try:
-    with interruptible():
-        list(CyclesDataModule._loader(SimpleNamespace(num_workers=2), Batches([1, 2, 3])))
-except Interrupted:
-    assert len(processes) == 2 and not multiprocessing.active_children()
-    sys.exit(143)
-"""
-
-
-def test_a_signal_while_workers_start_ends_the_process() -> None:
-    """Python waits at its exit for every worker, and a worker ignores signals."""
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED_START], timeout=60)
-    assert done.returncode == 143

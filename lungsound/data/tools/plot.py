@@ -22,7 +22,7 @@ PARTS = ("train", "inter", "intra")  # panels of these parts come first, in this
 COLUMN_TITLES = {"label": ("class", "classes"), "event_type": ("event type", "event types")}
 COLUMNS = 4  # panels beside each other
 BINS = 50
-BAR_MARGIN = 1.35  # axis length, in longest possible bars: space for the count beside it
+INSIDE_SHARE = 75  # %: the count of a longer bar is in it
 
 
 def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> dict[str, Figure]:
@@ -68,15 +68,19 @@ def classes_by(
     for panel, value in zip(panels, groups, strict=False):
         chosen = cycles[cycles[group] == value]
         counts = chosen[column].value_counts().reindex(classes, fill_value=0)
-        bars = panel.barh(classes, 100 * counts / len(chosen), color=DARK, height=0.7)
-        panel.bar_label(bars, counts.astype(str).to_list(), padding=4, fontsize=9)
+        shares = 100 * counts / len(chosen)
+        panel.barh(classes, shares, color=DARK, height=0.7)
+        for place, (count, share) in enumerate(zip(counts, shares, strict=True)):
+            look = {"ha": "right", "color": "white"} if share > INSIDE_SHARE else {"ha": "left"}
+            end = share - 2 if share > INSIDE_SHARE else share + 2
+            panel.text(end, place, str(count), va="center", fontsize=9, **look)
         patients = _pluralize(chosen["patient"].nunique(), "patient")
         panel.set_title(f"{value}: {_pluralize(len(chosen), 'cycle')} of {patients}", fontsize=9)
         panel.tick_params(labelbottom=True)  # also above a hidden panel
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
     panels[0].invert_yaxis()
-    panels[0].set(xlim=(0, 100 * BAR_MARGIN), xticks=range(0, 101, 25))
+    panels[0].set(xlim=(0, 100), xticks=range(0, 101, 25))
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
     figure.supxlabel("share of the panel's cycles (%), and their number", fontsize=10)

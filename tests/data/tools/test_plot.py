@@ -87,6 +87,7 @@ def test_bars_by_device_show_all_cycles(icbhi: pd.DataFrame, figures: dict[str, 
         assert [text.get_text() for text in panel.texts] == row.astype(str).to_list()
         widths = [bar.get_width() for bar in panel.patches if isinstance(bar, Rectangle)]
         np.testing.assert_allclose(widths, 100 * row / row.sum())
+        assert panel.get_xlim() == (0, 100)
         assert panel.get_title().startswith(f"{device}: {row.sum()} cycles of ")
 
 
