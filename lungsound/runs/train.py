@@ -11,14 +11,14 @@ from pytorch_lightning.callbacks import LambdaCallback
 
 from lungsound.config.schema import Config
 from lungsound.data.splits.table import split_table
-from lungsound.errors import LungsoundError
+from lungsound.errors import Interrupted, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_trainer
 from lungsound.runs.identity import describe_machine
 from lungsound.runs.naming import count_trained_epochs, run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
-from lungsound.storage.signals import raise_if_interrupted
+from lungsound.storage.signals import KEPT, raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
@@ -131,6 +131,10 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     try:
         with translate_worker_errors():
             trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
+    except Interrupted as error:
+        epochs = parts.trajectory.completed_epochs()
+        message = str(error).replace(KEPT, f"{epochs} epochs are finished and kept.")
+        raise Interrupted(error.signal_number, message) from error
     except LungsoundError:
         raise
     except Exception as error:
