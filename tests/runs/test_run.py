@@ -401,7 +401,7 @@ SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
     (lungsound.runs.build, "open_database", 1, "What is finished", []),  # no MLflow run yet
     (SnapshotModule, "training_step", 2, "0 epochs are finished", [1]),
     (SnapshotModule, "validation_step", 1, "0 epochs are finished", [1]),
-    (SnapshotModule, "configure_optimizers", 1, "What is finished", []),
+    (SnapshotModule, "configure_optimizers", 1, "0 epochs are finished", []),
     (Trajectory, "add_epoch", 2, "2 epochs are finished", [1, 2]),
     (SnapshotModule, "training_step", 2, "2 epochs are finished", [3]),
     (Trajectory, "add_epoch", 2, "4 epochs are finished", [3, 4]),  # there is no batch after it
