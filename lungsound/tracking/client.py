@@ -27,6 +27,7 @@ from lungsound.storage.places import (
     SQLITE,
     URI_VARIABLE,
     expand_user,
+    quote_credentials,
     reject_secrets,
     without_secrets,
 )
@@ -126,7 +127,7 @@ def connection_uri(uri: str) -> str:
         # By this name MLflow (3.17) makes no folder of the quoted path.
         return uri if uri == SQLITE + path else f"sqlite+pysqlite:///{path}"
     own = _own_uri()
-    return own if without_secrets(own) == uri else uri
+    return quote_credentials(own) if without_secrets(own) == uri else uri
 
 
 def _own_uri() -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -93,6 +94,12 @@ def test_the_password_of_the_environment_is_for_its_address_alone(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ana:s3cret@host/db")
     assert connection_uri(public) == "postgresql://ana:s3cret@host/db"
     assert connection_uri(other) == other
+    for password, quoted in {"s3cret/x": "s3cret%2Fx", "s3@?#b": "s3%40%3F%23b"}.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ana:{password}@127.0.0.1:9")
+        address = connection_uri("http://127.0.0.1:9")
+        assert address == f"http://ana:{quoted}@127.0.0.1:9"
+        assert urlsplit(address).port == 9
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ana:s3cret@host/db")
     for text in ("postgresql://ana:s3cret@host/db", "ana:s3cret@host", "no host 's3cret@host'"):
         assert "s3cret" not in root_cause(ValueError(f"{text}: is wrong"))
     ending = ' --backend-store-uri "$MLFLOW_TRACKING_URI"'
