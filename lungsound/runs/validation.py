@@ -91,9 +91,13 @@ def validate_config(cfg: DictConfig) -> Config:
     Raises ConfigError with all errors, each with its key, the expected and the given value.
     """
     try:
-        missing = [key for key in KEYS if OmegaConf.select(cfg, key, default=MISSING) == MISSING]
-        if missing:  # set to ???, or deleted by ~key
-            keys = ", ".join(missing)
+        missing = OmegaConf.missing_keys(cfg)  # set to ???, or deleted by ~key, as those below
+        if not missing:
+            missing = {
+                key for key in KEYS if OmegaConf.select(cfg, key, default=MISSING) == MISSING
+            }
+        if missing:
+            keys = ", ".join(sorted(missing))
             raise ConfigError(f"The configuration cannot be run: {keys}: expected a value")
         settings: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere

@@ -54,7 +54,9 @@ def test_keys_that_exist_may_be_added() -> None:
     assert compose_run(["+model.options.depth=3"])[0].model.options == {"depth": 3}
 
 
-@pytest.mark.parametrize("word", ["~seed", "~tracking", "~annealing", "data.skip_bad=???"])
+@pytest.mark.parametrize(
+    "word", ["~seed", "~tracking", "~annealing", "~loss", "~model", "data.skip_bad=???"]
+)
 def test_a_key_without_a_value_is_named(word: str) -> None:
     key = word.strip("~").partition("=")[0]
     with pytest.raises(ConfigError, match=rf"cannot be run: .*{key}.*: expected a value"):
