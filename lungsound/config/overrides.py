@@ -150,17 +150,10 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
 def read_arguments() -> list[str]:
     """Return the command line, with the machine's experiment.
 
-    Raises ConfigError for dashes, for keys that the schema lacks (Hydra's message recommends +key),
-    and for a password before anything prints or stores it.
+    Raises ConfigError as of `check_words`, and for a password before anything prints or stores it.
     """
     reject_passwords(sys.argv[1:])
-    words = check_words(sys.argv[1:])
-    settings = [word for word in words if not word.startswith(("-", "plan="))]  # plan: sweep.py's
-    is_completion = not {"-sc", "--shell-completion"}.isdisjoint(words)  # install=bash is no key
-    unknown = [] if is_completion else unknown_keys(settings)
-    if unknown:
-        raise ConfigError("; ".join(unknown))
-    return add_experiment_from_env(words)
+    return add_experiment_from_env(check_words(sys.argv[1:]))
 
 
 def reject_passwords(arguments: Sequence[str]) -> None:

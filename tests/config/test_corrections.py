@@ -78,6 +78,12 @@ def test_a_key_without_a_value_is_named(word: str) -> None:
         ("paper", "experiment=paper"),
         ("--help=", "--help"),
         ("-m —seed 1,2", "-m seed=1,2"),
+        ("--plan=true seed=0,1", "plan=true seed=0,1"),
+        ("--redo", "redo=true"),
+        ("redo --data.skip_bad true", "redo=true data.skip_bad=true"),
+        ("--annealing.cycles 2 --redo --seed 3", "annealing.cycles=2 redo=true seed=3"),
+        ("experiment: tiny seed: 3", "experiment=tiny seed=3"),
+        ("-cn tiny tiny", "-cn tiny experiment=tiny"),
     ],
 )
 def test_dashes_and_spaces_are_an_error_with_the_right_line(typed: str, right: str) -> None:
@@ -89,7 +95,7 @@ def test_dashes_and_spaces_are_an_error_with_the_right_line(typed: str, right: s
 
 @pytest.mark.parametrize(
     "line", ["-m seed=1,2", "--cfg job seed=1", "-c job -p data", "-sc install=bash", "-i all",
-             "--config-dir mine seed=-1", "seed=", "~data", "-h", "--info"],
+             "-cd demo --cfg job experiment=tiny", "-cn tiny", "--config-dir mine seed=-1", "seed=", "~data", "-h", "--info"],
 )  # fmt: skip
 def test_hydras_own_flags_are_left_alone(line: str) -> None:
     assert check_words(line.split()) == line.split()
@@ -98,6 +104,21 @@ def test_hydras_own_flags_are_left_alone(line: str) -> None:
 def test_an_unknown_flag_names_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match=r"Right would be: epochs=3\n.*annealing\.total_epochs"):
         check_words(["--epochs", "3"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("--seed", "seed: expected a value, as in seed=VALUE"),
+        ("-v", "v: expected a key that there is"),
+        ("--skip_bad --redo", r"skip_bad: expected .* The nearest is data\.skip_bad"),
+        ("plan=1 seed=0,1", "plan=1: expected true or false"),
+    ],
+)
+def test_a_line_that_cannot_work_is_no_correction(typed: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(^|\n){message}") as error:
+        check_words(typed.split())
+    assert "Right would be" not in str(error.value)
 
 
 TEXTS = [
