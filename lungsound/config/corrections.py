@@ -132,7 +132,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _goes_on(word: str, previous: str, argument: str) -> bool:
-    """Return whether the argument is the value of the word: key = value, --key value, key: value"""
+    """Return whether the argument is the value of the word: key = value, --key value, key: value."""
     if word in FLAGS or word.startswith("~") or "=" in argument[1:]:
         return False
     if argument.startswith("--") or argument.lstrip(DASHES) in {*KEYS, *GROUPS, *TRUE_KEYS}:

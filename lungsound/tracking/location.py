@@ -23,12 +23,15 @@ def files_root(location: str) -> Path | None:
 def has_moved(root: Path, database: Path) -> bool:
     """Return whether the files of `database` are no longer in `root`, its folder of before.
 
-    If that has a database of its own, this one is a copy.
+    If that has a database of its own, this one is a copy. What may not be read is not there.
     """
     here, original = database.parent / FILES_FOLDER, root.parent / database.name
-    if root.resolve() == here.resolve():
-        return False
-    return not root.exists() or (original.exists() and not original.samefile(database))
+    try:
+        if root.resolve() == here.resolve():
+            return False
+        return not root.exists() or (original.exists() and not original.samefile(database))
+    except OSError:
+        return True
 
 
 def correct_addresses(database: Path, root: Path) -> None:

@@ -1,14 +1,17 @@
 """MLflow's files lie beside its database, also after the project has moved."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.disk import read_only
+from support.disk import drop_root_privileges, read_only
 from support.mlflow import artifact_paths, mlflow_client, only_run
 
 from lungsound.tracking.client import Experiment, open_experiment
+from lungsound.tracking.location import has_moved
 from lungsound.tracking.state import read_state
 from lungsound.tracking.sync import sync
 
@@ -68,6 +71,23 @@ def test_a_copy_of_a_project_leaves_the_original_alone(project: Path, tmp_path: 
         run_id = send(copy, id="another run")
     assert sorted(project.rglob("*")) == before
     assert (copy / "mlruns" / run_id / "artifacts" / "report.md").exists()
+
+
+def test_a_copy_from_another_users_home(project: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    home.mkdir()
+    project.rename(home / "project")
+    with closing(sqlite3.connect(copy / "mlflow.db")) as database, database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            old, new = project.as_uri(), (home / "project").as_uri()
+            database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)", (old, new))
+    home.chmod(0)
+    with drop_root_privileges():
+        assert has_moved(home / "project" / "mlruns", copy / "mlflow.db")
+        open_in(copy)
+    home.chmod(0o755)
+    assert location(copy) == (copy / "mlruns").as_uri()
 
 
 def test_a_run_whose_files_did_not_move_keeps_their_address(project: Path, tmp_path: Path) -> None:
