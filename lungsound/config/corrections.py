@@ -1,5 +1,6 @@
 """Corrections of command lines: unknown keys, dashes and spaces, texts that Hydra cannot read."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from lungsound.config.schema import CONFIG_DIR, Config
 from lungsound.errors import ConfigError
+from lungsound.storage.places import SQLITE
 
 FLAGS = {
     *("-h", "--help", "--hydra-help", "--version", "--resolve", "-sc", "--shell-completion"),
@@ -132,7 +134,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _goes_on(word: str, previous: str, argument: str) -> bool:
-    """Return whether the argument is the value of the word: key = value, --key value, key: value."""
+    """Return whether the argument is the value of the word: key = 1, --key 1, key: 1."""
     if word in FLAGS or word.startswith("~") or "=" in argument[1:]:
         return False
     if argument.startswith("--") or argument.lstrip(DASHES) in {*KEYS, *GROUPS, *TRUE_KEYS}:
@@ -166,7 +168,9 @@ def quote_text(parser: OverridesParser, word: str, sweeps: bool) -> str:
         (override,) = parser.parse_overrides([word])
         is_escaped = isinstance(override.value(), str) and "\\" in text
         is_same = str(override.value()) == text.strip() or is_escaped
-        if (override.is_sweep_override() and sweeps) or is_same:
+        place = os.path.expanduser(text.removeprefix(SQLITE))
+        is_path = os.path.exists(place)  # noqa: PTH110  # Path's raises for a long list
+        if (override.is_sweep_override() and sweeps and not is_path) or is_same:
             return word
     except Exception:  # Hydra raises many types
         pass

@@ -22,7 +22,7 @@ from mlflow.entities import Run
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import ExclusiveFileLock
 
-from lungsound.errors import LungsoundError
+from lungsound.errors import ConfigError, LungsoundError
 from lungsound.storage.places import (
     SQLITE,
     URI_VARIABLE,
@@ -61,7 +61,10 @@ def validate_tracking_uri(uri: str) -> str:
     """
     reject_secrets(uri)
     if uri.startswith(SQLITE):
-        uri = f"{SQLITE}{Path(expand_user(uri).removeprefix(SQLITE)).absolute()}"
+        try:
+            uri = f"{SQLITE}{Path(expand_user(uri).removeprefix(SQLITE)).absolute()}"
+        except ConfigError as error:
+            raise ConfigError(f"tracking.uri={uri}: {error}") from error
     if problem := _uri_problem(uri):
         raise LungsoundError(
             f"tracking.uri={uri}: expected MLflow's database or server, but {problem}. "
@@ -92,12 +95,14 @@ def _sqlite_problem(path: Path) -> str | None:
         return f"the folder {path.parent} does not exist"
     if path.is_dir():
         return "it is a folder"
+    if re.search(r"\?\w+=", path.name) and not path.exists():
+        return "a file's address has no settings after a ?"
     try:
         # With sqlite: a plain open() and close() would release this process's locks on the file.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database:
             tables = {name for (name,) in database.execute(TABLE_NAMES)}
     except sqlite3.OperationalError:  # locked, or not created yet
-        return None
+        tables = set()
     except sqlite3.DatabaseError as error:
         return f"that {error}"
     if tables and not tables >= MLFLOW_TABLES:

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +155,18 @@ def test_every_key_that_is_a_text_can_be_quoted() -> None:
     for key in sorted(TEXT_KEYS):
         (word,) = right_line(key, "/my data, (1)")
         assert str(parse_overrides([word])[0].value()) == "/my data, (1)"
+
+
+def test_a_path_with_a_comma_is_no_sweep_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in ("data.root=a,b", "tracking.uri=sqlite:///a,b"):
+        assert parse_overrides([word])[0].is_sweep_override()
+    (tmp_path / "a,b").mkdir()
+    for word in ("data.root=a,b", "tracking.uri=sqlite:///a,b"):
+        with pytest.raises(ConfigError, match="With quotes, for the shell"):
+            parse_overrides([word])
 
 
 def test_the_whole_line_comes_back() -> None:
