@@ -207,7 +207,7 @@ def _check_augment(settings: Config) -> Iterator[str]:
         elif limits[0] < low or limits[1] > high:
             yield _format_error(f"augment.{key}", f"numbers from {low} to {high}", limits)
     copies, labels = augment.vtlp_copies, DATABASES[settings.data.name].label_sets["label"].labels
-    known = {label for one in LABEL_SETS for label in one.labels}
+    known = {one for spec in DATABASES.values() for one in spec.label_sets["label"].labels}
     in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
     is_named = set(labels) <= set(copies) or not any(copies.values())
     if not (is_named and in_range and set(copies) <= known):
