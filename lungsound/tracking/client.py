@@ -31,7 +31,13 @@ from lungsound.storage.places import (
     reject_secrets,
     without_secrets,
 )
-from lungsound.tracking.location import FILES_FOLDER, correct_addresses, files_root, has_moved
+from lungsound.tracking.location import (
+    FILES_FOLDER,
+    correct_addresses,
+    files_root,
+    has_moved,
+    require_folder,
+)
 
 DEFAULT_URI = f"{SQLITE}mlflow.db"  # the default of `mlflow ui` and `make ui`
 SERVER_SCHEMES = ("http", "https", "databricks")
@@ -192,6 +198,8 @@ def open_experiment(uri: str, name: str) -> Experiment:
     root = files_root(experiment.artifact_location)
     if database and root and has_moved(root, database):
         correct_addresses(database, root)
+    elif database:
+        require_folder(experiment.artifact_location, name)
     return Experiment(client, experiment.experiment_id)
 
 

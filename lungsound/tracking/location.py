@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mlflow.utils.file_utils import get_local_path_or_none
 
+from lungsound.errors import StorageError
+
 FILES_FOLDER = "mlruns"  # beside the database
 # Table -> the columns of its key and of its files' address.
 ADDRESSES = {
@@ -18,6 +20,16 @@ def files_root(location: str) -> Path | None:
     """Return the folder `mlruns` of an address; None if it is none of this machine's."""
     path = Path(get_local_path_or_none(location) or "")  # type: ignore[no-untyped-call,unused-ignore]
     return next((one for one in (path, *path.parents) if one.name == FILES_FOLDER), None)
+
+
+def require_folder(location: str, experiment: str) -> None:
+    """Raise StorageError if an experiment's own place is gone: MLflow would make it again."""
+    path = get_local_path_or_none(location)  # type: ignore[no-untyped-call,unused-ignore]
+    if path and not Path(path).parent.is_dir():
+        raise StorageError(
+            f"its experiment {experiment} keeps its files in {path}, but {Path(path).parent} does "
+            "not exist. Bring it back, or name another with tracking.experiment=NAME"
+        )
 
 
 def has_moved(root: Path, database: Path) -> bool:

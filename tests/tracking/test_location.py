@@ -10,6 +10,7 @@ import pytest
 from support.disk import drop_root_privileges, read_only
 from support.mlflow import artifact_paths, mlflow_client, only_run
 
+from lungsound.errors import StorageError
 from lungsound.tracking.client import Experiment, open_experiment
 from lungsound.tracking.location import has_moved
 from lungsound.tracking.state import read_state
@@ -119,6 +120,15 @@ def test_a_place_that_the_user_chose_stays(place: str, tmp_path: Path, empty_mlf
     client.create_experiment("lungsound", chosen)
     open_in(tmp_path)
     assert location(tmp_path) == chosen
+
+
+def test_a_place_that_the_user_chose_is_not_made_again(tmp_path: Path, empty_mlflow: Path) -> None:
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    client = mlflow_client(tmp_path / "outputs" / "run")
+    client.create_experiment("lungsound", (tmp_path / "gone" / "files").as_uri())
+    with pytest.raises(StorageError, match=f"files in {tmp_path}/gone/files, but .* not exist"):
+        open_in(tmp_path)
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize("name", ["100% sure", "My%20Project", "why?", "a#b", "a b", "ü & @:+='"])
