@@ -8,7 +8,7 @@ those of the channels, bits and rate.
 import re
 import struct
 
-import numpy as np
+from lungsound.data.text_modes import check_line_ends
 
 Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and its size
 
@@ -28,8 +28,6 @@ KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
 CHUNK_NAME, EXTRA_CHUNK = re.compile(rb"[ -~]{4}"), re.compile(b"|".join(EXTRA_CHUNKS))
 SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
-MIN_LINE_FEEDS = 4  # by chance one in 256 follows a carriage return
-MIN_OF_EACH_BYTE = 16  # then one byte in 256 is not missing by chance
 
 
 def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
@@ -38,7 +36,6 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     Raises ValueError if the header does not say for certain which bytes are the audio.
     """
     order = _byte_order(content)
-    _check_line_ends(content)
     chunks, offset = _read_chunks(content, order, 12)
     if b"fmt " not in chunks or chunks[b"fmt "][1] < 16:
         raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in {len(content)} bytes")
@@ -74,27 +71,6 @@ def _byte_order(content: bytes) -> str:
     return BYTE_ORDERS[content[:4]]
 
 
-def _check_line_ends(content: bytes) -> None:
-    """Raise ValueError if all line ends are those of one system, as in a text file."""
-    sign, line_feeds = "", content.count(b"\n")
-    if line_feeds >= MIN_LINE_FEEDS and content.count(b"\r\n") == line_feeds:
-        sign = "a carriage return precedes every line feed byte"
-    for byte, name in ((b"\n", "line feed"), (b"\r", "carriage return")):
-        if byte not in content and _rare_bytes(content) == 1:
-            sign = f"no byte is a {name}, but all others occur"
-    if sign:
-        raise ValueError(
-            f"damaged: its line ends were converted ({sign}), as git's autocrlf and FTP's text "
-            "mode do: get it again as a binary file"
-        )
-
-
-def _rare_bytes(content: bytes) -> int:
-    """Return how many of the 256 values occur less than MIN_OF_EACH_BYTE times."""
-    counts = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    return int((counts < MIN_OF_EACH_BYTE).sum())
-
-
 def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
     """Index the whole chunks from `offset` on up to `data`; return them and where they end."""
     chunks: Chunks = {}
@@ -122,11 +98,12 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
     available = len(content) - start
     if promised == MAX_SIZE and chunks.get(b"ds64", (0, 0))[1] >= 16:
         promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
-    if 0 < promised <= available:
-        return promised, []
-    is_open = promised == 0 or promised >= MIN_OPEN_SIZE
-    size = _open_size(content, order, start) if is_open else 0
-    if not size:
+    is_open = available < promised >= MIN_OPEN_SIZE or promised == 0
+    size = _open_size(content, order, start) if is_open else min(promised, available)
+    check_line_ends(content[start : start + size])
+    if 0 < size == promised:
+        return size, []
+    if not (is_open and size):
         fault = "header only: it" if is_open or not available else "truncated: its header"
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
     extent = "all" if size == available else "the first"

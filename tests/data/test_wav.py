@@ -186,6 +186,16 @@ def test_no_text_conversion_is_read_as_sound(tmp_path: Path, subtype: str) -> No
             read(tmp_path, other)
 
 
+@pytest.mark.parametrize("size", [2000, 0xFFFFFFFF])
+def test_line_ends_of_a_comment_are_not_those_of_the_audio(tmp_path: Path, size: int) -> None:
+    quiet = np.arange(2000) % 100 + 100
+    audio = chunk(b"data", quiet.astype(np.uint8).tobytes(), size=size)
+    comment = chunk(b"LIST", b"INFOICMT\x10\0\0\0" + b"a\r\n\r\n\r\n\r\n\r\n\r\n\r\n\0")
+    eight_bits = fmt(byte_rate=4000, align=1, bits=8)
+    samples, _, _ = read(tmp_path, riff(comment, eight_bits, audio, comment))
+    np.testing.assert_array_equal(samples, (quiet - 128) / 128)
+
+
 def test_no_text_conversion_of_a_real_recording_is_read_as_sound(
     real_data: Path, tmp_path: Path
 ) -> None:
