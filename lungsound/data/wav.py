@@ -16,16 +16,18 @@ Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and i
 BYTE_ORDERS = {b"RIFF": "<", b"RF64": "<", b"BW64": "<", b"RIFX": ">"}
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-# Sizes from here on, and 0, are left open by programs that write to a pipe and cannot go back to
-# fill them in: sox writes 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
+# Sizes from here on, and OPEN_SIZES, are left open by programs that write to a pipe and cannot go
+# back to fill them in: sox writes 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
 MIN_OPEN_SIZE = 0x7FFF0000
+OPEN_SIZES = (0, 80_000_000)  # the second is arecord's, read as decimal
 MAX_SIZE = 0xFFFFFFFF  # also the size of RF64's audio; its chunk ds64 has the true one
 EXTRA_CHUNKS = (
     *(b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ", b"iXML", b"PEAK"),
     *(b"JUNK", b"junk", b"FLLR", b"PAD ", b"acid", b"DISP", b"axml", b"chna", b"afsp", b"plst"),
 )
 KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
-CHUNK_NAME, EXTRA_CHUNK = re.compile(rb"[ -~]{4}"), re.compile(b"|".join(EXTRA_CHUNKS))
+CHUNK_NAME = re.compile(rb"(?!TAG)[ -~]{3}[ -~\0]")
+EXTRA_CHUNK = re.compile(b"|".join(EXTRA_CHUNKS))
 SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
 
@@ -43,10 +45,10 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     start = offset + 8
     size, notes = _audio_size(content, order, start, chunks)
-    align = _check_format(content, order, chunks[b"fmt "][0])
+    align, format_notes = _check_format(content, order, chunks[b"fmt "][0])
     if size % align and not notes:  # an open length may end within a sample
         raise ValueError(f"damaged header: {size} bytes of audio, but {align} bytes per sample")
-    notes += _check_rest(content, order, start, size)
+    notes += format_notes + _check_rest(content, order, start, size)
     chunks[b"data"] = (start, size - size % align)
     return _write_wav(content, order, chunks), notes
 
@@ -77,7 +79,7 @@ def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
     while CHUNK_NAME.match(content, offset) and offset + 8 <= len(content):
         name, size = struct.unpack_from(f"{order}4sI", content, offset)
         end = offset + 8 + size
-        if name == b"data" or end > len(content):
+        if name == b"data" or end > len(content) + 1:  # the padding byte may be counted only
             break
         if name == b"fmt " and name in chunks:
             raise ValueError("damaged header: two 'fmt ' chunks, expected one")
@@ -89,7 +91,7 @@ def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
 def _next_offset(content: bytes, end: int, size: int) -> int:
     """Return where the next chunk starts: the padding byte of an odd one may be forgotten."""
     is_name = CHUNK_NAME.match(content, end) and content[end + 1 : end + 5] not in KNOWN_CHUNKS
-    return end if size % 2 == 0 or is_name else min(end + 1, len(content))
+    return min(end if is_name else end + size % 2, len(content))
 
 
 def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple[int, list[str]]:
@@ -98,7 +100,8 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
     available = len(content) - start
     if promised == MAX_SIZE and chunks.get(b"ds64", (0, 0))[1] >= 16:
         promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
-    is_open = available < promised >= MIN_OPEN_SIZE or promised == 0
+    is_open = promised in OPEN_SIZES or promised >= MIN_OPEN_SIZE
+    is_open = is_open and not 0 < promised <= available
     size = _open_size(content, order, start) if is_open else min(promised, available)
     check_line_ends(content[start : start + size])
     if 0 < size == promised:
@@ -119,10 +122,11 @@ def _open_size(content: bytes, order: str, start: int) -> int:
     return len(content) - start
 
 
-def _check_format(content: bytes, order: str, start: int) -> int:
-    """Return the bytes per sample of all channels; 1 for a format that packs samples otherwise.
+def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str]]:
+    """Return the bytes per sample of all channels (1 for a format that packs them), and notes.
 
-    Raises ValueError if the fields contradict each other.
+    Raises ValueError if the fields contradict each other. A block align of 0, and a byte rate of 0
+    or in bits, leave no doubt of the audio.
     """
     fields: tuple[int, ...] = struct.unpack_from(
         f"{order}HHIIHHHHIH", content.ljust(start + 26, b"\0"), start
@@ -130,31 +134,36 @@ def _check_format(content: bytes, order: str, start: int) -> int:
     kind, channels, rate_hz, byte_rate, align, bits = fields[:6]
     check_rate(rate_hz)
     if (fields[-1] if kind == EXTENSIBLE else kind) not in (PCM, FLOAT, A_LAW, MU_LAW):
-        return 1
+        return 1, []
     expected = channels * -(-bits // 8)
-    if not expected or (align, byte_rate) != (expected, expected * rate_hz):
-        raise ValueError(
-            f"its header contradicts itself: {channels} x {bits} bits at {rate_hz} Hz are "
-            f"{expected} bytes per sample and {expected * rate_hz} per second, but it has {align} "
-            f"and {byte_rate}: export it again from the original"
-        )
-    return expected
+    rate = expected * rate_hz
+    fault = (
+        f"{channels} x {bits} bits at {rate_hz} Hz are {expected} bytes per sample and {rate} per "
+        f"second, but it has {align} and {byte_rate}"
+    )
+    if not expected or align not in (expected, 0) or byte_rate not in (rate, 8 * rate, 0):
+        raise ValueError(f"its header contradicts itself: {fault}: export it again")
+    is_right = (align, byte_rate) == (expected, rate)
+    return expected, [] if is_right else [f"an error in its header is ignored: {fault}"]
 
 
 def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
     if second := SECOND_HEADER.search(content, start):
         raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
-    _, offset = _read_chunks(content, order, _next_offset(content, start + size, size))
+    end = _next_offset(content, start + size, size)
+    zeros = len(content[end:]) - len(content[end:].lstrip(b"\0"))
+    # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
+    if zeros != content.count(b"\r\n", start, end):
+        end += zeros
+    _, offset = _read_chunks(content, order, end)
     rest = content[offset:]
     if rest.startswith(b"data"):
         raise ValueError(f"a second 'data' chunk at byte {offset}, expected one")
-    if not rest:
+    if not rest and not zeros:
         return []
-    # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
-    is_padding = not rest.strip(b"\0") and len(rest) != content.count(b"\r\n")
-    if is_padding or rest.startswith(TAGS):
-        return [f"{len(rest)} bytes after its last chunk are not audio (zeros or a tag): ignored"]
+    if not rest or rest.startswith(TAGS) or (offset > end and not rest.strip(b"\0")):
+        return [f"{len(rest) + zeros} bytes after its audio are ignored: zeros or a tag"]
     raise ValueError(
         f"damaged: the last {len(rest)} of its {len(content)} bytes belong to no chunk, expected "
         "none: bytes were added, or its header promises too little audio: get it again"

@@ -47,11 +47,17 @@ def read(folder: Path, content: bytes) -> tuple[np.ndarray, int, str]:
         pytest.param(riff(FMT, DATA, odd(b"LIST")), id="odd at the end"),
         pytest.param(riff(FMT, DATA, chunk(b"id3 ", ID3), chunk(b"cue ", bytes(4))), id="id3, cue"),
         pytest.param(riff(FMT, DATA, chunk(b"mine", bytes(3))), id="unknown chunk"),
+        pytest.param(riff(chunk(b"PAD\0", bytes(9)), FMT, DATA), id="PAD with a zero"),
+        pytest.param(riff(FMT, DATA, chunk(b"id3\0", ID3)), id="id3 with a zero"),
+        pytest.param(
+            riff(FMT, DATA, chunk(b"LIST", b"INFOx", 6, padding=False)), id="padding counted"
+        ),
         pytest.param(riff(FMT, DATA, size=0), id="RIFF size 0"),
         pytest.param(RF64, id="RF64"),
         pytest.param(RF64.replace(b"RF64", b"BW64", 1), id="BW64"),
         pytest.param(BIG, id="RIFX"),
         pytest.param(encode(SAMPLES, "FLAC", "PCM_16"), id="FLAC called .wav"),
+        pytest.param(ID3 + encode(SAMPLES, "FLAC", "PCM_16"), id="FLAC after a tag"),
     ],
 )
 def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: bytes) -> None:
@@ -61,8 +67,13 @@ def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: b
     assert content_hash(samples, rate_hz) == content_hash(EXPECTED, RATE_HZ)
 
 
-@pytest.mark.parametrize("rest", [b"", LIST, chunk(b"fact", b"1234") + chunk(b"id3 ", ID3)])
-@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+COUNTED = chunk(b"LIST", b"INFOx", size=6, padding=False)  # the padding byte is not there
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", LIST, COUNTED, chunk(b"fact", b"1234") + chunk(b"id3 ", ID3)]
+)
+@pytest.mark.parametrize("size", [0, 80000000, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
 def test_open_length_ends_at_the_last_chunks(tmp_path: Path, size: int, rest: bytes) -> None:
     samples, _, note = read(tmp_path, riff(FMT, chunk(b"data", AUDIO, size=size), rest))
     np.testing.assert_array_equal(samples, EXPECTED)
@@ -82,11 +93,20 @@ def test_open_length_of_rf64_and_rifx_is_the_rest(tmp_path: Path) -> None:
         assert "1600 bytes" in note
 
 
-@pytest.mark.parametrize("rest", [bytes(1), bytes(468), b"TAG" + bytes(125), ID3])
+@pytest.mark.parametrize("rest", [bytes(1), bytes(468), b"TAG" + bytes(125), ID3, bytes(2) + LIST])
 def test_zeros_and_tags_at_the_end_are_ignored_with_a_note(tmp_path: Path, rest: bytes) -> None:
     samples, _, note = read(tmp_path, WHOLE + rest)
     np.testing.assert_array_equal(samples, EXPECTED)
-    assert note.startswith(f"{len(rest)} bytes after its last chunk are not audio")
+    assert note.startswith(f"{len(rest.removesuffix(LIST))} bytes after its audio are ignored")
+
+
+@pytest.mark.parametrize(("byte_rate", "align"), [(0, 2), (64000, 2), (8000, 0), (0, 0)], ids=str)
+def test_header_that_is_clear_in_spite_of_an_error_is_read_with_a_note(
+    tmp_path: Path, byte_rate: int, align: int
+) -> None:
+    samples, _, note = read(tmp_path, riff(fmt(byte_rate=byte_rate, align=align), DATA))
+    np.testing.assert_array_equal(samples, EXPECTED)
+    assert f"but it has {align} and {byte_rate}" in note
 
 
 NO_RATE = fmt(rate_hz=0)
@@ -116,6 +136,7 @@ ZEROS_AT_THE_END = riff(FMT, chunk(b"data", b"\n\0" + bytes(20))).replace(b"\n",
         (riff(FMT, chunk(b"data", AUDIO, size=800)), "the last 800 of its 1644 bytes"),
         (WHOLE + b"left over by some editor", "the last 24 of its 1668 bytes"),
         (ZEROS_AT_THE_END, "the last 1 of its 67 bytes"),
+        (ZEROS_AT_THE_END + LIST, "the last 17 of its 83 bytes"),
         (riff(FMT, DATA, chunk(b"LIST", b"INFO", size=9)), "the last 12 of its 1656 bytes"),
         (riff(FMT, DATA, DATA), "a second 'data' chunk at byte 1644"),
         (riff(FMT, DATA, LIST, NO_DATA), "a second 'data' chunk at byte 1660"),
@@ -131,6 +152,7 @@ ZEROS_AT_THE_END = riff(FMT, chunk(b"data", b"\n\0" + bytes(20))).replace(b"\n",
         (riff(fmt(bits=8), DATA), "are 1 bytes per sample and 4000 per second, but it has 2"),
         (riff(fmt(rate_hz=8000), DATA), "and 16000 per second, but it has 2 and 8000"),
         (riff(fmt(channels=0, align=0, byte_rate=0), DATA), "0 x 16 bits"),
+        (riff(fmt(align=4), DATA), "8000 per second, but it has 4 and 8000"),
     ],
 )
 def test_bad_header_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
