@@ -8,7 +8,7 @@ those of the channels, bits and rate.
 import re
 import struct
 
-from lungsound.data.text_modes import check_line_ends
+from lungsound.data.text_modes import check_text_mode
 
 Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and its size
 
@@ -44,8 +44,9 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     if content[offset : offset + 4] != b"data" or offset + 8 > len(content):
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     start = offset + 8
-    size, notes = _audio_size(content, order, start, chunks)
     align, format_notes = _check_format(content, order, chunks[b"fmt "][0])
+    size, notes = _audio_size(content, order, start, chunks)
+    check_text_mode(content[start : start + size], align, is_open=bool(notes))
     if size % align and not notes:  # an open length may end within a sample
         raise ValueError(f"damaged header: {size} bytes of audio, but {align} bytes per sample")
     notes += format_notes + _check_rest(content, order, start, size)
@@ -100,13 +101,12 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
     available = len(content) - start
     if promised == MAX_SIZE and chunks.get(b"ds64", (0, 0))[1] >= 16:
         promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
+    if 0 < promised <= available:
+        return promised, []
     is_open = promised in OPEN_SIZES or promised >= MIN_OPEN_SIZE
-    is_open = is_open and not 0 < promised <= available
-    size = _open_size(content, order, start) if is_open else min(promised, available)
-    check_line_ends(content[start : start + size])
-    if 0 < size == promised:
-        return size, []
-    if not (is_open and size):
+    size = _open_size(content, order, start) if is_open else 0
+    if not size:
+        check_text_mode(content[start:], align=1, is_open=False)
         fault = "header only: it" if is_open or not available else "truncated: its header"
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
     extent = "all" if size == available else "the first"
