@@ -27,7 +27,7 @@ EXTRA_CHUNKS = (
 )
 KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
 CHUNK_NAME = re.compile(rb"(?!TAG)[ -~]{3}[ -~\0]")
-EXTRA_CHUNK = re.compile(b"|".join(EXTRA_CHUNKS))
+NEXT_CHUNK = re.compile(b"|".join((b"data", *EXTRA_CHUNKS)))
 SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
 
@@ -38,12 +38,14 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     Raises ValueError if the header does not say for certain which bytes are the audio.
     """
     order = _byte_order(content)
-    chunks, offset = _read_chunks(content, order, 12)
+    chunks, offset = _read_chunks(content, order, 12, stop=b"data")
     if b"fmt " not in chunks or chunks[b"fmt "][1] < 16:
         raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in {len(content)} bytes")
     if content[offset : offset + 4] != b"data" or offset + 8 > len(content):
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     start = offset + 8
+    if second := SECOND_HEADER.search(content, start):
+        raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
     align, format_notes = _check_format(content, order, chunks[b"fmt "][0])
     size, notes = _audio_size(content, order, start, chunks)
     check_text_mode(content[start : start + size], align, is_open=bool(notes))
@@ -74,13 +76,13 @@ def _byte_order(content: bytes) -> str:
     return BYTE_ORDERS[content[:4]]
 
 
-def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
-    """Index the whole chunks from `offset` on up to `data`; return them and where they end."""
+def _read_chunks(content: bytes, order: str, offset: int, stop: bytes = b"") -> tuple[Chunks, int]:
+    """Index the whole chunks from `offset` on up to `stop`; return them and where they end."""
     chunks: Chunks = {}
     while CHUNK_NAME.match(content, offset) and offset + 8 <= len(content):
         name, size = struct.unpack_from(f"{order}4sI", content, offset)
-        end = offset + 8 + size
-        if name == b"data" or end > len(content) + 1:  # the padding byte may be counted only
+        end = len(content) if name == b"data" and size >= MIN_OPEN_SIZE else offset + 8 + size
+        if name == stop or end > len(content) + 1:  # the padding byte may be counted only
             break
         if name == b"fmt " and name in chunks:
             raise ValueError("damaged header: two 'fmt ' chunks, expected one")
@@ -116,10 +118,18 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
 
 def _open_size(content: bytes, order: str, start: int) -> int:
     """Return the number of bytes from `start` up to the chunks at the file's end, if any."""
-    for match in EXTRA_CHUNK.finditer(content, start):
-        if _read_chunks(content, order, match.start())[1] == len(content):
+    for match in NEXT_CHUNK.finditer(content, start):
+        chunks, end = _read_chunks(content, order, match.start())
+        if end == len(content):
+            _check_single_data(chunks)
             return match.start() - start
     return len(content) - start
+
+
+def _check_single_data(chunks: Chunks) -> None:
+    if b"data" in chunks:
+        start = chunks[b"data"][0] - 8
+        raise ValueError(f"a second 'data' chunk at byte {start}, expected one")
 
 
 def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str]]:
@@ -149,17 +159,14 @@ def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str
 
 def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
-    if second := SECOND_HEADER.search(content, start):
-        raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
     end = _next_offset(content, start + size, size)
     zeros = len(content[end:]) - len(content[end:].lstrip(b"\0"))
     # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
     if zeros != content.count(b"\r\n", start, end):
         end += zeros
-    _, offset = _read_chunks(content, order, end)
+    chunks, offset = _read_chunks(content, order, end)
+    _check_single_data(chunks)
     rest = content[offset:]
-    if rest.startswith(b"data"):
-        raise ValueError(f"a second 'data' chunk at byte {offset}, expected one")
     if not rest and not zeros:
         return []
     if not rest or rest.startswith(TAGS) or (offset > end and not rest.strip(b"\0")):
