@@ -24,12 +24,15 @@ MAX_SIZE = 0xFFFFFFFF  # also the size of RF64's audio; its chunk ds64 has the t
 EXTRA_CHUNKS = (
     *(b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ", b"iXML", b"PEAK"),
     *(b"JUNK", b"junk", b"FLLR", b"PAD ", b"acid", b"DISP", b"axml", b"chna", b"afsp", b"plst"),
+    *(b"cart", b"_PMX", b"LGWV", b"ResU", b"minf", b"elm1", b"regn", b"umid", b"PAD\0", b"id3\0"),
 )
 KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
 CHUNK_NAME = re.compile(rb"(?!TAG)[ -~]{3}[ -~\0]")
 NEXT_CHUNK = re.compile(b"|".join((b"data", *EXTRA_CHUNKS)))
 SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
+NEXT_TAG = re.compile(rb"TAG.{125}\Z|APETAGEX|ID3[\2-\4]\0[^\x80-\xff]{5}", re.DOTALL)
+CUT_LIST = re.compile(rb"LIST(?=....(INFO|adtl))", re.DOTALL)
 
 
 def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
@@ -120,10 +123,13 @@ def _open_size(content: bytes, order: str, start: int) -> int:
     """Return the number of bytes from `start` up to the chunks at the file's end, if any."""
     for match in NEXT_CHUNK.finditer(content, start):
         chunks, end = _read_chunks(content, order, match.start())
-        if end == len(content):
+        if _is_ignorable(content[end:]):
             _check_single_data(chunks)
             return match.start() - start
-    return len(content) - start
+    if cut := CUT_LIST.search(content, start):
+        raise ValueError(f"damaged: the LIST chunk at byte {cut.start()} is cut short")
+    tag = NEXT_TAG.search(content, start)
+    return (tag.start() if tag else len(content)) - start
 
 
 def _check_single_data(chunks: Chunks) -> None:
@@ -169,12 +175,17 @@ def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     rest = content[offset:]
     if not rest and not zeros:
         return []
-    if not rest or rest.startswith(TAGS) or (offset > end and not rest.strip(b"\0")):
+    if _is_ignorable(rest) and not (rest and offset == end and rest[0] == 0):
         return [f"{len(rest) + zeros} bytes after its audio are ignored: zeros or a tag"]
     raise ValueError(
         f"damaged: the last {len(rest)} of its {len(content)} bytes belong to no chunk, expected "
         "none: bytes were added, or its header promises too little audio: get it again"
     )
+
+
+def _is_ignorable(rest: bytes) -> bool:
+    """Return whether what follows the last chunk is certainly no audio: zeros or a tag."""
+    return rest.startswith(TAGS) or not rest.strip(b"\0")
 
 
 def _write_wav(content: bytes, order: str, chunks: Chunks) -> bytes:

@@ -70,9 +70,14 @@ def test_every_ordinary_header_gives_the_same_samples(tmp_path: Path, content: b
 COUNTED = chunk(b"LIST", b"INFOx", size=6, padding=False)  # the padding byte is not there
 
 
-@pytest.mark.parametrize(
-    "rest", [b"", LIST, COUNTED, chunk(b"fact", b"1234") + chunk(b"id3 ", ID3)]
-)
+ID3V1 = b"TAG" + bytes(125)
+ENDS = [
+    *(b"", LIST, COUNTED, chunk(b"fact", b"1234") + chunk(b"id3 ", ID3), LIST + bytes(7)),
+    *(chunk(b"cart", bytes(9)), chunk(b"_PMX", b"<x>"), ID3V1, LIST + ID3V1, ID3, b"APETAGEX12"),
+]
+
+
+@pytest.mark.parametrize("rest", ENDS)
 @pytest.mark.parametrize("size", [0, 80000000, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
 def test_open_length_ends_at_the_last_chunks(tmp_path: Path, size: int, rest: bytes) -> None:
     samples, _, note = read(tmp_path, riff(FMT, chunk(b"data", AUDIO, size=size), rest))
@@ -93,7 +98,7 @@ def test_open_length_of_rf64_and_rifx_is_the_rest(tmp_path: Path) -> None:
         assert "1600 bytes" in note
 
 
-@pytest.mark.parametrize("rest", [bytes(1), bytes(468), b"TAG" + bytes(125), ID3, bytes(2) + LIST])
+@pytest.mark.parametrize("rest", [bytes(1), bytes(468), ID3V1, ID3, bytes(2) + LIST])
 def test_zeros_and_tags_at_the_end_are_ignored_with_a_note(tmp_path: Path, rest: bytes) -> None:
     samples, _, note = read(tmp_path, WHOLE + rest)
     np.testing.assert_array_equal(samples, EXPECTED)
@@ -140,6 +145,7 @@ ZEROS_AT_THE_END = riff(FMT, chunk(b"data", b"\n\0" + bytes(20))).replace(b"\n",
         (riff(FMT, DATA, chunk(b"LIST", b"INFO", size=9)), "the last 12 of its 1656 bytes"),
         (riff(FMT, DATA, DATA), "a second 'data' chunk at byte 1644"),
         (riff(FMT, DATA, LIST, NO_DATA), "a second 'data' chunk at byte 1660"),
+        (riff(FMT, chunk(b"data", AUDIO, size=0)) + LIST[:12], "LIST chunk at byte 1644 is cut"),
         (riff(FMT, NO_DATA, DATA), "a second 'data' chunk at byte 44"),
         (riff(FMT, NO_DATA, LIST, DATA), "a second 'data' chunk at byte 60"),
         (riff(FMT, chunk(b"data", AUDIO, size=0), DATA), "a second 'data' chunk at byte 1644"),
