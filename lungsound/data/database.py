@@ -57,8 +57,9 @@ def open_database(
     rows: list[dict[str, Any]] = []
     used = 0
     for recording in recordings:
+        stored = store.recordings[recording.name]
         result = build_cycle_rows(
-            recording, store.recordings[recording.name], sample_rate, spec.gapless
+            recording, stored, sample_rate, spec.gapless, spec.min_longest_seconds
         )
         problems += result.problems
         if not result.problems and not recording.problems:

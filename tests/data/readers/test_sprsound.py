@@ -248,6 +248,16 @@ def test_two_files_for_one_name_are_a_problem(root: Path) -> None:
     assert A not in set(open_sprsound(root, skip_bad=True).cycles["recording"])
 
 
+@pytest.mark.parametrize(("start", "end"), [(1500, 1639), (0, 279)])
+def test_file_of_times_in_another_unit_is_a_problem(root: Path, start: int, end: int) -> None:
+    """No published file has so short a longest event: here in all of 2 s, or in its first half."""
+    annotate(root / "train_json" / f"{A}.json", [event("Normal", start, end)])
+    (problem,) = problems_of(root)
+    assert problem.startswith(f"{A}.json: the longest of its 1 cycles has {end - start} ms")
+    annotate(root / "train_json" / f"{A}.json", [event("Normal", start, end + 2)])
+    assert len(open_sprsound(root).cycles) == 4
+
+
 def test_fuller_of_two_copies_is_used_and_both_are_named(root: Path) -> None:
     small = root.parent / "a sample"
     add(small, "train", A, event("Stridor"), tone=900)
