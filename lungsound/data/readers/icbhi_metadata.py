@@ -77,10 +77,16 @@ def _read_lines(
         return [f"{path.name}: {error}; it is not used"]
     notes: list[str] = []
     read: dict[str, int] = {}  # patient -> line
+    order: list[int] = []
     for number, line in enumerate(lines, start=1):
         cells = split_cells(line)
-        if not line.strip() or (number == 1 and not re.search(r"\d", line)):  # a header
+        if number == 1 and not any(map(str.isdigit, cells)):
+            order = _column_order(cells)
             continue
+        if not line.strip():
+            continue
+        if order:
+            cells = [cells[place] for place in order if place < len(cells)]
         try:
             if not cells[0].isdigit():
                 raise ValueError("a patient's number first")
@@ -91,6 +97,15 @@ def _read_lines(
         except ValueError as error:
             notes.append(f"{path.name}, line {number}: expected {error}, but got {quoted(cells)}")
     return notes if read or notes else [f"{path.name}: expected a line per patient, but got none"]
+
+
+def _column_order(header: list[str]) -> list[int]:
+    """Return the positions of patient, age and sex in a header that names them, or []."""
+    order: list[int] = []
+    for name in ("patient|subject|id", "age", "sex|gender"):
+        named = [place for place, cell in enumerate(header) if re.match(name, cell, re.IGNORECASE)]
+        order += named[:1]
+    return order if len(order) == 3 else []
 
 
 def _parse_person(cells: list[str]) -> dict[str, Any]:

@@ -580,6 +580,8 @@ def test_nearest_metadata_file_is_used_and_those_below_last(tmp_path: Path) -> N
         pytest.param("101,,Male,,9.8,73", (None, "M"), id="commas"),
         pytest.param("Patient;Age;Sex\n101;0,75;f;;19;99", (0.75, "F"), id="semicolons"),
         pytest.param("101 0,75 Female NA 19 99", (0.75, "F"), id="decimal comma"),
+        pytest.param("patient,weight,sex,age\n101,19,F,3", (3, "F"), id="another order"),
+        pytest.param("Gender\tAge\tID\tkg/m2\nM\t7\t101\t9", (7, "M"), id="number last"),
         pytest.param('"101","61","male"', (61, "M"), id="quoted"),
         pytest.param("\ufeff101\t3\tF\r\n".encode("utf-16-le"), (3, "F"), id="utf-16"),
     ],
