@@ -1,11 +1,12 @@
 """What the readers share: folders and files below a root, their content, parts of messages."""
 
 import codecs
+import filecmp
 import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -110,6 +111,17 @@ def name_clashes(paths: Iterable[Path]) -> dict[str, list[str]]:
                 f"{names}: {len(group)} files for one name in {places}, expected one"
             )
     return clashes
+
+
+def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether the files have the same names, and the first three of them the same bytes."""
+    if [path.name for path in files] != [path.name for path in others]:
+        return False
+    try:
+        pairs = list(zip(files, others, strict=True))[:3]
+        return all(filecmp.cmp(one, other, shallow=False) for one, other in pairs)
+    except OSError:  # one of them cannot be read
+        return False
 
 
 def _select_files(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> list[Path]:

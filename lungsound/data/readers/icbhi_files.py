@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lungsound.data.readers.files import files_by_stem, missing_reason, read_tree
+from lungsound.data.readers.files import are_copies, files_by_stem, missing_reason, read_tree
 from lungsound.errors import DataError
 
 # Field of a recording's name -> its pattern, and that in words.
@@ -85,7 +85,10 @@ def _choose_folders(
         line += f"also in {' or '.join(titles[one] for one in chosen[:2])}"
         if not names[folder]:
             notes.append(f"{titles[folder]} is not used: none of its files has a recording's name")
-        elif again == len(names[folder]):
+        elif again == len(names[folder]) and not any(
+            names[folder] == names[one] and not are_copies(audio[folder], audio[one])
+            for one in chosen
+        ):
             notes.append(line)
         else:
             problems.append(f"{line}: keep the folder that you mean, or give it as data.root=PATH")

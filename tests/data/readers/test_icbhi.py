@@ -255,6 +255,18 @@ def test_folders_that_share_some_recordings_are_a_problem(tmp_path: Path) -> Non
     assert problem.startswith(f"{name}/b is not used: 1 of its 3 recordings are also in {name}/a: ")
 
 
+def test_other_sound_under_the_same_names_is_a_problem(tmp_path: Path) -> None:
+    for name in ("augmented", "raw"):
+        write_folder(tmp_path / name, *STEMS)
+    assert read_icbhi(tmp_path).problems == []
+    (tmp_path / "augmented" / f"{STEMS[0]}.wav").write_bytes(b"noise was added")
+    (problem,) = read_icbhi(tmp_path).problems
+    folders = [f"{tmp_path.name}/{name}" for name in ("raw", "augmented")]
+    assert problem.startswith(
+        "{} is not used: 6 of its 6 recordings are also in {}: ".format(*folders)
+    )
+
+
 def test_annotations_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
     write_folder(tmp_path / "wav", *STEMS, of="audio")
     write_folder(tmp_path / "txt", *STEMS, "199_1b1_Al_sc_Meditron", of="text")

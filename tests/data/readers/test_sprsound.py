@@ -1,6 +1,7 @@
 """SPRSound: counts against json and pandas, each of its layouts, each way to break its files."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,15 @@ def test_fuller_of_two_copies_is_used_and_both_are_named(root: Path) -> None:
     assert len(result.recordings) == 4
     expected = f"SPRSound in {root} (4 annotations) is used, not that in {small} (1)"
     assert result.notes[0] == expected
+
+
+def test_other_sound_in_as_many_recordings_is_a_problem(root: Path) -> None:
+    copy = root.parent / "SPRSound augmented"
+    shutil.copytree(root, copy)
+    assert read_sprsound(root.parent).problems == []
+    add(copy, "train", A, event(), tone=900)
+    (problem,) = read_sprsound(root.parent).problems
+    assert problem.startswith(f"SPRSound in {root} (4 annotations) is used, not that in {copy} (4)")
 
 
 def test_link_that_leads_nowhere_is_said(root: Path) -> None:
