@@ -193,7 +193,7 @@ def _has_part(folder: Path, part: str) -> bool:
 
 def _find_folder(root: Path) -> tuple[Path, list[str], list[str]]:
     """Return the folder with the most annotations, problems, and notes on the other places."""
-    tree = read_tree(root)
+    tree = read_tree(root, *SUFFIXES, ".json")
     sizes = {}
     for folder in tree.folders:
         parts = [part for part in PARTS if _has_part(folder, part)]

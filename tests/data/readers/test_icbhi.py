@@ -310,18 +310,33 @@ def test_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     for path in root.glob(f"{STEM}.*"):
         path.unlink()
         path.symlink_to(gone / path.name)
-    (root / "more").symlink_to(gone)
+    for name in ("ICBHI_v1.0", "more"):
+        (root / name).symlink_to(gone)
     recordings, (problem,), notes = read_icbhi(root)
     fault = f"a link to {gone}/{STEM}.txt, which is not there: fetch it "
     assert problem.startswith(f"{STEM}.txt: cannot be read: {fault}")
     assert len(recordings) == 6  # its audio is a problem of the store
     with pytest.raises(DataError, match=f"{STEM}.wav: cannot be read: a link to {gone}/{STEM}.wav"):
         read_audio(root / f"{STEM}.wav")
-    assert [note.split(", which")[0] for note in notes] == [f"{root}/more: a link to {gone}"]
+    assert [note.split(", which")[0] for note in notes] == [
+        f"{root}/{name}: a link to {gone}" for name in ("ICBHI_v1.0", "more")
+    ]
     (write_folder(tmp_path / "hollow") / "audio_and_txt_files").symlink_to(gone)
     for place in (root / "more", tmp_path / "hollow"):
         with pytest.raises(DataError, match=f"a link to {gone}, which is not there"):
             read_icbhi(place)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".crdownload", ".part"])
+def test_packed_and_half_downloaded_files_are_noted(tmp_path: Path, suffix: str) -> None:
+    root = write_folder(tmp_path / "root", *STEMS[:3])
+    for path in sorted(root.glob("10[12]*")):
+        path.rename(f"{path}{suffix}")
+    (root / f"paper.pdf{suffix}").write_text("")
+    recordings, problems, notes = read_icbhi(root)
+    assert ([one.name for one in recordings], problems) == ([STEMS[2]], [])
+    first = f"{STEMS[0]}.txt{suffix}"
+    assert notes == [f"{root}: not used: 4 packed or half downloaded, such as {first}"]
 
 
 @pytest.mark.parametrize("placeholder", ["{}.dvc", ".{}.icloud"])
