@@ -274,6 +274,23 @@ def test_annotations_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
     assert ([len(one.cycles) for one in recordings], problems, notes) == ([1] * 6, [], [])
 
 
+@pytest.mark.parametrize("of", ["text", "audio and text"])
+def test_other_annotations_of_the_same_names_are_noted(tmp_path: Path, of: str) -> None:
+    root, other = tmp_path / "root", tmp_path / "root" / "v2"
+    write_folder(root, *STEMS)
+    write_folder(other, *STEMS[:3], of=of)
+    copied = read_icbhi(root)
+    for stem in STEMS[:2]:
+        write_annotation(other, "0 1 1 1\n", stem)
+    recordings, problems, notes = read_icbhi(root)
+    names = f"{other}/{STEMS[0]}.txt of {root}/{STEMS[0]}.txt"
+    assert recordings == copied.recordings
+    assert problems == copied.problems == []
+    assert [note for note in notes if note not in copied.notes] == [
+        f"2 other annotations are not used, such as {names}"
+    ]
+
+
 def test_synthetic_database_below_is_not_taken_for_real(tmp_path: Path) -> None:
     """The demo's, in a store beside the real one."""
     write_folder(tmp_path / "icbhi", STEM)
