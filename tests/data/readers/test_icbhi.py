@@ -527,7 +527,7 @@ def read_metadata(
 def test_real_metadata_is_as_pandas_reads_it(real_data: Path) -> None:
     # The files are two folders above.
     patients, notes = read_patient_metadata(
-        real_data / "icbhi" / "audio_and_txt_files", real_data / "icbhi"
+        [real_data / "icbhi" / "audio_and_txt_files"], real_data / "icbhi"
     )
     assert notes == []
     assert patients["101"] == {"age": 3, "sex": "F", "diagnosis": "URTI"}
@@ -558,6 +558,7 @@ def test_real_metadata_is_as_pandas_reads_it(real_data: Path) -> None:
         (None, "\ufeff101,COPD\n", (None, "", "COPD", [])),
         ("\n101 61.5 M 20 NA NA\r\n", "101,COPD", (61.5, "M", "COPD", [])),
         ("101 NA NA NA NA NA\n", "101,\n", (None, "", "", [])),
+        (None, "101,nan\n", (None, "", "", [])),
     ],
 )
 def test_metadata_files_alone_and_together(
@@ -634,6 +635,22 @@ def test_blank_cell_does_not_shift_the_others(
     tmp_path: Path, content: str | bytes, expected: tuple[float | None, str]
 ) -> None:
     assert read_metadata(tmp_path, content) == (*expected, "", [])
+
+
+def test_side_files_of_all_folders_are_read_and_contradictions_noted(tmp_path: Path) -> None:
+    for name, stem, line in (("train", STEMS[0], "101 3 F"), ("test", STEMS[1], "102 7 M")):
+        write_folder(tmp_path / name, stem)
+        (tmp_path / name / "demographic_info.txt").write_text(line)
+    (tmp_path / "demographic_info.txt").write_text("101 33 F\n102 7 M\n")
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert ([(one.age, one.sex) for one in recordings], problems) == ([(3, "F"), (7, "M")], [])
+    file = tmp_path / "demographic_info.txt"
+    assert notes[1:] == [f"{file}: 1 lines contradict a file that is used, such as line 1"]
+
+
+def test_side_file_of_other_patients_is_noted(tmp_path: Path) -> None:
+    *_, (note,) = read_metadata(tmp_path, "501 3 F\n502 7 M\n")
+    assert "of other patients, such as 501" in note
 
 
 def test_publishers_names_of_metadata_files(tmp_path: Path) -> None:
