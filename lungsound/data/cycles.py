@@ -8,6 +8,7 @@ import pandas as pd
 
 from lungsound.data.overlaps import describe_overlaps
 from lungsound.data.recordings import Annotation, Recording
+from lungsound.data.registry import DatabaseSpec
 from lungsound.data.store import StoredRecording
 
 # An annotation may end this much after its audio, as times are rounded. The microsecond is for the
@@ -60,22 +61,15 @@ def cycle_key(recording: str, cycle: int) -> int:
 
 
 def build_cycle_rows(
-    recording: Recording,
-    stored: StoredRecording,
-    sample_rate: int,
-    gapless: bool,
-    min_longest_seconds: float,
+    recording: Recording, stored: StoredRecording, sample_rate: int, spec: DatabaseSpec
 ) -> RecordingRows:
-    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz.
-
-    `gapless`: its cycles are expected up to the end of the audio. `min_longest_seconds`: at least
-    one of them is expected to be as long.
-    """
-    problem = stored["problem"]
-    if problem := problem or _unit_problem(recording, stored["seconds"], min_longest_seconds):
+    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
+    seconds = stored["seconds"]
+    problem = stored["problem"] or _unit_problem(recording, seconds, spec.min_longest_seconds)
+    if problem:
         return RecordingRows([], [problem], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
-    notes += _length_notes(recording, stored["seconds"], gapless)
+    notes += _length_notes(recording, seconds, spec.gapless)
     overlaps = describe_overlaps(recording)
     doubts = _silence_doubts(recording, stored) + overlaps.repeats
     result = RecordingRows([], overlaps.conflicts, doubts, notes + overlaps.parts)

@@ -58,9 +58,7 @@ def open_database(
     used = 0
     for recording in recordings:
         stored = store.recordings[recording.name]
-        result = build_cycle_rows(
-            recording, stored, sample_rate, spec.gapless, spec.min_longest_seconds
-        )
+        result = build_cycle_rows(recording, stored, sample_rate, spec)
         problems += result.problems
         if not result.problems and not recording.problems:
             used += 1

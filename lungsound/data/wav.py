@@ -122,20 +122,12 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
 def _open_size(content: bytes, order: str, start: int) -> int:
     """Return the number of bytes from `start` up to the chunks at the file's end, if any."""
     for match in NEXT_CHUNK.finditer(content, start):
-        chunks, end = _read_chunks(content, order, match.start())
-        if _is_ignorable(content[end:]):
-            _check_single_data(chunks)
+        if _count_ignorable(content, order, match.start()) is not None:
             return match.start() - start
     if cut := CUT_LIST.search(content, start):
         raise ValueError(f"damaged: the LIST chunk at byte {cut.start()} is cut short")
     tag = NEXT_TAG.search(content, start)
     return (tag.start() if tag else len(content)) - start
-
-
-def _check_single_data(chunks: Chunks) -> None:
-    if b"data" in chunks:
-        start = chunks[b"data"][0] - 8
-        raise ValueError(f"a second 'data' chunk at byte {start}, expected one")
 
 
 def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str]]:
@@ -166,26 +158,32 @@ def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str
 def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
     end = _next_offset(content, start + size, size)
-    zeros = len(content[end:]) - len(content[end:].lstrip(b"\0"))
+    rest = len(content) - end
+    zeros = rest - len(content[end:].lstrip(b"\0"))
+    ignored = _count_ignorable(content, order, end + zeros)
     # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
-    if zeros != content.count(b"\r\n", start, end):
-        end += zeros
-    chunks, offset = _read_chunks(content, order, end)
-    _check_single_data(chunks)
-    rest = content[offset:]
-    if not rest and not zeros:
-        return []
-    if _is_ignorable(rest) and not (rest and offset == end and rest[0] == 0):
-        return [f"{len(rest) + zeros} bytes after its audio are ignored: zeros or a tag"]
-    raise ValueError(
-        f"damaged: the last {len(rest)} of its {len(content)} bytes belong to no chunk, expected "
-        "none: bytes were added, or its header promises too little audio: get it again"
-    )
+    if ignored is None or 0 < zeros == content.count(b"\r\n", start, end):
+        raise ValueError(
+            f"damaged: the last {rest} of its {len(content)} bytes are not whole chunks, as bytes "
+            "were added, or its header promises too little audio: get it again"
+        )
+    ignored += zeros
+    return [f"{ignored} bytes after its audio are ignored: zeros or a tag"] if ignored else []
 
 
-def _is_ignorable(rest: bytes) -> bool:
-    """Return whether what follows the last chunk is certainly no audio: zeros or a tag."""
-    return rest.startswith(TAGS) or not rest.strip(b"\0")
+def _count_ignorable(content: bytes, order: str, offset: int) -> int | None:
+    """Return how many bytes follow the whole chunks from `offset` on; None if not zeros or a tag.
+
+    Raises ValueError if one of the chunks is `data`.
+    """
+    chunks, end = _read_chunks(content, order, offset)
+    rest = content[end:]
+    if rest.strip(b"\0") and not rest.startswith(TAGS):
+        return None
+    if b"data" in chunks:
+        start = chunks[b"data"][0] - 8
+        raise ValueError(f"a second 'data' chunk at byte {start}, expected one")
+    return len(rest)
 
 
 def _write_wav(content: bytes, order: str, chunks: Chunks) -> bytes:
