@@ -65,8 +65,7 @@ def build_cycle_rows(
 ) -> RecordingRows:
     """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
     seconds = stored["seconds"]
-    problem = stored["problem"] or _unit_problem(recording, seconds, spec.min_longest_seconds)
-    if problem:
+    if problem := stored["problem"] or _unit_problem(recording, seconds, spec.min_longest_seconds):
         return RecordingRows([], [problem], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
     notes += _length_notes(recording, seconds, spec.gapless)

@@ -111,7 +111,6 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
     is_open = promised in OPEN_SIZES or promised >= MIN_OPEN_SIZE
     size = _open_size(content, order, start) if is_open else 0
     if not size:
-        check_text_mode(content[start:], align=1, is_open=False)
         fault = "header only: it" if is_open or not available else "truncated: its header"
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
     extent = "all" if size == available else "the first"

@@ -1,6 +1,7 @@
 """What the readers share: folders and files below a root, their content, parts of messages."""
 
 import codecs
+import contextlib
 import filecmp
 import os
 import re
@@ -66,8 +67,8 @@ def read_tree(root: Path, *suffixes: str) -> Tree:
             if path.suffix.lower() not in suffixes and (absence := _absence(path)):
                 unusable.append(f"{path}: {absence}")
         if packed := sorted(name for name in names if _is_packed(Path(name), suffixes)):
-            what = f"{len(packed)} packed or half downloaded, such as {packed[0]}"
-            unusable.append(f"{place}: not used: {what}")
+            example = f"{len(packed)} packed or half downloaded, such as {packed[0]}"
+            unusable.append(f"{place}: not used: {example}")
     order = sorted(files, key=lambda folder: (len(folder.parts), folder))
     return Tree({folder: files[folder] for folder in order}, unusable)
 
@@ -120,13 +121,11 @@ def name_clashes(paths: Iterable[Path]) -> dict[str, list[str]]:
 
 def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
     """Return whether the files have the same names, and the first three of them the same bytes."""
-    if [path.name for path in files] != [path.name for path in others]:
-        return False
-    try:
-        pairs = list(zip(files, others, strict=True))[:3]
-        return all(filecmp.cmp(one, other, shallow=False) for one, other in pairs)
-    except OSError:  # one of them cannot be read
-        return False
+    names = [[path.name for path in paths] for paths in (files, others)]
+    with contextlib.suppress(OSError):  # one of them cannot be read
+        pairs = list(zip(files, others, strict=False))[:3]
+        return names[0] == names[1] and all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+    return False
 
 
 def _select_files(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> list[Path]:
