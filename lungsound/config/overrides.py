@@ -151,7 +151,9 @@ def read_arguments() -> list[str]:
     reject_passwords(sys.argv[1:])
     words = check_words(sys.argv[1:])
     settings = [word for word in words if not word.startswith(("-", "plan="))]  # plan: sweep.py's
-    if unknown := unknown_keys(settings):
+    is_completion = not {"-sc", "--shell-completion"}.isdisjoint(words)  # install=bash is no key
+    unknown = [] if is_completion else unknown_keys(settings)
+    if unknown:
         raise ConfigError("; ".join(unknown))
     return add_experiment_from_env(words)
 

@@ -10,6 +10,7 @@ from typing import Any
 from lungsound.errors import Interrupted, LungsoundError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+KEPT = "What is finished is kept."
 RESUME_HINT = "The same command goes on from there."
 
 _received: int | None = None  # the first signal
@@ -71,7 +72,7 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
         if previous or not _received:
             raise
         text = f"error: {error}" if isinstance(error, LungsoundError) else traceback.format_exc()
-        message = f"What is finished is kept. {RESUME_HINT}\n{text}"
+        message = f"{KEPT} {RESUME_HINT}\n{text}"
         raise Interrupted(_received, message) from error
     finally:
         _deferred = previous
@@ -83,10 +84,10 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def raise_if_interrupted(progress: str = "What is finished is kept.") -> None:
-    """Raise Interrupted, with `progress` in its message, if a signal has arrived."""
+def raise_if_interrupted() -> None:
+    """Raise Interrupted if a signal has arrived."""
     if _received:
-        raise Interrupted(_received, f"{progress} {RESUME_HINT}")
+        raise Interrupted(_received, f"{KEPT} {RESUME_HINT}")
 
 
 def _on_signal(number: int, _: Any) -> None:

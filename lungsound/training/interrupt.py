@@ -19,12 +19,12 @@ class InterruptCallback(pl.Callback):
         handle_signals(deferred=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        raise_if_interrupted(f"{trainer.current_epoch} epochs are finished and kept.")
+        raise_if_interrupted()
 
     on_validation_batch_end = on_train_batch_end
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        raise_if_interrupted(f"{trainer.current_epoch + 1} epochs are finished and kept.")
+        raise_if_interrupted()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         handle_signals()

@@ -237,8 +237,8 @@ def test_study_fails_in_part_goes_on_and_grows(
 
     words = ["experiment=tiny", "annealing.cycles=1,2,6"]
     lines = format_plan(plan_jobs(words)).splitlines()
-    assert [line.split()[-1] for line in lines[1:4]] == ["finished", "finished", "do"]
-    assert "9 epochs if each job trained alone; 2 are to be trained, 7 are not" in lines[5]
+    assert [line.split()[-1] for line in lines[2:5]] == ["finished", "finished", "do"]
+    assert "9 epochs if each job trained alone; 2 are to be trained, 7 are not" in lines[6]
     again = format_plan(plan_jobs(["experiment=tiny", "annealing.cycles=1,2", "redo=true"]))
     assert "3 epochs if each job trained alone; 2 are to be trained, 1 are not" in again
     assert again.count("to do again") == 2

@@ -71,7 +71,7 @@ def audit(name: str, root: Path) -> AuditReport:
         warnings += result.notes
         if audio.clipped:
             share = f"{audio.clipped} of its {samples} samples"
-            percent = f"{100 * audio.clipped / samples:.2g} %"
+            percent = f"{100 * audio.clipped / samples:.3g} %"
             warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
         if named and not audio.stored["problem"]:
             unknown = [value for value in audio.formats if value not in named]
