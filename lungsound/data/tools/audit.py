@@ -66,7 +66,7 @@ def audit(name: str, root: Path) -> AuditReport:
     for recording, audio in pairs:
         file, samples = recording.audio.name, audio.stored["samples"]
         rate_hz = audio.stored["rate_hz"]
-        result = build_cycle_rows(recording, audio.stored, rate_hz, spec.gapless)
+        result = build_cycle_rows(recording, audio.stored, rate_hz, spec)
         problems += result.problems + result.doubts
         warnings += result.notes
         if audio.clipped:
