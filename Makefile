@@ -1,6 +1,6 @@
 # The first one that works; ensurepip, because Debian's Python has no venv without its package.
 USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
@@ -49,14 +49,14 @@ bench: .venv/installed ## what the parts of a training step, and preparing a rea
 	$(BIN)/python benchmarks/epoch.py >> benchmarks/results.md
 	cat benchmarks/results.md
 
-gpu: ## on a GPU: its tests and what training costs there; PYTHON has torch, WHEELS what else is missing
+gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch, WHEELS what else is missing
 	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu.py --output benchmarks/gpu.md $(if $(WHEELS),--wheels $(WHEELS))
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
 .venv/installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 (with venv) is on the PATH. Install one," \
-	    "or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	@test -n "$(FOUND)" || { echo "$(or $(PYTHON),The PATH) has no Python 3.11 to 3.13 with venv." \
+	    "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(FOUND) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,parallel]'

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lungsound.config.schema import Config
 from lungsound.runs.build import RunComponents, build_components, build_trainer
+from lungsound.runs.train import keep_log_mels
 from lungsound.runs.validation import validate_config
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.interrupt import InterruptCallback
@@ -30,7 +31,7 @@ from lungsound.training.progress import ProgressCallback
 from lungsound.training.snapshots import SnapshotCallback
 
 CONF = str(Path(__file__).parents[1] / "conf")
-EPOCHS = 5  # the first one warms up
+EPOCHS = 4  # the first one warms up
 CASES = {  # width -> cycles of the demo
     1.0: ("data.demo_patients=8", "data.demo_cycles=60"),
     0.25: ("data.demo_patients=30", "data.demo_cycles=200"),
@@ -67,9 +68,6 @@ def measure(width: float, cache: str, folder: Path) -> tuple[Clock, int]:
         cfg = compose("config", overrides=[*words, f"store_dir={folder}"])
     settings = validate_config(cfg)
     parts = build_components(settings)
-    features, device = parts.module.features, torch.device("cpu")
-    parts.datamodule.cache_training(features, device)
-    parts.datamodule.cache_evaluation("val", features, device)
     batches = parts.datamodule.training_batches(1)
     inputs = [batches[number] for number in range(len(batches))]
     ready = [(parts.module.train_inputs(one).unsqueeze(1), one["target"]) for one in inputs]
@@ -87,7 +85,9 @@ def train(settings: Config, parts: RunComponents, clock: Clock, folder: Path) ->
         InterruptCallback(),
         clock,
     ]
-    build_trainer(settings, EPOCHS, callbacks).fit(parts.module, parts.datamodule)
+    trainer = build_trainer(settings, EPOCHS, callbacks)
+    keep_log_mels(trainer, parts)
+    trainer.fit(parts.module, parts.datamodule)
     parts.trajectory.prune(0)
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lungsound.config.schema import Config
 from lungsound.runs.build import RunComponents, build_components, build_trainer
+from lungsound.runs.train import keep_log_mels
 from lungsound.runs.validation import validate_config
 from lungsound.signal.chunks import roll_and_chunk
 from lungsound.training.batches import Batch
@@ -140,7 +141,9 @@ def epochs(
         *guards,
         clock,
     ]
-    build_trainer(settings, number, callbacks).fit(parts.module, parts.datamodule)
+    trainer = build_trainer(settings, number, callbacks)
+    keep_log_mels(trainer, parts)  # as trainer.cache says
+    trainer.fit(parts.module, parts.datamodule)
     parts.trajectory.prune(0)
     return clock
 

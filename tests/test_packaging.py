@@ -86,17 +86,20 @@ def test_an_unsupported_system_is_named_on_import() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "working", "chosen"),
+    ("broken", "working", "named", "chosen"),
     [
-        ((), ("python3.12", "python3.11"), "python3.11"),
-        (("python3.11",), ("python3.13",), "python3.13"),  # pyenv's: not the chosen version
-        (("python3",), ("python",), "python"),
-        (("python3",), (), None),
+        ((), ("python3.12", "python3.11"), None, "python3.11"),
+        (("python3.11",), ("python3.13",), "", "python3.13"),  # pyenv's: not the chosen version
+        (("python3",), ("python",), None, "python"),
+        ((), ("python3.12", "python3.11"), "python3.12", "python3.12"),
+        (("python3",), (), None, None),
+        (("python3.10",), ("python3.12",), "python3.10", None),
     ],
 )
 def test_make_takes_a_python_that_works(
-    tmp_path: Path, broken: tuple[str, ...], working: tuple[str, ...], chosen: str | None
-) -> None:
+    tmp_path: Path, broken: tuple[str, ...], working: tuple[str, ...], named: str | None,
+    chosen: str | None,
+) -> None:  # fmt: skip
     for name, line in [
         *((name, "exit 127") for name in broken),
         *((name, f'exec {sys.executable} "$@"') for name in working),
@@ -104,10 +107,12 @@ def test_make_takes_a_python_that_works(
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
     make = [shutil.which("make") or "make", "--dry-run", "--always-make", "demo"]
-    environment = {"PATH": str(tmp_path)}
+    environment = {"PATH": str(tmp_path)} | ({} if named is None else {"PYTHON": named})
     done = subprocess.run(make, cwd=ROOT, env=environment, capture_output=True, text=True)
     name_test, creation = done.stdout.splitlines()[0], done.stdout.splitlines()[2]
-    assert name_test.startswith(f'test -n "{chosen or ""}" || {{ echo "No Python 3.11 to 3.13')
+    assert name_test.startswith(
+        f'test -n "{chosen or ""}" || {{ echo "{named or "The PATH"} has no Python 3'
+    )
     assert "make PYTHON=/path" in done.stdout.splitlines()[1]
     assert creation.endswith("m venv .venv")
     assert chosen is None or creation.startswith(f"{chosen} ")

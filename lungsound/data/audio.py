@@ -32,7 +32,7 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
     path = Path(path)
     notes: list[str] = []
     try:
-        content = read_content(path)
+        content = _skip_tag(read_content(path))
         if not content.startswith(FLAC):
             content, notes = rebuild_wav(content)
         elif content.find(FLAC_START, 1) > 0:
@@ -61,6 +61,13 @@ def constant_stretches(samples: NDArray[np.float32], min_samples: int) -> list[i
     is_long = np.diff(edges) >= min_samples
     stretches = np.stack([edges[:-1], edges[1:]], axis=1)[is_long]
     return [int(edge) for edge in stretches.ravel()]
+
+
+def _skip_tag(content: bytes) -> bytes:
+    """Return a FLAC file without the ID3 tag that a music player puts before it."""
+    sizes = zip(content[6:10], (21, 14, 7, 0), strict=False)  # 7 bits of each byte
+    flac = content[10 + sum(byte << shift for byte, shift in sizes) :]
+    return flac if content.startswith(b"ID3") and flac.startswith(FLAC) else content
 
 
 def _decode(content: bytes) -> tuple[NDArray[np.float32], int]:

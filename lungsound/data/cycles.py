@@ -8,6 +8,7 @@ import pandas as pd
 
 from lungsound.data.overlaps import describe_overlaps
 from lungsound.data.recordings import Annotation, Recording
+from lungsound.data.registry import DatabaseSpec
 from lungsound.data.store import StoredRecording
 
 # An annotation may end this much after its audio, as times are rounded. The microsecond is for the
@@ -60,16 +61,14 @@ def cycle_key(recording: str, cycle: int) -> int:
 
 
 def build_cycle_rows(
-    recording: Recording, stored: StoredRecording, sample_rate: int, gapless: bool
+    recording: Recording, stored: StoredRecording, sample_rate: int, spec: DatabaseSpec
 ) -> RecordingRows:
-    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz.
-
-    `gapless`: its cycles are expected up to the end of the audio.
-    """
-    if problem := stored["problem"] or _unit_problem(recording, stored["seconds"]):
+    """Return the table rows of a recording whose audio is `stored` at `sample_rate` Hz."""
+    seconds = stored["seconds"]
+    if problem := stored["problem"] or _unit_problem(recording, seconds, spec.min_longest_seconds):
         return RecordingRows([], [problem], [], [])
     notes = [f"{recording.audio.name}: {stored['note']}"] if stored["note"] else []
-    notes += _length_notes(recording, stored["seconds"], gapless)
+    notes += _length_notes(recording, seconds, spec.gapless)
     overlaps = describe_overlaps(recording)
     doubts = _silence_doubts(recording, stored) + overlaps.repeats
     result = RecordingRows([], overlaps.conflicts, doubts, notes + overlaps.parts)
@@ -110,11 +109,12 @@ def duplicate_notes(cycles: pd.DataFrame) -> list[str]:
     return [f"{' and '.join(sorted(names))} hold the same sound" for _, names in groups]
 
 
-def _unit_problem(recording: Recording, seconds: float) -> str:
+def _unit_problem(recording: Recording, seconds: float, min_longest_seconds: float) -> str:
     """Return a problem if the annotation's times must be in another unit, or ""."""
     lengths = [cycle.seconds for cycle in recording.cycles]
     end = max((cycle.end_seconds for cycle in recording.cycles), default=0)
-    if lengths and max(lengths) < MIN_CYCLE_SECONDS:
+    limit = min_longest_seconds * (2 if 2 * end < seconds else 1)  # all shrank, or only the cycles
+    if lengths and max(lengths) < limit:
         fault = f"the longest of its {len(lengths)} cycles has {1000 * max(lengths):g} ms"
     elif end > UNIT_RATIO * seconds:
         fault = f"its cycles end at {end:g} s, after the audio's end at {seconds:.3f} s"

@@ -57,9 +57,8 @@ def open_database(
     rows: list[dict[str, Any]] = []
     used = 0
     for recording in recordings:
-        result = build_cycle_rows(
-            recording, store.recordings[recording.name], sample_rate, spec.gapless
-        )
+        stored = store.recordings[recording.name]
+        result = build_cycle_rows(recording, stored, sample_rate, spec)
         problems += result.problems
         if not result.problems and not recording.problems:
             used += 1

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lungsound.data.recordings import Annotation, Recording
+from lungsound.data.recordings import Recording
 
 # None of ICBHI's and SPRSound's cycles overlap another one.
 MIN_PART = 0.5  # of the shorter interval: less is a boundary that was drawn twice
@@ -13,7 +13,7 @@ MIN_EQUAL = 0.9  # of both together: the same interval, as annotated twice or ro
 class Overlaps(NamedTuple):
     """What a recording's overlapping cycles are, with one line for each kind that occurs."""
 
-    conflicts: list[str]  # one interval with two labels
+    conflicts: list[str]  # intervals of two labels that share half of the longer one
     repeats: list[str]  # one interval twice, with the same label
     parts: list[str]  # one cycle lies in another, or shares half of its sound with it
 
@@ -43,19 +43,16 @@ def describe_overlaps(recording: Recording) -> Overlaps:
         where = f"{recording.where(second)}: {second.start_seconds:g} to {second.end_seconds:g} s"
         other = recording.where(first).partition(", ")[2]
         names = [cycle.event_type or cycle.label for cycle in (first, second)]
-        if not _is_equal(first, second):
-            found.parts.append(f"{where} overlaps {other} by half or more")
-        elif names[0] != names[1]:
+        shared = min(first.end_seconds, second.end_seconds)
+        shared -= max(first.start_seconds, second.start_seconds)
+        if names[0] != names[1] and shared >= MIN_PART * max(first.seconds, second.seconds):
             found.conflicts.append(f"{where} is {names[1]}, but {names[0]} in {other}")
+        elif shared < MIN_EQUAL * (first.seconds + second.seconds - shared):
+            line = f"{where} ({names[1]}) overlaps {other} ({names[0]}) by half or more"
+            found.parts.append(line)
         else:
             found.repeats.append(f"{where} is annotated in {other}, too")
     return Overlaps(*(_shorten(lines) for lines in found))
-
-
-def _is_equal(one: Annotation, other: Annotation) -> bool:
-    inner_start, outer_start = sorted((one.start_seconds, other.start_seconds), reverse=True)
-    inner_end, outer_end = sorted((one.end_seconds, other.end_seconds))
-    return inner_end - inner_start >= MIN_EQUAL * (outer_end - outer_start)
 
 
 def _shorten(lines: list[str]) -> list[str]:

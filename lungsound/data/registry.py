@@ -45,7 +45,8 @@ class DatabaseSpec:
     `label_sets`: column of the table of cycles (`label`, `event_type`) -> its annotated classes,
     the finest first; `label` is required. `protocols`: those that only this database has.
     `published`: part -> the counts that its publishers give. `gapless`: its cycles are breaths that
-    follow each other up to a recording's end.
+    follow each other up to a recording's end. `min_longest_seconds`: every published file has a
+    longer cycle, and twice as long if its cycles end in the first half of the audio.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DatabaseSpec:
     download: DownloadSource | None = None
     create: Callable[[Path, int, int, int], Path] | None = None
     gapless: bool = False
+    min_longest_seconds: float = 0.05
 
     @property
     def all_protocols(self) -> dict[str, Protocol]:
@@ -123,6 +125,7 @@ ICBHI = DatabaseSpec(
         is_database=icbhi_files.has_icbhi_recordings,
     ),
     gapless=True,
+    min_longest_seconds=0.25,  # the shortest is 1.342 s; in minutes, none is 0.28 s
 )  # fmt: skip
 # The synthetic database has ICBHI's layout, class shares and cycle lengths.
 DEMO = DatabaseSpec(
@@ -168,5 +171,6 @@ SPRSOUND = DatabaseSpec(
         expected=f"{', '.join(sprsound.ALL_FOLDERS)} in one folder",
         is_database=sprsound.has_all_folders,
     ),
+    min_longest_seconds=0.14,  # the shortest is 0.149 s, the next 0.289 s
 )  # fmt: skip
 DATABASES: dict[str, DatabaseSpec] = {spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND)}

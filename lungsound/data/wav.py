@@ -8,7 +8,7 @@ those of the channels, bits and rate.
 import re
 import struct
 
-import numpy as np
+from lungsound.data.text_modes import check_text_mode
 
 Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and its size
 
@@ -16,20 +16,23 @@ Chunks = dict[bytes, tuple[int, int]]  # name -> where its content starts, and i
 BYTE_ORDERS = {b"RIFF": "<", b"RF64": "<", b"BW64": "<", b"RIFX": ">"}
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-# Sizes from here on, and 0, are left open by programs that write to a pipe and cannot go back to
-# fill them in: sox writes 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
+# Sizes from here on, and OPEN_SIZES, are left open by programs that write to a pipe and cannot go
+# back to fill them in: sox writes 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
 MIN_OPEN_SIZE = 0x7FFF0000
+OPEN_SIZES = (0, 80_000_000)  # the second is arecord's, read as decimal
 MAX_SIZE = 0xFFFFFFFF  # also the size of RF64's audio; its chunk ds64 has the true one
 EXTRA_CHUNKS = (
     *(b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ", b"iXML", b"PEAK"),
     *(b"JUNK", b"junk", b"FLLR", b"PAD ", b"acid", b"DISP", b"axml", b"chna", b"afsp", b"plst"),
+    *(b"cart", b"_PMX", b"LGWV", b"ResU", b"minf", b"elm1", b"regn", b"umid", b"PAD\0", b"id3\0"),
 )
 KNOWN_CHUNKS = (b"fmt ", b"data", *EXTRA_CHUNKS)
-CHUNK_NAME, EXTRA_CHUNK = re.compile(rb"[ -~]{4}"), re.compile(b"|".join(EXTRA_CHUNKS))
+CHUNK_NAME = re.compile(rb"(?!TAG)[ -~]{3}[ -~\0]")
+NEXT_CHUNK = re.compile(b"|".join((b"data", *EXTRA_CHUNKS)))
 SECOND_HEADER = re.compile(rb"WAVE(?<=(?:RIFF|RIFX|RF64|BW64)....WAVE)", re.DOTALL)
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # music players append them after the last chunk
-MIN_LINE_FEEDS = 4  # by chance one in 256 follows a carriage return
-MIN_OF_EACH_BYTE = 16  # then one byte in 256 is not missing by chance
+NEXT_TAG = re.compile(rb"TAG.{125}\Z|APETAGEX|ID3[\2-\4]\0[^\x80-\xff]{5}", re.DOTALL)
+CUT_LIST = re.compile(rb"LIST(?=....(INFO|adtl))", re.DOTALL)
 
 
 def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
@@ -38,18 +41,20 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     Raises ValueError if the header does not say for certain which bytes are the audio.
     """
     order = _byte_order(content)
-    _check_line_ends(content)
-    chunks, offset = _read_chunks(content, order, 12)
+    chunks, offset = _read_chunks(content, order, 12, stop=b"data")
     if b"fmt " not in chunks or chunks[b"fmt "][1] < 16:
         raise ValueError(f"header only or damaged: no whole 'fmt ' chunk in {len(content)} bytes")
     if content[offset : offset + 4] != b"data" or offset + 8 > len(content):
         raise ValueError(f"header only: no 'data' chunk in its {len(content)} bytes")
     start = offset + 8
+    if second := SECOND_HEADER.search(content, start):
+        raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
+    align, format_notes = _check_format(content, order, chunks[b"fmt "][0])
     size, notes = _audio_size(content, order, start, chunks)
-    align = _check_format(content, order, chunks[b"fmt "][0])
+    check_text_mode(content[start : start + size], align, is_open=bool(notes))
     if size % align and not notes:  # an open length may end within a sample
         raise ValueError(f"damaged header: {size} bytes of audio, but {align} bytes per sample")
-    notes += _check_rest(content, order, start, size)
+    notes += format_notes + _check_rest(content, order, start, size)
     chunks[b"data"] = (start, size - size % align)
     return _write_wav(content, order, chunks), notes
 
@@ -74,34 +79,13 @@ def _byte_order(content: bytes) -> str:
     return BYTE_ORDERS[content[:4]]
 
 
-def _check_line_ends(content: bytes) -> None:
-    """Raise ValueError if all line ends are those of one system, as in a text file."""
-    sign, line_feeds = "", content.count(b"\n")
-    if line_feeds >= MIN_LINE_FEEDS and content.count(b"\r\n") == line_feeds:
-        sign = "a carriage return precedes every line feed byte"
-    for byte, name in ((b"\n", "line feed"), (b"\r", "carriage return")):
-        if byte not in content and _rare_bytes(content) == 1:
-            sign = f"no byte is a {name}, but all others occur"
-    if sign:
-        raise ValueError(
-            f"damaged: its line ends were converted ({sign}), as git's autocrlf and FTP's text "
-            "mode do: get it again as a binary file"
-        )
-
-
-def _rare_bytes(content: bytes) -> int:
-    """Return how many of the 256 values occur less than MIN_OF_EACH_BYTE times."""
-    counts = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    return int((counts < MIN_OF_EACH_BYTE).sum())
-
-
-def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
-    """Index the whole chunks from `offset` on up to `data`; return them and where they end."""
+def _read_chunks(content: bytes, order: str, offset: int, stop: bytes = b"") -> tuple[Chunks, int]:
+    """Index the whole chunks from `offset` on up to `stop`; return them and where they end."""
     chunks: Chunks = {}
     while CHUNK_NAME.match(content, offset) and offset + 8 <= len(content):
         name, size = struct.unpack_from(f"{order}4sI", content, offset)
-        end = offset + 8 + size
-        if name == b"data" or end > len(content):
+        end = len(content) if name == b"data" and _is_open(size) else offset + 8 + size
+        if name == stop or end > len(content) + 1:  # the padding byte may be counted only
             break
         if name == b"fmt " and name in chunks:
             raise ValueError("damaged header: two 'fmt ' chunks, expected one")
@@ -113,7 +97,7 @@ def _read_chunks(content: bytes, order: str, offset: int) -> tuple[Chunks, int]:
 def _next_offset(content: bytes, end: int, size: int) -> int:
     """Return where the next chunk starts: the padding byte of an odd one may be forgotten."""
     is_name = CHUNK_NAME.match(content, end) and content[end + 1 : end + 5] not in KNOWN_CHUNKS
-    return end if size % 2 == 0 or is_name else min(end + 1, len(content))
+    return min(end if is_name else end + size % 2, len(content))
 
 
 def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple[int, list[str]]:
@@ -124,28 +108,37 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
         promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
     if 0 < promised <= available:
         return promised, []
-    is_open = promised == 0 or promised >= MIN_OPEN_SIZE
-    size = _open_size(content, order, start) if is_open else 0
+    size = _open_size(content, order, start) if _is_open(promised) else 0
     if not size:
-        fault = "header only: it" if is_open or not available else "truncated: its header"
+        fault = (
+            "header only: it" if _is_open(promised) or not available else "truncated: its header"
+        )
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
     extent = "all" if size == available else "the first"
     note = f"{extent} {size} bytes after it are taken as audio"
     return size, [f"its header leaves the length open ({promised:#x}): {note}"]
 
 
+def _is_open(size: int) -> bool:
+    return size in OPEN_SIZES or size >= MIN_OPEN_SIZE
+
+
 def _open_size(content: bytes, order: str, start: int) -> int:
     """Return the number of bytes from `start` up to the chunks at the file's end, if any."""
-    for match in EXTRA_CHUNK.finditer(content, start):
-        if _read_chunks(content, order, match.start())[1] == len(content):
+    for match in NEXT_CHUNK.finditer(content, start):
+        if _count_ignorable(content, order, match.start()) is not None:
             return match.start() - start
-    return len(content) - start
+    if cut := CUT_LIST.search(content, start):
+        raise ValueError(f"damaged: the LIST chunk at byte {cut.start()} is cut short")
+    tag = NEXT_TAG.search(content, start)
+    return (tag.start() if tag else len(content)) - start
 
 
-def _check_format(content: bytes, order: str, start: int) -> int:
-    """Return the bytes per sample of all channels; 1 for a format that packs samples otherwise.
+def _check_format(content: bytes, order: str, start: int) -> tuple[int, list[str]]:
+    """Return the bytes per sample of all channels (1 for a format that packs them), and notes.
 
-    Raises ValueError if the fields contradict each other.
+    Raises ValueError if the fields contradict each other. A block align of 0, and a byte rate of 0
+    or in bits, leave no doubt of the audio.
     """
     fields: tuple[int, ...] = struct.unpack_from(
         f"{order}HHIIHHHHIH", content.ljust(start + 26, b"\0"), start
@@ -153,35 +146,48 @@ def _check_format(content: bytes, order: str, start: int) -> int:
     kind, channels, rate_hz, byte_rate, align, bits = fields[:6]
     check_rate(rate_hz)
     if (fields[-1] if kind == EXTENSIBLE else kind) not in (PCM, FLOAT, A_LAW, MU_LAW):
-        return 1
+        return 1, []
     expected = channels * -(-bits // 8)
-    if not expected or (align, byte_rate) != (expected, expected * rate_hz):
-        raise ValueError(
-            f"its header contradicts itself: {channels} x {bits} bits at {rate_hz} Hz are "
-            f"{expected} bytes per sample and {expected * rate_hz} per second, but it has {align} "
-            f"and {byte_rate}: export it again from the original"
-        )
-    return expected
+    rate = expected * rate_hz
+    fault = (
+        f"{channels} x {bits} bits at {rate_hz} Hz are {expected} bytes per sample and {rate} per "
+        f"second, but it has {align} and {byte_rate}"
+    )
+    if not expected or align not in (expected, 0) or byte_rate not in (rate, 8 * rate, 0):
+        raise ValueError(f"its header contradicts itself: {fault}: export it again")
+    is_right = (align, byte_rate) == (expected, rate)
+    return expected, [] if is_right else [f"an error in its header is ignored: {fault}"]
 
 
 def _check_rest(content: bytes, order: str, start: int, size: int) -> list[str]:
     """Return a note on ignored bytes after the audio. Raises ValueError if they may be audio."""
-    if second := SECOND_HEADER.search(content, start):
-        raise ValueError(f"two WAV files in one: another header at byte {second.start() - 8}")
-    _, offset = _read_chunks(content, order, _next_offset(content, start + size, size))
-    rest = content[offset:]
-    if rest.startswith(b"data"):
-        raise ValueError(f"a second 'data' chunk at byte {offset}, expected one")
-    if not rest:
-        return []
+    end = _next_offset(content, start + size, size)
+    rest = len(content) - end
+    zeros = rest - len(content[end:].lstrip(b"\0"))
+    ignored = _count_ignorable(content, order, end + zeros)
     # If line ends grew by a byte, the last bytes of audio are left over, and may be zeros.
-    is_padding = not rest.strip(b"\0") and len(rest) != content.count(b"\r\n")
-    if is_padding or rest.startswith(TAGS):
-        return [f"{len(rest)} bytes after its last chunk are not audio (zeros or a tag): ignored"]
-    raise ValueError(
-        f"damaged: the last {len(rest)} of its {len(content)} bytes belong to no chunk, expected "
-        "none: bytes were added, or its header promises too little audio: get it again"
-    )
+    if ignored is None or 0 < zeros == content.count(b"\r\n", start, end):
+        raise ValueError(
+            f"damaged: the last {rest} of its {len(content)} bytes are not whole chunks, as bytes "
+            "were added, or its header promises too little audio: get it again"
+        )
+    ignored += zeros
+    return [f"{ignored} bytes after its audio are ignored: zeros or a tag"] if ignored else []
+
+
+def _count_ignorable(content: bytes, order: str, offset: int) -> int | None:
+    """Return how many bytes follow the whole chunks from `offset` on; None if not zeros or a tag.
+
+    Raises ValueError if one of the chunks is `data`.
+    """
+    chunks, end = _read_chunks(content, order, offset)
+    rest = content[end:]
+    if rest.strip(b"\0") and not rest.startswith(TAGS):
+        return None
+    if b"data" in chunks:
+        start = chunks[b"data"][0] - 8
+        raise ValueError(f"a second 'data' chunk at byte {start}, expected one")
+    return len(rest)
 
 
 def _write_wav(content: bytes, order: str, chunks: Chunks) -> bytes:

@@ -1,16 +1,14 @@
 """Check, before any work, that results can be written, and files locked."""
 
 import errno
-import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lungsound.config.schema import Config
 from lungsound.errors import StorageError
-from lungsound.storage.locks import NO_LOCKS_ERRNOS, NO_LOCKS_HINT
+from lungsound.storage.locks import NO_LOCKS_HINT, flock_error
 from lungsound.storage.places import SQLITE
 
 
@@ -23,18 +21,25 @@ def ensure_writable(settings: Config) -> None:
         value = getattr(settings, key)
         with translate_write_errors(key, value):
             Path(value).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=value) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            error = flock_error(Path(value))
+        _check_locks(key, value, error)
     uri = settings.tracking.uri
     database = Path(uri.removeprefix(SQLITE))
     if uri.startswith(SQLITE) and database.parent.is_dir():
         with translate_write_errors("tracking.uri", uri):
-            with tempfile.TemporaryFile(dir=database.parent) as file:  # as sqlite's journal is
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # MLflow's own
-                fcntl.flock(file, fcntl.LOCK_UN)
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # sqlite's
+            # MLflow's own lock, and sqlite's.
+            error = flock_error(database.parent) or flock_error(database.parent, posix=True)
             if database.exists() and not os.access(database, os.W_OK, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+        _check_locks("tracking.uri", uri, error)
+
+
+def _check_locks(key: str, value: str, error: OSError | None) -> None:
+    if error is not None:
+        raise StorageError(
+            f"{key}={value}: expected a place where files can be locked, but got: "
+            f"{error.strerror}. {NO_LOCKS_HINT}: name another disk with {key}=..."
+        )
 
 
 @contextmanager
@@ -43,10 +48,8 @@ def translate_write_errors(key: str, value: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = f"Let this user write there, or name another place with {key}=..."
-        if error.errno in NO_LOCKS_ERRNOS:
-            hint = f"{NO_LOCKS_HINT} with {key}=..."
         raise StorageError(
-            f"{key}={value}: expected a place that can be made, written to and locked, but got: "
-            f"{error.strerror} ({error.filename or value}). {hint}"
+            f"{key}={value}: expected a place that can be made and written to, but got: "
+            f"{error.strerror} ({error.filename or value}). Let this user write there, or name "
+            f"another place with {key}=..."
         ) from error

@@ -18,7 +18,7 @@ from lungsound.runs.identity import describe_machine
 from lungsound.runs.naming import count_trained_epochs, run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
-from lungsound.storage.signals import KEPT, raise_if_interrupted
+from lungsound.storage.signals import KEPT, handle_signals, raise_if_interrupted
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
@@ -111,6 +111,14 @@ def describe_machines(trajectory: Trajectory, epochs: int) -> str:
     return f"{NOT_BIT_EQUAL}: " + "; ".join(map(": ".join, stretches))
 
 
+def keep_log_mels(trainer: pl.Trainer, parts: RunComponents) -> None:
+    """Compute what no epoch changes, after the resume point's statistics are in place."""
+    handle_signals()
+    device, features = trainer.strategy.root_device, parts.module.features
+    parts.datamodule.cache_training(features, device)
+    parts.datamodule.cache_evaluation("val", features, device)
+
+
 def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     """Continue training after `done` epochs.
 
@@ -123,11 +131,10 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
             epochs = f"expected {done} finished epochs, but got {trainer.current_epoch}"
             raise corrupt_file_error(resume_path, ValueError(epochs))
 
-    check = LambdaCallback(on_train_start=check_resumed_epoch)
-    trainer.callbacks.append(check)  # type: ignore[attr-defined]
-    device, features = trainer.strategy.root_device, parts.module.features
-    parts.datamodule.cache_training(features, device)
-    parts.datamodule.cache_evaluation("val", features, device)
+    at_start = LambdaCallback(
+        on_fit_start=lambda *_: keep_log_mels(trainer, parts), on_train_start=check_resumed_epoch
+    )
+    trainer.callbacks.append(at_start)  # type: ignore[attr-defined]
     try:
         with translate_worker_errors():
             trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)

@@ -28,7 +28,7 @@ CHOICES: dict[str, Sequence[Any]] = {
     "annealing.continue_from": ("last", "best"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
-    "trainer.cache": ("auto", "device", "host", "off"),
+    "trainer.cache": ("auto", "device", "host", "off", "False"),  # off in a YAML file is False
     "trainer.matmul_precision": ("highest", "high", "medium"),
 }
 ABOVE_0 = math.ulp(0.0)

@@ -1,5 +1,6 @@
 """The LightningDataModule of one split."""
 
+import gc
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -51,6 +52,7 @@ class CyclesDataModule(pl.LightningDataModule):
         self.cache = cache
         self.training_log_mels: Tensor | None = None  # of all copies' segments [S, F, N]
         self.eval_log_mels: dict[str, Tensor] = {}  # by set
+        self.statistics: dict[str, Tensor] = {}  # of the features that these are computed with
         self.stretched: dict[int, NDArray[np.float32]] = {}  # by row, if all epochs share them
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -91,6 +93,11 @@ class CyclesDataModule(pl.LightningDataModule):
 
     def cache_evaluation(self, name: str, features: Features, device: torch.device) -> None:
         """Compute the log-mels of the set `name` once, for all epochs and members, if they fit."""
+        statistics = {key: value.cpu().clone() for key, value in features.state_dict().items()}
+        for key, value in self.statistics.items():
+            if not torch.equal(value, statistics[key]):  # another run's members
+                self.eval_log_mels.clear()
+        self.statistics = statistics
         if name not in self.eval_log_mels:
             log_mels = self._log_mels(features, self.eval_batches(name), name, device)
             if log_mels is not None:
@@ -105,9 +112,13 @@ class CyclesDataModule(pl.LightningDataModule):
         self, features: Features, batches: BatchDataset, title: str, device: torch.device
     ) -> Tensor | None:
         """Compute all log-mels; None if they do not fit, or the user wants none."""
+        gc.collect()  # cycles of Lightning's objects keep those of a sweep's earlier run
         size = segment_bytes(features, batches)
         place = choose_place(self.cache, size, device)
         if place is None:
+            if self.cache == "auto":
+                what = f"{size / 1e9:.1f} GB, more than half of the free memory"
+                print(f"Log-mels ({title}): {what}: computed for each batch", flush=True)
             return None
         if size >= ANNOUNCED_BYTES:
             print(f"Log-mels ({title}): {size / 1e9:.1f} GB are computed once and kept", flush=True)

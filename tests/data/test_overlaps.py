@@ -74,10 +74,13 @@ def test_repeated_interval_is_a_problem_of_check_and_a_note_of_training(
     assert problem in database.notes
 
 
-def test_two_labels_for_one_interval_are_a_problem(tmp_path: Path) -> None:
-    root = write_database(tmp_path / "data", "1 2 1 0", "0 1 0 0", "0 0.99 1 1")
+@pytest.mark.parametrize("interval", ["0 to 0.99", "0.2 to 1.2", "0 to 0.5", "0.4 to 1.3"])
+def test_two_labels_for_one_interval_are_a_problem(tmp_path: Path, interval: str) -> None:
+    """The same one, a second annotator's, and both limits."""
+    second = interval.replace("to ", "") + " 1 1"
+    root = write_database(tmp_path / "data", "2 3 1 0", "0 1 0 0", second)
     write_database(root, "0 1 0 0", stem="102_1b1_Al_sc_Meditron")
-    problem = f"{STEM}.txt, line 3: 0 to 0.99 s is both, but normal in line 2"
+    problem = f"{STEM}.txt, line 3: {interval} s is both, but normal in line 2"
     assert audit("icbhi", root).problems == [problem]
     with pytest.raises(DataError) as error:
         open_database("icbhi", root, 4000, tmp_path / "store", False)
@@ -93,7 +96,8 @@ def test_cycle_in_another_one_is_a_remark(tmp_path: Path) -> None:
     assert report.problems == []
     remarks = [line for line in report.warnings if "overlaps" in line]
     assert remarks == [
-        f"{STEM}.txt, line 2: 1 to 2 s overlaps line 1 by half or more; 2 such pairs in the file"
+        f"{STEM}.txt, line 2: 1 to 2 s (crackle) overlaps line 1 (normal) by half or more; "
+        "2 such pairs in the file"
     ]
 
 

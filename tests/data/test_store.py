@@ -381,6 +381,7 @@ def test_doubtful_sound_and_times_are_used_and_noted(root: Path) -> None:
     ("annotation", "fault"),
     [
         ("0\t0.0008\t0\t0\n0.0008\t0.002\t1\t1\n", "the longest of its 2 cycles has 1.2 ms"),
+        ("0\t0.27\t0\t0\n0.27\t0.5\t1\t1\n", "the longest of its 2 cycles has 270 ms"),
         ("0\t900\t0\t0\n900\t1990\t1\t1\n", "its cycles end at 1990 s, after the audio's end"),
     ],
 )

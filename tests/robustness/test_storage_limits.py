@@ -172,27 +172,29 @@ def test_no_permission_is_said_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("key", "function"),
+    ("key", "function", "code"),
     [
-        *(("output_dir", "flock"), ("store_dir", "flock")),
-        *(("tracking.uri", "flock"), ("tracking.uri", "lockf")),
+        *(("output_dir", "flock", errno.ENOLCK), ("store_dir", "flock", errno.EINVAL)),
+        *(("tracking.uri", "flock", errno.EACCES), ("tracking.uri", "lockf", errno.ENOLCK)),
     ],
 )
 def test_a_file_system_without_locks_is_named_before_any_work(
-    run_training: TrainIn, tmp_path: Path, key: str, function: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_training: TrainIn, tmp_path: Path, key: str, function: str, code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
     original, other = getattr(fcntl, function), tmp_path / "other"
     other.mkdir()
 
     def lock(file: IO[bytes], *arguments: int) -> None:
         if Path(f"/proc/self/fd/{file.fileno()}").readlink().is_relative_to(other):
-            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+            raise OSError(code, os.strerror(code))
         original(file, *arguments)
 
     monkeypatch.setattr(fcntl, function, lock)
     value = f"sqlite:///{other / 'mlflow.db'}" if key == "tracking.uri" else other
-    expected = rf"^{key}={value}: expected.*No locks available.*another disk with {key}=\.\.\.$"
+    reason = os.strerror(code)
+    expected = rf"^{key}={value}: expected.*{reason}\. .*no locks.*another disk with {key}=\.\.\.$"
     with pytest.raises(LungsoundError, match=expected):
         run_training(tmp_path, f"{key}={value}")
 

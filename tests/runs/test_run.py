@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 from torch import Tensor
 
 import lungsound.runs.run
+import lungsound.training.datamodule
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.runs.build import build_components
 from lungsound.signal.features import Features
@@ -103,6 +105,25 @@ def test_log_mels_are_computed_once_for_all_epochs_and_members(
         sets = build_components(compose_settings(*SMALL_RUN_OVERRIDES)).datamodule
     batches = [sets.training_batches(1), *map(sets.eval_batches, ("val", "test"))]
     assert items == sum(len(each.segments) for each in batches)
+
+
+def test_a_sweep_keeps_the_log_mels_of_one_run_alone(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = []
+    kept: list[Any] = []
+    compute = lungsound.training.datamodule.compute_log_mels
+
+    def note(*arguments: Any) -> Tensor:
+        alive.append(sum(reference() is not None for reference in kept))
+        log_mels = compute(*arguments)
+        kept.append(weakref.ref(log_mels))
+        return log_mels
+
+    monkeypatch.setattr(lungsound.training.datamodule, "compute_log_mels", note)
+    for seed in (1, 2):
+        run_training(tmp_path, "annealing.cycles=1", f"seed={seed}")
+    assert alive == [0, 1, 2] * 2
 
 
 # Where a run dies, and the epochs that the start which dies there begins. Two periods of two

@@ -69,7 +69,7 @@ def test_the_lock_removes_what_a_crash_left(tmp_path: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES])
 def test_a_file_system_without_locks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -78,6 +78,6 @@ def test_a_file_system_without_locks_is_named(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     path = tmp_path / "lock"
-    expected = rf"^{path}: .*{os.strerror(code)}.*no locks.*output_dir=PATH and store_dir=PATH$"
+    expected = rf"^{path}: .*{os.strerror(code)}.*no locks.*another disk \(output_dir, store_dir\)$"
     with pytest.raises(StorageError, match=expected), file_lock(path):
         pytest.fail("it is not locked")

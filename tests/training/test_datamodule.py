@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from support.runs import compose_config
 
 from lungsound.data.store import WaveformStore
+from lungsound.errors import TrainingError
 from lungsound.runs.build import build_components, build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import time_stretch
+from lungsound.training import log_mels
 from lungsound.training.batches import Augmentation, Batch, SegmentSpec, make_batches
 from lungsound.training.datamodule import CyclesDataModule
 
@@ -358,6 +360,33 @@ def test_kept_log_mels_are_those_of_the_batches_waveforms(
     for batch, other in zip(*sets, strict=True):
         assert torch.equal(other["log_mels"], features(batch["waveforms"]))
         assert torch.equal(other["cycle"], batch["cycle"])
+
+
+def test_kept_log_mels_are_those_of_the_members_statistics(make_datamodule: Made) -> None:
+    datamodule = make_datamodule(frames=9, cache="host")
+    features = Features(22_000, 100, 50, 8, 0.0, 7500.0, 1e-11, "global")
+    features.std.fill_(1)
+    kept = []
+    for mean in (0.0, 0.0, 2.0):
+        features.mean.fill_(mean)
+        datamodule.cache_evaluation("val", features, torch.device("cpu"))
+        kept.append(datamodule.eval_log_mels["val"])
+    assert kept[0] is kept[1]
+    torch.testing.assert_close(kept[2], kept[0] - 2)
+
+
+def test_log_mels_without_memory_are_named(
+    make_datamodule: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = Features(22_000, 100, 50, 8, 0.0, 7500.0, 1e-11, "segment")
+    datamodule = make_datamodule(frames=9, cache="auto")
+    monkeypatch.setattr(log_mels, "free_memory", lambda _: 0)
+    datamodule.cache_training(features, torch.device("cpu"))
+    assert datamodule.training_log_mels is None
+    assert "more than half of the free memory: computed for each batch" in capsys.readouterr().out
+    huge = make_datamodule(frames=10**12, cache="host")
+    with pytest.raises(TrainingError, match=r"expected memory .* GB on cpu.*trainer\.cache=off"):
+        huge.cache_training(features, torch.device("cpu"))
 
 
 def test_copies_that_are_drawn_in_every_epoch_are_not_kept(make_datamodule: Made) -> None:

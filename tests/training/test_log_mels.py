@@ -30,23 +30,57 @@ def test_auto_takes_half_of_the_free_memory(
     assert choose_place(cache, size, GPU) == place
 
 
+FREE = 3_000_000 * 1024
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+
+
+def write_system(folder: Path, groups: str, files: dict[str, str]) -> None:
+    """A root folder with 3 000 000 kB of free memory, control groups and their files."""
+    files = {
+        "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    3000000 kB\n",
+        "proc/self/cgroup": groups,
+        **files,
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content + "\n" * bool(content))
+
+
+def group(folder: str, limit: str, used: str, inactive: int = 0) -> dict[str, str]:
+    """The files of a control group, of version 1 or 2."""
+    names = ("memory.max", "memory.current", "memory.stat")
+    if folder.startswith(V1):
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    values = (limit, used, f"anon 7\ninactive_file {inactive}")
+    return {f"{folder}/{name}": value for name, value in zip(names, values, strict=True)}
+
+
+IN_A_JOB = group(f"{V2}/slurm", "2000", "500") | group(f"{V2}/slurm/job", "max", "1")
+
+
 @pytest.mark.parametrize(
-    ("limit", "used", "free"),
-    [("max", "1", 3_000_000 * 1024), ("2000", "500", 1500), ("10" * 9, "0", 3_000_000 * 1024)],
+    ("groups", "files", "free"),
+    [
+        ("", {}, FREE),
+        ("0::/", group(V2, "max", "1"), FREE),
+        ("0::/", group(V2, "2000", "500"), 1500),
+        ("0::/", group(V2, "2000", "1900", inactive=1800), 1900),  # files that were just read
+        ("0::/", group(V2, "10" * 9, "0"), FREE),
+        ("0::/", group(V2, "2000", "2500"), 0),
+        ("0::/slurm/job", IN_A_JOB, 1500),
+        ("3:cpu:/a\n2:memory:/b", group(f"{V1}/b", "2000", "500"), 1500),
+        ("2:memory:/docker/1", group(V1, "2000", "500"), 1500),  # as a container sees it
+    ],
 )
-def test_free_memory_is_that_of_the_container(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, used: str, free: int
+def test_free_memory_is_that_of_the_control_group(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, groups: str, files: dict[str, str], free: int
 ) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9000000 kB\nMemAvailable:    3000000 kB\n")
-    (tmp_path / "memory.max").write_text(limit + "\n")
-    (tmp_path / "memory.current").write_text(used + "\n")
-    monkeypatch.setattr(log_mels, "MEMINFO", meminfo)
-    monkeypatch.setattr(log_mels, "CGROUP", tmp_path)
+    write_system(tmp_path, groups, files)
+    monkeypatch.setattr(log_mels, "SYSTEM", tmp_path)
     assert free_memory(CPU) == free
 
 
 def test_free_memory_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert free_memory(CPU) > 2**20
-    monkeypatch.setattr(log_mels, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(log_mels, "SYSTEM", tmp_path)
     assert free_memory(CPU) == log_mels.UNKNOWN_FREE_MEMORY

@@ -1,11 +1,13 @@
 """What the readers share: folders and files below a root, their content, parts of messages."""
 
 import codecs
+import contextlib
+import filecmp
 import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -21,6 +23,7 @@ POINTERS = {
 # What DVC and iCloud leave where a file is not fetched yet.
 PLACEHOLDER = re.compile(r"^[.]?(?P<name>.+)[.](dvc|icloud)$")
 FETCH = "fetch it (git annex get, dvc pull), or mount its disk"
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip", ".crdownload", ".part", ".partial", ".download")
 ANNOTATION_SUFFIXES = (".txt", ".json")
 MAX_QUOTED_CHARACTERS = 60
 Entry = TypeVar("Entry")
@@ -60,8 +63,12 @@ def read_tree(root: Path, *suffixes: str) -> Tree:
         visited.add(target)
         folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
         files[Path(place)] = _select_files(Path(place), names, suffixes)
-        missing = [(path, _absence(path)) for path in _select_files(Path(place), names, [""])]
-        unusable += [f"{path}: {absence}" for path, absence in missing if absence]  # folders
+        for path in _visible(Path(place), names):  # folders, too
+            if path.suffix.lower() not in suffixes and (absence := _absence(path)):
+                unusable.append(f"{path}: {absence}")
+        if packed := sorted(name for name in names if _is_packed(Path(name), suffixes)):
+            example = f"{len(packed)} packed or half downloaded, such as {packed[0]}"
+            unusable.append(f"{place}: not used: {example}")
     order = sorted(files, key=lambda folder: (len(folder.parts), folder))
     return Tree({folder: files[folder] for folder in order}, unusable)
 
@@ -112,11 +119,29 @@ def name_clashes(paths: Iterable[Path]) -> dict[str, list[str]]:
     return clashes
 
 
+def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether the files have the same names, and the first three of them the same bytes."""
+    names = [[path.name for path in paths] for paths in (files, others)]
+    with contextlib.suppress(OSError):  # one of them cannot be read
+        pairs = list(zip(files, others, strict=False))[:3]
+        return names[0] == names[1] and all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+    return False
+
+
 def _select_files(folder: Path, names: Iterable[str], suffixes: Iterable[str]) -> list[Path]:
+    paths = _visible(folder, names)
+    return [path for path in paths if path.suffix.lower() in suffixes and _is_file(path)]
+
+
+def _visible(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the paths of `names`, sorted, and those that they are placeholders of."""
     fetched = {PLACEHOLDER.sub(r"\g<name>", name) for name in names}
     # macOS leaves a file with a leading dot beside every file of an unpacked archive.
-    paths = [folder / name for name in sorted(fetched) if name[0] != "."]
-    return [path for path in paths if path.suffix.lower() in suffixes and _is_file(path)]
+    return [folder / name for name in sorted(fetched) if name[0] != "."]
+
+
+def _is_packed(path: Path, suffixes: Iterable[str]) -> bool:
+    return path.suffix.lower() in PACKED_SUFFIXES and Path(path.stem).suffix.lower() in suffixes
 
 
 def _is_file(path: Path) -> bool:

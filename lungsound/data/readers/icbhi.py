@@ -47,7 +47,10 @@ def read_icbhi(root: Path) -> ReadResult:
     clashes = name_clashes([*files.audio, *files.annotations])
     unmatched = [name for name in audio.keys() - annotations.keys() if NAME_PATTERN.fullmatch(name)]
     matched = match_across_releases(sorted(unmatched), annotations.keys() - audio.keys())
-    patients, metadata_notes = read_patient_metadata(files.folders[0], root)
+    patients, metadata_notes = read_patient_metadata(files.folders, root)
+    if patients and not patients.keys() & {stem.split("_")[0] for stem in audio}:
+        other = f"such as {min(patients)}, and none of the recordings"
+        metadata_notes.append(f"the files of age, sex and diagnosis are of other patients, {other}")
     recordings, problems = [], files.problems
     for stem, path in audio.items():
         try:

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lungsound.data.readers.files import files_by_stem, missing_reason, read_tree
+from lungsound.data.readers.files import (
+    are_copies,
+    files_by_stem,
+    index_by_stem,
+    missing_reason,
+    read_tree,
+)
 from lungsound.errors import DataError
 
 # Field of a recording's name -> its pattern, and that in words.
@@ -56,9 +62,15 @@ def find_icbhi_files(root: Path) -> IcbhiFiles:
     chosen, problems, notes = _choose_folders(root, audio)
     sounds = sorted((path for folder in chosen for path in audio[folder]), key=lambda x: x.stem)
     annotations = [path for folder in chosen for path in texts[folder]]
-    lacking = {path.stem for path in sounds} - {path.stem for path in annotations}
-    for folder in texts.keys() - audio.keys():
-        annotations += [path for path in texts[folder] if path.stem in lacking]
+    used = index_by_stem(annotations)
+    lacking = {path.stem for path in sounds} - used.keys()
+    for folder in sorted(texts.keys() - set(chosen)):
+        again = [path for path in texts[folder] if path.stem in used]
+        if others := [path for path in again if not are_copies([used[path.stem]], [path])]:
+            first = f"{others[0]} of {used[others[0].stem]}"
+            notes.append(f"{len(others)} other annotations are not used, such as {first}")
+        if folder not in audio:
+            annotations += [path for path in texts[folder] if path.stem in lacking]
     return IcbhiFiles(chosen, sounds, sorted(annotations), problems, notes + tree.unusable)
 
 
@@ -85,7 +97,10 @@ def _choose_folders(
         line += f"also in {' or '.join(titles[one] for one in chosen[:2])}"
         if not names[folder]:
             notes.append(f"{titles[folder]} is not used: none of its files has a recording's name")
-        elif again == len(names[folder]):
+        elif again == len(names[folder]) and not any(
+            names[folder] == names[one] and not are_copies(audio[folder], audio[one])
+            for one in chosen
+        ):
             notes.append(line)
         else:
             problems.append(f"{line}: keep the folder that you mean, or give it as data.root=PATH")

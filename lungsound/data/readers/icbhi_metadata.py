@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,22 @@ UNKNOWN = ("", "na", "n/a", "nan", "-", "?")
 PARENT_LEVELS = 2  # so many folders above the recordings' own are searched too
 
 
-def read_patient_metadata(folder: Path, root: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def read_patient_metadata(
+    folders: Sequence[Path], root: Path
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read the patients' age, sex and diagnosis from the files that `find_metadata_files` finds.
 
-    Returns patient -> those fields of `Recording` that are known, and notes on unusable lines.
+    Returns patient -> those fields of `Recording` that are known, the first of several, and notes.
     """
     patients: dict[str, dict[str, Any]] = defaultdict(dict)
     notes: list[str] = []
     for pattern, parse in ((DEMOGRAPHICS, _parse_person), (DIAGNOSES, _parse_diagnosis)):
-        paths = find_metadata_files(folder, root, pattern)
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths[1:])
-            notes.append(f"{paths[0].name} is used, not {names} beside it")
-        if paths:
-            notes += _read_lines(paths[0], parse, patients)
+        found = [find_metadata_files(folder, root, pattern) for folder in (*folders, root)]
+        for first, *others in dict.fromkeys(tuple(paths) for paths in found if paths):
+            if others:
+                names = " and ".join(path.name for path in others)
+                notes.append(f"{first.name} is used, not {names} beside it")
+            notes += _read_lines(first, parse, patients)
     return patients, notes
 
 
@@ -77,20 +79,42 @@ def _read_lines(
         return [f"{path.name}: {error}; it is not used"]
     notes: list[str] = []
     read: dict[str, int] = {}  # patient -> line
+    order: list[int] = []
+    contrary: list[int] = []
     for number, line in enumerate(lines, start=1):
         cells = split_cells(line)
-        if not line.strip() or (number == 1 and not re.search(r"\d", line)):  # a header
+        if number == 1 and not any(map(str.isdigit, cells)):
+            order = _column_order(cells)
             continue
+        if not line.strip():
+            continue
+        if order:
+            cells = [cells[place] for place in order if place < len(cells)]
         try:
             if not cells[0].isdigit():
                 raise ValueError("a patient's number first")
             if cells[0] in read:
                 raise ValueError(f"one line per patient, the first is line {read[cells[0]]}")
-            patients[cells[0]] |= parse(cells)
+            fields = parse(cells)
+            if fields | patients[cells[0]] != patients[cells[0]] | fields:
+                contrary.append(number)
+            patients[cells[0]] = fields | patients[cells[0]]
             read[cells[0]] = number
         except ValueError as error:
             notes.append(f"{path.name}, line {number}: expected {error}, but got {quoted(cells)}")
+    if contrary:
+        fault = f"{len(contrary)} lines contradict a file that is used, such as line {contrary[0]}"
+        notes.append(f"{path}: {fault}")
     return notes if read or notes else [f"{path.name}: expected a line per patient, but got none"]
+
+
+def _column_order(header: list[str]) -> list[int]:
+    """Return the positions of patient, age and sex in a header that names them, or []."""
+    order: list[int] = []
+    for name in ("patient|subject|id", "age", "sex|gender"):
+        named = [place for place, cell in enumerate(header) if re.match(name, cell, re.IGNORECASE)]
+        order += named[:1]
+    return order if len(order) == 3 else []
 
 
 def _parse_person(cells: list[str]) -> dict[str, Any]:
@@ -113,4 +137,4 @@ def _parse_person(cells: list[str]) -> dict[str, Any]:
 def _parse_diagnosis(cells: list[str]) -> dict[str, Any]:
     if len(cells) != 2:
         raise ValueError("patient, diagnosis")
-    return {"diagnosis": cells[1]}
+    return {} if cells[1].lower() in UNKNOWN else {"diagnosis": cells[1]}

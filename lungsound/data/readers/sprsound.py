@@ -13,6 +13,7 @@ from typing import Any
 
 from lungsound.data.labels import SPRSOUND_SEVEN
 from lungsound.data.readers.files import (
+    are_copies,
     files_by_stem,
     index_by_stem,
     is_folder,
@@ -55,10 +56,9 @@ def read_sprsound(root: Path) -> ReadResult:
     there is no part.
     """
     # Path.expanduser raises if there is no such user.
-    folder, unused = _find_folder(Path(os.path.expanduser(root)))
+    folder, problems, notes = _find_folder(Path(os.path.expanduser(root)))
     present = [part for part in PARTS if _has_part(folder, part)]
     recordings: dict[str, Recording] = {}
-    problems, notes = [], unused
     for part in present:
         sounds = list_files(folder / AUDIO_FOLDERS[part], *SUFFIXES)
         annotations = list_files(folder / ANNOTATION_FOLDERS[part], ".json")
@@ -191,9 +191,9 @@ def _has_part(folder: Path, part: str) -> bool:
     return all(is_folder(folder / name) for name in names)
 
 
-def _find_folder(root: Path) -> tuple[Path, list[str]]:
-    """Return the folder with the most annotations, and notes on the others, and unusable places."""
-    tree = read_tree(root)
+def _find_folder(root: Path) -> tuple[Path, list[str], list[str]]:
+    """Return the folder with the most annotations, problems, and notes on the other places."""
+    tree = read_tree(root, *SUFFIXES, ".json")
     sizes = {}
     for folder in tree.folders:
         parts = [part for part in PARTS if _has_part(folder, part)]
@@ -202,9 +202,14 @@ def _find_folder(root: Path) -> tuple[Path, list[str]]:
             sizes[folder] = sum(map(len, annotations))
     if sizes:
         chosen = max(sizes, key=lambda folder: sizes[folder])
-        others = ", ".join(f"{one} ({sizes[one]})" for one in sizes if one != chosen)
-        note = f"SPRSound in {chosen} ({sizes[chosen]} annotations) is used, not that in {others}"
-        return chosen, [note] * bool(others) + tree.unusable
+        others = [one for one in sizes if one != chosen]
+        names = ", ".join(f"{one} ({sizes[one]})" for one in others)
+        note = f"SPRSound in {chosen} ({sizes[chosen]} annotations) is used, not that in {names}"
+        sounds = {one: sorted(one.glob("*_wav/*")) for one in sizes}
+        ties = [one for one in others if sizes[one] == sizes[chosen]]
+        if all(are_copies(sounds[chosen], sounds[one]) for one in ties):
+            return chosen, [], [note] * bool(others) + tree.unusable
+        return chosen, [f"{note}: keep the folder that you mean"], tree.unusable
     reason = missing_reason(root, "; ".join(["none of them in it", *tree.unusable[:3]]))
     raise DataError(
         f"No SPRSound recordings at {root.absolute()}: {reason}. Expected train_wav with "

@@ -115,8 +115,8 @@ def _match_recordings(
     names, file_name = set(recording), path.name
     matched = match_across_releases(listed.keys() - names, names - listed.keys())
     notes = [f"{file_name}: {name} is taken for {other}" for name, other in sorted(matched.items())]
-    check_names(path, listed.keys() | set(matched.values()), names)
     set_by_name = {matched.get(name, name): set_name for name, set_name in listed.items()}
+    check_names(path, set_by_name.keys(), names)
     sets = recording.map(set_by_name).fillna("").astype("str").rename("set")
     unlisted = sorted(set(recording[sets == ""]))
     if unlisted:

@@ -61,11 +61,13 @@ def file_split(cycles: pd.DataFrame, file: Path | str) -> tuple[pd.Series, tuple
 
 
 def check_names(path: Path, listed: Set[str], present: Set[str]) -> None:
-    """Raise DataError if a split's file names recordings, but none of the database's."""
-    if listed and not listed & present:
+    """Raise DataError if most of a split's names and most of the database's fit nothing."""
+    fitting = len(listed & present)
+    if listed and (not fitting or 2 * fitting < min(len(listed), len(present))):
         raise DataError(
-            f"None of the {len(listed)} recordings in the split file {path} is in the database: "
-            f"it names {quoted(min(listed))}, the database {min(present, default='none')!r}. "
+            f"{fitting or 'None'} of the {len(listed)} recordings in the split file {path} are in "
+            f"the database: it names {quoted(min(listed - present))}, the database "
+            f"{min(present - listed, default='none')!r}. "
             "Expected names as in the database, without folder and suffix (split.file)"
         )
 

@@ -66,12 +66,12 @@ def audit(name: str, root: Path) -> AuditReport:
     for recording, audio in pairs:
         file, samples = recording.audio.name, audio.stored["samples"]
         rate_hz = audio.stored["rate_hz"]
-        result = build_cycle_rows(recording, audio.stored, rate_hz, spec.gapless)
+        result = build_cycle_rows(recording, audio.stored, rate_hz, spec)
         problems += result.problems + result.doubts
         warnings += result.notes
         if audio.clipped:
             share = f"{audio.clipped} of its {samples} samples"
-            percent = f"{100 * audio.clipped / samples:.2g} %"
+            percent = f"{100 * audio.clipped / samples:.3g} %"
             warnings.append(f"{file}: clipped: {share} ({percent}) {CLIPPING_NOTE}")
         if named and not audio.stored["problem"]:
             unknown = [value for value in audio.formats if value not in named]

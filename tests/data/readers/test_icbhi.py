@@ -255,11 +255,40 @@ def test_folders_that_share_some_recordings_are_a_problem(tmp_path: Path) -> Non
     assert problem.startswith(f"{name}/b is not used: 1 of its 3 recordings are also in {name}/a: ")
 
 
+def test_other_sound_under_the_same_names_is_a_problem(tmp_path: Path) -> None:
+    for name in ("augmented", "raw"):
+        write_folder(tmp_path / name, *STEMS)
+    assert read_icbhi(tmp_path).problems == []
+    (tmp_path / "augmented" / f"{STEMS[0]}.wav").write_bytes(b"noise was added")
+    (problem,) = read_icbhi(tmp_path).problems
+    folders = [f"{tmp_path.name}/{name}" for name in ("raw", "augmented")]
+    assert problem.startswith(
+        "{} is not used: 6 of its 6 recordings are also in {}: ".format(*folders)
+    )
+
+
 def test_annotations_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
     write_folder(tmp_path / "wav", *STEMS, of="audio")
     write_folder(tmp_path / "txt", *STEMS, "199_1b1_Al_sc_Meditron", of="text")
     recordings, problems, notes = read_icbhi(tmp_path)
     assert ([len(one.cycles) for one in recordings], problems, notes) == ([1] * 6, [], [])
+
+
+@pytest.mark.parametrize("of", ["text", "audio and text"])
+def test_other_annotations_of_the_same_names_are_noted(tmp_path: Path, of: str) -> None:
+    root, other = tmp_path / "root", tmp_path / "root" / "v2"
+    write_folder(root, *STEMS)
+    write_folder(other, *STEMS[:3], of=of)
+    copied = read_icbhi(root)
+    for stem in STEMS[:2]:
+        write_annotation(other, "0 1 1 1\n", stem)
+    recordings, problems, notes = read_icbhi(root)
+    names = f"{other}/{STEMS[0]}.txt of {root}/{STEMS[0]}.txt"
+    assert recordings == copied.recordings
+    assert problems == copied.problems == []
+    assert [note for note in notes if note not in copied.notes] == [
+        f"2 other annotations are not used, such as {names}"
+    ]
 
 
 def test_synthetic_database_below_is_not_taken_for_real(tmp_path: Path) -> None:
@@ -298,18 +327,33 @@ def test_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     for path in root.glob(f"{STEM}.*"):
         path.unlink()
         path.symlink_to(gone / path.name)
-    (root / "more").symlink_to(gone)
+    for name in ("ICBHI_v1.0", "more"):
+        (root / name).symlink_to(gone)
     recordings, (problem,), notes = read_icbhi(root)
     fault = f"a link to {gone}/{STEM}.txt, which is not there: fetch it "
     assert problem.startswith(f"{STEM}.txt: cannot be read: {fault}")
     assert len(recordings) == 6  # its audio is a problem of the store
     with pytest.raises(DataError, match=f"{STEM}.wav: cannot be read: a link to {gone}/{STEM}.wav"):
         read_audio(root / f"{STEM}.wav")
-    assert [note.split(", which")[0] for note in notes] == [f"{root}/more: a link to {gone}"]
+    assert [note.split(", which")[0] for note in notes] == [
+        f"{root}/{name}: a link to {gone}" for name in ("ICBHI_v1.0", "more")
+    ]
     (write_folder(tmp_path / "hollow") / "audio_and_txt_files").symlink_to(gone)
     for place in (root / "more", tmp_path / "hollow"):
         with pytest.raises(DataError, match=f"a link to {gone}, which is not there"):
             read_icbhi(place)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".crdownload", ".part"])
+def test_packed_and_half_downloaded_files_are_noted(tmp_path: Path, suffix: str) -> None:
+    root = write_folder(tmp_path / "root", *STEMS[:3])
+    for path in sorted(root.glob("10[12]*")):
+        path.rename(f"{path}{suffix}")
+    (root / f"paper.pdf{suffix}").write_text("")
+    recordings, problems, notes = read_icbhi(root)
+    assert ([one.name for one in recordings], problems) == ([STEMS[2]], [])
+    first = f"{STEMS[0]}.txt{suffix}"
+    assert notes == [f"{root}: not used: 4 packed or half downloaded, such as {first}"]
 
 
 @pytest.mark.parametrize("placeholder", ["{}.dvc", ".{}.icloud"])
@@ -483,7 +527,7 @@ def read_metadata(
 def test_real_metadata_is_as_pandas_reads_it(real_data: Path) -> None:
     # The files are two folders above.
     patients, notes = read_patient_metadata(
-        real_data / "icbhi" / "audio_and_txt_files", real_data / "icbhi"
+        [real_data / "icbhi" / "audio_and_txt_files"], real_data / "icbhi"
     )
     assert notes == []
     assert patients["101"] == {"age": 3, "sex": "F", "diagnosis": "URTI"}
@@ -514,6 +558,7 @@ def test_real_metadata_is_as_pandas_reads_it(real_data: Path) -> None:
         (None, "\ufeff101,COPD\n", (None, "", "COPD", [])),
         ("\n101 61.5 M 20 NA NA\r\n", "101,COPD", (61.5, "M", "COPD", [])),
         ("101 NA NA NA NA NA\n", "101,\n", (None, "", "", [])),
+        (None, "101,nan\n", (None, "", "", [])),
     ],
 )
 def test_metadata_files_alone_and_together(
@@ -580,6 +625,8 @@ def test_nearest_metadata_file_is_used_and_those_below_last(tmp_path: Path) -> N
         pytest.param("101,,Male,,9.8,73", (None, "M"), id="commas"),
         pytest.param("Patient;Age;Sex\n101;0,75;f;;19;99", (0.75, "F"), id="semicolons"),
         pytest.param("101 0,75 Female NA 19 99", (0.75, "F"), id="decimal comma"),
+        pytest.param("patient,weight,sex,age\n101,19,F,3", (3, "F"), id="another order"),
+        pytest.param("Gender\tAge\tID\tkg/m2\nM\t7\t101\t9", (7, "M"), id="number last"),
         pytest.param('"101","61","male"', (61, "M"), id="quoted"),
         pytest.param("\ufeff101\t3\tF\r\n".encode("utf-16-le"), (3, "F"), id="utf-16"),
     ],
@@ -588,6 +635,22 @@ def test_blank_cell_does_not_shift_the_others(
     tmp_path: Path, content: str | bytes, expected: tuple[float | None, str]
 ) -> None:
     assert read_metadata(tmp_path, content) == (*expected, "", [])
+
+
+def test_side_files_of_all_folders_are_read_and_contradictions_noted(tmp_path: Path) -> None:
+    for name, stem, line in (("train", STEMS[0], "101 3 F"), ("test", STEMS[1], "102 7 M")):
+        write_folder(tmp_path / name, stem)
+        (tmp_path / name / "demographic_info.txt").write_text(line)
+    (tmp_path / "demographic_info.txt").write_text("101 33 F\n102 7 M\n")
+    recordings, problems, notes = read_icbhi(tmp_path)
+    assert ([(one.age, one.sex) for one in recordings], problems) == ([(3, "F"), (7, "M")], [])
+    file = tmp_path / "demographic_info.txt"
+    assert notes[1:] == [f"{file}: 1 lines contradict a file that is used, such as line 1"]
+
+
+def test_side_file_of_other_patients_is_noted(tmp_path: Path) -> None:
+    *_, (note,) = read_metadata(tmp_path, "501 3 F\n502 7 M\n")
+    assert "of other patients, such as 501" in note
 
 
 def test_publishers_names_of_metadata_files(tmp_path: Path) -> None:

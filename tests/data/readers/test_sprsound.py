@@ -1,6 +1,7 @@
 """SPRSound: counts against json and pandas, each of its layouts, each way to break its files."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,16 @@ def test_two_files_for_one_name_are_a_problem(root: Path) -> None:
     assert A not in set(open_sprsound(root, skip_bad=True).cycles["recording"])
 
 
+@pytest.mark.parametrize(("start", "end"), [(1500, 1639), (0, 279)])
+def test_file_of_times_in_another_unit_is_a_problem(root: Path, start: int, end: int) -> None:
+    """No published file has so short a longest event: here in all of 2 s, or in its first half."""
+    annotate(root / "train_json" / f"{A}.json", [event("Normal", start, end)])
+    (problem,) = problems_of(root)
+    assert problem.startswith(f"{A}.json: the longest of its 1 cycles has {end - start} ms")
+    annotate(root / "train_json" / f"{A}.json", [event("Normal", start, end + 2)])
+    assert len(open_sprsound(root).cycles) == 4
+
+
 def test_fuller_of_two_copies_is_used_and_both_are_named(root: Path) -> None:
     small = root.parent / "a sample"
     add(small, "train", A, event("Stridor"), tone=900)
@@ -257,6 +268,15 @@ def test_fuller_of_two_copies_is_used_and_both_are_named(root: Path) -> None:
     assert result.notes[0] == expected
 
 
+def test_other_sound_in_as_many_recordings_is_a_problem(root: Path) -> None:
+    copy = root.parent / "SPRSound augmented"
+    shutil.copytree(root, copy)
+    assert read_sprsound(root.parent).problems == []
+    add(copy, "train", A, event(), tone=900)
+    (problem,) = read_sprsound(root.parent).problems
+    assert problem.startswith(f"SPRSound in {root} (4 annotations) is used, not that in {copy} (4)")
+
+
 def test_link_that_leads_nowhere_is_said(root: Path) -> None:
     gone = root.parent / "unplugged"
     for path in (root / "train_wav" / f"{A}.wav", root / "train_json" / f"{C}.json"):
@@ -264,12 +284,14 @@ def test_link_that_leads_nowhere_is_said(root: Path) -> None:
         path.symlink_to(gone)
     (root / "test_wav").rename(root / "before")
     (root / "test_wav").symlink_to(gone)
+    (root / "train_wav" / "a.wav.gz").write_text("")
     fault = f"a link to {gone}, which is not there: "
     problems = problems_of(root)
     assert [problem.partition(f"cannot be read: {fault}")[0] for problem in problems] == [
         f"{C}.json: ", f"{A}.wav: "
     ]  # fmt: skip
-    assert any(f"test_wav: {fault}" in note for note in read_sprsound(root).notes)
+    for line in (f"test_wav: {fault}", "1 packed or half downloaded, such as a.wav.gz"):
+        assert any(line in note for note in read_sprsound(root).notes)
 
 
 def test_missing_partners_and_bad_names_are_problems(root: Path) -> None:

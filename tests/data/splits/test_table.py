@@ -1,5 +1,6 @@
 """The paper's random split, split files, and the checks of classes."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from lungsound.data.readers.icbhi import read_annotations
 from lungsound.data.splits.checks import SET_NAMES, check_classes
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.random import random_split
-from lungsound.data.splits.table import file_split, split_table
+from lungsound.data.splits.table import check_names, file_split, split_table
 from lungsound.errors import DataError
 
 # Class -> cycles in ICBHI, copies per cycle, and the paper's count of copies of 80 % of them.
@@ -178,6 +179,19 @@ def test_names_that_fit_nothing_are_one_message(
         file_split(small, path)
     assert error.value.problems == ()
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("fitting", [2, 9, 10])
+def test_names_of_which_most_fit_nothing_are_refused(tmp_path: Path, fitting: int) -> None:
+    """Half of them may: the file of the whole database fits a part of it, and one of a part all."""
+    path, names = tmp_path / "mine.csv", [str(patient) for patient in range(101, 121)]
+    listed = names[:fitting] + [f"audio/{name}" for name in names[fitting:]]
+    fault = f"{fitting} of the 20 recordings .* names 'audio/{names[fitting]}', the database '1"
+    refusal = pytest.raises(DataError, match=fault) if fitting < 10 else nullcontext()
+    with refusal:
+        check_names(path, set(listed), set(names))
+    check_names(path, set(names), set(names[:fitting]))
+    check_names(path, set(names[:fitting]), set(names))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "silent": (change_samples(np.zeros_like), WAV, "silent"),
     "constant": (change_samples(lambda samples: np.full_like(samples, 0.25)), WAV, "silent"),
     "silent cycles": (change_samples(silence_from_4_seconds), WAV, SILENT),
-    "line ends": (grow_line_ends, WAV, "line ends were converted"),
+    "line ends": (grow_line_ends, WAV, "converted as text"),
     "no annotation": (lambda folder: (folder / TXT).unlink(), WAV, "audio without annotation"),
     "no audio": (lambda folder: (folder / WAV).unlink(), TXT, "annotation without audio"),
     "no time": (add_line("\nsoon\t9\t0\t0"), TXT, "start is 'soon'"),
