@@ -1,5 +1,6 @@
 """Corrections of command lines: unknown keys, dashes and spaces, texts that Hydra cannot read."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from lungsound.config.schema import CONFIG_DIR, Config
 from lungsound.errors import ConfigError
+from lungsound.storage.places import SQLITE
 
 FLAGS = {
     *("-h", "--help", "--hydra-help", "--version", "--resolve", "-sc", "--shell-completion"),
@@ -35,6 +37,7 @@ def _schema_types(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 KEYS = dict(_schema_types(Config))
 TEXT_KEYS = {key for key, kind in KEYS.items() if kind in (str, str | None)}
+TRUE_KEYS = {"plan", *(key for key, kind in KEYS.items() if kind is bool)}  # --key is key=true
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
 
 
@@ -77,15 +80,32 @@ def unknown_keys(words: Sequence[str]) -> list[str]:
 
 
 def check_words(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments. Raises ConfigError, with a correction, for dashes and spaces."""
+    """Return the arguments. Raises ConfigError, with a correction, for dashes and spaces.
+
+    Raises it also for keys that the schema lacks: Hydra's message recommends +key.
+    """
     corrected = _correct(arguments)
-    if corrected == list(arguments):
-        return corrected
-    lines = [
-        f"expected key=value without dashes and spaces, but got: {shlex.join(arguments)}",
-        f"Right would be: {shlex.join(corrected)}",
-    ]
-    raise ConfigError("\n".join([*lines, *unknown_keys(corrected)]))
+    errors = []
+    if {"-sc", "--shell-completion"}.isdisjoint(corrected):  # its install=bash is no key
+        errors = unknown_keys([word for word in corrected if not word.startswith(("-", "plan="))])
+    for word in corrected:
+        if word.startswith("plan=") and word.lower() not in ("plan=true", "plan=false"):
+            errors.append(f"{word}: expected true or false")
+    if corrected != list(arguments):
+        lines = [f"expected key=value without dashes and spaces, but got: {shlex.join(arguments)}"]
+        alone = [
+            f"{word}: expected a value, as in {word}=VALUE"
+            if word in {*KEYS, *GROUPS}
+            else f"{word}: {describe_unknown_key(word)}"
+            for before, word in _pairs(corrected)
+            if before not in VALUE_FLAGS and not re.search("^[-~]|=", word)
+        ]
+        if not alone:
+            lines.append(f"Right would be: {shlex.join(corrected)}")
+        raise ConfigError("\n".join([*lines, *alone, *errors]))
+    if errors:
+        raise ConfigError("; ".join(errors))
+    return corrected
 
 
 def _correct(arguments: Sequence[str]) -> list[str]:
@@ -100,23 +120,36 @@ def _correct(arguments: Sequence[str]) -> list[str]:
             words.append(name)  # such as --help=
         elif words and _goes_on(words[-1], previous, argument):
             separator = "" if "=" in words[-1] + argument else "="
-            words[-1] += separator + argument
+            words[-1] = words[-1].removesuffix(":") + separator + argument
         elif word := argument.lstrip(DASHES):
             words.append(word)
         previous = argument
-    return [_name_group(word) for word in words]
+    pairs = _pairs(words)
+    return [word if before in VALUE_FLAGS else _complete(word) for before, word in pairs]
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each word after the word before it."""
+    return zip(["", *words], words, strict=False)
 
 
 def _goes_on(word: str, previous: str, argument: str) -> bool:
-    """Return whether the argument is the value of the word: key = value, --key value."""
+    """Return whether the argument is the value of the word: key = 1, --key 1, key: 1."""
     if word in FLAGS or word.startswith("~") or "=" in argument[1:]:
         return False
-    is_key = previous.startswith(tuple(DASHES)) or word in GROUPS or word in KEYS
+    if argument.startswith("--") or argument.lstrip(DASHES) in {*KEYS, *GROUPS, *TRUE_KEYS}:
+        return False
+    if word in TRUE_KEYS and not argument.startswith("="):
+        return argument.lower() in ("true", "false")
+    name = word.removesuffix(":")
+    is_key = previous.startswith(tuple(DASHES)) or name in GROUPS or name in KEYS
     return word.endswith("=") or ("=" not in word and (argument.startswith("=") or is_key))
 
 
-def _name_group(word: str) -> str:
-    """Return group=word if the word is the option of a group; an experiment comes first."""
+def _complete(word: str) -> str:
+    """Return group=word for the option of a group, an experiment's first, and key=true."""
+    if word in TRUE_KEYS:
+        return f"{word}=true"
     for group in ("experiment", *GROUPS):
         if (CONFIG_DIR / group / f"{word}.yaml").is_file():
             return f"{group}={word}"
@@ -135,7 +168,9 @@ def quote_text(parser: OverridesParser, word: str, sweeps: bool) -> str:
         (override,) = parser.parse_overrides([word])
         is_escaped = isinstance(override.value(), str) and "\\" in text
         is_same = str(override.value()) == text.strip() or is_escaped
-        if (override.is_sweep_override() and sweeps) or is_same:
+        place = os.path.expanduser(text.removeprefix(SQLITE))
+        is_path = os.path.exists(place)  # noqa: PTH110  # Path's raises for a long list
+        if (override.is_sweep_override() and sweeps and not is_path) or is_same:
             return word
     except Exception:  # Hydra raises many types
         pass

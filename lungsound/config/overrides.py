@@ -16,13 +16,18 @@ from omegaconf import DictConfig, open_dict
 from lungsound.config.corrections import GROUPS, KEYS, check_words, quote_text, unknown_keys
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
-from lungsound.storage.places import reject_secrets
+from lungsound.storage.places import SECRETS_HINT, reject_secrets
 
 # Hydra's flags that print something and run no job.
 INFO_FLAGS = {
     *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
     *("-sc", "--shell-completion"),
 }
+
+# A key for a password, before `=` or in a dict: it would be stored with every result.
+SECRET_KEY = re.compile(
+    r"^[^=/]*(password|token|secret)|[{,][^=:,{}]*(password|token|secret)[^=:,{}]*:", re.IGNORECASE
+)
 
 
 def prints_only(arguments: Sequence[str]) -> bool:
@@ -145,26 +150,25 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
 def read_arguments() -> list[str]:
     """Return the command line, with the machine's experiment.
 
-    Raises ConfigError for dashes, for keys that the schema lacks (Hydra's message recommends +key),
-    and for a password before anything prints or stores it.
+    Raises ConfigError as of `check_words`, and for a password before anything prints or stores it.
     """
     reject_passwords(sys.argv[1:])
-    words = check_words(sys.argv[1:])
-    settings = [word for word in words if not word.startswith(("-", "plan="))]  # plan: sweep.py's
-    is_completion = not {"-sc", "--shell-completion"}.isdisjoint(words)  # install=bash is no key
-    unknown = [] if is_completion else unknown_keys(settings)
-    if unknown:
-        raise ConfigError("; ".join(unknown))
-    return add_experiment_from_env(words)
+    return add_experiment_from_env(check_words(sys.argv[1:]))
 
 
 def reject_passwords(arguments: Sequence[str]) -> None:
-    """Raise ConfigError if an address has a password, whatever its key: it may be mistyped."""
+    """Raise ConfigError if an address or a key is a password's; the key may be mistyped."""
     for argument in arguments:
+        key = argument.partition("=")[0]
+        if SECRET_KEY.search(argument):
+            raise ConfigError(
+                f"{key}: expected no password or token, which would be stored. {SECRETS_HINT}"
+            )
         if "://" in argument or re.match(r"\W*tracking(\.uri)?=", argument):
             value = re.sub(r"^[^:/?=]*=", "", argument)
+            key = "tracking.uri" if value == argument else re.sub(r"\W*(.*)", r"\1", key)
             for address in re.split(r"[,{}'\"\s]|uri:", value):
-                reject_secrets(address)
+                reject_secrets(address, key)
 
 
 def add_experiment_from_env(arguments: Sequence[str]) -> list[str]:

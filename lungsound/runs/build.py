@@ -39,8 +39,12 @@ GPU_NUM_WORKERS = 4
 # Makes cuBLAS deterministic. The libraries read these variables only once, at the first product,
 # which may be a step that `plan=true` times: therefore they are set at import.
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-# With one of these, NVIDIA's libraries and oneDNN round otherwise than the configuration says.
-for _name in ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
+# With one of these, NVIDIA's libraries, oneDNN, MKL and torch round otherwise than without.
+for _name in (
+    *("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+):
     os.environ.pop(_name, None)
 
 

@@ -91,9 +91,13 @@ def validate_config(cfg: DictConfig) -> Config:
     Raises ConfigError with all errors, each with its key, the expected and the given value.
     """
     try:
-        missing = [key for key in KEYS if OmegaConf.select(cfg, key, default=MISSING) == MISSING]
-        if missing:  # set to ???, or deleted by ~key
-            keys = ", ".join(missing)
+        missing = OmegaConf.missing_keys(cfg)  # set to ???, or deleted by ~key, as those below
+        if not missing:
+            missing = {
+                key for key in KEYS if OmegaConf.select(cfg, key, default=MISSING) == MISSING
+            }
+        if missing:
+            keys = ", ".join(sorted(missing))
             raise ConfigError(f"The configuration cannot be run: {keys}: expected a value")
         settings: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
@@ -203,7 +207,7 @@ def _check_augment(settings: Config) -> Iterator[str]:
         elif limits[0] < low or limits[1] > high:
             yield _format_error(f"augment.{key}", f"numbers from {low} to {high}", limits)
     copies, labels = augment.vtlp_copies, DATABASES[settings.data.name].label_sets["label"].labels
-    known = {label for one in LABEL_SETS for label in one.labels}
+    known = {one for spec in DATABASES.values() for one in spec.label_sets["label"].labels}
     in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
     is_named = set(labels) <= set(copies) or not any(copies.values())
     if not (is_named and in_range and set(copies) <= known):

@@ -12,16 +12,19 @@ class _LossyFile(io.FileIO):
     """A file that discards everything from the first write that fails, as after `| head -1`."""
 
     def write(self, content: Any) -> int:
+        rest = memoryview(content)
         try:
-            while (written := super().write(content)) is None:  # a full pipe that does not block
-                select.select([], [self], [])
-            return written
+            while rest:
+                written = super().write(rest)
+                if written is None:  # a full pipe that does not block
+                    select.select([], [self], [])
+                rest = rest[written or 0 :]
         except OSError as error:
             _discard(self.fileno())
             if error.errno != errno.EPIPE:
                 name = {1: "stdout", 2: "stderr"}[self.fileno()]
                 print(f"{name}: {error.strerror}; the work goes on without it", file=sys.stderr)
-            return len(content)
+        return len(content)
 
 
 def tolerate_output_errors() -> None:
@@ -35,11 +38,14 @@ def tolerate_output_errors() -> None:
             _discard(descriptor)
         elif stream is not getattr(sys, f"__{name}__"):
             continue
-        file = io.BufferedWriter(_LossyFile(descriptor, "w", closefd=False))
+        file: Any = _LossyFile(descriptor, "w", closefd=False)
+        is_unbuffered = getattr(stream, "write_through", False)  # python -u
+        if not is_unbuffered:
+            file = io.BufferedWriter(file)
         encoding = getattr(stream, "encoding", "utf-8")
         is_line_buffered = getattr(stream, "line_buffering", False)
-        text = io.TextIOWrapper(file, encoding, "backslashreplace", None, is_line_buffered)
-        setattr(sys, name, text)
+        settings = (encoding, "backslashreplace", None, is_line_buffered, is_unbuffered)
+        setattr(sys, name, io.TextIOWrapper(file, *settings))
 
 
 def _discard(descriptor: int) -> None:

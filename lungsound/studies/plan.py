@@ -106,6 +106,8 @@ def format_plan(jobs: Sequence[Job]) -> str:
     alone = sum(job.epochs for job in jobs)
     trained = sum(job.epochs - stored for job, stored in pending_trainings(jobs))
     lines.append(f"Jobs: {len(jobs)}. Trajectories: {len(trajectories)}.")
+    if repeated := len(jobs) - len({job.folder.path for job in jobs}):
+        lines.append(f"Jobs that repeat the run of another: {repeated}.")
     lines.append(
         f"{alone} epochs if each job trained alone; {trained} are to be trained, "
         f"{alone - trained} are not."

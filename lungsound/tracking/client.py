@@ -22,15 +22,22 @@ from mlflow.entities import Run
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import ExclusiveFileLock
 
-from lungsound.errors import LungsoundError
+from lungsound.errors import ConfigError, LungsoundError
 from lungsound.storage.places import (
     SQLITE,
     URI_VARIABLE,
     expand_user,
+    quote_credentials,
     reject_secrets,
     without_secrets,
 )
-from lungsound.tracking.location import FILES_FOLDER, correct_addresses, files_root, has_moved
+from lungsound.tracking.location import (
+    FILES_FOLDER,
+    correct_addresses,
+    files_root,
+    has_moved,
+    require_folder,
+)
 
 DEFAULT_URI = f"{SQLITE}mlflow.db"  # the default of `mlflow ui` and `make ui`
 SERVER_SCHEMES = ("http", "https", "databricks")
@@ -60,7 +67,10 @@ def validate_tracking_uri(uri: str) -> str:
     """
     reject_secrets(uri)
     if uri.startswith(SQLITE):
-        uri = f"{SQLITE}{Path(expand_user(uri).removeprefix(SQLITE)).absolute()}"
+        try:
+            uri = f"{SQLITE}{Path(expand_user(uri).removeprefix(SQLITE)).absolute()}"
+        except ConfigError as error:
+            raise ConfigError(f"tracking.uri={uri}: {error}") from error
     if problem := _uri_problem(uri):
         raise LungsoundError(
             f"tracking.uri={uri}: expected MLflow's database or server, but {problem}. "
@@ -91,12 +101,14 @@ def _sqlite_problem(path: Path) -> str | None:
         return f"the folder {path.parent} does not exist"
     if path.is_dir():
         return "it is a folder"
+    if re.search(r"\?\w+=", path.name) and not path.exists():
+        return "a file's address has no settings after a ?"
     try:
         # With sqlite: a plain open() and close() would release this process's locks on the file.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database:
             tables = {name for (name,) in database.execute(TABLE_NAMES)}
     except sqlite3.OperationalError:  # locked, or not created yet
-        return None
+        tables = set()
     except sqlite3.DatabaseError as error:
         return f"that {error}"
     if tables and not tables >= MLFLOW_TABLES:
@@ -126,7 +138,7 @@ def connection_uri(uri: str) -> str:
         # By this name MLflow (3.17) makes no folder of the quoted path.
         return uri if uri == SQLITE + path else f"sqlite+pysqlite:///{path}"
     own = _own_uri()
-    return own if without_secrets(own) == uri else uri
+    return quote_credentials(own) if without_secrets(own) == uri else uri
 
 
 def _own_uri() -> str:
@@ -186,6 +198,8 @@ def open_experiment(uri: str, name: str) -> Experiment:
     root = files_root(experiment.artifact_location)
     if database and root and has_moved(root, database):
         correct_addresses(database, root)
+    elif database:
+        require_folder(experiment.artifact_location, name)
     return Experiment(client, experiment.experiment_id)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mlflow.utils.file_utils import get_local_path_or_none
 
+from lungsound.errors import StorageError
+
 FILES_FOLDER = "mlruns"  # beside the database
 # Table -> the columns of its key and of its files' address.
 ADDRESSES = {
@@ -20,15 +22,28 @@ def files_root(location: str) -> Path | None:
     return next((one for one in (path, *path.parents) if one.name == FILES_FOLDER), None)
 
 
+def require_folder(location: str, experiment: str) -> None:
+    """Raise StorageError if an experiment's own place is gone: MLflow would make it again."""
+    path = get_local_path_or_none(location)  # type: ignore[no-untyped-call,unused-ignore]
+    if path and not Path(path).parent.is_dir():
+        raise StorageError(
+            f"its experiment {experiment} keeps its files in {path}, but {Path(path).parent} does "
+            "not exist. Bring it back, or name another with tracking.experiment=NAME"
+        )
+
+
 def has_moved(root: Path, database: Path) -> bool:
     """Return whether the files of `database` are no longer in `root`, its folder of before.
 
-    If that has a database of its own, this one is a copy.
+    If that has a database of its own, this one is a copy. What may not be read is not there.
     """
     here, original = database.parent / FILES_FOLDER, root.parent / database.name
-    if root.resolve() == here.resolve():
-        return False
-    return not root.exists() or (original.exists() and not original.samefile(database))
+    try:
+        if root.resolve() == here.resolve():
+            return False
+        return not root.exists() or (original.exists() and not original.samefile(database))
+    except OSError:
+        return True
 
 
 def correct_addresses(database: Path, root: Path) -> None:

@@ -18,6 +18,7 @@ from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.storage.files import CHECKSUM_MANIFEST, QUARANTINE_INFIX, read_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import try_lock
+from lungsound.storage.places import remove_secrets
 from lungsound.tracking.client import RUN_TAG, Experiment, find_unique_run, open_experiment
 from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics
 from lungsound.tracking.state import TrackingState, read_state, resolve_status
@@ -95,10 +96,14 @@ class MlflowSync:
             self.client.log_batch(self.run_id, metrics=batch)
 
     def log_files(self, folder: Path, paths: Iterable[Path]) -> None:
-        """Upload files of the folder, under the same relative paths."""
+        """Upload files of the folder, under the same relative paths, without passwords."""
         for path in paths:
             place = path.parent.relative_to(folder).as_posix()
-            self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
+            text = path.read_text("utf-8", "replace") if path.suffix in (".json", ".yaml") else ""
+            if text != (public := remove_secrets(text)):  # release 0.1 stored passwords
+                self.client.log_text(self.run_id, public, path.relative_to(folder).as_posix())
+            else:
+                self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
 
     def log_weights(self) -> None:
         """Upload the members' weights that MLflow does not have."""
@@ -118,7 +123,7 @@ class MlflowSync:
     def finish(self) -> None:
         """Send the error and the final status; call it last."""
         if self.state.error:
-            self.client.log_text(self.run_id, self.state.error, "error.txt")
+            self.client.log_text(self.run_id, remove_secrets(self.state.error), "error.txt")
         if self.run.info.status != self.state.status:
             self.client.set_terminated(self.run_id, self.state.status)
 

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,9 @@ def test_keys_that_exist_may_be_added() -> None:
     assert compose_run(["+model.options.depth=3"])[0].model.options == {"depth": 3}
 
 
-@pytest.mark.parametrize("word", ["~seed", "~tracking", "~annealing", "data.skip_bad=???"])
+@pytest.mark.parametrize(
+    "word", ["~seed", "~tracking", "~annealing", "~loss", "~model", "data.skip_bad=???"]
+)
 def test_a_key_without_a_value_is_named(word: str) -> None:
     key = word.strip("~").partition("=")[0]
     with pytest.raises(ConfigError, match=rf"cannot be run: .*{key}.*: expected a value"):
@@ -76,17 +79,24 @@ def test_a_key_without_a_value_is_named(word: str) -> None:
         ("paper", "experiment=paper"),
         ("--help=", "--help"),
         ("-m —seed 1,2", "-m seed=1,2"),
+        ("--plan=true seed=0,1", "plan=true seed=0,1"),
+        ("--redo", "redo=true"),
+        ("redo --data.skip_bad true", "redo=true data.skip_bad=true"),
+        ("--annealing.cycles 2 --redo --seed 3", "annealing.cycles=2 redo=true seed=3"),
+        ("experiment: tiny seed: 3", "experiment=tiny seed=3"),
+        ("-cn tiny tiny", "-cn tiny experiment=tiny"),
     ],
 )
 def test_dashes_and_spaces_are_an_error_with_the_right_line(typed: str, right: str) -> None:
     with pytest.raises(ConfigError) as error:
         check_words(shlex.split(typed))
-    assert f"Right would be: {right}" in str(error.value).splitlines()
+    assert str(error.value).splitlines()[1:] == [f"Right would be: {right}"]
     assert check_words(shlex.split(right)) == shlex.split(right)
 
 
 @pytest.mark.parametrize(
     "line", ["-m seed=1,2", "--cfg job seed=1", "-c job -p data", "-sc install=bash", "-i all",
+             "-cd demo --cfg job experiment=tiny", "-cn tiny",
              "--config-dir mine seed=-1", "seed=", "~data", "-h", "--info"],
 )  # fmt: skip
 def test_hydras_own_flags_are_left_alone(line: str) -> None:
@@ -96,6 +106,21 @@ def test_hydras_own_flags_are_left_alone(line: str) -> None:
 def test_an_unknown_flag_names_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match=r"Right would be: epochs=3\n.*annealing\.total_epochs"):
         check_words(["--epochs", "3"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("--seed", "seed: expected a value, as in seed=VALUE"),
+        ("-v", "v: expected a key that there is"),
+        ("--skip_bad --redo", r"skip_bad: expected .* The nearest is data\.skip_bad"),
+        ("plan=1 seed=0,1", "plan=1: expected true or false"),
+    ],
+)
+def test_a_line_that_cannot_work_is_no_correction(typed: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(^|\n){message}") as error:
+        check_words(typed.split())
+    assert "Right would be" not in str(error.value)
 
 
 TEXTS = [
@@ -130,6 +155,18 @@ def test_every_key_that_is_a_text_can_be_quoted() -> None:
     for key in sorted(TEXT_KEYS):
         (word,) = right_line(key, "/my data, (1)")
         assert str(parse_overrides([word])[0].value()) == "/my data, (1)"
+
+
+def test_a_path_with_a_comma_is_no_sweep_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in ("data.root=a,b", "tracking.uri=sqlite:///a,b"):
+        assert parse_overrides([word])[0].is_sweep_override()
+    (tmp_path / "a,b").mkdir()
+    for word in ("data.root=a,b", "tracking.uri=sqlite:///a,b"):
+        with pytest.raises(ConfigError, match="With quotes, for the shell"):
+            parse_overrides([word])
 
 
 def test_the_whole_line_comes_back() -> None:

@@ -101,6 +101,38 @@ def test_a_cluster_gives_one_process_on_one_device(
     assert trainer.is_global_zero
 
 
+# A convolution, a product of matrices, a sum, random numbers: oneDNN, MKL and torch itself.
+PRODUCTS = """
+import hashlib, lungsound.runs.build, torch
+images = torch.randn(8, 16, 40, 40, generator=torch.Generator().manual_seed(0))
+rows = images.reshape(80, -1)
+results = [images, torch.nn.functional.conv2d(images, torch.ones(16, 16, 3, 3) / 3)]
+results += [rows @ rows.T, images.exp().sum(), torch.softmax(images, 1), torch.fft.rfft(images)]
+for result in results:
+    print(hashlib.sha256(result.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def products() -> str:
+    return run_python("-c", PRODUCTS).stdout
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41", "DNNL_MAX_CPU_ISA=SSE41"),
+        *("MKL_CBWR=COMPATIBLE", "MKL_ENABLE_INSTRUCTIONS=SSE4_2"),
+    ],
+)
+def test_no_variable_limits_the_instructions(
+    monkeypatch: pytest.MonkeyPatch, products: str, variable: str
+) -> None:
+    """They are read at the first product, after `import torch`."""
+    monkeypatch.setenv(*variable.split("="))
+    assert run_python("-c", PRODUCTS).stdout == products
+
+
 def test_variables_that_round_otherwise_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """NVIDIA's libraries and oneDNN would read them at their first product."""
     names = ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")

@@ -99,6 +99,7 @@ WRONG = [
     ("augment.vtlp_f_hi=[3200]", r"augment.vtlp_f_hi: .*two .*but got \[3200.0\]"),
     ("augment.vtlp_f_hi=[3200,11000]", r"augment.vtlp_f_hi: .*rate=22000 .*\[3200.0, 11000.0\]"),
     ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: .*but got .*'wheeze': -1"),
+    ("++augment.vtlp_copies.Wheeze=9", "augment.vtlp_copies: .*, wheeze, .*but got .*'Wheeze': 9"),
     ("augment.vtlp_copies.both=1000000", "augment.vtlp_copies: .*from 0 to 1000, but got"),
     ("data.root=/icbhi", "data.root: .*none for data=demo, .*but got '/icbhi'. Add data=icbhi"),
     ("split.file=a.csv", "split.file: .*none for split=random data=demo, .*'a.csv'. It is for"),

@@ -10,7 +10,7 @@ from support.runs import compose_config, compose_settings
 from lungsound.config.overrides import compose_config as compose_with_hydra
 from lungsound.config.overrides import reject_passwords
 from lungsound.errors import ConfigError
-from lungsound.storage.places import expand_user, without_secrets
+from lungsound.storage.places import expand_user, remove_secrets, without_secrets
 
 PATHS = ("output_dir", "store_dir", "data.root", "split.file", "tracking.uri")
 ICBHI = ("data=icbhi", "data.root=/icbhi", "split=file", "split.file=/split.csv")
@@ -86,6 +86,8 @@ SECRET = {  # an address -> the same without its password
     "http://ana:s3cret#key@host": "http://host",
     "HTTP://ana:s3cret@host": "HTTP://host",
     "http://host?token=s3cret": "http://host",
+    "https://host/x?sig=s3cret": "https://host/x",
+    "https://s3cret@host/path@v2": "https://host/path@v2",
     "http://host/#access_token=s3cret": "http://host/",
     "ana:s3cret@host": "host",
     "postgresql://ana:s3cret@host/db": "postgresql://ana@host/db",
@@ -95,6 +97,7 @@ SECRET = {  # an address -> the same without its password
     "databricks://ana:s3cret@host": "databricks://host",
 }
 HARMLESS = (
+    *("https://host/path@v2", "http://host/#/experiments/1", "file:///home/ana@work"),
     *("http://host:5000/mlflow", "databricks", "databricks://profile", "", "nonsense://here"),
     *("postgresql://ana@host/db?sslmode=require", "sqlite:////home/ana:b@work/token?key=#1/m.db"),
 )
@@ -112,13 +115,31 @@ def test_a_password_is_removed_from_an_address_and_refused_on_the_command_line(
     words = [f"++tracking={{uri:{address}}}", f"'+tracking.uri={address}'"]
     if "://" in address:  # under any key, or none
         words += [address, f"--tracking.uri={address}", f"trackin.uri={address}"]
+        words.append(f"data.root={address}")
+        text = f'a: "{public}"\nb: {public}\n'
+        assert remove_secrets(text.replace(public, address)) == text
     for word in words:
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match=rf"^{'data.root' if 'data.' in word else ''}[\w.]*="):
             reject_passwords([word])
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=s3cret", "tracking.password=s3cret",
+        "--token", "+hydra.job.env_set={A:1,MLFLOW_TRACKING_TOKEN:s3cret}", "SECRET=s3cret",
+    ],
+)  # fmt: skip
+def test_a_key_for_a_password_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as error:
+        reject_passwords(["seed=1", word])
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("address", HARMLESS)
 def test_an_address_without_a_password_stays(address: str) -> None:
     assert without_secrets(address) == address
+    assert remove_secrets(f'a: {address}\n  b: "x"') == f'a: {address}\n  b: "x"'
     words = [f"tracking.uri={address}", "tracking.experiment=a:b@c", "data.root=a:b@c"]
+    words += ["data.root=/my secret", "tracking.experiment=a,token", "+model.options={a:token}"]
     reject_passwords(words)

@@ -67,7 +67,22 @@ def test_letters_that_a_console_lacks_are_escaped(command: str, tmp_path: Path) 
     assert run_shell(command, tmp_path).stdout.splitlines()[7] == "α ± 0.5 7".encode()
 
 
-def test_a_full_pipe_that_does_not_block_is_waited_for(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_unbuffered_output_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    code = "import os; from lungsound.storage.streams import tolerate_output_errors as tolerate;"
+    code += "tolerate(); print('now', end=''); os._exit(0)"  # without a flush
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == (b"now" if unbuffered else b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_pipe_that_does_not_block_is_waited_for(
+    command: str, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read, write = os.pipe()
     os.set_blocking(write, False)
     process = subprocess.Popen(command.split(), stdout=write)

@@ -247,3 +247,10 @@ def test_cost_is_of_shared_epochs_members_answers_and_reports(
     train, val, test = (count_items(jobs[0], name) for name in ("train", "val", "test"))
     expected = 2 * (3 * train + val) + (1 + 2) * (val + test) + 2 * REPORT_SECONDS
     assert f"About {timedelta(seconds=expected)} on this machine" in format_cost(jobs)
+
+
+def test_a_value_named_twice_is_remarked() -> None:
+    line = "Jobs that repeat the run of another: 1."
+    for values, is_named in {"0,0": True, "0,1": False}.items():
+        plan = format_plan(plan_jobs([*SMALL_RUN_OVERRIDES, f"seed={values}"]))
+        assert (line in plan.splitlines()) == is_named

@@ -1,11 +1,13 @@
 """Which addresses are accepted, and a sqlite database that is never half made."""
 
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -37,13 +39,18 @@ def test_impossible_addresses_are_rejected(tmp_path: Path, monkeypatch: pytest.M
         f"sqlite:///{tmp_path}/text.db": "not a database",
         f"sqlite:///{tmp_path}": "it is a folder",
         "sqlite://": "it names no file",
+        "sqlite:///": "expected a path or an address, but got none",
+        "sqlite:///~nosuchuser/x": "home folder for ~nosuchuser",
+        f"sqlite:///{tmp_path}/new.db?timeout=60": "has no settings after a",
         f"file://{tmp_path}": "no longer keeps runs in a folder",
         f"sqlite:///{tmp_path}/optuna.db": "of another program, with alembic_version and without",
     }.items():
-        with pytest.raises(LungsoundError, match=f"tracking.uri={uri}.*{why}"):
+        with pytest.raises(LungsoundError, match=f"tracking.uri={re.escape(uri)}.*({why})"):
             validate_tracking_uri(uri)
     assert (tmp_path / "optuna.db").read_bytes() == before
     assert validate_tracking_uri("sqlite:///empty.db") == f"sqlite:///{tmp_path}/empty.db"
+    (tmp_path / "a?b=1.db").touch()
+    assert validate_tracking_uri("sqlite:///a?b=1.db") == f"sqlite:///{tmp_path}/a?b=1.db"
     assert validate_tracking_uri("sqlite:///new.db") == f"sqlite:///{tmp_path}/new.db"
     for uri in ("http://127.0.0.1:1", "https://somewhere.example", "databricks"):
         assert validate_tracking_uri(uri) == uri
@@ -93,6 +100,12 @@ def test_the_password_of_the_environment_is_for_its_address_alone(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ana:s3cret@host/db")
     assert connection_uri(public) == "postgresql://ana:s3cret@host/db"
     assert connection_uri(other) == other
+    for password, quoted in {"s3cret/x": "s3cret%2Fx", "s3@?#b": "s3%40%3F%23b"}.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ana:{password}@127.0.0.1:9")
+        address = connection_uri("http://127.0.0.1:9")
+        assert address == f"http://ana:{quoted}@127.0.0.1:9"
+        assert urlsplit(address).port == 9
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ana:s3cret@host/db")
     for text in ("postgresql://ana:s3cret@host/db", "ana:s3cret@host", "no host 's3cret@host'"):
         assert "s3cret" not in root_cause(ValueError(f"{text}: is wrong"))
     ending = ' --backend-store-uri "$MLFLOW_TRACKING_URI"'

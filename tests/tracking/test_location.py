@@ -1,14 +1,18 @@
 """MLflow's files lie beside its database, also after the project has moved."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.disk import read_only
+from support.disk import drop_root_privileges, read_only
 from support.mlflow import artifact_paths, mlflow_client, only_run
 
+from lungsound.errors import StorageError
 from lungsound.tracking.client import Experiment, open_experiment
+from lungsound.tracking.location import has_moved
 from lungsound.tracking.state import read_state
 from lungsound.tracking.sync import sync
 
@@ -70,6 +74,23 @@ def test_a_copy_of_a_project_leaves_the_original_alone(project: Path, tmp_path: 
     assert (copy / "mlruns" / run_id / "artifacts" / "report.md").exists()
 
 
+def test_a_copy_from_another_users_home(project: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    home.mkdir()
+    project.rename(home / "project")
+    with closing(sqlite3.connect(copy / "mlflow.db")) as database, database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            old, new = project.as_uri(), (home / "project").as_uri()
+            database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)", (old, new))
+    home.chmod(0)
+    with drop_root_privileges():
+        assert has_moved(home / "project" / "mlruns", copy / "mlflow.db")
+        open_in(copy)
+    home.chmod(0o755)
+    assert location(copy) == (copy / "mlruns").as_uri()
+
+
 def test_a_run_whose_files_did_not_move_keeps_their_address(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -99,6 +120,15 @@ def test_a_place_that_the_user_chose_stays(place: str, tmp_path: Path, empty_mlf
     client.create_experiment("lungsound", chosen)
     open_in(tmp_path)
     assert location(tmp_path) == chosen
+
+
+def test_a_place_that_the_user_chose_is_not_made_again(tmp_path: Path, empty_mlflow: Path) -> None:
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    client = mlflow_client(tmp_path / "outputs" / "run")
+    client.create_experiment("lungsound", (tmp_path / "gone" / "files").as_uri())
+    with pytest.raises(StorageError, match=f"files in {tmp_path}/gone/files, but .* not exist"):
+        open_in(tmp_path)
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize("name", ["100% sure", "My%20Project", "why?", "a#b", "a b", "ü & @:+='"])

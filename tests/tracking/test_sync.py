@@ -66,6 +66,25 @@ def test_metrics_are_those_of_the_folder(finished_run: Path) -> None:
         assert stored[f"test/single_{name}"][0] == best["test"][name]
 
 
+def test_passwords_of_release_0_1_are_not_sent(
+    finished_run: Path, tmp_path: Path, empty_mlflow: Path
+) -> None:
+    run, address = Path(shutil.copytree(finished_run, tmp_path / "run")), "http://127.0.0.1:9"
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    config = (run / "config.yaml").read_text().replace("uri: ", f"uri: {address}\n  # ")
+    study = json.dumps({"words": [f"tracking.uri={address}", "seed=1"], "jobs": []}, indent=2)
+    for name, text in {"config.yaml": config, "old.json": study}.items():
+        (run / name).write_text(text.replace("http://", "http://ana:s3'c/ret@"))
+    state = read_state(run)
+    assert state
+    state = replace(state, uri=f"sqlite:///{tmp_path}/mlflow.db", error="no http://ana:s3@host")
+    run_id = sync(run, state)
+    sent = tmp_path / "mlruns" / run_id / "artifacts"
+    assert (sent / "config.yaml").read_text() == config
+    assert (sent / "old.json").read_text() == study
+    assert (sent / "error.txt").read_text() == "no http://host"
+
+
 def test_learning_rates_follow_equation_1(finished_run: Path) -> None:
     stored = metric_points(finished_run, only_run(finished_run))["lr"]
     with compose_config(*SMALL_RUN_OVERRIDES) as (cfg, _):
