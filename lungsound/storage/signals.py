@@ -13,6 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEPT = "What is finished is kept."
 RESUME_HINT = "The same command goes on from there."
 
+_is_interruptible = False  # inside a block of `interruptible`
 _received: int | None = None  # the first signal
 _deferred = False  # the first signal waits for `raise_if_interrupted`
 
@@ -23,28 +24,29 @@ def interruptible() -> Iterator[None]:
 
     Does nothing inside another such block, or outside the main thread, which alone gets signals.
     """
-    global _received
-    if not _is_main_thread() or signal.getsignal(signal.SIGTERM) is _on_signal:
+    global _is_interruptible, _received
+    if not _is_main_thread() or _is_interruptible:
         yield
         return
     previous_handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    _received = None
+    _is_interruptible, _received = True, None
     handle_signals()
     try:
         yield
     finally:
         for number, handler in previous_handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        _received = None
+        _is_interruptible, _received = False, None
 
 
 def handle_signals(deferred: bool = False) -> None:
     """Install our handler, replacing any other; `deferred`: only record the first signal.
 
-    Does nothing outside the main thread, as Python allows handlers only there.
+    Does nothing outside a block of `interruptible`, which removes it again, and outside the main
+    thread, as Python allows handlers only there.
     """
     global _deferred
-    if not _is_main_thread():
+    if not _is_interruptible or not _is_main_thread():
         return
     _deferred = deferred
     for number in SIGNALS:

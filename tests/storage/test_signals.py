@@ -94,3 +94,15 @@ def test_a_thread_leaves_signals_to_the_main_thread() -> None:
     with ThreadPoolExecutor() as pool:
         assert pool.submit(work).result() == 7
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_handlers_are_installed_only_where_they_are_removed_again() -> None:
+    """Otherwise a later block would take itself for an inner one, and keep an old signal."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    handle_signals()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    with interruptible():
+        handle_signals(deferred=True)
+        assert signal.getsignal(signal.SIGTERM) not in before
+        handle_signals()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
