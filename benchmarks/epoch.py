@@ -31,10 +31,10 @@ from lungsound.training.progress import ProgressCallback
 from lungsound.training.snapshots import SnapshotCallback
 
 CONF = str(Path(__file__).parents[1] / "conf")
-EPOCHS = 4  # the first one warms up
+EPOCHS = 3  # the first one warms up
 CASES = {  # width -> cycles of the demo
     1.0: ("data.demo_patients=8", "data.demo_cycles=60"),
-    0.25: ("data.demo_patients=30", "data.demo_cycles=200"),
+    0.25: ("data.demo_patients=30", "data.demo_cycles=120"),
     0.125: ("data.demo_patients=30", "data.demo_cycles=300"),
 }
 
