@@ -1,5 +1,6 @@
 """Datasets of batches of waveforms: what workers do, so that a device gets whole batches."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Copy(NamedTuple):
     warped: bool
 
 
-class BatchDataset(Dataset[Batch]):
+class BatchDataset(Dataset[Batch], ABC):
     """Batches of segments.
 
     `segments` has a row for each segment of the set, `batches[number]` the numbers of its items.
@@ -75,9 +76,9 @@ class BatchDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.batches)
 
+    @abstractmethod
     def inputs(self, numbers: NDArray[np.int64]) -> Batch:
         """Return what the log-mels of the segments are computed from: waveforms [B, L], ..."""
-        raise NotImplementedError
 
     def _inputs(self, numbers: NDArray[np.int64]) -> Batch:
         if self.log_mels is None:

@@ -59,4 +59,4 @@ def test_killed_at_more(words: str, kill: Callable[[str], Any]) -> None:
 
 @pytest.mark.slow
 def test_twelve_signals(kill: Callable[[str], Any]) -> None:
-    kill("signals --real --number 12")
+    assert kill("signals --real --number 12")["counts"] == [12]
