@@ -82,7 +82,7 @@ def open_sound(path: Path) -> Sound:
     """
 
     def read() -> Blocks:
-        with soundfile.SoundFile(path) as file:
+        with path.open("rb") as content, soundfile.SoundFile(content) as file:
             while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 yield mix_down(block)[0]
 
@@ -90,9 +90,10 @@ def open_sound(path: Path) -> Sound:
         with path.open("rb") as content:
             if not content.read(1):
                 raise ValueError("empty, 0 bytes, expected audio")
-        with soundfile.SoundFile(path) as file:
-            rate_hz, promised, log = file.samplerate, file.frames, file.extra_info
-            note = mix_down(np.zeros((0, file.channels), np.float32))[1]
+            content.seek(0)
+            with soundfile.SoundFile(content) as file:
+                rate_hz, promised, log = file.samplerate, file.frames, file.extra_info
+                note = mix_down(np.zeros((0, file.channels), np.float32))[1]
         check_rate(rate_hz)
         samples = _count_samples(read(), rate_hz)
         _check_length(samples, promised, log)
@@ -104,7 +105,7 @@ def open_sound(path: Path) -> Sound:
         reason = getattr(error, "error_string", error)
         raise DataError(
             f"{path}: expected audio that libsndfile reads (wav, flac, ogg, mp3, aiff), but got: "
-            f"{reason} Convert it to wav"
+            f"{str(reason).rstrip('.')}. Get it again, or convert it to wav"
         ) from error
     return Sound(str(path), rate_hz, samples, note, read)
 
