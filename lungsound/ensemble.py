@@ -134,9 +134,11 @@ class Ensemble:
         if cycles is None:
             spans = _windows(sound, rate, *sizes)
             seconds = np.array(spans) / rate
+        elif not len(cycles):
+            raise DataError(f"{sound.name}: expected one or more cycles, but got none")
         else:
             spans = [sound.span(start, end, rate) for start, end in cycles]
-            seconds = np.array([[start, min(end, sound.seconds)] for start, end in cycles])
+            seconds = np.array(cycles, dtype=np.float64)
         order = np.argsort([start for start, _ in spans], kind="stable")
         waveforms = cut_spans(sound.blocks(rate), [spans[place] for place in order])
         probabilities = self._evaluate(waveforms)[:, np.argsort(order)]
@@ -145,7 +147,8 @@ class Ensemble:
                 f"{sound.name}: expected finite probabilities, but got NaN: its samples are too "
                 "large. Export it with samples in [-1, 1]"
             )
-        columns = {"start_seconds": seconds[:, 0], "end_seconds": seconds[:, 1]}
+        starts, ends = np.minimum(seconds, sound.seconds).T
+        columns = {"start_seconds": starts, "end_seconds": ends}
         tables = []
         for member, values in enumerate(probabilities.numpy(), start=1):
             labelled = dict(zip(self._columns, values.T, strict=True))

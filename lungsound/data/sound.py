@@ -114,13 +114,14 @@ def array_sound(waveform: ArrayLike, sample_rate: int) -> Sound:
     """Check a waveform [n], or [n, channels], of floats in [-1, 1]. Raises DataError."""
     try:
         array = np.asarray(waveform)
-        if array.dtype.kind != "f" or array.ndim not in (1, 2):
+        frames = array[:, None] if array.ndim == 1 else array
+        if array.dtype.kind != "f" or frames.ndim != 2 or len(frames) < frames.shape[1] > 1:
             raise ValueError(
                 "expected floats in [-1, 1], [samples] or [samples, channels], "
                 f"but got {array.dtype} {list(array.shape)}"
             )
         check_rate(sample_rate)
-        mono, note = mix_down(array.reshape(len(array), -1).astype(np.float32))
+        mono, note = mix_down(frames.astype(np.float32))
         samples = _count_samples(iter([mono]), sample_rate)
     except ValueError as error:
         raise DataError(f"waveform: {error}") from error

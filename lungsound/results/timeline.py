@@ -1,5 +1,6 @@
 """The figure of one recording: its log-mel, and the classes' probabilities over time."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from lungsound.storage.figures import new_figure
 
 Floats = NDArray[np.floating]
 MAX_COLUMNS = 2000  # of the log-mel: more than the figure has pixels
+TITLE_WIDTH = 120  # characters
 PIECE_FRAMES = 1024  # or one column, if that has more
 # In the labels' order; told apart by the color-blind (Okabe and Ito).
 COLORS = ("#009e73", "#0072b2", "#d55e00", "#cc79a7", "#56b4e9", "#7f4f24", "#e69f00")
@@ -34,7 +36,8 @@ def plot_timeline(
     `members` is the table of `Ensemble.predict_members`, `corner_hz` are the corners of the bands.
     A class is a line of steps; of overlapping windows each ends in the middle of the overlap.
     """
-    figure = new_figure(11.0, 5.6, title.replace("$", r"\$"))
+    lines = "\n".join(textwrap.wrap(title, TITLE_WIDTH))
+    figure = new_figure(11.0, 5.6, lines.replace("$", r"\$"))  # $ would begin a formula
     upper, lower = figure.subplots(2, 1, sharex=True)
     scale = Normalize(*np.percentile(log_mel, [1, 99.8]))
     draw_log_mel(upper, log_mel, seconds, scale)
