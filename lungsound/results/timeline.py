@@ -48,6 +48,7 @@ def plot_timeline(
     _draw_probabilities(lower, members)
     lower.set(xlabel="time (s)", ylabel="probability", xlim=(0, seconds), ylim=(0, 1))
     lower.grid(axis="y", color="0.9")
+    lower.set_axisbelow(True)
     legend = {"ncols": len(COLORS), "frameon": False, "fontsize": 9, "title_fontsize": 9}
     handles = lower.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", title=MEANING, **legend)
