@@ -31,6 +31,7 @@ from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
 from lungsound.training.batches import Augmentation, SegmentSpec
 from lungsound.training.datamodule import CyclesDataModule
+from lungsound.training.memory import keep_freed_memory
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
@@ -205,6 +206,8 @@ def build_trainer(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
+    if accelerator == "cpu":
+        keep_freed_memory()
     # Lightning takes an argument that is not given from PL_TRAINER_*: therefore all are given.
     defaults = {name: one.default for name, one in signature(pl.Trainer).parameters.items()}
     return partial(pl.Trainer, **defaults)(
