@@ -56,7 +56,7 @@ class Ensemble:
         uses_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if uses_gpu else "cpu")
         self.features = features.to(self.device)
-        self.members = [member.to(self.device).eval() for member in members]
+        self.members = [member.to(self.device).train(False) for member in members]
 
     @classmethod
     def load(cls, run: File) -> "Ensemble":
