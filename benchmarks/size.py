@@ -2,10 +2,10 @@
 
 python benchmarks/size.py
 
-Of the demo database, in `experiment=demo` at half its width. Each size has a process of its own. An epoch: all that
-training does, with its log-mels, validation and files. A report: predictions, scores, figures,
-report.md and checksums. The exponent is the slope of log(cost) over log(cycles), so 1 is in
-proportion; a fixed part makes it smaller. Memory is the process's highest, without its imports.
+Of the demo database, in `experiment=demo` at half its width; each size in a process of its own. An
+epoch: all that training does, with its log-mels, validation and files. A report: predictions,
+scores, figures, report.md and checksums. The exponent is the slope of log(cost) over log(cycles): 1
+X
 """
 
 import io
@@ -30,7 +30,7 @@ from lungsound.runs.validation import validate_config
 
 CYCLES = (216, 432, 864, 1728)
 CYCLES_PER_PATIENT = 24
-ROUNDS = 3
+ROUNDS = 2
 COSTS = ("preparing, s", "an epoch, s", "a report, s", "memory, MiB")
 
 
