@@ -148,7 +148,7 @@ def build_module(
     """Build the untrained module, which logs scores of the `val_cycles`."""
     model, features = settings.model, {**vars(settings.features)}
     del features["roll"]
-    return SnapshotModule(
+    module = SnapshotModule(
         Features(**features),
         build_network(settings),
         annealing,
@@ -159,6 +159,9 @@ def build_module(
         torch.tensor(val_cycles["target"].tolist()),
         labels,
     )
+    if settings.trainer.compile and uses_gpu(settings):
+        module.compile_network()
+    return module
 
 
 def build_network(settings: Config) -> nn.Module:
