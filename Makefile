@@ -47,6 +47,7 @@ bench: .venv/installed ## what the parts of a training step, and preparing a rea
 	$(BIN)/python benchmarks/bench.py > benchmarks/results.md
 	$(BIN)/python benchmarks/preparation.py >> benchmarks/results.md
 	$(BIN)/python benchmarks/epoch.py >> benchmarks/results.md
+	$(BIN)/python benchmarks/start.py >> benchmarks/results.md
 	cat benchmarks/results.md
 
 gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch, WHEELS what else is missing
