@@ -97,9 +97,9 @@ def measure(folder: Path, sprsound: Path) -> None:
     imports = time_command(folder, "-c", "pass")
     print_row("Python alone", imports, imports)
     print_row("`train.py --help`", time_command(folder, TRAIN, "--help"), imports)
-    for words in ("--help", "study ls", f"data check sprsound {sprsound}"):
-        name = words.partition(str(sprsound))[0].strip()
-        print_row(f"`lungsound {name}`", time_command(folder, *LUNGSOUND, *words.split()), imports)
+    for line in ("--help", "study ls", f"data check sprsound {sprsound}"):
+        name = line.removesuffix(str(sprsound)).strip()
+        print_row(f"`lungsound {name}`", time_command(folder, *LUNGSOUND, *line.split()), imports)
 
     redo = time_command(folder, TRAIN, *SMALL, "redo=true")
     print(f"\nA small run ends {redo.end:.1f} s after its last epoch: answers, figures, MLflow.")
