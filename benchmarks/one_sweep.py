@@ -15,7 +15,7 @@ from pathlib import Path
 from rows import Row, print_section, seconds_of
 
 from lungsound.config.overrides import compose_run
-from lungsound.runs.build import build_database
+from lungsound.runs.inputs import build_database
 from lungsound.runs.validation import validate_config
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import torch
 
 from lungsound.config.schema import Config
 from lungsound.models.registry import NETWORKS
-from lungsound.runs.build import segment_frames
+from lungsound.runs.inputs import segment_frames
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.training.losses import focal_loss
 from lungsound.training.memory import keep_freed_memory

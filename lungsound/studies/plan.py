@@ -9,8 +9,14 @@ from lungsound.config.schema import Config
 from lungsound.data.database import Database
 from lungsound.errors import DataError
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import RunInputs, build_database, build_inputs, build_network, vtlp_copies
 from lungsound.runs.estimate import seconds_per_item
+from lungsound.runs.inputs import (
+    RunInputs,
+    build_database,
+    build_inputs,
+    build_network,
+    vtlp_copies,
+)
 from lungsound.runs.naming import run_name
 from lungsound.runs.preflight import ensure_writable
 from lungsound.signal.copies import plan_copies

@@ -11,12 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lungsound.errors import LungsoundError
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.results.study_folder import read_study
 from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import png_bytes
 from lungsound.storage.files import corrupt_file_on_error, write_file
 from lungsound.storage.keys import canonical_json
+from lungsound.storage.locks import file_lock
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
 from lungsound.studies.jobs import format_values
@@ -42,6 +43,17 @@ class StudyRuns(NamedTuple):
     histories: list[tuple[str, pd.DataFrame]]  # a name and the history per row
     keys: list[str]  # the swept keys
     missing: list[str]  # one line per unfinished run
+
+
+def rewrite_report(folder: Path) -> str:
+    """Write a study's tables and figures again; return its main table.
+
+    Raises LungsoundError if `folder` is not a study's, or none of its runs is finished.
+    """
+    folder = folder.resolve()  # "." has no name for its lock file
+    read_study(folder)  # validate first: create no lock file beside an arbitrary folder
+    with file_lock(folder_lock_path(folder), folder):
+        return write_report(folder)
 
 
 def write_report(folder: Path) -> str:

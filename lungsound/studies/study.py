@@ -277,14 +277,3 @@ def count_jobs(jobs: Sequence[Job], num_failed: int) -> dict[str, int]:
         "jobs_failed": num_failed,
         "epochs_trained": sum(run.metadata()["epochs_trained"] for run in runs.values()),
     }
-
-
-def rewrite_report(folder: Path) -> str:
-    """Write a study's tables and figures again; return its main table.
-
-    Raises LungsoundError if `folder` is not a study's, or none of its runs is finished.
-    """
-    folder = folder.resolve()  # "." has no name for its lock file
-    read_study(folder)  # validate first: create no lock file beside an arbitrary folder
-    with file_lock(folder_lock_path(folder), folder):
-        return write_report(folder)

@@ -16,7 +16,7 @@ import lungsound.runs.identity
 import lungsound.studies.study
 from lungsound.config.overrides import compose_run, hydra_initialized
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
-from lungsound.runs.build import build_database, build_inputs
+from lungsound.runs.inputs import build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs, expand_jobs
 from lungsound.studies.plan import (
@@ -182,7 +182,9 @@ def test_what_makes_another_trajectory() -> None:
     assert len({usual, best_by_loss, *others.values()}) == len(others) + 2
 
 
-@pytest.mark.parametrize("name", ["training/losses.py", "runs/build.py", "runs/predict.py"])
+@pytest.mark.parametrize(
+    "name", ["training/losses.py", "runs/inputs.py", "runs/build.py", "runs/predict.py"]
+)
 def test_changed_source_makes_another_trajectory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

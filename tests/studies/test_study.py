@@ -31,6 +31,7 @@ from support.studies import (
 )
 
 import lungsound.runs.identity
+import lungsound.runs.predict
 import lungsound.runs.run
 import lungsound.studies.study
 import lungsound.tracking.background
@@ -232,7 +233,7 @@ def test_store_is_listed_and_cleared(
 def test_study_fails_in_part_goes_on_and_grows(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_epochs: list[int]
 ) -> None:
-    original = lungsound.runs.run.predict_run
+    original = lungsound.runs.predict.predict_run
 
     def predict(settings: Any, parts: Any, folder: Any) -> object:
         if "-M2-" in str(folder.path):
@@ -243,7 +244,7 @@ def test_study_fails_in_part_goes_on_and_grows(
         monkeypatch.context() as patch,
         pytest.raises(SystemExit, match=r"1 of 3 jobs failed: annealing\.cycles=2\."),
     ):
-        patch.setattr(lungsound.runs.run, "predict_run", predict)
+        patch.setattr(lungsound.runs.predict, "predict_run", predict)
         sweep("annealing.cycles=1,2,3")
     assert trained_epochs == [1, 2, 3]
     assert "missing: annealing.cycles=2" in (only_study(tmp_path) / "table3.md").read_text()
@@ -324,7 +325,7 @@ def test_signal_during_the_last_sync_of_a_study_leaves_its_status(
     broken: bool,
 ) -> None:
     if broken:
-        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+        monkeypatch.setattr(lungsound.runs.predict, "predict_run", fail)
     signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         cli_command(sweep)("annealing.cycles=1", "seed=0")
@@ -342,7 +343,7 @@ def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(
     capsys: pytest.CaptureFixture[str],
     trained_epochs: list[int],
 ) -> None:
-    monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+    monkeypatch.setattr(lungsound.runs.predict, "predict_run", fail)
     signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
         cli_command(sweep)("annealing.cycles=1,2")
@@ -419,7 +420,7 @@ def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
 ) -> None:
     for _ in range(2):  # the second failure takes the place of the first
         with monkeypatch.context() as patch, pytest.raises(SystemExit, match="2 of 2 jobs failed"):
-            patch.setattr(lungsound.runs.run, "build_components", fail)
+            patch.setattr(lungsound.runs.run, "build_inputs", fail)
             sweep("annealing.cycles=1,2")
         assert "no tables: " in capsys.readouterr().err
         _, failed = study_in_mlflow(tmp_path)
@@ -444,7 +445,7 @@ def test_failed_job_that_mlflow_has_in_part_is_completed(
         return original(*arguments, **options)
 
     monkeypatch.setattr(lungsound.tracking.background, "RETRY_DELAY_S", 0.01)
-    monkeypatch.setattr(lungsound.runs.run, "build_components", fail)
+    monkeypatch.setattr(lungsound.runs.run, "build_inputs", fail)
     monkeypatch.setattr(MlflowClient, name, fail_once)
     with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
         sweep("annealing.cycles=1,2")
