@@ -25,8 +25,9 @@ from rows import Row, print_section, time_in_turn
 from lungsound.config.overrides import compose_run
 from lungsound.results.study_folder import STUDY_FILE
 from lungsound.runs.run import run
-from lungsound.studies.report import rewrite_report, run_study
+from lungsound.studies.report import rewrite_report
 from lungsound.studies.store_admin import list_trajectories
+from lungsound.studies.study import run_study
 from lungsound.tracking.client import RUN_TAG
 from lungsound.tracking.state import read_state, write_state
 from lungsound.tracking.sync import FOLDER_TAG

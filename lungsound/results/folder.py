@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lungsound.errors import CorruptFileError, DataError
+from lungsound.results.config import parse_config
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PREDICTIONS, HISTORY, MEMBERS = "predictions.parquet", "history.jsonl", "members"
-TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", HISTORY)
+CONFIG, HISTORY, MEMBERS = "config.yaml", "history.jsonl", "members"
+PREDICTIONS = "predictions.parquet"
+TRAINING_FILES = (CONFIG, "metadata.json", "split.csv", HISTORY)
 REPORT_FILES = ("scores.json", "report.md")
 # The files in SHA256SUMS, besides members and figures.
 CHECKED_FILES = (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)
@@ -79,7 +81,7 @@ class RunFolder:
     def is_complete(self) -> bool:
         """Whether all files in SHA256SUMS exist; `quarantine_corrupt` verifies their content."""
         if self.is_former:
-            return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
+            return self._has(PREDICTIONS, CONFIG, "split.csv", *REPORT_FILES)
         digests = read_checksums(self.path)
         return digests.keys() >= set(CHECKED_FILES) and self._has(*digests) and self.is_trained
 
@@ -173,6 +175,10 @@ class RunFolder:
                 f"but got {str(key)[:60]!r}"
             )
         return key
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the run's configuration; CorruptFileError if it is not plain values."""
+        return self._read(CONFIG, parse_config)
 
     def write_history(self, history: list[EpochRecord]) -> None:
         """Write every metric with its epoch, one line per epoch."""

@@ -20,12 +20,11 @@ from lungsound.runs.inputs import (
     RunInputs,
     build_inputs,
     build_network,
-    segment_frames,
-    segment_samples,
+    segment_spec,
     vtlp_copies,
 )
 from lungsound.signal.features import Features
-from lungsound.training.batches import Augmentation, SegmentSpec
+from lungsound.training.batches import Augmentation
 from lungsound.training.checkpoint import ChecksummedCheckpointIO
 from lungsound.training.datamodule import CyclesDataModule
 from lungsound.training.memory import keep_freed_memory
@@ -61,10 +60,7 @@ def build_datamodule(
     settings: Config, database: Database, cycles: pd.DataFrame
 ) -> CyclesDataModule:
     """Build the datamodule of `cycles`, which have `set` and `target`."""
-    trainer, frames = settings.trainer, segment_frames(settings)
-    cutting = SegmentSpec(
-        segment_samples(settings), settings.padding.mode, frames, settings.segment.chunks
-    )
+    trainer, cutting = settings.trainer, segment_spec(settings)
     copies = vtlp_copies(settings, database)
     augment = {**vars(settings.augment), "vtlp_copies": copies, "roll": settings.features.roll}
     workers = trainer.num_workers

@@ -17,12 +17,11 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.models.registry import NETWORKS
+from lungsound.models.registry import NETWORKS, network_settings
 from lungsound.runs.identity import trajectory_key_fields
-from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.rng import make_rng
-from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
+from lungsound.training.batches import SegmentSpec
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
 
@@ -83,9 +82,9 @@ def build_network(settings: Config) -> nn.Module:
     return NETWORKS[model.name].build(
         classes=settings.task.classes,
         bands=settings.features.n_mels,
-        frames=frames_per_chunk(segment_frames(settings), settings.segment.chunks),
+        frames=segment_spec(settings).chunk_frames,
         seed=int(make_rng(settings.seed, "weights").integers(2**31)),
-        **model.settings(),
+        **network_settings(vars(model)),
     )
 
 
@@ -101,15 +100,11 @@ def build_database(settings: Config) -> Database:
     return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
-def segment_samples(settings: Config) -> int:
-    """Return the number of samples of a segment."""
-    return round(settings.segment.seconds * settings.features.sample_rate)
-
-
-def segment_frames(settings: Config) -> int:
-    """Return the number of frames of a segment."""
-    features = settings.features
-    return frame_count(segment_samples(settings), features.n_fft, features.hop)
+def segment_spec(settings: Config) -> SegmentSpec:
+    """Return how cycles are cut into segments and chunks."""
+    segment, features = settings.segment, settings.features
+    grid = features.sample_rate, features.n_fft, features.hop
+    return SegmentSpec.from_seconds(segment.seconds, segment.chunks, settings.padding.mode, *grid)
 
 
 def vtlp_copies(settings: Config, database: Database) -> dict[str, int]:
