@@ -28,7 +28,7 @@ def study() -> None:
 @click.argument("folder", metavar="STUDY", type=user_path)
 def report(folder: Path) -> None:
     """Write the tables and figures of STUDY again, from its runs' stored predictions."""
-    from lungsound.studies.study import rewrite_report
+    from lungsound.studies.report import rewrite_report
 
     print(rewrite_report(folder))
 

@@ -4,6 +4,8 @@ config.yaml, metadata.json, split.csv, history.jsonl, members/    by training
 predictions.parquet                                               from the members
 scores.json, report.md, figures/                                  from the predictions
 SHA256SUMS                                                        last: the run is complete
+
+Methods import torch, pandas and matplotlib, which take seconds: commands that list runs need none.
 """
 
 import contextlib
@@ -13,16 +15,10 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lungsound.errors import CorruptFileError, DataError
 from lungsound.results.config import parse_config
-from lungsound.results.predictions import encode_predictions, parse_predictions
-from lungsound.results.summary import summarize
-from lungsound.storage.figures import write_figure
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -39,7 +35,10 @@ from lungsound.storage.files import (
 from lungsound.storage.keys import canonical_json
 from lungsound.storage.locks import file_lock
 from lungsound.training.history import EpochRecord, parse_history
-from lungsound.training.weights import read_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 CONFIG, HISTORY, MEMBERS = "config.yaml", "history.jsonl", "members"
 PREDICTIONS = "predictions.parquet"
@@ -106,6 +105,8 @@ class RunFolder:
         These are the files that do not match SHA256SUMS and, if it is missing or incomplete, those
         that cannot be read.
         """
+        from lungsound.training.weights import read_weights
+
         listed = read_checksums(self.path)
         quarantine_mismatched(self.path)
         if listed.keys() >= set(CHECKED_FILES):
@@ -203,12 +204,16 @@ class RunFolder:
         paths = (self.path / MEMBERS).glob("member-*.safetensors")
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
-    def write_predictions(self, table: pd.DataFrame) -> None:
+    def write_predictions(self, table: "pd.DataFrame") -> None:
         """Write predictions.parquet."""
+        from lungsound.results.predictions import encode_predictions
+
         write_file(self.path / PREDICTIONS, encode_predictions(table))
 
-    def read_predictions(self) -> pd.DataFrame:
+    def read_predictions(self) -> "pd.DataFrame":
         """Return the table of predictions.parquet."""
+        from lungsound.results.predictions import parse_predictions
+
         return self._read(PREDICTIONS, parse_predictions)
 
     def _read(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
@@ -222,14 +227,18 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """Return every score. Raises DataError if the predictions do not fit together."""
+        from lungsound.results.summary import summarize
+
         table = self.read_predictions()
         try:
             return summarize(table)
         except DataError as error:
             raise DataError(f"{self.path / PREDICTIONS}: {error}") from error
 
-    def write_figure(self, name: str, figure: Figure) -> None:
+    def write_figure(self, name: str, figure: "Figure") -> None:
         """Write figures/NAME.png."""
+        from lungsound.storage.figures import write_figure
+
         write_figure(self.path / "figures" / f"{name}.png", figure)
 
     def figures(self) -> list[Path]:

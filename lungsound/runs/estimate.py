@@ -9,7 +9,7 @@ import torch
 
 from lungsound.config.schema import Config
 from lungsound.models.registry import NETWORKS, network_settings
-from lungsound.runs.build import segment_spec
+from lungsound.runs.inputs import segment_spec
 from lungsound.training.losses import focal_loss
 from lungsound.training.memory import keep_freed_memory
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 # commands, which no run imports.
 WEIGHT_SOURCES = (
     *("data/", "models/", "scoring/", "signal/", "training/"),
-    *("runs/build.py", "runs/predict.py"),
+    *("runs/inputs.py", "runs/build.py", "runs/predict.py"),
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -1,13 +1,16 @@
 """The name of a run, the title of its data, and its metadata."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lungsound.config.schema import Config, SplitConfig
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import RunComponents, RunInputs
+from lungsound.runs.inputs import RunInputs
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.storage.keys import content_key
+
+if TYPE_CHECKING:  # it imports Lightning
+    from lungsound.runs.build import RunComponents
 
 
 def data_title(inputs: RunInputs) -> str:
@@ -21,7 +24,7 @@ def data_title(inputs: RunInputs) -> str:
 def run_metadata(
     settings: Config,
     choices: dict[str, str],
-    parts: RunComponents,
+    parts: "RunComponents",
     epochs_trained: int,
     last_epoch: int,
 ) -> dict[str, Any]:

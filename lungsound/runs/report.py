@@ -1,4 +1,4 @@
-"""Make scores, figures and report of a run from its predictions and history."""
+"""Make the figures and the report of a run from its scores and history."""
 
 from typing import Any
 
@@ -7,17 +7,16 @@ from matplotlib.figure import Figure
 
 from lungsound.config.schema import Config
 from lungsound.data.splits.leakage import leakage_rows
-from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.biocas import LEGEND, biocas_table
 from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import plot_annealing, plot_confusion, plot_ensemble_size
 from lungsound.results.folder import RunFolder
-from lungsound.results.report import report_markdown, scores_table
-from lungsound.runs.build import RunComponents, RunInputs
+from lungsound.results.report import report_markdown
+from lungsound.runs.build import RunComponents
 from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
+from lungsound.runs.scores import write_scores
 from lungsound.scoring.scores import score_names
-from lungsound.storage.files import corrupt_file_on_error
-from lungsound.tracking.client import page_command
 
 
 def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) -> None:
@@ -36,23 +35,6 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
         [path.relative_to(folder.path).as_posix() for path in folder.figures()],
     )
     folder.write_text("report.md", report)
-
-
-def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
-    """Write and return scores.json: every score, leakage, and notes on data and split."""
-    summary = folder.summary()
-    results = {
-        "data": data_title(inputs),
-        "fingerprint": inputs.database.fingerprint,  # of its recordings and annotations
-        "label_order": summary["labels"],
-        "leak": inputs.leakage_sentence,
-        "leaks": inputs.leakage,
-        "notes": list(inputs.notes),
-        "scores": summary,
-        "biocas": biocas_scores_by_part(folder.read_predictions()),
-    }
-    folder.write_json("scores.json", results)
-    return results
 
 
 def write_figures(
@@ -92,22 +74,3 @@ def plot_examples(settings: Config, parts: RunComponents, title: str) -> Figure:
     return plot_preprocessing_examples(
         waveforms, features, cutting, augmentation, settings.seed, title
     )
-
-
-def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:
-    """Print scores, where the results are, and `tracking_warning`; the run's folder comes last."""
-    page = page_command(settings.tracking.uri)
-    print(format_scores(folder))
-    print(f"figures: {folder.path / 'figures'}")
-    print(f"MLflow:  {tracking_warning or page}")
-    print(f"run: {folder.path}")
-
-
-def format_scores(folder: RunFolder) -> str:
-    """Format scores.json for the console."""
-    results = folder.read_json("scores.json")
-    with corrupt_file_on_error(folder.path / "scores.json"):
-        parts = [scores_table(results["scores"], results["data"], results["leak"])]
-        if results["biocas"]:
-            parts += [biocas_table(results["biocas"]), LEGEND]
-        return "\n".join(parts)

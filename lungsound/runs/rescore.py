@@ -13,9 +13,10 @@ from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
-from lungsound.runs.build import RunComponents, build_datamodule, build_module, build_trajectory
+from lungsound.runs.build import RunComponents, build_datamodule, build_module
+from lungsound.runs.inputs import build_trajectory
 from lungsound.runs.predict import predict_members
-from lungsound.runs.report import format_scores, write_scores
+from lungsound.runs.scores import format_scores, write_scores
 from lungsound.runs.validation import validate_config
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing

@@ -2,23 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import RunComponents, build_components
 from lungsound.runs.estimate import experiment_sentence
+from lungsound.runs.inputs import RunInputs, build_inputs
 from lungsound.runs.naming import data_title, run_name
-from lungsound.runs.predict import predict_run
 from lungsound.runs.preflight import ensure_writable
-from lungsound.runs.report import print_results, write_run_report
-from lungsound.runs.train import train
+from lungsound.runs.scores import format_scores
 from lungsound.runs.validation import validate_config
 from lungsound.storage.signals import interruptible, raise_if_interrupted
 from lungsound.tracking.background import background_sync
-from lungsound.tracking.client import validate_tracking_uri
+from lungsound.tracking.client import page_command, validate_tracking_uri
 from lungsound.tracking.state import TrackingState, reset_run_folder, start_tracking
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and a finished run is listed without it
+    from lungsound.runs.build import RunComponents
 
 
 @interruptible()
@@ -34,34 +36,48 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
         print(experiment_sentence(settings, choices["experiment"]), flush=True)
     ensure_writable(settings)
     validate_tracking_uri(settings.tracking.uri)
-    parts = build_components(settings)
-    print(*parts.notes, parts.leakage_sentence, sep="\n", flush=True)
-    folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
+    inputs = build_inputs(settings)
+    if is_standalone:
+        print(*inputs.notes, inputs.leakage_sentence, sep="\n", flush=True)
+    folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, inputs))
     with folder.lock():
+        if not settings.redo:
+            folder.quarantine_corrupt()
+        parts = None
+        if settings.redo or not folder.is_complete:
+            from lungsound.runs.build import build_components  # imports Lightning
+
+            parts = build_components(settings, inputs)
         if settings.redo:
             reset_run_folder(folder)
-        else:
-            folder.quarantine_corrupt()
-        state = make_tracking_state(settings, parts, folder)
+        state = make_tracking_state(settings, inputs, folder)
         with background_sync(folder.path, state, retry_at_end=is_standalone) as tracking:
-            if folder.is_complete:
-                print("This run is finished; its results are listed. redo=true trains it again.")
-            else:
+            if parts is not None:
                 complete_run(settings, choices, parts, folder, tracking.notify)
+            elif is_standalone:
+                print("This run is finished; its results are listed. redo=true trains it again.")
             if settings.tracking.log_snapshots:
                 tracking.send_weights(folder.member_paths())
-    print_results(settings, folder, tracking.sync_warning)
+    if is_standalone:
+        print_results(settings, folder, tracking.sync_warning)
+    elif tracking.sync_warning:
+        print(tracking.sync_warning)
     return folder.path
 
 
 def complete_run(
     settings: Config,
     choices: dict[str, str],
-    parts: RunComponents,
+    parts: "RunComponents",
     folder: RunFolder,
     notify: Callable[[], None],
 ) -> None:
     """Make what is missing: members, predictions, report, and last the checksums."""
+    # Lightning and matplotlib, see above.
+    from lungsound.runs.predict import predict_run
+    from lungsound.runs.report import write_run_report
+    from lungsound.runs.train import train
+
     if not folder.is_trained:
         train(settings, choices, parts, folder, notify)
     if not folder.has_predictions:
@@ -72,13 +88,22 @@ def complete_run(
     folder.write_checksums()
 
 
-def make_tracking_state(settings: Config, parts: RunComponents, folder: RunFolder) -> TrackingState:
+def make_tracking_state(settings: Config, inputs: RunInputs, folder: RunFolder) -> TrackingState:
     """Return what MLflow needs of the run besides its files."""
     tags = {
-        "data": data_title(parts),
-        "leak": parts.leakage_sentence,
-        "trajectory": parts.trajectory.folder.name,
+        "data": data_title(inputs),
+        "leak": inputs.leakage_sentence,
+        "trajectory": inputs.trajectory.folder.name,
     }
     tracking = settings.tracking
     study = None if tracking.study is None else Path(tracking.study)
     return start_tracking(folder.path, tracking.uri, tracking.experiment, tags, study)
+
+
+def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:
+    """Print scores, where the results are, and `tracking_warning`; the run's folder comes last."""
+    page = page_command(settings.tracking.uri)
+    print(format_scores(folder))
+    print(f"figures: {folder.path / 'figures'}")
+    print(f"MLflow:  {tracking_warning or page}")
+    print(f"run: {folder.path}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import QUARANTINE_INFIX, remove
-from lungsound.training.trajectory import files_by_epoch, lock
+from lungsound.training.trajectory_files import RESUME, files_by_epoch, lock
 
 QUARANTINED = "damaged"  # stands for all quarantined files in `lungsound study rm`
 
@@ -20,7 +20,7 @@ def list_trajectories(store_dir: Path, output_dir: Path) -> tuple[str, list[str]
     runs_by_key, unreadable = runs_by_trajectory(output_dir)
     lines = [f"{'trajectory':18}{'epochs':>7}{'size':>11}{'age':>12}  runs"]
     for folder in trajectories(store_dir):
-        epochs = max(files_by_epoch(folder, "resume-*.ckpt"), default=0)
+        epochs = max(files_by_epoch(folder, RESUME), default=0)
         size, age = format_size(folder), format_age(folder)
         run_names = ", ".join(runs_by_key.get(folder.name, ["none here"]))
         lines.append(f"{folder.name:18}{epochs:7d}{size:>11}{age:>12}  {run_names}")

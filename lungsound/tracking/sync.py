@@ -22,7 +22,6 @@ from lungsound.storage.places import remove_secrets
 from lungsound.tracking.client import RUN_TAG, Experiment, find_unique_run, open_experiment
 from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics
 from lungsound.tracking.state import TrackingState, read_state, resolve_status
-from lungsound.training.weights import read_weights
 
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's page nests runs by it
 FOLDER_TAG = "lungsound.folder"
@@ -107,6 +106,8 @@ class MlflowSync:
 
     def log_weights(self) -> None:
         """Upload the members' weights that MLflow does not have."""
+        from lungsound.training.weights import read_weights  # it imports torch
+
         if not self.state.weights:
             return
         artifacts = self.client.list_artifacts(self.run_id, WEIGHTS_FOLDER)

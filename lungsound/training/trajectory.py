@@ -1,12 +1,9 @@
 """The stored training path: its history, the snapshots of each period, and the resume point."""
 
-import io
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lungsound.errors import CorruptFileError
@@ -18,25 +15,16 @@ from lungsound.storage.files import (
     write_file,
 )
 from lungsound.storage.keys import canonical_json
-from lungsound.storage.locks import file_lock, try_lock
+from lungsound.storage.locks import try_lock
 from lungsound.storage.tensors import read_tensors, write_tensors
 from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.schedule import MONITORS, Annealing
+from lungsound.training.trajectory_files import RESUME, files_by_epoch, lock, lock_path
 from lungsound.training.weights import read_weights, write_weights
 
-RESUME, SNAPSHOT = "resume-*.ckpt", "epoch-*.safetensors"
+SNAPSHOT = "epoch-*.safetensors"
 PROBABILITIES = "probabilities-*.safetensors"
 WEIGHTS = "weights"  # in the metadata of PROBABILITIES: SHA-256 of the weights' file
-
-
-def lock(folder: Path) -> AbstractContextManager[None]:
-    """Lock a trajectory's folder, to train there or to remove it."""
-    return file_lock(lock_path(folder), folder)
-
-
-def lock_path(folder: Path) -> Path:
-    """Return the lock file of a trajectory's folder."""
-    return folder.with_name(f"{folder.name}.lock")
 
 
 class Trajectory:
@@ -170,17 +158,6 @@ class Trajectory:
         return len(history) == epoch and all(path.exists() for path in snapshots)
 
 
-def files_by_epoch(folder: Path, pattern: str) -> dict[int, Path]:
-    """Return epoch -> file, of the files that match `pattern` with a number for its *."""
-    before, after = pattern.split("*")
-    files = {}
-    for path in folder.glob(pattern):
-        number = path.name.removeprefix(before).removesuffix(after)
-        if number.isascii() and number.isdigit():  # skip names such as a user's own copies
-            files[int(number)] = path
-    return files
-
-
 def _is_intact(path: Path) -> bool:
     try:
         if path.suffix == ".safetensors":
@@ -190,24 +167,3 @@ def _is_intact(path: Path) -> bool:
     except CorruptFileError:
         return False
     return True
-
-
-class ChecksummedCheckpointIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints atomically, with a checksum that is verified on reading."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        """Write a torch file with its checksum in front."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_file(Path(path), buffer.getvalue(), embed_checksum=True)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint, of tensors and plain containers only: no code in it can run."""
-        content = read_file(Path(path), embedded_checksum=True)
-        file = io.BytesIO(content)
-        with corrupt_file_on_error(Path(path)):
-            return dict(torch.load(file, map_location="cpu", weights_only=True))

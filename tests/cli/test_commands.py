@@ -1,5 +1,6 @@
 """What a user types: the commands, the README's lines, make's targets."""
 
+import json
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.commands import run_python
 from support.mlflow import mlflow_runs
-from support.runs import ROOT, compose_config
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
 
 from lungsound.config.ellipsis import expand_ellipses
 from lungsound.runs.validation import validate_config
@@ -40,22 +41,51 @@ def test_help_names_every_group_and_option() -> None:
         assert listed[group.name].split(", ") == sorted(path.stem for path in group.glob("*.yaml"))
 
 
-def test_help_loads_nothing_heavy() -> None:
-    """Seconds of imports are what would make --help slow."""
-    for line in ("train.py --help", "sweep.py --help", "train.py -sc install=bash", "lungsound -h",
-                 "lungsound study rm -h"):  # fmt: skip
-        script, *arguments = line.split()
-        run = "runpy.run_path" if script.endswith(".py") else "runpy.run_module"
-        code = (
-            f"import runpy, sys; sys.argv = {[script, *arguments]}\n"
-            f"try: {run}({script!r}, run_name='__main__')\n"
-            "except SystemExit as end: assert not end.code\n"
-            "print(sorted({name.split('.')[0] for name in sys.modules}))"
-        )
-        loaded = run_python("-c", code).stdout.splitlines()[-1]
-        assert ("'click'" if script == "lungsound" else "'hydra'") in loaded
-        for heavy in ("torch", "pytorch_lightning", "mlflow", "pandas", "librosa", "matplotlib"):
-            assert f"'{heavy}'" not in loaded, (script, arguments)
+# Command -> packages that it must not import: seconds that a user waits for nothing. One process
+# runs them all, the lightest first, since what one has imported stays for those after it.
+TRAINING = "pytorch_lightning torchmetrics torchaudio librosa sklearn matplotlib"
+HEAVY = f"torch mlflow sqlalchemy {TRAINING}"
+NOT_IMPORTED = {
+    "lungsound -h": f"hydra yaml numpy pandas {HEAVY}",
+    "lungsound study rm -h": f"hydra yaml numpy pandas {HEAVY}",
+    "lungsound study ls": f"hydra yaml numpy pandas {HEAVY}",
+    "train.py --help": f"numpy pandas {HEAVY}",
+    "sweep.py --help": f"numpy pandas {HEAVY}",
+    "train.py -sc install=bash": f"numpy pandas {HEAVY}",
+    "lungsound data check icbhi DEMO": HEAVY,
+    f"train.py {' '.join(SMALL_RUN_OVERRIDES)}": TRAINING,  # a finished run, which it lists
+}
+# It uses the network, but plots nothing and sends nothing.
+SCORE = {"lungsound score RUN icbhi DEMO": "mlflow sqlalchemy sklearn"}
+IMPORTED = """
+import contextlib, json, os, runpy, sys
+for line in json.loads(sys.argv[1]):
+    script, *_ = sys.argv = line.split()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            if script.endswith(".py"):
+                runpy.run_path(os.path.join(ROOT, script), run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, (line, end.code)
+    print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("forbidden", [NOT_IMPORTED, SCORE])
+def test_a_command_imports_only_what_it_needs(run_copy: Path, forbidden: dict[str, str]) -> None:
+    folder = run_copy.parents[1]
+    (demo,) = (folder / "store" / "demo").glob("[!.]*/")
+    lines = [line.replace("DEMO", str(demo)).replace("RUN", str(run_copy)) for line in forbidden]
+    code = f"ROOT = {str(ROOT)!r}{IMPORTED}"
+    done = run_python("-c", code, json.dumps(lines), folder=folder)
+    assert done.returncode == 0, done.stderr
+    if forbidden is NOT_IMPORTED:
+        assert "This run is finished" in done.stderr
+    modules = [set(line.split()) for line in done.stdout.splitlines()]
+    for (command, packages), imported in zip(forbidden.items(), modules, strict=True):
+        assert sorted(imported & set(packages.split())) == [], command
 
 
 @pytest.mark.parametrize(

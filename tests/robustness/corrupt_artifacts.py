@@ -28,8 +28,8 @@ from lungsound.data.database import Database, open_database
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components, build_trainer
 from lungsound.runs.predict import load_member, member_epochs
-from lungsound.runs.report import format_scores
 from lungsound.runs.rescore import load_run_config
+from lungsound.runs.scores import format_scores
 from lungsound.runs.train import fit
 from lungsound.storage.files import (
     CHECKSUM_MANIFEST,

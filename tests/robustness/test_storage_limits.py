@@ -159,7 +159,7 @@ def test_a_limit_that_the_recordings_do_not_fit(
 def test_no_permission_is_said_before_any_work(
     run_training: TrainIn, tmp_path: Path, key: str, exists: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr("lungsound.runs.run.build_inputs", lambda _: pytest.fail("work began"))
     other = tmp_path / "other"
     place = other if exists or key == "tracking.uri" else other / "below"
     other.mkdir()
@@ -182,7 +182,7 @@ def test_a_file_system_without_locks_is_named_before_any_work(
     run_training: TrainIn, tmp_path: Path, key: str, function: str, code: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr("lungsound.runs.run.build_inputs", lambda _: pytest.fail("work began"))
     original, other = getattr(fcntl, function), tmp_path / "other"
     other.mkdir()
 
@@ -202,7 +202,7 @@ def test_a_file_system_without_locks_is_named_before_any_work(
 def test_a_database_file_that_cannot_be_written_to(
     run_training: TrainIn, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lungsound.runs.run.build_components", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr("lungsound.runs.run.build_inputs", lambda _: pytest.fail("work began"))
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     (tmp_path / "mlflow.db").chmod(0o444)
     with drop_root_privileges(), pytest.raises(LungsoundError, match=r"tracking\.uri=.*mlflow\.db"):

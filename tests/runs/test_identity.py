@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.runs import SMALL_RUN_OVERRIDES, compose_config
 
-from lungsound.runs.build import build_inputs
 from lungsound.runs.identity import code_without_comments, describe_machine
+from lungsound.runs.inputs import build_inputs
 from lungsound.runs.naming import run_name
 from lungsound.runs.validation import validate_config
 from lungsound.training.history import machine_changes, parse_history

@@ -19,7 +19,9 @@ from support.results import assert_identical_runs, result_bytes, weights
 from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 from torch import Tensor
 
-import lungsound.runs.run
+import lungsound.runs.inputs
+import lungsound.runs.predict
+import lungsound.runs.report
 import lungsound.training.datamodule
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.runs.build import build_components
@@ -140,8 +142,8 @@ CRASH_POINTS: list[tuple[Any, str, int, list[int]]] = [
     (Trajectory, "prune", 2, [3]),  # after epoch 3
     (pl.Trainer, "save_checkpoint", 1, [4]),
     (Trajectory, "prune", 2, [4]),  # after epoch 4
-    (lungsound.runs.run, "predict_run", 1, []),
-    (lungsound.runs.run, "write_run_report", 1, []),
+    (lungsound.runs.predict, "predict_run", 1, []),
+    (lungsound.runs.report, "write_run_report", 1, []),
 ]
 
 
@@ -305,7 +307,7 @@ def test_members_stay_when_another_command_removes_the_trajectory(
         (folder,) = tmp_path.glob("store/trajectories/*/")
         shutil.rmtree(folder)
 
-    with before_call(lungsound.runs.run, "predict_run", 1, remove):
+    with before_call(lungsound.runs.predict, "predict_run", 1, remove):
         assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
     assert not list(tmp_path.glob("store/trajectories/*/*"))
 
@@ -419,7 +421,7 @@ def test_a_failure_after_the_resume_point_is_not_its_fault(
 
 # Where a signal comes, the message, and the epochs that this start begins.
 SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
-    (lungsound.runs.build, "open_database", 1, "What is finished", []),  # no MLflow run yet
+    (lungsound.runs.inputs, "open_database", 1, "What is finished", []),  # no MLflow run yet
     (SnapshotModule, "training_step", 2, "0 epochs are finished", [1]),
     (SnapshotModule, "validation_step", 1, "0 epochs are finished", [1]),
     (SnapshotModule, "configure_optimizers", 1, "0 epochs are finished", []),
@@ -427,7 +429,7 @@ SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
     (SnapshotModule, "training_step", 2, "2 epochs are finished", [3]),
     (Trajectory, "add_epoch", 2, "4 epochs are finished", [3, 4]),  # there is no batch after it
     (SnapshotModule, "predict_step", 1, "What is finished", []),
-    (lungsound.runs.run, "write_run_report", 1, "What is finished", []),
+    (lungsound.runs.report, "write_run_report", 1, "What is finished", []),
 ]
 
 
@@ -465,7 +467,7 @@ def test_a_signal_where_python_drops_exceptions_stops_the_run(
         Loader()
 
     with (
-        before_call(lungsound.runs.run, "predict_run", 1, drop_loader),
+        before_call(lungsound.runs.predict, "predict_run", 1, drop_loader),
         pytest.raises(Interrupted),
     ):
         run_training(tmp_path)

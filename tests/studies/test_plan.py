@@ -16,10 +16,17 @@ import lungsound.runs.identity
 import lungsound.studies.study
 from lungsound.config.overrides import compose_run, hydra_initialized
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
-from lungsound.runs.build import build_database, build_inputs
+from lungsound.runs.inputs import build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs, expand_jobs
-from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
+from lungsound.studies.plan import (
+    REPORT_SECONDS,
+    count_items,
+    format_cost,
+    format_plan,
+    job_work,
+    plan_jobs,
+)
 from lungsound.studies.study import study_folder
 from lungsound.training.schedule import Annealing
 
@@ -99,6 +106,17 @@ def test_plan_shows_which_jobs_share_a_trajectory(
     assert not trained_epochs
 
 
+def test_work_of_a_job_is_what_earlier_jobs_leave_to_it(sweep: Callable[..., Path]) -> None:
+    words = [*SMALL_RUN_OVERRIDES, "segment=2x2s", "annealing.epochs_per_cycle=2"]
+    jobs = plan_jobs([*words, "annealing.cycles=3,2,4"])
+    train, val, test = (count_items(jobs[0], name) for name in ("train", "val", "test"))
+    expected = []
+    for epochs, members in [(6, 3), (0, 2), (2, 4)]:  # the second job finds all of its epochs
+        evaluated = epochs * val + members * (val + test)
+        expected.append((epochs * train + evaluated / 3) * 2)  # chunks of 2 s
+    assert job_work(jobs) == pytest.approx(expected, abs=0.1)
+
+
 def test_constant_baseline_does_not_follow_the_number_of_members(
     sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,7 +182,9 @@ def test_what_makes_another_trajectory() -> None:
     assert len({usual, best_by_loss, *others.values()}) == len(others) + 2
 
 
-@pytest.mark.parametrize("name", ["training/losses.py", "runs/build.py", "runs/predict.py"])
+@pytest.mark.parametrize(
+    "name", ["training/losses.py", "runs/inputs.py", "runs/build.py", "runs/predict.py"]
+)
 def test_changed_source_makes_another_trajectory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -5,6 +5,7 @@ signals, MLflow's tree.
 import contextlib
 import errno
 import json
+import re
 import shutil
 import signal
 import sys
@@ -30,13 +31,16 @@ from support.studies import (
 )
 
 import lungsound.runs.identity
+import lungsound.runs.predict
 import lungsound.runs.run
 import lungsound.studies.study
 import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
+from lungsound.results.folder import RunFolder
 from lungsound.studies.plan import format_plan, plan_jobs
+from lungsound.studies.study import job_line
 from lungsound.tracking.sync import MlflowSync, StudySync
 from lungsound.training.weights import read_weights
 
@@ -83,6 +87,30 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     assert "14 epochs if each job trained alone; 5 are to be trained, 9 are not" in printed
     study = only_study(typed_study)
     assert printed.splitlines()[-1] == f"study: {study.relative_to(typed_study)}"
+    assert "HYDRA" not in printed
+    lines = [line for line in printed.splitlines() if re.match(r"job \d", line)]
+    for number, (members, run) in enumerate(runs.items(), start=1):
+        test = json.loads((run / "scores.json").read_text())["scores"]["ensemble"][-1]["test"]
+        scores = f"score_4 {test['score_4']:.3f}  score_2 {test['score_2']:.3f}"
+        expected = f"job {number} of 4  annealing.cycles={members}  {scores}"
+        line, _, left = lines[number - 1].partition("  about ")
+        assert line == expected
+        assert left.endswith("left of the study") == (number < 4)
+    assert len(lines) == 4
+
+
+def test_time_left_of_a_study_is_that_of_later_jobs_work(
+    typed_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = {"work": [30.0, 0.0, 10.0, 20.0], "started": 1000.0, "values": [{"seed": 0}] * 4}
+    monkeypatch.setattr("lungsound.studies.study.time.time", lambda: 1000.0 + 40 * 60)
+    run = RunFolder(runs_by_members(typed_study)[2])
+    lines = [job_line(study, number, run) for number in range(4)]
+    left = [line.partition("about ")[2].removesuffix(" left of the study") for line in lines]
+    # 40 minutes for 30 of the work, for 30 and for 40; the last job is the end.
+    assert left == ["40 minutes", "40 minutes", "20 minutes", ""]
+    nothing_to_do = study | {"work": [0.0] * 4}
+    assert "left" not in job_line(nothing_to_do, 0, run)
 
 
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
@@ -147,7 +175,7 @@ def test_report_is_made_again_without_training(
     with contextlib.chdir(tmp_path):
         run_lungsound("study", "report", study)
     assert content() == before
-    assert "| annealing.cycles |" in capsys.readouterr().out
+    assert "annealing.cycles splits" in capsys.readouterr().out
 
 
 def test_store_is_listed_and_cleared(
@@ -205,7 +233,7 @@ def test_store_is_listed_and_cleared(
 def test_study_fails_in_part_goes_on_and_grows(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_epochs: list[int]
 ) -> None:
-    original = lungsound.runs.run.predict_run
+    original = lungsound.runs.predict.predict_run
 
     def predict(settings: Any, parts: Any, folder: Any) -> object:
         if "-M2-" in str(folder.path):
@@ -216,7 +244,7 @@ def test_study_fails_in_part_goes_on_and_grows(
         monkeypatch.context() as patch,
         pytest.raises(SystemExit, match=r"1 of 3 jobs failed: annealing\.cycles=2\."),
     ):
-        patch.setattr(lungsound.runs.run, "predict_run", predict)
+        patch.setattr(lungsound.runs.predict, "predict_run", predict)
         sweep("annealing.cycles=1,2,3")
     assert trained_epochs == [1, 2, 3]
     assert "missing: annealing.cycles=2" in (only_study(tmp_path) / "table3.md").read_text()
@@ -297,7 +325,7 @@ def test_signal_during_the_last_sync_of_a_study_leaves_its_status(
     broken: bool,
 ) -> None:
     if broken:
-        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+        monkeypatch.setattr(lungsound.runs.predict, "predict_run", fail)
     signal_during_final_sync(StudySync, signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         cli_command(sweep)("annealing.cycles=1", "seed=0")
@@ -315,7 +343,7 @@ def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(
     capsys: pytest.CaptureFixture[str],
     trained_epochs: list[int],
 ) -> None:
-    monkeypatch.setattr(lungsound.runs.run, "predict_run", fail)
+    monkeypatch.setattr(lungsound.runs.predict, "predict_run", fail)
     signal_during_final_sync(MlflowSync, signal.SIGINT)
     with pytest.raises(SystemExit) as end:
         cli_command(sweep)("annealing.cycles=1,2")
@@ -392,7 +420,7 @@ def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
 ) -> None:
     for _ in range(2):  # the second failure takes the place of the first
         with monkeypatch.context() as patch, pytest.raises(SystemExit, match="2 of 2 jobs failed"):
-            patch.setattr(lungsound.runs.run, "build_components", fail)
+            patch.setattr(lungsound.runs.run, "build_inputs", fail)
             sweep("annealing.cycles=1,2")
         assert "no tables: " in capsys.readouterr().err
         _, failed = study_in_mlflow(tmp_path)
@@ -417,7 +445,7 @@ def test_failed_job_that_mlflow_has_in_part_is_completed(
         return original(*arguments, **options)
 
     monkeypatch.setattr(lungsound.tracking.background, "RETRY_DELAY_S", 0.01)
-    monkeypatch.setattr(lungsound.runs.run, "build_components", fail)
+    monkeypatch.setattr(lungsound.runs.run, "build_inputs", fail)
     monkeypatch.setattr(MlflowClient, name, fail_once)
     with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
         sweep("annealing.cycles=1,2")

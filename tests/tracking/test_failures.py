@@ -29,7 +29,7 @@ from support.mlflow import (
 from support.runs import ROOT, skip_rendering
 from support.server import LOOPBACK, BrokenServer, free_port
 
-import lungsound.runs.run
+import lungsound.runs.predict
 from lungsound.cli.command import cli_command
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
@@ -135,7 +135,7 @@ def test_training_goes_on_while_mlflow_hangs(
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the network is gone"):
         patch.setattr(background, "sync", hang)
         error = RuntimeError("the network is gone")
-        patch.setattr(lungsound.runs.run, "predict_run", fail_to_predict(error))
+        patch.setattr(lungsound.runs.predict, "predict_run", fail_to_predict(error))
         run_training(tmp_path, *ONE_EPOCH)
     assert trained_epochs == [1]
     assert callers
@@ -285,10 +285,10 @@ def test_a_temporary_failure_is_reported_once(
         assert success.wait(60)
         return original(*arguments)
 
-    original = lungsound.runs.run.predict_run
+    original = lungsound.runs.predict.predict_run
     monkeypatch.setattr(background, "RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(background, "sync", fail_at_first)
-    monkeypatch.setattr(lungsound.runs.run, "predict_run", predict)
+    monkeypatch.setattr(lungsound.runs.predict, "predict_run", predict)
     folder = run_training(tmp_path)
     output = capfd.readouterr().out
     assert output.count("not sent for now, the training goes on: no answer") == 1
@@ -326,10 +326,10 @@ def test_a_server_that_fails_and_comes_back(
             server.mode = "forward"
             return predict(*arguments)
 
-        predict = lungsound.runs.run.predict_run
+        predict = lungsound.runs.predict.predict_run
         monkeypatch.setattr(background, "RETRY_DELAY_S", 0.05)
         monkeypatch.setattr(SnapshotModule, "on_train_epoch_start", next_mode)
-        monkeypatch.setattr(lungsound.runs.run, "predict_run", recover)
+        monkeypatch.setattr(lungsound.runs.predict, "predict_run", recover)
         folder = run_training(tmp_path, f"tracking.uri={server.uri}")
         output = capfd.readouterr()
         assert "did not take everything" not in output.out
@@ -367,7 +367,7 @@ def killed_run(
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(background, "sync", note_sync)
-        patch.setattr(lungsound.runs.run, "predict_run", die)
+        patch.setattr(lungsound.runs.predict, "predict_run", die)
         patch.setattr(BackgroundSync, "finish", abandon)
         run_training(tmp_path)
     (folder,) = tmp_path.glob("outputs/*/")
@@ -457,7 +457,7 @@ def test_a_signal_during_the_last_sync(
 ) -> None:  # fmt: skip
     signal_during_final_sync(MlflowSync, number)
     if error:
-        monkeypatch.setattr(lungsound.runs.run, "predict_run", fail_to_predict(error))
+        monkeypatch.setattr(lungsound.runs.predict, "predict_run", fail_to_predict(error))
     with pytest.raises(SystemExit) as end:
         cli_command(run_training)(tmp_path, *ONE_EPOCH)
     (folder,) = tmp_path.glob("outputs/*/")

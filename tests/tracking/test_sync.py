@@ -30,7 +30,7 @@ from support.mlflow import (
 )
 from support.runs import SMALL_RUN_OVERRIDES, compose_config
 
-import lungsound.runs.run
+import lungsound.runs.report
 from lungsound.results.folder import RunFolder
 from lungsound.tracking.client import RUN_TAG, open_experiment
 from lungsound.tracking.metrics import history_metrics
@@ -144,7 +144,7 @@ def test_a_failed_run_goes_on_under_its_id(
         raise RuntimeError("stopped")
 
     ids = set()
-    for owner, name in ((Trajectory, "prune"), (lungsound.runs.run, "write_run_report")):
+    for owner, name in ((Trajectory, "prune"), (lungsound.runs.report, "write_run_report")):
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stopped"):
             patch.setattr(owner, name, fail)
             run_training(tmp_path)

@@ -18,7 +18,8 @@ from support.runs import compose_config
 
 from lungsound.data.store import WaveformStore
 from lungsound.errors import TrainingError
-from lungsound.runs.build import build_components, build_database, build_inputs
+from lungsound.runs.build import build_components
+from lungsound.runs.inputs import build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
@@ -316,7 +317,7 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
             samples[part] = noise[part]
         store = dataclasses.replace(database.store, _samples=samples)
         other = dataclasses.replace(database, store=store)
-        monkeypatch.setattr("lungsound.runs.build.build_database", lambda _: other)
+        monkeypatch.setattr("lungsound.runs.inputs.build_database", lambda _: other)
         return build_components(settings).module.features
 
     features, train = fitted(cycles[:0]), cycles["set"] == "train"

@@ -1,0 +1,37 @@
+"""Make scores.json from a run's predictions, and format it for the console."""
+
+from typing import Any
+
+from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.folder import RunFolder
+from lungsound.results.report import scores_table
+from lungsound.runs.inputs import RunInputs
+from lungsound.runs.naming import data_title
+from lungsound.storage.files import corrupt_file_on_error
+
+
+def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
+    """Write and return scores.json: every score, leakage, and notes on data and split."""
+    summary = folder.summary()
+    results = {
+        "data": data_title(inputs),
+        "fingerprint": inputs.database.fingerprint,  # of its recordings and annotations
+        "label_order": summary["labels"],
+        "leak": inputs.leakage_sentence,
+        "leaks": inputs.leakage,
+        "notes": list(inputs.notes),
+        "scores": summary,
+        "biocas": biocas_scores_by_part(folder.read_predictions()),
+    }
+    folder.write_json("scores.json", results)
+    return results
+
+
+def format_scores(folder: RunFolder) -> str:
+    """Format scores.json for the console."""
+    results = folder.read_json("scores.json")
+    with corrupt_file_on_error(folder.path / "scores.json"):
+        parts = [scores_table(results["scores"], results["data"], results["leak"])]
+        if results["biocas"]:
+            parts += [biocas_table(results["biocas"]), LEGEND]
+        return "\n".join(parts)
