@@ -15,26 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lungsound.data.sound import Sound, array_sound, open_sound
 from lungsound.errors import ConfigError, DataError
-from lungsound.models.registry import NETWORKS, network_settings
-from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
+from lungsound.results.folder import RunFolder
+from lungsound.results.members import RunMembers, load_members
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.signal.chunks import split_into_chunks
-from lungsound.signal.features import Features
 from lungsound.signal.segments import cut_segment, segment_count
 from lungsound.signal.windows import Span, cut_spans, window_spans
-from lungsound.storage.files import corrupt_file_on_error
-from lungsound.training.batches import SegmentSpec
-from lungsound.training.weights import read_weights
 
 WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MAX_SECONDS = 3600
 BATCH_SEGMENTS = 32
 AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}  # `trainer.precision`
-Config = dict[str, Any]
 File = str | os.PathLike[str]
 Cycles = Sequence[tuple[float, float]]
 
@@ -46,17 +41,15 @@ class Ensemble:
     networks, from chunks of log-mels [B, 1, F, N] to logits [B, K].
     """
 
-    def __init__(
-        self, config: Config, labels: Sequence[str], features: Features, members: list[nn.Module]
-    ) -> None:
-        self.config, self.labels = config, tuple(labels)
-        self.segments, self._columns = _segment_spec(config), [f"p_{label}" for label in labels]
-        trainer = config["trainer"]
+    def __init__(self, parts: RunMembers) -> None:
+        self.config, self.labels, self.segments = parts.config, parts.labels, parts.segments
+        self._columns = [f"p_{label}" for label in self.labels]
+        trainer = self.config["trainer"]
         self._autocast = AUTOCAST.get(trainer["precision"])
         uses_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if uses_gpu else "cpu")
-        self.features = features.to(self.device)
-        self.members = [member.to(self.device).train(False) for member in members]
+        self.features = parts.features.to(self.device)
+        self.members = [one.to(self.device).train(False) for one in parts.networks]
 
     @classmethod
     def load(cls, run: File) -> "Ensemble":
@@ -65,23 +58,7 @@ class Ensemble:
         Raises ConfigError if it is not one, DataError if members are missing, and CorruptFileError
         for a damaged file.
         """
-        folder = RunFolder(Path(os.path.expanduser(run)))
-        _check_finished(folder)
-        config = folder.read_config()
-        snapshots = {path: read_weights(path) for path in folder.member_paths()}
-        labels = next(iter(snapshots.values()))["label_order"]
-        with corrupt_file_on_error(folder.path / CONFIG):
-            _check_network(config)
-            features = _build_features(config)
-            networks = [_build_network(config, len(labels)) for _ in snapshots]
-            ensemble = cls(config, labels, features, networks)
-        for network, (path, snapshot) in zip(networks, snapshots.items(), strict=True):
-            with corrupt_file_on_error(path):
-                if snapshot["label_order"] != labels:
-                    raise ValueError(f"expected the classes {labels}")
-                network.load_state_dict(snapshot["network"])
-                features.load_state_dict(snapshot["features"])  # the same in all members
-        return ensemble
+        return cls(load_members(RunFolder(Path(os.path.expanduser(run)))))
 
     def predict(
         self,
@@ -235,45 +212,3 @@ def _windows(sound: Sound, sample_rate: int, length: int, hop: int) -> list[Span
             f"lasts {sound.seconds:.3f} s: choose a shorter window, or give its cycles"
         )
     return window_spans(total, length, hop)
-
-
-def _check_finished(folder: RunFolder) -> None:
-    if not (folder.path / CONFIG).is_file():
-        raise ConfigError(
-            f"{folder.path}: expected the folder of a finished run, below outputs, "
-            "but it has no config.yaml"
-        )
-    if not folder.is_trained:
-        raise DataError(
-            f"{folder.path / MEMBERS}: expected the weights of all members, but "
-            f"{len(folder.member_paths())} are there: the run is not finished, or of release 0.1, "
-            "or files are missing. The command that began it makes them"
-        )
-
-
-def _check_network(config: Config) -> None:
-    name = config["model"]["name"]
-    if name not in NETWORKS:
-        raise ConfigError(
-            f"model.name: expected one of {', '.join(NETWORKS)}, but the run has {name!r}: import "
-            "the module that registers it first"
-        )
-
-
-def _segment_spec(config: Config) -> SegmentSpec:
-    segment, features = config["segment"], config["features"]
-    grid = (features[name] for name in ("sample_rate", "n_fft", "hop"))
-    padding = config["padding"]["mode"]
-    return SegmentSpec.from_seconds(segment["seconds"], segment["chunks"], padding, *grid)
-
-
-def _build_features(config: Config) -> Features:
-    return Features(**{name: x for name, x in config["features"].items() if name != "roll"})
-
-
-def _build_network(config: Config, classes: int) -> nn.Module:
-    """Build a network whose weights are loaded afterwards."""
-    model, bands = config["model"], config["features"]["n_mels"]
-    frames, settings = _segment_spec(config).chunk_frames, network_settings(model)
-    build = NETWORKS[model["name"]].build
-    return build(classes=classes, bands=bands, frames=frames, seed=0, **settings)

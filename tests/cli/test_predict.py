@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+@pytest.mark.filterwarnings("ignore:.*mixed down")
 def test_a_broken_file_is_named_and_the_others_go_on(
     finished_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

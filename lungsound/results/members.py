@@ -1,0 +1,88 @@
+"""The members of a finished run, from its folder alone: networks, front end and labels."""
+
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from lungsound.errors import ConfigError, DataError
+from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
+from lungsound.signal.features import Features
+from lungsound.storage.files import corrupt_file_on_error
+from lungsound.training.batches import SegmentSpec
+from lungsound.training.weights import read_weights
+
+Config = dict[str, Any]
+
+
+class RunMembers(NamedTuple):
+    """A run's configuration, labels in their order, segments, front end and networks."""
+
+    config: Config
+    labels: tuple[str, ...]
+    segments: SegmentSpec
+    features: Features
+    networks: list[nn.Module]
+
+
+def load_members(folder: RunFolder) -> RunMembers:
+    """Build the networks of a finished run, with its weights.
+
+    Raises ConfigError if it is not finished, DataError if members are missing, and CorruptFileError
+    for a damaged file.
+    """
+    _check_finished(folder)
+    config = folder.read_config()
+    snapshots = {path: read_weights(path) for path in folder.member_paths()}
+    labels = next(iter(snapshots.values()))["label_order"]
+    with corrupt_file_on_error(folder.path / CONFIG):
+        _check_network(config["model"]["name"])
+        segments, features = _segment_spec(config), _build_features(config)
+        networks = [_build_network(config, segments, len(labels)) for _ in snapshots]
+    for network, (path, snapshot) in zip(networks, snapshots.items(), strict=True):
+        with corrupt_file_on_error(path):
+            if snapshot["label_order"] != labels:
+                raise ValueError(f"expected the classes {labels}")
+            network.load_state_dict(snapshot["network"])
+            features.load_state_dict(snapshot["features"])  # the same in all members
+    return RunMembers(config, tuple(labels), segments, features, networks)
+
+
+def _check_finished(folder: RunFolder) -> None:
+    if not (folder.path / CONFIG).is_file():
+        raise ConfigError(
+            f"{folder.path}: expected the folder of a finished run, below outputs, "
+            "but it has no config.yaml"
+        )
+    if not folder.is_trained:
+        raise DataError(
+            f"{folder.path / MEMBERS}: expected the weights of all members, but "
+            f"{len(folder.member_paths())} are there: the run is not finished, or of release 0.1, "
+            "or files are missing. The command that began it makes them"
+        )
+
+
+def _check_network(name: str) -> None:
+    if name not in NETWORKS:
+        raise ConfigError(
+            f"model.name: expected one of {', '.join(NETWORKS)}, but the run has {name!r}: import "
+            "the module that registers it first"
+        )
+
+
+def _segment_spec(config: Config) -> SegmentSpec:
+    segment, features = config["segment"], config["features"]
+    grid = (features[name] for name in ("sample_rate", "n_fft", "hop"))
+    padding = config["padding"]["mode"]
+    return SegmentSpec.from_seconds(segment["seconds"], segment["chunks"], padding, *grid)
+
+
+def _build_features(config: Config) -> Features:
+    return Features(**{name: x for name, x in config["features"].items() if name != "roll"})
+
+
+def _build_network(config: Config, segments: SegmentSpec, classes: int) -> nn.Module:
+    """Build a network whose weights are loaded afterwards."""
+    model, bands = config["model"], config["features"]["n_mels"]
+    build, settings = NETWORKS[model["name"]].build, network_settings(model)
+    return build(classes=classes, bands=bands, frames=segments.chunk_frames, seed=0, **settings)
