@@ -10,6 +10,7 @@ from lungsound.cli.data import data
 from lungsound.cli.predict import predict
 from lungsound.cli.score import score
 from lungsound.cli.send import send
+from lungsound.cli.show import show
 from lungsound.cli.study import study
 
 
@@ -21,7 +22,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, predict, score, send, study):
+for command in (data, predict, score, send, show, study):
     lungsound.add_command(command)
 
 

@@ -1,7 +1,9 @@
-"""The figure of one recording: its log-mel, and the classes' probabilities over time."""
+"""Figures of one recording: its log-mel, and below it probabilities or annotated cycles."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,10 +24,20 @@ from lungsound.storage.figures import new_figure
 Floats = NDArray[np.floating]
 MAX_COLUMNS = 2000  # of the log-mel: more than the figure has pixels
 TITLE_WIDTH = 120  # characters
+FAINT = 0.35  # of a cycle that is not chosen
 PIECE_FRAMES = 1024  # or one column, if that has more
 # In the labels' order; told apart by the color-blind (Okabe and Ito).
 COLORS = ("#009e73", "#0072b2", "#d55e00", "#cc79a7", "#56b4e9", "#7f4f24", "#e69f00")
 MEANING = "thick: the most probable class; band: ± the members' standard deviation"
+
+
+class Cycle(NamedTuple):
+    """An annotated cycle: its number in the annotation file, from 0, its times and class."""
+
+    number: int
+    start_seconds: float
+    end_seconds: float
+    label: str
 
 
 def plot_timeline(
@@ -36,22 +48,75 @@ def plot_timeline(
     `members` is the table of `Ensemble.predict_members`, `corner_hz` are the corners of the bands.
     A class is a line of steps; of overlapping windows each ends in the middle of the overlap.
     """
+    lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 1).axes[1]
+    _draw_probabilities(lower, members)
+    lower.set(ylabel="probability", ylim=(0, 1))
+    lower.grid(axis="y", color="0.9")
+    lower.set_axisbelow(True)
+    return _add_legend(lower, MEANING)
+
+
+def plot_cycles(
+    log_mel: Floats,
+    seconds: float,
+    corner_hz: Floats,
+    cycles: Sequence[Cycle],
+    chosen: int | None,
+    title: str,
+) -> Figure:
+    """Plot a recording's log-mel [n_mels, N] with its annotated cycles below, and their numbers.
+
+    The cycle with the number `chosen` is drawn in full color.
+    """
+    upper, lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 7).axes[:2]
+    labels = list(dict.fromkeys(cycle.label for cycle in cycles))
+    for label, color in zip(labels, itertools.cycle(COLORS), strict=False):
+        lower.fill_between([], [], color=color, alpha=FAINT, label=label)  # for the legend
+        for cycle in cycles:
+            if cycle.label == label:
+                _draw_cycle(upper, lower, cycle, color, FAINT if cycle.number != chosen else 1)
+    lower.set(yticks=[], ylabel="cycle", ylim=(0, 1))
+    return _add_legend(lower, "as annotated" if labels else "no cycle is annotated")
+
+
+def _draw_cycle(upper: Axes, lower: Axes, cycle: Cycle, color: str, alpha: float) -> None:
+    for edge in (cycle.start_seconds, cycle.end_seconds):
+        upper.axvline(edge, color="white", linewidth=0.8, linestyle="--")
+    lower.axvspan(
+        cycle.start_seconds, cycle.end_seconds, facecolor=color, edgecolor="black", alpha=alpha
+    )
+    middle = (cycle.start_seconds + cycle.end_seconds) / 2
+    lower.text(middle, 0.5, str(cycle.number), ha="center", va="center", fontsize=8)
+
+
+def _log_mel_figure(
+    log_mel: Floats, seconds: float, corner_hz: Floats, title: str, ratio: float
+) -> Figure:
+    """Return a figure with a log-mel, `ratio` times as high as the empty panel below it."""
     lines = "\n".join(textwrap.wrap(title, TITLE_WIDTH))
     figure = new_figure(11.0, 5.6, lines.replace("$", r"\$"))  # $ would begin a formula
-    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(ratio, 1))
     scale = Normalize(*np.percentile(log_mel, [1, 99.8]))
     draw_log_mel(upper, log_mel, seconds, scale)
     label_hertz(upper, corner_hz)
     upper.set_ylabel("frequency (Hz)")
     bar = figure.colorbar(ScalarMappable(scale, COLORMAP), ax=upper, pad=0.01)
     bar.set_label("log10 of the power density\n(full scale² / Hz)", fontsize=8)
-    _draw_probabilities(lower, members)
-    lower.set(xlabel="time (s)", ylabel="probability", xlim=(0, seconds), ylim=(0, 1))
-    lower.grid(axis="y", color="0.9")
-    lower.set_axisbelow(True)
-    legend = {"ncols": len(COLORS), "frameon": False, "fontsize": 9, "title_fontsize": 9}
-    handles = lower.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", title=MEANING, **legend)
+    lower.set(xlabel="time (s)", xlim=(0, seconds))
+    return figure
+
+
+def _add_legend(panel: Axes, title: str) -> Figure:
+    figure = panel.figure.get_figure(root=True)
+    assert figure is not None
+    legend: dict[str, Any] = {
+        "ncols": len(COLORS),
+        "frameon": False,
+        "fontsize": 9,
+        "title_fontsize": 9,
+    }
+    handles = panel.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", title=title, **legend)
     return figure
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": set(),
     "score": set(),
     "send": set(),
+    "show": set(),
     "study": {"report", "ls", "du", "rm"},
 }
 
@@ -62,6 +63,7 @@ def test_an_old_name_fails_as_the_new_one(tmp_path: Path) -> None:
     "line",
     [
         *("data check icbhi PATH", "data plot icbhi PATH", "score PATH icbhi x", "send PATH"),
+        "show icbhi PATH x",
         *("predict PATH x", "predict x x --cycles PATH"),
         *("study report PATH", "study rm --store=PATH key", "score x icbhi x --store=PATH"),
     ],

@@ -10,7 +10,7 @@ from support.figures import check_text_layout
 
 from lungsound.data.sound import array_sound
 from lungsound.results import timeline
-from lungsound.results.timeline import plot_timeline, recording_log_mel
+from lungsound.results.timeline import Cycle, plot_cycles, plot_timeline, recording_log_mel
 from lungsound.signal.features import Features
 
 RATE = 4000
@@ -71,3 +71,24 @@ def test_the_log_mel_of_pieces_is_that_of_the_whole(
 def test_a_recording_shorter_than_a_frame_has_a_floor() -> None:
     found = recording_log_mel(array_sound(NOISE[:99], RATE), FEATURES)
     assert found == pytest.approx(np.full((12, 1), -11.0))
+
+
+def test_annotated_cycles_have_numbers_and_classes() -> None:
+    cycles = [Cycle(0, 0.5, 2, "normal"), Cycle(2, 2, 3.5, "wheeze"), Cycle(3, 5, 6, "normal")]
+    log_mel, corners = np.zeros((12, 9)), FEATURES.corner_hz.numpy()
+    drawn = plot_cycles(log_mel, 7.0, corners, cycles, 2, "a")
+    texts = check_text_layout(drawn)
+    assert texts.count("normal") == texts.count("wheeze") == 1
+    upper, lower = drawn.axes[:2]
+    assert [line.get_xdata()[0] for line in upper.lines] == [0.5, 2, 5, 6, 2, 3.5]
+    places = {text.get_text(): text.get_position()[0] for text in lower.texts}
+    assert places == {"0": 1.25, "2": 2.75, "3": 5.5}
+    spans = {(box.get_x(), box.get_width()): box for box in lower.patches}
+    assert {place: box.get_alpha() for place, box in spans.items()} == {
+        (0.5, 1.5): timeline.FAINT, (5, 1): timeline.FAINT, (2, 1.5): 1
+    }  # fmt: skip
+    colors = [tuple(box.get_facecolor())[:3] for box in spans.values()]
+    assert colors[0] == colors[1] != colors[2]
+    assert "no cycle is annotated" in check_text_layout(
+        plot_cycles(log_mel, 7.0, corners, [], None, "a")
+    )

@@ -1,0 +1,27 @@
+"""`lungsound show`: an annotated recording of a database, to look at and to listen to."""
+
+from pathlib import Path
+
+import click
+
+from lungsound.cli.data import name_argument, path_argument
+from lungsound.storage.places import user_path
+
+
+@click.command()
+@name_argument
+@path_argument
+@click.argument("recording")
+@click.argument("cycle", type=int, required=False)
+@click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
+def show(name: str, path: Path, recording: str, cycle: int | None, folder: Path) -> None:
+    """Plot a recording's spectrogram with its cycles; write a CYCLE as a wav.
+
+    PATH is the database's folder (data.root). RECORDING is a name such as
+    101_1b1_Al_sc_Meditron, CYCLE a number from 0 as in a run's predictions. FOLDER gets
+    RECORDING.png, and RECORDING-CYCLE.wav: by default this folder.
+    """
+    from lungsound.cli.annotated import show_recording
+
+    for file in show_recording(name, path, recording, cycle, folder):
+        print(file)
