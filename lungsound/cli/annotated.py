@@ -40,8 +40,10 @@ def show_recording(
         content[wav] = _wav_bytes(sound, _find_cycle(cycles, number, recording))
     features = _paper_features()
     log_mel, corner_hz = recording_log_mel(sound, features), features.corner_hz.numpy()
-    title = f"{recording.name}: {DATABASES[name].title}, patient {recording.patient}"
-    figure = plot_cycles(log_mel, sound.seconds, corner_hz, cycles, number, title)
+    spec = DATABASES[name]
+    labels = spec.label_sets.get("event_type", spec.label_sets["label"]).labels
+    title = f"{recording.name}: {spec.title}, patient {recording.patient}"
+    figure = plot_cycles(log_mel, sound.seconds, corner_hz, cycles, labels, number, title)
     content[folder / f"{recording.name}.png"] = png_bytes(figure)
     for file, data in content.items():
         try:

@@ -7,6 +7,7 @@ import click
 
 from lungsound.cli.command import cli_command
 from lungsound.cli.data import data
+from lungsound.cli.export import export
 from lungsound.cli.predict import predict
 from lungsound.cli.score import score
 from lungsound.cli.send import send
@@ -22,7 +23,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, predict, score, send, show, study):
+for command in (data, export, predict, score, send, show, study):
     lungsound.add_command(command)
 
 

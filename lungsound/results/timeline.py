@@ -61,22 +61,25 @@ def plot_cycles(
     seconds: float,
     corner_hz: Floats,
     cycles: Sequence[Cycle],
+    labels: Sequence[str],
     chosen: int | None,
     title: str,
 ) -> Figure:
     """Plot a recording's log-mel [n_mels, N] with its annotated cycles below, and their numbers.
 
-    The cycle with the number `chosen` is drawn in full color.
+    `labels` are all classes, each with its color. The cycle numbered `chosen` is not faint.
     """
     upper, lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 7).axes[:2]
-    labels = list(dict.fromkeys(cycle.label for cycle in cycles))
+    used = {cycle.label for cycle in cycles}
     for label, color in zip(labels, itertools.cycle(COLORS), strict=False):
+        if label not in used:
+            continue
         lower.fill_between([], [], color=color, alpha=FAINT, label=label)  # for the legend
         for cycle in cycles:
             if cycle.label == label:
                 _draw_cycle(upper, lower, cycle, color, FAINT if cycle.number != chosen else 1)
     lower.set(yticks=[], ylabel="cycle", ylim=(0, 1))
-    return _add_legend(lower, "as annotated" if labels else "no cycle is annotated")
+    return _add_legend(lower, "as annotated" if used else "no cycle is annotated")
 
 
 def _draw_cycle(upper: Axes, lower: Axes, cycle: Cycle, color: str, alpha: float) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from support.figures import check_text_layout
@@ -75,8 +76,9 @@ def test_a_recording_shorter_than_a_frame_has_a_floor() -> None:
 
 def test_annotated_cycles_have_numbers_and_classes() -> None:
     cycles = [Cycle(0, 0.5, 2, "normal"), Cycle(2, 2, 3.5, "wheeze"), Cycle(3, 5, 6, "normal")]
+    labels = ("normal", "crackle", "wheeze")
     log_mel, corners = np.zeros((12, 9)), FEATURES.corner_hz.numpy()
-    drawn = plot_cycles(log_mel, 7.0, corners, cycles, 2, "a")
+    drawn = plot_cycles(log_mel, 7.0, corners, cycles, labels, 2, "a")
     texts = check_text_layout(drawn)
     assert texts.count("normal") == texts.count("wheeze") == 1
     upper, lower = drawn.axes[:2]
@@ -88,7 +90,8 @@ def test_annotated_cycles_have_numbers_and_classes() -> None:
         (0.5, 1.5): timeline.FAINT, (5, 1): timeline.FAINT, (2, 1.5): 1
     }  # fmt: skip
     colors = [tuple(box.get_facecolor())[:3] for box in spans.values()]
-    assert colors[0] == colors[1] != colors[2]
+    expected = [to_rgb(timeline.COLORS[place]) for place in (0, 0, 2)]
+    np.testing.assert_allclose(colors, expected)
     assert "no cycle is annotated" in check_text_layout(
-        plot_cycles(log_mel, 7.0, corners, [], None, "a")
+        plot_cycles(log_mel, 7.0, corners, [], labels, None, "a")
     )

@@ -1,0 +1,43 @@
+"""`lungsound export`: one file that answers as the ensemble, without this package."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.commands import run_lungsound, run_python
+
+from lungsound import Ensemble
+from lungsound.errors import ConfigError, StorageError
+
+ALONE = """
+import sys, torch
+torch.export.load(sys.argv[1]).module()(torch.rand(3, int(sys.argv[2])))
+print([name for name in sys.modules if name.partition(".")[0] in ("lungsound", "torchaudio")])
+"""
+
+
+def test_the_file_answers_as_the_ensemble(finished_run: Path, tmp_path: Path) -> None:
+    file, extra = tmp_path / "ensemble.pt2", {"lungsound.json": ""}
+    run_lungsound("export", finished_run, "--to", file)
+    exported = torch.export.load(file, extra_files=extra).module()
+    facts, ensemble = json.loads(extra["lungsound.json"]), Ensemble.load(finished_run)
+    rate, length = facts["sample_rate"], facts["samples"]
+    assert (facts["labels"], facts["padding"]) == (list(ensemble.labels), "sample")
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (3, length)).astype(np.float32)
+    for count in (1, 3):  # any batch
+        answers = exported(torch.from_numpy(waveforms[:count]))
+        for waveform, answer in zip(waveforms, answers, strict=False):
+            table = ensemble.predict(waveform, rate, cycles=[(0, length / rate)])
+            np.testing.assert_allclose(table.filter(like="p_").to_numpy()[0], answer, atol=1e-5)
+    done = run_python("-c", ALONE, str(file), str(length))
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_what_cannot_be_exported(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected the folder of a finished run"):
+        run_lungsound("export", tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"x\.pt2 cannot be written: .*\(--to\)"):
+        run_lungsound("export", finished_run, "--to", tmp_path / "file" / "x.pt2")
