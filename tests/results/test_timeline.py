@@ -11,7 +11,13 @@ from support.figures import check_text_layout
 
 from lungsound.data.sound import array_sound
 from lungsound.results import timeline
-from lungsound.results.timeline import Cycle, plot_cycles, plot_timeline, recording_log_mel
+from lungsound.results.timeline import (
+    Cycle,
+    plot_cycles,
+    plot_timeline,
+    recording_log_mel,
+    step_edges,
+)
 from lungsound.signal.features import Features
 
 RATE = 4000
@@ -95,3 +101,17 @@ def test_annotated_cycles_have_numbers_and_classes() -> None:
     assert "no cycle is annotated" in check_text_layout(
         plot_cycles(log_mel, 7.0, corners, [], labels, None, "a")
     )
+
+
+@pytest.mark.parametrize(
+    ("spans", "edges", "rows"),
+    [
+        ([(0, 3), (1, 4), (1.5, 4.5)], [0, 2, 2.75, 4.5], [0, 1, 2]),  # overlapping windows
+        ([(0, 3), (1, 4), (5, 6)], [0, 2, 4, 5, 6], [0, 1, -1, 2]),
+        ([(1, 2)], [1, 2], [0]),
+    ],
+)
+def test_overlapping_windows_meet_in_the_middle(
+    spans: list[tuple[float, float]], edges: list[float], rows: list[int]
+) -> None:
+    assert step_edges(spans) == (edges, rows)
