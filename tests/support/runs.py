@@ -1,6 +1,8 @@
 """Composed configurations and small runs."""
 
 import contextlib
+import copy
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,23 +25,27 @@ SMALL_RUN_OVERRIDES = (
 )
 
 
-@contextlib.contextmanager
-def compose_config(*overrides: str) -> Iterator[tuple[DictConfig, dict[str, str]]]:
+def compose_config(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     """The configuration and the options chosen, as `python train.py *overrides` gets them."""
+    cfg, choices = _compose(overrides)
+    return copy.deepcopy(cfg), dict(choices)
+
+
+@functools.cache
+def _compose(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-        choices = dict(cfg.hydra.runtime.choices)
-        with open_dict(cfg):
-            del cfg["hydra"]
-        yield cfg, choices
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
 
 
 def compose_settings(*overrides: str) -> "Config":
     """The checked settings of `python train.py *overrides`."""
     from lungsound.runs.validation import validate_config
 
-    with compose_config(*overrides) as (cfg, _):
-        return validate_config(cfg)
+    return validate_config(compose_config(*overrides)[0])
 
 
 @contextlib.contextmanager
