@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.commands import run_python
+from support.commands import ForkedPython, run_python
 from support.mlflow import mlflow_runs
 from support.runs import ROOT, compose_settings
 
@@ -63,10 +63,10 @@ def test_help_loads_nothing_heavy() -> None:
 )
 def test_bad_command_lines_exit_with_a_message(words: str) -> None:
     argument, named = words.split()
-    done = run_python("train.py", argument)
-    assert done.returncode == 1
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, errors = ForkedPython("train.py", argument).communicate()
+    assert code == 1
+    assert named in errors
+    assert "Traceback" not in errors
 
 
 def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
@@ -77,21 +77,14 @@ def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
     """
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     words = ("experiment=tiny", "trainer.cache=off", "trainer.num_workers=2", "annealing.cycles=9")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
-    )  # fmt: skip
-    assert process.stdout
-    assert any(line.startswith("epoch 1/9") for line in process.stdout)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, told = process.communicate()
-    assert process.returncode == 143, told
-    assert re.search(
-        r"^stopped: [1-8] epochs are finished and kept\. The same command goes on",
-        told,
-        re.MULTILINE,
-    ), told
-    assert "Traceback" not in told
+    started = ForkedPython("train.py", *words, folder=tmp_path)
+    assert any(line.startswith("epoch 1/9") for line in started.stdout)
+    os.killpg(started.process.pid, signal.SIGTERM)
+    code, _, errors = started.communicate()
+    assert code == 143, errors
+    message = r"^stopped: [1-8] epochs are finished and kept\. The same command goes on"
+    assert re.search(message, errors, re.MULTILINE), errors
+    assert "Traceback" not in errors
     (run,) = mlflow_runs(tmp_path / "outputs" / "run")
     assert run.info.status == "KILLED"
 
