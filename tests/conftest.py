@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from support.mlflow import join_tracking_threads
-from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
+from support.runs import (
+    ROOT,
+    SMALL_RUN_OVERRIDES,
+    cache_composed_configs,
+    compose_config,
+    skip_rendering,
+)
 
 # Before torch: the tests run in one process per core, see the Makefile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +28,9 @@ for name in (
     *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
 ):  # a machine's defaults are not tested
     os.environ.pop(name, None)
+
+
+cache_composed_configs()
 
 
 def pytest_collection_finish() -> None:
