@@ -20,6 +20,7 @@ from sklearn.metrics import confusion_matrix
 from support.commands import prints_line, run_lungsound
 from support.disk import disk_full_for
 from support.mlflow import metric_points, mlflow_client, mlflow_runs
+from support.runs import SMALL_DEMO
 from support.studies import (
     error_in_mlflow,
     mlflow_statuses,
@@ -46,9 +47,9 @@ Sweep = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def typed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which a user typed a sweep of four ensembles, and its output `printed.txt`."""
+    """The folder in which a user typed a sweep of three ensembles, and its output `printed.txt`."""
     folder = tmp_path_factory.mktemp("typed")
-    words = ("sweep.py", "-m", "annealing.cycles=2,3,...,5")
+    words = ("sweep.py", "-m", *SMALL_DEMO, "annealing.cycles=2,3,...,4")
     process = start_command(*words, folder=folder)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
@@ -77,19 +78,19 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     trained = [
         json.loads((run / "metadata.json").read_text())["epochs_trained"] for run in runs.values()
     ]
-    assert dict(zip(runs, trained, strict=True)) == {2: 2, 3: 1, 4: 1, 5: 1}  # an epoch per period
+    assert dict(zip(runs, trained, strict=True)) == {2: 2, 3: 1, 4: 1}  # an epoch per period
     assert len(list((typed_study / "store" / "trajectories").glob("*/"))) == 1
     printed = (typed_study / "printed.txt").read_text()
-    assert "14 epochs if each job trained alone; 5 are to be trained, 9 are not" in printed
+    assert "9 epochs if each job trained alone; 4 are to be trained, 5 are not" in printed
     study = only_study(typed_study)
     assert printed.splitlines()[-1] == f"study: {study.relative_to(typed_study)}"
 
 
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
     parent, children = study_in_mlflow(typed_study)
-    assert [run.data.params["annealing.cycles"] for run in children] == ["2", "3", "4", "5"]
+    assert [run.data.params["annealing.cycles"] for run in children] == ["2", "3", "4"]
     run_folder = runs_by_members(typed_study)[2]
-    assert [run.info.status for run in mlflow_runs(run_folder)] == ["FINISHED"] * 5
+    assert [run.info.status for run in mlflow_runs(run_folder)] == ["FINISHED"] * 4
     assert "SYNTHETIC" in parent.info.run_name
     sent = {file.path for file in mlflow_client(run_folder).list_artifacts(parent.info.run_id)}
     assert {"table3.md", "table3.csv", "all.csv", "plan.txt", "report.md", "figures"} <= sent
@@ -163,7 +164,7 @@ def test_store_is_listed_and_cleared(
 
     size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
     _, line = lines_of("ls")
-    assert line.split()[:2] == [trajectory.name, "5"]
+    assert line.split()[:2] == [trajectory.name, "4"]
     assert f"{size / 1e6:.1f} MB" in line
     names = [run.name for run in runs_by_members(typed_study).values()]
     assert all(name in line for name in names)
@@ -171,7 +172,7 @@ def test_store_is_listed_and_cleared(
     with pytest.raises(SystemExit) as end:
         lines_of("ls")
     _, line = capsys.readouterr().out.splitlines()
-    assert [name in line for name in names] == [False, True, True, True]
+    assert [name in line for name in names] == [False, True, True]
     corrupt = str(end.value.code)  # Python prints it to stderr and exits with 1
     assert corrupt.startswith("not listed: ")
     assert names[0] in corrupt
@@ -235,15 +236,17 @@ def test_study_fails_in_part_goes_on_and_grows(
     assert swept_cycles(tmp_path) == [1, 2, 3, 4]
     assert len(mlflow_runs(tmp_path / "outputs" / "run")) == 5  # with their parent, no run twice
 
-    words = ["experiment=tiny", "annealing.cycles=1,2,6"]
+    words = ["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2,6"]
     lines = format_plan(plan_jobs(words)).splitlines()
     assert [line.split()[-1] for line in lines[2:5]] == ["finished", "finished", "do"]
     assert "9 epochs if each job trained alone; 2 are to be trained, 7 are not" in lines[6]
-    again = format_plan(plan_jobs(["experiment=tiny", "annealing.cycles=1,2", "redo=true"]))
+    again = format_plan(
+        plan_jobs(["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2", "redo=true"])
+    )
     assert "3 epochs if each job trained alone; 2 are to be trained, 1 are not" in again
     assert again.count("to do again") == 2
     shutil.rmtree(tmp_path / "store" / "trajectories")  # finished runs do not need it
-    plan = format_plan(plan_jobs(["experiment=tiny", "annealing.cycles=1,2"]))
+    plan = format_plan(plan_jobs(["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2"]))
     assert "0 are to be trained, 3 are not" in plan
 
 
@@ -326,7 +329,7 @@ def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(
 
 
 def test_folds_and_paddings_are_compared(sweep: Sweep, trained_epochs: list[int]) -> None:
-    words = ("data.demo_patients=16", "data.demo_cycles=160", "annealing.cycles=1")
+    words = ("data.demo_patients=8", "data.demo_cycles=64", "annealing.cycles=1")
     split = ("split.protocol=patient", "split.folds=2", "split.fold=0,1")
     folder = sweep(*words, *split, "padding=zero,sample")
     assert len(trained_epochs) == 4  # four trajectories of one epoch

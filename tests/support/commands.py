@@ -59,6 +59,8 @@ def _run_python(words: tuple[str, ...], folder: Path, output: IO[str], errors: I
     if words[0] == "-m":
         sys.argv = list(words[1:])
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        exec(words[1], {"__name__": "__main__"})
     else:
         sys.argv = list(words)
         runpy.run_path(str(ROOT / words[0]), run_name="__main__")
