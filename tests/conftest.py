@@ -18,6 +18,7 @@ from support.runs import (
     SMALL_RUN_OVERRIDES,
     cache_composed_configs,
     compose_config,
+    compose_settings,
     skip_rendering,
 )
 
@@ -57,16 +58,29 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_training(empty_mlflow: Path) -> Callable[..., Path]:
+def decoded_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the small runs' recordings and their waveforms."""
+    from lungsound.runs.build import build_database
+
+    store = tmp_path_factory.mktemp("decoded") / "store"
+    build_database(compose_settings(*SMALL_RUN_OVERRIDES, f"store_dir={store}"))
+    return store
+
+
+@pytest.fixture(scope="session")
+def run_training(empty_mlflow: Path, decoded_store: Path) -> Callable[..., Path]:
     """`run_training(folder, *overrides)`: a small run with all its files in `folder`.
 
-    Returns the run's own folder. Its figures are unpainted unless `painted`.
+    Returns the run's own folder. Its figures are unpainted unless `painted`, and its recordings
+    are decoded already unless it is `fresh` or there is a store.
     """
 
-    def train(folder: Path, *overrides: str, painted: bool = False) -> Path:
+    def train(folder: Path, *overrides: str, painted: bool = False, fresh: bool = False) -> Path:
         from lungsound.runs.run import run
 
         folder.mkdir(parents=True, exist_ok=True)
+        if not fresh and not (folder / "store").exists():
+            shutil.copytree(decoded_store, folder / "store")
         if not (folder / "mlflow.db").exists():
             shutil.copy(empty_mlflow, folder / "mlflow.db")
         # Absolute: MLflow keeps what it opened under a URI, for all tests of this process.
@@ -86,7 +100,7 @@ def finished_run(
     run_training: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A small finished run's folder, for tests that only read; `store` is two folders above."""
-    return run_training(tmp_path_factory.mktemp("trained"), painted=True)
+    return run_training(tmp_path_factory.mktemp("trained"), painted=True, fresh=True)
 
 
 @pytest.fixture

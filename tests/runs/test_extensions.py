@@ -123,6 +123,8 @@ def test_a_protocol_of_ones_own_is_trained_with(
         "split.fold=1",
         "data.demo_patients=20",
         "data.demo_cycles=200",
+        "augment=none",
+        "annealing.cycles=1",
     )
     split = pd.read_csv(folder / "split.csv", dtype=str)
     devices = split["recording"].str.rpartition("_")[2].groupby(split["set"]).unique()

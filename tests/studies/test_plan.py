@@ -46,7 +46,8 @@ def test_jobs_that_their_data_refuse_are_all_named(
     sweep: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        sweep("split=patient", "split.folds=3,50,60", "plan=true")
+        more = ("data.demo_patients=8", "data.demo_cycles=60")
+        sweep(*more, "split=patient", "split.folds=3,50,60", "plan=true")
     first, *lines = str(error.value).splitlines()
     assert first == "2 of 3 jobs cannot be run; none was begun:"
     assert [line.split(": ")[0] for line in lines] == ["  - split.folds=50", "  - split.folds=60"]
@@ -221,7 +222,7 @@ def test_study_is_named_by_what_its_runs_are_not_by_how_they_are_made() -> None:
             ["padding=zero,sample", "annealing.cycles=1,2,3"],
             "3 values of annealing.cycles: 1, 2 and 3; 2 values of padding: zero and sample",
         ),
-        (["seed=range(0,12)"], "12 values of seed: 0, 1, 2, ... and 11"),
+        (["seed=range(0,13)"], "13 values of seed: 0, 1, 2, ... and 12"),
     ],
 )
 def test_a_plan_begins_with_the_swept_values(words: list[str], line: str) -> None:
