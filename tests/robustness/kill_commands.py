@@ -39,14 +39,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from robustness.reliability import update_row
-from support.runs import COMPOSED, SMALL_DEMO, cache_composed_configs, skip_rendering
+from support.runs import COMPOSED, cache_composed_configs, skip_rendering
 
 import lungsound
 from lungsound.data import store
 from lungsound.storage import files
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("experiment=tiny", *SMALL_DEMO, "trainer=cpu")
+SMALL = ("experiment=tiny", "data.demo_patients=4", "data.demo_cycles=48", "trainer=cpu")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "run": ("train.py", *SMALL, "annealing.cycles=2"),
     "sweep": ("sweep.py", *SMALL, "annealing.cycles=1,2"),

@@ -1,12 +1,11 @@
 """The numbers of release 0.1, whose arithmetic was checked from outside, are still those of today.
 
-release_0_1.json was written by commit aa9a161 from the run that `run` makes, with
-OMP_NUM_THREADS=1. Other processors round otherwise in float32's last digits, and four epochs of
+release_0_1.json was written by commit aa9a161 from the run that `finished_run` makes (SMALL,
+OMP_NUM_THREADS=1). Other processors round otherwise in float32's last digits, and four epochs of
 training spread that; a wrong wire moves probabilities by far more than the tolerance.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,11 @@ def expected() -> dict[str, list[Any]]:
     return content
 
 
-@pytest.fixture(scope="module")
-def run(run_training: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("release")
-    return run_training(folder, "data.demo_patients=8", "data.demo_cycles=60")
-
-
-def test_probabilities_are_those_of_release_0_1(run: Path, expected: dict[str, list[Any]]) -> None:
+def test_probabilities_are_those_of_release_0_1(
+    finished_run: Path, expected: dict[str, list[Any]]
+) -> None:
     columns = [*CYCLE, *(f"p_{label}" for label in LABELS)]
-    table = pd.read_parquet(run / "predictions.parquet")
+    table = pd.read_parquet(finished_run / "predictions.parquet")
     table = table.sort_values(["recording", "cycle", "member"], ignore_index=True)
     reference = pd.DataFrame(expected["predictions"], columns=columns)
     assert table[CYCLE].to_numpy().tolist() == reference[CYCLE].to_numpy().tolist()
@@ -43,8 +38,8 @@ def test_probabilities_are_those_of_release_0_1(run: Path, expected: dict[str, l
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE)
 
 
-def test_history_is_that_of_release_0_1(run: Path, expected: dict[str, list[Any]]) -> None:
-    lines = (run / "history.jsonl").read_text().splitlines()
+def test_history_is_that_of_release_0_1(finished_run: Path, expected: dict[str, list[Any]]) -> None:
+    lines = (finished_run / "history.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert len(records) == len(expected["history"])
     for record, reference in zip(records, expected["history"], strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.runs import SMALL_DEMO, skip_rendering
+from support.runs import skip_rendering
 
 from lungsound.studies.study import run_study
 
@@ -23,7 +23,7 @@ def sweep(
 
     def run_sweep(*words: str) -> Path:
         with skip_rendering():
-            run_study(["experiment=tiny", *SMALL_DEMO, *words])
+            run_study(["experiment=tiny", *words])
         return tmp_path
 
     return run_sweep

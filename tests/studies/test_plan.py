@@ -46,8 +46,7 @@ def test_jobs_that_their_data_refuse_are_all_named(
     sweep: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        more = ("data.demo_patients=8", "data.demo_cycles=60")
-        sweep(*more, "split=patient", "split.folds=3,50,60", "plan=true")
+        sweep("split=patient", "split.folds=3,50,60", "plan=true")
     first, *lines = str(error.value).splitlines()
     assert first == "2 of 3 jobs cannot be run; none was begun:"
     assert [line.split(": ")[0] for line in lines] == ["  - split.folds=50", "  - split.folds=60"]

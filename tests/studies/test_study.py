@@ -20,7 +20,6 @@ from sklearn.metrics import confusion_matrix
 from support.commands import prints_line, run_lungsound
 from support.disk import disk_full_for
 from support.mlflow import metric_points, mlflow_client, mlflow_runs
-from support.runs import SMALL_DEMO
 from support.studies import (
     error_in_mlflow,
     mlflow_statuses,
@@ -49,7 +48,7 @@ Sweep = Callable[..., Path]
 def typed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which a user typed a sweep of three ensembles, and its output `printed.txt`."""
     folder = tmp_path_factory.mktemp("typed")
-    words = ("sweep.py", "-m", *SMALL_DEMO, "annealing.cycles=2,3,...,4")
+    words = ("sweep.py", "-m", "annealing.cycles=2,3,...,4")
     process = start_command(*words, folder=folder)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
@@ -236,17 +235,15 @@ def test_study_fails_in_part_goes_on_and_grows(
     assert swept_cycles(tmp_path) == [1, 2, 3, 4]
     assert len(mlflow_runs(tmp_path / "outputs" / "run")) == 5  # with their parent, no run twice
 
-    words = ["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2,6"]
+    words = ["experiment=tiny", "annealing.cycles=1,2,6"]
     lines = format_plan(plan_jobs(words)).splitlines()
     assert [line.split()[-1] for line in lines[2:5]] == ["finished", "finished", "do"]
     assert "9 epochs if each job trained alone; 2 are to be trained, 7 are not" in lines[6]
-    again = format_plan(
-        plan_jobs(["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2", "redo=true"])
-    )
+    again = format_plan(plan_jobs(["experiment=tiny", "annealing.cycles=1,2", "redo=true"]))
     assert "3 epochs if each job trained alone; 2 are to be trained, 1 are not" in again
     assert again.count("to do again") == 2
     shutil.rmtree(tmp_path / "store" / "trajectories")  # finished runs do not need it
-    plan = format_plan(plan_jobs(["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1,2"]))
+    plan = format_plan(plan_jobs(["experiment=tiny", "annealing.cycles=1,2"]))
     assert "0 are to be trained, 3 are not" in plan
 
 
@@ -329,7 +326,7 @@ def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(
 
 
 def test_folds_and_paddings_are_compared(sweep: Sweep, trained_epochs: list[int]) -> None:
-    words = ("data.demo_patients=8", "data.demo_cycles=64", "annealing.cycles=1")
+    words = ("data.demo_patients=16", "data.demo_cycles=160", "annealing.cycles=1")
     split = ("split.protocol=patient", "split.folds=2", "split.fold=0,1")
     folder = sweep(*words, *split, "padding=zero,sample")
     assert len(trained_epochs) == 4  # four trajectories of one epoch

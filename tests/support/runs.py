@@ -21,10 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 COMPOSED: dict[str, Any] = {}  # arguments of Hydra's loader -> the configuration it composed
 
-SMALL_DEMO = ("data.demo_patients=4", "data.demo_cycles=32")
 # Seconds long, and with everything: several segments per cycle, both kinds of copies, two periods.
 SMALL_RUN_OVERRIDES = (
-    *(*SMALL_DEMO, "segment=2x2s", "model.width=0.0625"),
+    *("data.demo_patients=8", "data.demo_cycles=60", "segment=2x2s", "model.width=0.0625"),
     *("annealing.cycles=2", "annealing.epochs_per_cycle=2"),
 )
 

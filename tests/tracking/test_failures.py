@@ -26,7 +26,7 @@ from support.mlflow import (
     mlflow_runs,
     only_run,
 )
-from support.runs import ROOT, SMALL_DEMO, skip_rendering
+from support.runs import ROOT, skip_rendering
 from support.server import LOOPBACK, BrokenServer, free_port
 
 import lungsound.runs.run
@@ -185,7 +185,7 @@ def test_a_password_in_the_address_is_used_and_stored_nowhere(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(decoded_store, "store")
     with skip_rendering():
-        run_study(["experiment=tiny", *SMALL_DEMO, "annealing.cycles=1"])
+        run_study(["experiment=tiny", "annealing.cycles=1"])
     basic = "Basic " + b64encode(b"ana:s3cret").decode()
     assert server.authorizations == {basic}
     (study,) = tmp_path.glob("outputs/studies/*/")

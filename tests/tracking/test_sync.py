@@ -105,7 +105,7 @@ def test_params_tags_and_files(finished_run: Path) -> None:
         "experiment": "demo", "data": "demo", "split": "random", "segment": "2x2s",
         "padding": "sample", "augment": "light", "model": "cnn7_eighth", "loss": "focal",
         "annealing": "cosine", "task": "four_class", "trainer": "auto", "annealing.cycles": "2",
-        "data.cycles": "32", "split.seed": "0", "epochs_trained": "4",
+        "data.cycles": "60", "split.seed": "0", "epochs_trained": "4",
     }  # fmt: skip
     assert expected.items() <= run.data.params.items()
     audio = finished_run.parents[1].glob("store/demo/*/audio_and_txt_files/*.wav")
