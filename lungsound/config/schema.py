@@ -142,6 +142,7 @@ class TrainerConfig:
     cache: str = "auto"
     matmul_precision: str = "highest"
     deterministic: bool = True
+    compile: bool = False
 
 
 @dataclass

@@ -31,6 +31,7 @@ from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
 from lungsound.training.batches import Augmentation, SegmentSpec
 from lungsound.training.datamodule import CyclesDataModule
+from lungsound.training.memory import keep_freed_memory
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import ChecksummedCheckpointIO, Trajectory
@@ -147,7 +148,7 @@ def build_module(
     """Build the untrained module, which logs scores of the `val_cycles`."""
     model, features = settings.model, {**vars(settings.features)}
     del features["roll"]
-    return SnapshotModule(
+    module = SnapshotModule(
         Features(**features),
         build_network(settings),
         annealing,
@@ -158,6 +159,9 @@ def build_module(
         torch.tensor(val_cycles["target"].tolist()),
         labels,
     )
+    if settings.trainer.compile and uses_gpu(settings):
+        module.compile_network()
+    return module
 
 
 def build_network(settings: Config) -> nn.Module:
@@ -205,6 +209,8 @@ def build_trainer(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
+    if accelerator == "cpu":
+        keep_freed_memory()
     # Lightning takes an argument that is not given from PL_TRAINER_*: therefore all are given.
     defaults = {name: one.default for name, one in signature(pl.Trainer).parameters.items()}
     return partial(pl.Trainer, **defaults)(

@@ -12,6 +12,7 @@ from lungsound.models.registry import NETWORKS
 from lungsound.runs.build import segment_frames
 from lungsound.signal.chunks import frames_per_chunk
 from lungsound.training.losses import focal_loss
+from lungsound.training.memory import keep_freed_memory
 
 TIMING_BATCH_SIZE, TIMING_SECONDS = 8, 0.6
 DESCRIPTIONS = {
@@ -48,6 +49,7 @@ def time_training_step(
     name: str, model_settings: str, bands: int, frames: int, accelerator: str
 ) -> float:
     """Return seconds per item, forward and backward: the fastest of several small batches."""
+    keep_freed_memory()  # as training does
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     options = json.loads(model_settings)
     build = NETWORKS[name].build

@@ -49,8 +49,9 @@ def trajectory_key_fields(
         "batch_size": trainer.batch_size,
         "precision": trainer.precision,
         "matmul_precision": trainer.matmul_precision,
-        # Only if it is false: the keys of earlier runs lack it.
+        # Only if they are not the defaults: the keys of earlier runs lack them.
         **({} if trainer.deterministic else {"deterministic": False}),
+        **({"compile": True} if trainer.compile else {}),
         "source": source_hash(),
     }
 

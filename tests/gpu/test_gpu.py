@@ -124,6 +124,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         pytest.param("trainer.precision=16-mixed", (0.7, 1.0), marks=needs_cuda),
         ("trainer.matmul_precision=high", (0.1, 0.4)),
         ("trainer.deterministic=false", (0.1, 0.4)),
+        pytest.param("trainer.compile=true", (0.1, 0.4), marks=needs_cuda),
     ],
 )
 def test_other_arithmetic_trains_near_float32(

@@ -2,15 +2,21 @@
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 from support.commands import run_python
 from support.runs import compose_settings
 
+from lungsound.data.labels import FOUR_CLASS
 from lungsound.runs import build
+from lungsound.training.module import SnapshotModule
+from lungsound.training.schedule import Annealing
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +68,23 @@ def test_the_trainer_gets_deterministic_on_a_gpu_alone(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     build.build_trainer(compose_settings(word), 1)
     assert (given["accelerator"], given["deterministic"]) == ("gpu", deterministic)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_network_is_compiled_on_a_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    compile_network = Mock()
+    monkeypatch.setattr(SnapshotModule, "compile_network", compile_network)
+    settings = compose_settings(f"trainer.compile={str(compiled).lower()}")
+    annealing = Annealing(**vars(settings.annealing))
+    build_module = partial(build.build_module, settings, annealing, FOUR_CLASS)
+    cycles = pd.DataFrame({"target": [0]})
+    build_module(cycles)
+    compile_network.assert_not_called()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    build_module(cycles)
+    assert compile_network.call_count == int(compiled)
 
 
 def test_no_variable_changes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:

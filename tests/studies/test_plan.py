@@ -137,7 +137,7 @@ OTHER_TRAJECTORY = """
     augment=none augment.redraw=epoch model.l2=0 model.table1=outputs loss=cross_entropy
     annealing.epochs_per_cycle=3 annealing.max_lr=1e-3 annealing.continue_from=best task=two_class
     trainer.precision=bf16-mixed trainer.batch_size=16 trainer.matmul_precision=high
-    data.demo_seed=1 trainer.deterministic=false
+    data.demo_seed=1 trainer.deterministic=false trainer.compile=true
 """
 SAME_TRAJECTORY = """
     annealing.cycles=3 annealing.select=last annealing.monitor=loss trainer.num_workers=2
