@@ -43,10 +43,8 @@ ui: .venv/installed ## browse the runs at http://127.0.0.1:5000; of MLFLOW_TRACK
 	@case "$$MLFLOW_TRACKING_URI" in http*|databricks*) echo "MLFLOW_TRACKING_URI is a server: its page is there"; exit 1;; esac
 	MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(BIN)/mlflow ui --host 127.0.0.1
 
-bench: .venv/installed ## what the parts of a training step, and preparing a real database, cost here
-	$(BIN)/python benchmarks/bench.py > benchmarks/results.md
-	$(BIN)/python benchmarks/preparation.py >> benchmarks/results.md
-	$(BIN)/python benchmarks/epoch.py >> benchmarks/results.md
+bench: .venv/installed ## ratios with their goals, in benchmarks/results.md; 20 minutes on a quiet machine
+	$(BIN)/python benchmarks/bench.py
 	cat benchmarks/results.md
 
 gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch, WHEELS what else is missing

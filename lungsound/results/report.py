@@ -109,7 +109,12 @@ def _rows(summary: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
 
 
 def _cells(scores: Mapping[str, float | None], columns: Iterable[str]) -> list[str]:
-    return ["-" if scores[name] is None else f"{scores[name]:.3f}" for name in columns]
+    return [format_score(scores[name]) for name in columns]
+
+
+def format_score(score: float | None) -> str:
+    """Format a score with three digits; - for an undefined one."""
+    return "-" if score is None else f"{score:.3f}"
 
 
 def _result(summary: dict[str, Any]) -> str:

@@ -35,7 +35,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     ensure_writable(settings)
     validate_tracking_uri(settings.tracking.uri)
     parts = build_components(settings)
-    print(*parts.notes, parts.leakage_sentence, sep="\n", flush=True)
+    if is_standalone:
+        print(*parts.notes, parts.leakage_sentence, sep="\n", flush=True)
     folder = RunFolder(Path(settings.output_dir) / run_name(settings, choices, parts))
     with folder.lock():
         if settings.redo:
@@ -45,12 +46,18 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
         state = make_tracking_state(settings, parts, folder)
         with background_sync(folder.path, state, retry_at_end=is_standalone) as tracking:
             if folder.is_complete:
-                print("This run is finished; its results are listed. redo=true trains it again.")
+                if is_standalone:
+                    print(
+                        "This run is finished; its results are listed. redo=true trains it again."
+                    )
             else:
                 complete_run(settings, choices, parts, folder, tracking.notify)
             if settings.tracking.log_snapshots:
                 tracking.send_weights(folder.member_paths())
-    print_results(settings, folder, tracking.sync_warning)
+    if is_standalone:
+        print_results(settings, folder, tracking.sync_warning)
+    elif tracking.sync_warning:
+        print(tracking.sync_warning)
     return folder.path
 
 

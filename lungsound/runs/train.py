@@ -71,7 +71,7 @@ def train(
                 LambdaCallback(on_train_epoch_end=count_epoch),
                 SnapshotCallback(trajectory, machine),
                 LambdaCallback(on_train_epoch_end=sync_history),
-                ProgressCallback(epochs),
+                ProgressCallback(epochs, epoch_lines=settings.tracking.study is None),
                 DivergenceCallback(folder.path),
                 InterruptCallback(),
             ]

@@ -104,7 +104,9 @@ def format_plan(jobs: Sequence[Job]) -> str:
     for job in jobs:
         lines.append(f"{job!s:{width}} {job.epochs:6d} {names[job.trajectory]:>10}  {job.state}")
     alone = sum(job.epochs for job in jobs)
-    trained = sum(job.epochs - stored for job, stored in pending_trainings(jobs))
+    trained = sum(
+        job.epochs - stored for job, stored in zip(jobs, stored_epochs(jobs), strict=True)
+    )
     lines.append(f"Jobs: {len(jobs)}. Trajectories: {len(trajectories)}.")
     if repeated := len(jobs) - len({job.folder.path for job in jobs}):
         lines.append(f"Jobs that repeat the run of another: {repeated}.")
@@ -129,7 +131,9 @@ def format_cost(jobs: Sequence[Job]) -> str:
     """Estimate time and disk space of the jobs, by measuring training steps."""
     seconds = sum(estimate_scoring_seconds(job) for job in jobs if job.state != "finished")
     size = 0
-    for job, stored in pending_trainings(jobs):
+    for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
+        if stored == job.epochs:
+            continue
         seconds += (job.epochs - stored) * estimate_epoch_seconds(job)
         size += estimate_snapshot_bytes(job, stored)
     return (
@@ -138,18 +142,37 @@ def format_cost(jobs: Sequence[Job]) -> str:
     )
 
 
-def pending_trainings(jobs: Sequence[Job]) -> list[tuple[Job, int]]:
-    """Return each trajectory's longest unfinished job, and the number of epochs already stored."""
-    longest: dict[str, Job] = {}
-    for job in sorted(jobs, key=lambda job: job.epochs):
+def stored_epochs(jobs: Sequence[Job]) -> list[int]:
+    """Return how many of its epochs each job will find stored, if the jobs run in this order."""
+    stored: dict[str, int] = {}
+    found = []
+    for job in jobs:
+        if not job.needs_training:
+            found.append(job.epochs)
+            continue
+        if job.trajectory not in stored:
+            completed = 0 if job.settings.redo else job.inputs.trajectory.completed_epochs()
+            stored[job.trajectory] = completed
+        found.append(min(stored[job.trajectory], job.epochs))
+        stored[job.trajectory] = max(stored[job.trajectory], job.epochs)
+    return found
+
+
+def job_work(jobs: Sequence[Job]) -> list[float]:
+    """Return the work of each job: seconds of sound that the network is trained on, and answers.
+
+    A sound that is only answered counts a third. It says how long a job takes beside the others.
+    """
+    work = []
+    for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
+        segment = job.settings.segment
+        counts = {name: count_items(job, name) for name in ("train", "val", "test")}
+        evaluated = (job.epochs - stored) * counts["val"]
         if job.needs_training:
-            longest[job.trajectory] = job
-    pending = []
-    for job in longest.values():
-        stored = 0 if job.settings.redo else job.inputs.trajectory.completed_epochs()
-        if job.epochs > stored:
-            pending.append((job, stored))
-    return pending
+            evaluated += job.inputs.annealing.num_periods * (counts["val"] + counts["test"])
+        items = (job.epochs - stored) * counts["train"] + FORWARD_PASS_FRACTION * evaluated
+        work.append(round(items * segment.seconds / segment.chunks, 1))
+    return work
 
 
 def estimate_epoch_seconds(job: Job) -> float:

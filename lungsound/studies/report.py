@@ -45,7 +45,7 @@ class StudyRuns(NamedTuple):
 
 
 def write_report(folder: Path) -> str:
-    """Write a study's tables, figures and report; return the main table.
+    """Write a study's tables, figures and report; return the main table for the console.
 
     Runs of different protocols never share a table or figure: with several protocols, file names
     end with the protocol. Raises LungsoundError if `folder` is not a study's or no run is finished.
@@ -55,17 +55,14 @@ def write_report(folder: Path) -> str:
     main_tables = []
     several = runs.table["protocol"].nunique() > 1
     for protocol, group in runs.table.groupby("protocol", sort=False):
-        rendered = render_protocol(group, runs, f"_{protocol}" if several else "")
-        main_tables.append(_texts(rendered)[0])
+        main_table, rendered = render_protocol(group, runs, f"_{protocol}" if several else "")
+        main_tables.append(main_table)
         files |= rendered
+    texts = [content.decode() for name, content in files.items() if name.endswith(".md")]
     images = [f"![{Path(name).stem}]({name})" for name in files if name.endswith(".png")]
-    report = "\n\n".join([*_texts(files), "\n".join(images), ""])
+    report = "\n\n".join([*texts, "\n".join(images), ""])
     write_report_files(folder, {**files, "report.md": report.encode()})
-    return "\n".join(main_tables)
-
-
-def _texts(files: Mapping[str, bytes]) -> list[str]:
-    return [content.decode() for name, content in files.items() if name.endswith(".md")]
+    return "\n\n".join(main_tables)
 
 
 def read_runs(folder: Path) -> StudyRuns:
@@ -86,8 +83,10 @@ def read_runs(folder: Path) -> StudyRuns:
     return StudyRuns(pd.DataFrame(rows), histories, keys, missing)
 
 
-def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[str, bytes]:
-    """Return file name -> content of one protocol's tables and figures, the main table first.
+def render_protocol(
+    table: pd.DataFrame, runs: StudyRuns, suffix: str
+) -> tuple[str, dict[str, bytes]]:
+    """Return one protocol's main table for the console, and file name -> content of all files.
 
     `table`: the rows of `runs.table` with that protocol.
     """
@@ -97,6 +96,7 @@ def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[s
     notes = list(runs.missing)
     if not paper and "icbhi" in table["database"].to_numpy():
         notes.append(PAPER_DATA_NOTE)
+    main_table = ""
     files: dict[str, bytes] = {}
     tables = build_tables(table, runs.keys, paper)
     for name, rows in tables.items():
@@ -105,6 +105,9 @@ def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[s
             comparison = [paper_comparison_note(table, rows, PAPER_SETTINGS[name])]
         heading = f"{name}{suffix}: {title}. {leakage}"
         text = study_tables.markdown(rows, heading, [*comparison, *notes])
+        if not main_table:
+            more = f"Sp, Se and intervals: {name}{suffix}.md"
+            main_table = study_tables.console(rows, heading, [*comparison, *notes, more])
         files[f"{name}{suffix}.csv"] = _csv(rows, title, leakage)
         files[f"{name}{suffix}.md"] = text.encode()
     if suffix:
@@ -112,7 +115,7 @@ def render_protocol(table: pd.DataFrame, runs: StudyRuns, suffix: str) -> dict[s
     histories = dict(runs.histories[row] for row in table.index)
     for name, figure in draw_figures(tables, runs.keys, histories, title).items():
         files[f"figures/{name}{suffix}.png"] = png_bytes(figure)
-    return files
+    return main_table, files
 
 
 def _csv(rows: pd.DataFrame, heading: str, leakage: str) -> bytes:

@@ -2,10 +2,12 @@
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -14,21 +16,25 @@ from omegaconf import DictConfig
 
 from lungsound.config.overrides import run_hydra
 from lungsound.errors import CorruptFileError, LungsoundError, StorageError
-from lungsound.results.folder import folder_lock_path
+from lungsound.results.folder import RunFolder, folder_lock_path
+from lungsound.results.report import format_score
 from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.identity import source_hash
 from lungsound.runs.naming import data_title
 from lungsound.runs.run import run
+from lungsound.scoring.scores import score_names
 from lungsound.storage.files import quarantine, read_file, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 from lungsound.storage.signals import defer_signals, raise_if_interrupted
 from lungsound.storage.streams import tolerate_output_errors
-from lungsound.studies.plan import Job, format_cost, format_plan, plan_jobs
+from lungsound.studies.jobs import format_values
+from lungsound.studies.plan import Job, format_cost, format_plan, job_work, plan_jobs
 from lungsound.studies.report import write_report
 from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking
+from lungsound.training.progress import format_duration
 
 CONTROL_OVERRIDES = ("-m", "--multirun", "plan=true", "plan=false")
 # Overrides that do not change the study's identity.
@@ -49,7 +55,8 @@ def run_study(words: list[str]) -> None:
     jobs = plan_jobs(words, check_places=not dry_run)
     plan = format_plan(jobs)
     print(experiment_sentence(jobs[0].settings, jobs[0].choices["experiment"]))
-    print(data_titles(jobs), plan, sep="\n", flush=True)
+    notes = dict.fromkeys(note for job in jobs for note in job.inputs.notes)
+    print(data_titles(jobs), *notes, plan, sep="\n", flush=True)
     if dry_run:
         print(format_cost(jobs))
         return
@@ -138,6 +145,23 @@ def run_job(cfg: DictConfig) -> None:
                 "the data or the source of lungsound changed while the study ran. The same "
                 "command runs what is missing"
             )
+        print(job_line(study, hydra.job.num, RunFolder(run_path)), flush=True)
+
+
+def job_line(study: dict[str, Any], number: int, run: RunFolder) -> str:
+    """Return a job's number, values and test scores, and the time left of the study.
+
+    That is the time since its start, times the work of later jobs, divided by that of the others.
+    """
+    work, values = study["work"], study["values"][number]
+    scores = run.summary()["ensemble"][-1]["test"]
+    words = [f"job {number + 1} of {len(work)}", format_values(values)]
+    words += [f"{name} {format_score(scores[name])}" for name in score_names(scores)]
+    done, left = sum(work[: number + 1]), sum(work[number + 1 :])
+    if done and left:
+        seconds = (time.time() - study["started"]) * left / done
+        words.append(f"about {format_duration(seconds)} left of the study")
+    return "  ".join(words)
 
 
 @contextmanager
@@ -193,6 +217,9 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
         "words": list(words),
         "swept": sorted(jobs[0].values),
         "threads": torch.get_num_threads(),
+        "started": time.time(),
+        "values": new_values,
+        "work": job_work(jobs),
         "jobs": [*(job for job in earlier_jobs if job["values"] not in new_values), *new_jobs],
     }
     write_file(path, json.dumps(study, indent=2).encode())

@@ -4,14 +4,18 @@
 `members` and `parameters` (of one network).
 """
 
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from importlib.resources import files
 from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from lungsound.results.report import markdown_table
 from lungsound.studies.statistics import (
@@ -27,6 +31,8 @@ SCORE_COLUMN_PATTERN = re.compile(
     rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
     r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
+CONSOLE_WIDTH = 80  # columns
+MAX_SPREADS = 4  # scores with a spread, beside each other, on the console
 SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
 # The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
@@ -154,14 +160,44 @@ def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     undefined value is `-`. A column of undefined intervals is left out.
     """
     table = table.rename(columns={"std": "mean_std", "interval": "mean_interval"})
-    hidden = {f"{name}_std" for name in table}
-    hidden |= {str(name) for name in table.filter(regex="_interval$") if table[name].isna().all()}
-    columns = [str(name) for name in table if name not in hidden]
-    rows = [[_cell(row, name) for name in columns] for row in table.to_dict("records")]
-    text = "The table has no rows."
-    if rows:
-        text = markdown_table([_label(name) for name in columns], rows)
+    hidden = {str(name) for name in table.filter(regex="_interval$") if table[name].isna().all()}
+    head, rows = _texts(table, hidden)
+    text = markdown_table(head, rows) if rows else "The table has no rows."
     return "\n\n".join([f"## {heading}", text, *notes]) + "\n"
+
+
+def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
+    """Format a table for a terminal of 80 columns: the keys, and the scores.
+
+    With up to four columns of scores each has its spread.
+    """
+    hidden = {"protocol", "seconds", "note"}
+    hidden |= {str(name) for name in table.filter(regex="_splits$")}
+    scores = set()
+    for name in map(str, table):
+        found = SCORE_COLUMN_PATTERN.fullmatch(name)
+        if found and found["score"] == "score" and not found["interval"]:
+            scores.add(name)
+        elif found:
+            hidden.add(name)
+    if len(scores) > MAX_SPREADS:
+        table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
+    head, rows = _texts(table, hidden)
+    shown = Table(*head, box=box.SIMPLE_HEAD, padding=0)
+    for row in rows:
+        shown.add_row(*row)
+    page = Console(file=io.StringIO(), width=CONSOLE_WIDTH, highlight=False, markup=False)
+    with page.capture() as text:
+        page.print(heading, shown, *notes, sep="\n")
+    return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+
+def _texts(table: pd.DataFrame, hidden: Set[str]) -> tuple[list[str], list[list[str]]]:
+    """Return head and cells of the columns that are not `hidden`; a score has its spread in it."""
+    spreads = {f"{name}_std" for name in table}
+    columns = [str(name) for name in table if name not in hidden | spreads]
+    rows = [[_cell(row, name) for name in columns] for row in table.to_dict("records")]
+    return [_label(name) for name in columns], rows
 
 
 def _key_columns(table: pd.DataFrame) -> list[str]:

@@ -19,7 +19,14 @@ from lungsound.errors import ConfigError, DataError, LungsoundError, StorageErro
 from lungsound.runs.build import build_database, build_inputs
 from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import compose_jobs, expand_jobs
-from lungsound.studies.plan import REPORT_SECONDS, count_items, format_cost, format_plan, plan_jobs
+from lungsound.studies.plan import (
+    REPORT_SECONDS,
+    count_items,
+    format_cost,
+    format_plan,
+    job_work,
+    plan_jobs,
+)
 from lungsound.studies.study import study_folder
 from lungsound.training.schedule import Annealing
 
@@ -97,6 +104,17 @@ def test_plan_shows_which_jobs_share_a_trajectory(
     sweep("annealing.cycles=2,3,4,5,6,7,8,9,10", "plan=true")
     assert "54 epochs if each job trained alone; 10 are" in capsys.readouterr().out
     assert not trained_epochs
+
+
+def test_work_of_a_job_is_what_earlier_jobs_leave_to_it(sweep: Callable[..., Path]) -> None:
+    words = [*SMALL_RUN_OVERRIDES, "segment=2x2s", "annealing.epochs_per_cycle=2"]
+    jobs = plan_jobs([*words, "annealing.cycles=3,2,4"])
+    train, val, test = (count_items(jobs[0], name) for name in ("train", "val", "test"))
+    expected = []
+    for epochs, members in [(6, 3), (0, 2), (2, 4)]:  # the second job finds all of its epochs
+        evaluated = epochs * val + members * (val + test)
+        expected.append((epochs * train + evaluated / 3) * 2)  # chunks of 2 s
+    assert job_work(jobs) == pytest.approx(expected, abs=0.1)
 
 
 def test_constant_baseline_does_not_follow_the_number_of_members(

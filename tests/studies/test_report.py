@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_protocols_have_tables_and_figures_of_their_own(tmp_path: Path) -> None:
     figures = ("score_against_members", "learning_curves")
     expected = {f"{name}_{one}" for name in figures for one in protocols}
     assert file_stems(study, "figures/*.png") == expected
-    assert all(f"## table3_{protocol}: " in printed for protocol in protocols)
+    assert all(f"table3_{protocol}: " in printed for protocol in protocols)
     patient = (study / "table3_patient.md").read_text()
     assert "No patient of the 12 in test is also in training or validation." in patient
     assert LEAK not in patient
@@ -275,7 +276,7 @@ def test_a_study_is_reported_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "here").rename(tmp_path / "there")
     moved = tmp_path / "there" / study.relative_to(tmp_path / "here")
     with contextlib.chdir("/"):
-        assert "| 2 | random | 1 |" in write_report(moved)
+        assert re.search(r"^ 2 +1 +0", write_report(moved), re.MULTILINE)
 
 
 def test_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:

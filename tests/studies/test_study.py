@@ -5,6 +5,7 @@ signals, MLflow's tree.
 import contextlib
 import errno
 import json
+import re
 import shutil
 import signal
 import sys
@@ -36,7 +37,9 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
+from lungsound.results.folder import RunFolder
 from lungsound.studies.plan import format_plan, plan_jobs
+from lungsound.studies.study import job_line
 from lungsound.tracking.sync import MlflowSync, StudySync
 from lungsound.training.weights import read_weights
 
@@ -83,6 +86,30 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     assert "9 epochs if each job trained alone; 4 are to be trained, 5 are not" in printed
     study = only_study(typed_study)
     assert printed.splitlines()[-1] == f"study: {study.relative_to(typed_study)}"
+    assert "HYDRA" not in printed
+    lines = [line for line in printed.splitlines() if re.match(r"job \d", line)]
+    for number, (members, run) in enumerate(runs.items(), start=1):
+        test = json.loads((run / "scores.json").read_text())["scores"]["ensemble"][-1]["test"]
+        scores = f"score_4 {test['score_4']:.3f}  score_2 {test['score_2']:.3f}"
+        expected = f"job {number} of 4  annealing.cycles={members}  {scores}"
+        line, _, left = lines[number - 1].partition("  about ")
+        assert line == expected
+        assert left.endswith("left of the study") == (number < 4)
+    assert len(lines) == 4
+
+
+def test_time_left_of_a_study_is_that_of_later_jobs_work(
+    typed_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = {"work": [30.0, 0.0, 10.0, 20.0], "started": 1000.0, "values": [{"seed": 0}] * 4}
+    monkeypatch.setattr("lungsound.studies.study.time.time", lambda: 1000.0 + 40 * 60)
+    run = RunFolder(runs_by_members(typed_study)[2])
+    lines = [job_line(study, number, run) for number in range(4)]
+    left = [line.partition("about ")[2].removesuffix(" left of the study") for line in lines]
+    # 40 minutes for 30 of the work, for 30 and for 40; the last job is the end.
+    assert left == ["40 minutes", "40 minutes", "20 minutes", ""]
+    nothing_to_do = study | {"work": [0.0] * 4}
+    assert "left" not in job_line(nothing_to_do, 0, run)
 
 
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
@@ -147,7 +174,7 @@ def test_report_is_made_again_without_training(
     with contextlib.chdir(tmp_path):
         run_lungsound("study", "report", study)
     assert content() == before
-    assert "| annealing.cycles |" in capsys.readouterr().out
+    assert "annealing.cycles splits" in capsys.readouterr().out
 
 
 def test_store_is_listed_and_cleared(

@@ -17,7 +17,7 @@ from lungsound.studies.statistics import (
     corrected_interval,
     paired_differences,
 )
-from lungsound.studies.tables import markdown, paper_table, table2, table3, table4
+from lungsound.studies.tables import console, markdown, paper_table, table2, table3, table4
 
 # Quantiles of Student's t at 97.5 %, from any printed table.
 T_975 = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
@@ -413,3 +413,19 @@ def test_markdown_of_differences_shows_the_sign() -> None:
     assert lines[4] == "| 4-class score | +0.012 ± 0.004 | 0.006 | 3 |"
     empty = markdown(rows[:0], "heading", ["note"])
     assert empty == "## heading\n\nThe table has no rows.\n\nnote\n"
+
+
+def test_a_table_for_the_console_fits_80_columns() -> None:
+    runs = runs_of(padding=["sample", "zero"], segment=["9s", "2x4.5s"], split__seed=[0, 1, 2])
+    every = aggregate_over_splits(runs, ["padding", "segment", SEED])
+    heading = "table2: " + "a long sentence about leaks " * 5
+    text = console(table2(every, paper=True), heading, ["The note."])
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.endswith("The note.")
+    scores = every[["score_2", "score_4"]].to_numpy().ravel()
+    assert all(f"{score:.3f}" in text for score in scores)
+    assert not any(word in text for word in ("Sp", "95%", "…"))
+    runs = runs_of(annealing__cycles=[2], split__seed=[0, 1])
+    rows = table3(aggregate_over_splits(runs, [M, SEED]), paper=False)
+    spread = console(rows, "table3", []).splitlines()[-1]
+    assert f"{rows['score_4'][0]:.3f} ± {rows['score_4_std'][0]:.3f}" in spread

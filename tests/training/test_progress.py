@@ -18,9 +18,16 @@ def fake_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return now
 
 
-def train(clock: SimpleNamespace, epochs: int, first: int, last: int, seconds: list[float]) -> None:
+def train(
+    clock: SimpleNamespace,
+    epochs: int,
+    first: int,
+    last: int,
+    seconds: list[float],
+    **options: bool,
+) -> None:
     """Epochs `first` to `last` of `epochs`, from 1; validation takes 10 seconds."""
-    progress = ProgressCallback(epochs)
+    progress = ProgressCallback(epochs, **options)
     trainer = SimpleNamespace(
         current_epoch=first - 1,
         num_training_batches=len(seconds),
@@ -49,6 +56,18 @@ def test_time_left_is_that_of_median_batches_and_validations(
     # 9 epochs of 10 batches of 2 s and 10 s, then 8 of them.
     assert epoch_3 == "epoch  3/12  train/loss 0.250  about 4 minutes left"
     assert epoch_4 == "epoch  4/12  train/loss 0.250  about 4 minutes left"
+
+
+def test_a_job_of_a_study_prints_no_epochs(
+    fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(fake_clock, 3, first=1, last=2, seconds=[2.0] * 10, epoch_lines=False)
+    assert capsys.readouterr().out == "Training: about 46 seconds left of 3 epochs.\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, which has the bar
+    train(fake_clock, 3, first=1, last=2, seconds=[2.0] * 10, epoch_lines=False)
+    printed = capsys.readouterr().out
+    assert "Training:" not in printed
+    assert "epoch 2 of 3" in printed
 
 
 def test_time_left_follows_the_latest_batches(
