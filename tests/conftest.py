@@ -60,7 +60,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def decoded_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the small runs' recordings and their waveforms."""
-    from lungsound.runs.build import build_database
+    from lungsound.runs.inputs import build_database
 
     store = tmp_path_factory.mktemp("decoded") / "store"
     build_database(compose_settings(*SMALL_RUN_OVERRIDES, f"store_dir={store}"))
