@@ -1,6 +1,7 @@
 """What tests share: the real recordings, an empty MLflow, and small runs on the demo database."""
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -12,7 +13,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from support.mlflow import join_tracking_threads
-from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, skip_rendering
+from support.runs import (
+    ROOT,
+    SMALL_RUN_OVERRIDES,
+    cache_composed_configs,
+    compose_config,
+    compose_settings,
+    skip_rendering,
+)
 
 # Before torch: the tests run in one process per core, see the Makefile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +29,15 @@ for name in (
     *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
 ):  # a machine's defaults are not tested
     os.environ.pop(name, None)
+
+
+cache_composed_configs()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the runs' garbage collections the libraries' objects: a third of a small run's time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +58,38 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_training(empty_mlflow: Path) -> Callable[..., Path]:
+def decoded_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the small runs' recordings and their waveforms."""
+    from lungsound.runs.inputs import build_database
+
+    store = tmp_path_factory.mktemp("decoded") / "store"
+    build_database(compose_settings(*SMALL_RUN_OVERRIDES, f"store_dir={store}"))
+    return store
+
+
+@pytest.fixture(scope="session")
+def run_training(empty_mlflow: Path, decoded_store: Path) -> Callable[..., Path]:
     """`run_training(folder, *overrides)`: a small run with all its files in `folder`.
 
-    Returns the run's own folder. Its figures are unpainted unless `painted`.
+    Returns the run's own folder. Its figures are unpainted unless `painted`, and its recordings
+    are decoded already unless it is `fresh` or there is a store.
     """
 
-    def train(folder: Path, *overrides: str, painted: bool = False) -> Path:
+    def train(folder: Path, *overrides: str, painted: bool = False, fresh: bool = False) -> Path:
         from lungsound.runs.run import run
 
         folder.mkdir(parents=True, exist_ok=True)
+        if not fresh and not (folder / "store").exists():
+            shutil.copytree(decoded_store, folder / "store")
         if not (folder / "mlflow.db").exists():
             shutil.copy(empty_mlflow, folder / "mlflow.db")
         # Absolute: MLflow keeps what it opened under a URI, for all tests of this process.
-        tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-        composed = compose_config(*SMALL_RUN_OVERRIDES, tracking, *overrides)
+        tracking = f"sqlite:///{folder / 'mlflow.db'}"
+        cfg, choices = compose_config(*SMALL_RUN_OVERRIDES, *overrides)
+        if not any(word.startswith("tracking.uri=") for word in overrides):
+            cfg.tracking.uri = tracking
         figures = contextlib.nullcontext() if painted else skip_rendering()
-        with figures, contextlib.chdir(folder), composed as (cfg, choices):
+        with figures, contextlib.chdir(folder):
             return run(cfg, choices).resolve()
 
     return train
@@ -68,7 +100,7 @@ def finished_run(
     run_training: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A small finished run's folder, for tests that only read; `store` is two folders above."""
-    return run_training(tmp_path_factory.mktemp("trained"), painted=True)
+    return run_training(tmp_path_factory.mktemp("trained"), painted=True, fresh=True)
 
 
 @pytest.fixture

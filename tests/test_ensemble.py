@@ -14,7 +14,8 @@ from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 from lungsound import Ensemble
 from lungsound.errors import ConfigError, CorruptFileError, DataError
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import build_components, build_network
+from lungsound.runs.build import build_components
+from lungsound.runs.inputs import build_network
 from lungsound.runs.predict import predict_members
 from lungsound.runs.rescore import score_on_database
 from lungsound.training.weights import write_weights

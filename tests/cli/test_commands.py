@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.commands import run_python
+from support.commands import ForkedPython, run_python
 from support.mlflow import mlflow_runs
-from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_settings
 
 from lungsound.config.ellipsis import expand_ellipses
-from lungsound.runs.validation import validate_config
 from lungsound.studies.jobs import expand_jobs
 
 
@@ -94,10 +93,10 @@ def test_a_command_imports_only_what_it_needs(run_copy: Path, forbidden: dict[st
 )
 def test_bad_command_lines_exit_with_a_message(words: str) -> None:
     argument, named = words.split()
-    done = run_python("train.py", argument)
-    assert done.returncode == 1
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, errors = ForkedPython("train.py", argument).communicate()
+    assert code == 1
+    assert named in errors
+    assert "Traceback" not in errors
 
 
 def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
@@ -108,21 +107,14 @@ def test_a_stopped_command_says_so_and_is_killed_in_mlflow(
     """
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     words = ("experiment=tiny", "trainer.cache=off", "trainer.num_workers=2", "annealing.cycles=9")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
-    )  # fmt: skip
-    assert process.stdout
-    assert any(line.startswith("epoch 1/9") for line in process.stdout)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, told = process.communicate()
-    assert process.returncode == 143, told
-    assert re.search(
-        r"^stopped: [1-8] epochs are finished and kept\. The same command goes on",
-        told,
-        re.MULTILINE,
-    ), told
-    assert "Traceback" not in told
+    started = ForkedPython("train.py", *words, folder=tmp_path)
+    assert any(line.startswith("epoch 1/9") for line in started.stdout)
+    os.killpg(started.process.pid, signal.SIGTERM)
+    code, _, errors = started.communicate()
+    assert code == 143, errors
+    message = r"^stopped: [1-8] epochs are finished and kept\. The same command goes on"
+    assert re.search(message, errors, re.MULTILINE), errors
+    assert "Traceback" not in errors
     (run,) = mlflow_runs(tmp_path / "outputs" / "run")
     assert run.info.status == "KILLED"
 
@@ -152,16 +144,14 @@ def test_readme_lines_are_right() -> None:
             assert len(jobs) > 1
             for job in (jobs[0], jobs[-1]):
                 overrides = [f"{key}={value}" for key, value in job.items()]
-                with compose_config(*overrides) as (cfg, _):
-                    validate_config(cfg)
+                compose_settings(*overrides)
         elif program == "lungsound" or arguments[:1] == ["-m"]:
             words = arguments if program == "python" else ["-m", "lungsound", *arguments]
             told = run_python(*words, "--help")
             assert told.returncode == 0, told.stderr
         elif program == "python":
             assert arguments[0] == "train.py"
-            with compose_config(*arguments[1:]) as (cfg, _):
-                validate_config(cfg)
+            compose_settings(*arguments[1:])
         else:
             assert shutil.which(program, path=str(Path(sys.executable).parent)), command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from support.commands import run_module
+from support.commands import ForkedPython
 
 from lungsound.cli import app
 from lungsound.errors import DataError, Interrupted
@@ -47,17 +47,18 @@ def test_names_of_release_0_1_work_and_print_the_new_one(
     old: str, new: str, command: str, tmp_path: Path
 ) -> None:
     package, *words = shlex.split(old)
-    done = run_module(f"lungsound.{package}", *words, "--help", folder=tmp_path)
-    line = f"python -m lungsound.{package} is now: lungsound {new} --help "
-    assert done.stderr.startswith(line)
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"Usage: lungsound {command} [OPTIONS] ")
+    started = ForkedPython("-m", f"lungsound.{package}", *words, "--help", folder=tmp_path)
+    code, printed, errors = started.communicate()
+    assert errors.startswith(f"python -m lungsound.{package} is now: lungsound {new} --help ")
+    assert code == 0
+    assert printed.startswith(f"Usage: lungsound {command} [OPTIONS] ")
 
 
 def test_an_old_name_fails_as_the_new_one(tmp_path: Path) -> None:
-    done = run_module("lungsound.evaluation", "score", "none", "icbhi", "x", folder=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[1].startswith("error: ")
+    words = ("-m", "lungsound.evaluation", "score", "none", "icbhi", "x")
+    code, _, errors = ForkedPython(*words, folder=tmp_path).communicate()
+    assert code == 1
+    assert errors.splitlines()[1].startswith("error: ")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,10 @@ def test_every_path_begins_at_home_if_it_says_so(
 
 def test_a_command_prints_what_it_lists(tmp_path: Path) -> None:
     (tmp_path / "store" / "trajectories" / "0123456789abcdef").mkdir(parents=True)
-    done = run_module("lungsound", "study", "ls", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first_words = [line.split()[0] for line in done.stdout.splitlines()]
+    started = ForkedPython("-m", "lungsound", "study", "ls", folder=tmp_path)
+    code, printed, errors = started.communicate()
+    assert code == 0, errors
+    first_words = [line.split()[0] for line in printed.splitlines()]
     assert first_words == ["trajectory", "0123456789abcdef"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support.results import assert_identical_runs
-from support.runs import SMALL_RUN_OVERRIDES, compose_config
+from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 from torch import Tensor
 
 from lungsound import Ensemble
@@ -24,7 +24,6 @@ from lungsound.models.cnn7 import CNN7
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_components, build_trainer, set_float32
 from lungsound.runs.predict import load_member, predict_set
-from lungsound.runs.validation import validate_config
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk
 from lungsound.signal.features import NORMALIZATION_AXES, Features
@@ -59,8 +58,7 @@ def strict() -> Iterator[None]:
 
 
 def settings(*overrides: str) -> Config:
-    with compose_config(*SMALL_RUN_OVERRIDES, ON_DEVICE, *overrides) as (cfg, _):
-        return validate_config(cfg)
+    return compose_settings(*SMALL_RUN_OVERRIDES, ON_DEVICE, *overrides)
 
 
 def losses(folder: Path) -> np.ndarray[Any, Any]:

@@ -5,12 +5,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support.runs import compose_config
+from support.runs import compose_settings
 from torch import nn
 
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.models.cnn7 import CNN7, block_sizes, min_input_size
-from lungsound.runs.validation import validate_config
 from lungsound.signal.features import Features
 from lungsound.training.module import SnapshotModule
 from lungsound.training.schedule import Annealing
@@ -22,9 +21,8 @@ PAPER_FILTERS = [64, 128, 128, 256, 256, 512, 512]
 
 def network(option: str = "cnn7", classes: int = 4, seed: int = 0, table1: str = "inputs") -> CNN7:
     """The network of an option of conf/model."""
-    with compose_config(f"model={option}") as (cfg, _):
-        model = validate_config(cfg).model
-        return CNN7(classes, model.width, table1, model.bn_momentum, model.bn_eps, seed)
+    model = compose_settings(f"model={option}").model
+    return CNN7(classes, model.width, table1, model.bn_momentum, model.bn_eps, seed)
 
 
 def small(seed: int = 0, table1: str = "inputs") -> CNN7:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from support.runs import compose_config
+from support.runs import compose_settings
 from torch import nn
 
 from lungsound.errors import ConfigError
 from lungsound.models.registry import NETWORKS, l2_parameters
 from lungsound.runs.build import build_components
-from lungsound.runs.validation import validate_config
 
 # What a contributor writes: CONTRIBUTING.md shows the same file.
 PACKAGE = textwrap.dedent(
@@ -78,8 +77,7 @@ def test_a_network_of_another_package_trains(
 @pytest.mark.usefixtures("band_means")
 def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
     overrides = (*BAND_MEANS, HIDDEN, "model.l2=0.25", f"store_dir={tmp_path}")
-    with compose_config("experiment=tiny", *overrides) as (cfg, _):
-        module = build_components(validate_config(cfg)).module
+    module = build_components(compose_settings("experiment=tiny", *overrides)).module
     decayed, others = module.configure_optimizers().param_groups
     assert decayed["weight_decay"] == 0.5
     assert [parameter is module.network.hidden.weight for parameter in decayed["params"]] == [True]
@@ -99,9 +97,8 @@ def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
     ],
 )
 def test_settings_must_be_the_networks_own(overrides: tuple[str, ...], message: str) -> None:
-    composed = compose_config("experiment=tiny", *overrides)
-    with composed as (cfg, _), pytest.raises(ConfigError, match=message):
-        validate_config(cfg)
+    with pytest.raises(ConfigError, match=message):
+        compose_settings("experiment=tiny", *overrides)
 
 
 def test_l2_acts_on_the_kernels_of_convolutions_by_default() -> None:

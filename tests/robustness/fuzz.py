@@ -183,8 +183,8 @@ def small_run(folder: Path) -> Path:
 
     folder.mkdir()
     tracking = f"tracking.uri=sqlite:///{folder}/mlflow.db"
-    with contextlib.chdir(folder), compose_config(*SMALL_RUN_OVERRIDES, tracking) as composed:
-        return run(*composed).resolve()
+    with contextlib.chdir(folder):
+        return run(*compose_config(*SMALL_RUN_OVERRIDES, tracking)).resolve()
 
 
 if __name__ == "__main__":

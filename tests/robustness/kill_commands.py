@@ -14,8 +14,8 @@ did.
 
 import argparse
 import contextlib
-import copy
 import functools
+import gc
 import importlib
 import json
 import os
@@ -38,9 +38,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from robustness.reliability import update_row
-from support.runs import skip_rendering
+from support.runs import COMPOSED, cache_composed_configs, skip_rendering
 
 import lungsound
 from lungsound.data import store
@@ -55,7 +54,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 REDO = "redo-"  # begins the name of a command that trains again what the one without it has made
 COMMANDS |= {f"{REDO}{name}": (*words, "redo=true") for name, words in COMMANDS.items()}
 LOG = "log.txt"
-COMPOSED: dict[str, Any] = {}  # arguments of Hydra's loader -> the configuration it composed
 Ended = tuple[int, dict[str, str]]  # kills until a command ended; MLflow runs seen, id -> name
 MAX_CHAIN = 5  # kills at random moments before a chain may end: most then hit a command at work
 STUDY_COUNTS = ("jobs", "jobs_finished", "jobs_failed", "epochs_trained")  # each command adds to
@@ -163,22 +161,6 @@ def preload(path: Path) -> None:
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-
-
-def cache_composed_configs() -> None:
-    """Have Hydra compose each configuration once: that is two thirds of the time of a start."""
-    loaders: Any = ConfigLoaderImpl
-    compose = loaders.load_configuration
-
-    def load(loader: Any, *arguments: Any, **options: Any) -> Any:
-        key = repr((arguments, options))
-        if key not in COMPOSED:
-            COMPOSED[key] = compose(loader, *arguments, **options)
-        config = copy.deepcopy(COMPOSED[key])
-        config.hydra.runtime.cwd = str(Path.cwd())
-        return config
-
-    loaders.load_configuration = load
 
 
 # --- what a command left ---
@@ -441,6 +423,7 @@ def main() -> None:
     options = parse_arguments()
     import_package()
     cache_composed_configs()
+    gc.freeze()  # or each fork's collector would visit, and so copy, all that is imported
     begin, wrong, figures = time.monotonic(), [], []
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         place, seconds = Path(temporary), {}

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from robustness.fuzz_data import STEMS, icbhi
-from support.runs import ROOT, compose_config
+from support.runs import ROOT, compose_settings
 
 from lungsound.data.database import open_database
 from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
@@ -29,7 +29,6 @@ from lungsound.errors import CorruptFileError, DataError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_trainer
 from lungsound.runs.rescore import load_run_config, score_on_database
-from lungsound.runs.validation import validate_config
 from lungsound.storage.files import read_file, write_file
 from lungsound.studies.report import write_report
 from lungsound.training.schedule import Annealing
@@ -83,8 +82,7 @@ def attacks(marker: Path) -> list[bytes]:
 def test_weights_run_no_code(number: int, marker: Path, tmp_path: Path) -> None:
     content = attacks(marker)[number]
     trajectory = Trajectory(tmp_path / "path", ANNEALING)
-    with compose_config() as (cfg, _):
-        checkpoints = build_trainer(validate_config(cfg), epochs=1).strategy.checkpoint_io
+    checkpoints = build_trainer(compose_settings(), epochs=1).strategy.checkpoint_io
     snapshot, resume_point = trajectory.snapshot_path(1), trajectory.resume_path(1)
     write_file(snapshot, content)
     with pytest.raises(CorruptFileError, match=snapshot.name):

@@ -1,31 +1,24 @@
 """kill -9 anywhere: the same command goes on and comes to the same bits (kill_commands.py)."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.runs import ROOT
+from support.commands import ForkedPython
 
-SCRIPT = ROOT / "tests" / "robustness" / "kill_commands.py"
+SCRIPT = "tests/robustness/kill_commands.py"
 
 
 @pytest.fixture
 def kill(record_property: Callable[..., None]) -> Callable[[str], Any]:
     """`kill(words)`: what kill_commands.py tried; fails if something went wrong."""
-    # One thread: the script forks, and a pool of threads would not come along.
-    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
 
     def kill_commands(words: str) -> Any:
-        command = [sys.executable, str(SCRIPT), *words.split()]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        tried = json.loads(ended.stdout.splitlines()[-1])
+        code, printed, errors = ForkedPython(SCRIPT, *words.split()).communicate()
+        assert code == 0, printed + errors
+        tried = json.loads(printed.splitlines()[-1])
         record_property("figures", tried["figures"])
         assert tried["wrong"] == []
         counts = re.findall(r"(?:files|moments|signals) (\d+) \(", tried["figures"])

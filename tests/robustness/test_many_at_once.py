@@ -1,16 +1,13 @@
 """Many commands in one folder in the same second: they share store, trajectories and MLflow."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.mlflow import metric_points, mlflow_runs
-from support.runs import ROOT
+from support.studies import start_command
 
 # Two trajectories (split.seed), and of each both more and fewer periods at once; two of the
 # commands are the same.
@@ -28,20 +25,9 @@ TROUBLE = re.compile(
 RUNS, EPOCHS = 5, 3 + 2  # distinct ones: an epoch a period
 
 
-def start_cli(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / words[0]), *words[1:]],
-        cwd=folder,
-        env={**os.environ, "LUNGSOUND_EXPERIMENT": "tiny", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[..., None]) -> None:
-    begun = [start_cli(words, tmp_path) for words in COMMANDS]
+    begun = [start_command(*words, folder=tmp_path) for words in COMMANDS]
     outputs = [process.communicate()[0] for process in begun]
     for words, process, text in zip(COMMANDS, begun, outputs, strict=True):
         assert process.returncode == 0, (words, text)

@@ -129,7 +129,7 @@ def test_a_limit_that_the_recordings_do_not_fit(
     largest = max(sizes, key=lambda path: sizes[path])
     size = sizes[largest]
     with file_size_limit(size - 1), pytest.raises(StorageError) as error:
-        run_training(tmp_path)
+        run_training(tmp_path, fresh=True)
     assert str(largest.relative_to(store)) in str(error.value)
     assert bytes_in_message(error.value) == pytest.approx(size, rel=1e-3)
     free = int(re.findall(r"large \(([\d,]+) bytes", str(error.value))[0].replace(",", ""))
@@ -143,7 +143,7 @@ def test_a_limit_that_the_recordings_do_not_fit(
 
     monkeypatch.setattr("lungsound.runs.run.background_sync", stop)
     with pytest.raises(pytest.fail.Exception, match="it goes on"):  # room was made
-        run_training(tmp_path)
+        run_training(tmp_path, fresh=True)
     made = [path for path in (tmp_path / "store" / what).rglob("*") if path.is_file()]
     assert len(made) >= len(sizes)
     for path in sizes:
@@ -253,7 +253,7 @@ def test_a_read_only_working_folder(
     places = [f"output_dir={there / 'outputs'}", f"store_dir={there / 'store'}"]
     places.append(f"tracking.uri=sqlite:///{there / 'mlflow.db'}")
     with read_only(here):
-        run = run_training(here, *places, "annealing.epochs_per_cycle=1")
+        run = run_training(here, *places, "annealing.epochs_per_cycle=1", fresh=True)
     assert everything(here) == before
     assert mlflow_runs(run)[0].info.status == "FINISHED"
 

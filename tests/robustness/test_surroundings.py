@@ -15,13 +15,12 @@ import pandas as pd
 import pytest
 import torch
 from support.results import assert_identical_runs
-from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_settings
 
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_components
 from lungsound.runs.predict import predict_members
-from lungsound.runs.validation import validate_config
 from lungsound.training.weights import read_weights
 
 # Probabilities by float32 (24 bits: 6e-8) through eight layers of a trained network are 8e-7 away
@@ -37,8 +36,7 @@ Members = tuple[Config, RunComponents, list[Path], pd.DataFrame]
 def members(finished_run: Path) -> Members:
     """The settings and the components of `finished_run`, its weights and its predictions."""
     store_dir = f"store_dir={finished_run.parents[1] / 'store'}"
-    with compose_config(*SMALL_RUN_OVERRIDES, store_dir) as (cfg, _):
-        settings = validate_config(cfg)
+    settings = compose_settings(*SMALL_RUN_OVERRIDES, store_dir)
     parts, folder = build_components(settings), RunFolder(finished_run)
     return settings, parts, folder.member_paths(), folder.read_predictions()
 

@@ -134,34 +134,25 @@ results += [rows @ rows.T, images.exp().sum(), torch.softmax(images, 1), torch.f
 for result in results:
     print(hashlib.sha256(result.numpy().tobytes()).hexdigest())
 """
+# They are read at the first product, after `import torch`. Here all but the last four would give
+# other products, each alone.
+ROUND_OTHERWISE = {
+    **{"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    **{"DNNL_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    **dict.fromkeys(("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"), "BF16"),
+    "NVIDIA_TF32_OVERRIDE": "1",
+}
 
 
-@pytest.fixture(scope="module")
-def products() -> str:
-    return run_python("-c", PRODUCTS).stdout
-
-
-@pytest.mark.parametrize(
-    "variable",
-    [
-        *("ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41", "DNNL_MAX_CPU_ISA=SSE41"),
-        *("MKL_CBWR=COMPATIBLE", "MKL_ENABLE_INSTRUCTIONS=SSE4_2"),
-    ],
-)
-def test_no_variable_limits_the_instructions(
-    monkeypatch: pytest.MonkeyPatch, products: str, variable: str
+def test_variables_that_round_otherwise_are_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are read at the first product, after `import torch`."""
-    monkeypatch.setenv(*variable.split("="))
-    assert run_python("-c", PRODUCTS).stdout == products
-
-
-def test_variables_that_round_otherwise_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVIDIA's libraries and oneDNN would read them at their first product."""
-    names = ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
-    code = f"import os, lungsound.runs.build; print([os.environ.get(n) for n in {names}])"
-    code += "; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
-    for name in (*names, "CUBLAS_WORKSPACE_CONFIG"):
-        monkeypatch.setenv(name, "1")
-    done = run_python("-c", code)
-    assert done.stdout.splitlines() == ["[None, None, None]", ":4096:8"]
+    exec(PRODUCTS)
+    expected = capsys.readouterr().out.splitlines()
+    for name, value in {**ROUND_OTHERWISE, "CUBLAS_WORKSPACE_CONFIG": "1"}.items():
+        monkeypatch.setenv(name, value)
+    names = [*ROUND_OTHERWISE, "CUBLAS_WORKSPACE_CONFIG"]
+    shown = f"import os; print([os.environ.get(name) for name in {names}])"
+    *products, variables = run_python("-c", PRODUCTS + shown).stdout.splitlines()
+    assert variables == str([None] * len(ROUND_OTHERWISE) + [":4096:8"])
+    assert products == expected

@@ -41,8 +41,8 @@ def test_another_machine_names_the_same_run(
 ) -> None:
     """A login node, with other threads and without the GPU, plans the same folders."""
     store = f"store_dir={finished_run.parents[1] / 'store'}"
-    with compose_config(*SMALL_RUN_OVERRIDES, store) as (cfg, choices):
-        settings = validate_config(cfg)
+    cfg, choices = compose_config(*SMALL_RUN_OVERRIDES, store)
+    settings = validate_config(cfg)
     machine = describe_machine(settings)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(torch, "__version__", "3.0")

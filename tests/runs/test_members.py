@@ -60,7 +60,6 @@ def test_probabilities_are_not_stored_while_another_process_trains(
     run_training: RunTraining, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It removes the files that are half written, and the snapshots that it replaces."""
-    (tmp_path / "store").mkdir()
     original = lungsound.runs.predict.evaluate_member
 
     def evaluate(trainer: Any, parts: Any, *args: Any) -> Any:

@@ -95,11 +95,7 @@ def test_the_papers_network(
     """The contract as it stands, all 4 916 742 parameters and every copy, for an epoch a member."""
     monkeypatch.chdir(tmp_path)
     periods = ("annealing.cycles=2", "annealing.epochs_per_cycle=1")
-    with compose_config("experiment=paper", f"data.root={real_data / 'icbhi'}", *periods) as (
-        cfg,
-        choices,
-    ):
-        folder = run(cfg, choices)
+    folder = run(*compose_config("experiment=paper", f"data.root={real_data / 'icbhi'}", *periods))
     facts = json.loads((folder / "metadata.json").read_text())
     assert facts["model.parameters"] == 4_916_742
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {folder}"

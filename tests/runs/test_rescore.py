@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.commands import run_lungsound, run_module
+from support.commands import ForkedPython, run_lungsound
 from support.sprsound import add, event
 
 from lungsound.errors import ConfigError, DataError
@@ -147,9 +147,9 @@ def test_a_run_is_scored_without_its_store(run: Path, tmp_path: Path) -> None:
 
 def test_the_command(run: Path) -> None:
     """By its name in release 0.1."""
-    words = ("lungsound.evaluation", "score", str(run), "icbhi", str(demo_root(run)))
-    done = run_module(*words, folder=run.parents[1])
-    assert done.returncode == 0, done.stderr
-    assert "ensemble of 2" in done.stdout
-    assert "ALSO IN TRAINING OR VALIDATION under another name" in done.stdout
+    words = ("-m", "lungsound.evaluation", "score", str(run), "icbhi", str(demo_root(run)))
+    code, printed, errors = ForkedPython(*words, folder=run.parents[1]).communicate()
+    assert code == 0, errors
+    assert "ensemble of 2" in printed
+    assert "ALSO IN TRAINING OR VALIDATION under another name" in printed
     assert (run / "scored-icbhi" / "scores.json").exists()

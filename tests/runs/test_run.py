@@ -522,7 +522,7 @@ def test_every_option_trains(
     run_training: Train, tmp_path: Path, trained_epochs: list[int], overrides: str, members: int,
     epochs: int,
 ) -> None:  # fmt: skip
-    folder = run_training(tmp_path, *overrides.split(), painted=True)
+    folder = run_training(tmp_path, *overrides.split(), painted="two_class" in overrides)
     results = json.loads((folder / "scores.json").read_text())
     scores, two_class = results["scores"], "two_class" in overrides
     assert trained_epochs == list(range(1, epochs + 1))

@@ -68,14 +68,12 @@ def test_the_environment_is_the_default(
             monkeypatch.delenv(variable)
         else:
             monkeypatch.setenv(variable, given)
-        with compose_config("data=icbhi") as (cfg, _):
-            block = cfg.data if name == "root" else cfg.tracking
-            assert block[name] == (given or default)
+        cfg, _ = compose_config("data=icbhi")
+        assert (cfg.data if name == "root" else cfg.tracking)[name] == (given or default)
     monkeypatch.setenv(variable, "from the environment")
-    with compose_config("data=icbhi", "data.root=t", "tracking.uri=t", "tracking.experiment=t") as (
-        cfg, _,
-    ):  # fmt: skip
-        assert (cfg.data.root, cfg.tracking.uri, cfg.tracking.experiment) == ("t", "t", "t")
+    words = ("data=icbhi", "data.root=t", "tracking.uri=t", "tracking.experiment=t")
+    cfg, _ = compose_config(*words)
+    assert (cfg.data.root, cfg.tracking.uri, cfg.tracking.experiment) == ("t", "t", "t")
 
 
 SECRET = {  # an address -> the same without its password

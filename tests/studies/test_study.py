@@ -50,9 +50,9 @@ Sweep = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def typed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which a user typed a sweep of four ensembles, and its output `printed.txt`."""
+    """The folder in which a user typed a sweep of three ensembles, and its output `printed.txt`."""
     folder = tmp_path_factory.mktemp("typed")
-    words = ("sweep.py", "-m", "annealing.cycles=2,3,...,5")
+    words = ("sweep.py", "-m", "annealing.cycles=2,3,...,4")
     process = start_command(*words, folder=folder)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
@@ -81,10 +81,10 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     trained = [
         json.loads((run / "metadata.json").read_text())["epochs_trained"] for run in runs.values()
     ]
-    assert dict(zip(runs, trained, strict=True)) == {2: 2, 3: 1, 4: 1, 5: 1}  # an epoch per period
+    assert dict(zip(runs, trained, strict=True)) == {2: 2, 3: 1, 4: 1}  # an epoch per period
     assert len(list((typed_study / "store" / "trajectories").glob("*/"))) == 1
     printed = (typed_study / "printed.txt").read_text()
-    assert "14 epochs if each job trained alone; 5 are to be trained, 9 are not" in printed
+    assert "9 epochs if each job trained alone; 4 are to be trained, 5 are not" in printed
     study = only_study(typed_study)
     assert printed.splitlines()[-1] == f"study: {study.relative_to(typed_study)}"
     assert "HYDRA" not in printed
@@ -92,11 +92,11 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     for number, (members, run) in enumerate(runs.items(), start=1):
         test = json.loads((run / "scores.json").read_text())["scores"]["ensemble"][-1]["test"]
         scores = f"score_4 {test['score_4']:.3f}  score_2 {test['score_2']:.3f}"
-        expected = f"job {number} of 4  annealing.cycles={members}  {scores}"
+        expected = f"job {number} of {len(runs)}  annealing.cycles={members}  {scores}"
         line, _, left = lines[number - 1].partition("  about ")
         assert line == expected
-        assert left.endswith("left of the study") == (number < 4)
-    assert len(lines) == 4
+        assert left.endswith("left of the study") == (number < len(runs))
+    assert len(lines) == len(runs)
 
 
 def test_time_left_of_a_study_is_that_of_later_jobs_work(
@@ -115,9 +115,9 @@ def test_time_left_of_a_study_is_that_of_later_jobs_work(
 
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
     parent, children = study_in_mlflow(typed_study)
-    assert [run.data.params["annealing.cycles"] for run in children] == ["2", "3", "4", "5"]
+    assert [run.data.params["annealing.cycles"] for run in children] == ["2", "3", "4"]
     run_folder = runs_by_members(typed_study)[2]
-    assert [run.info.status for run in mlflow_runs(run_folder)] == ["FINISHED"] * 5
+    assert [run.info.status for run in mlflow_runs(run_folder)] == ["FINISHED"] * 4
     assert "SYNTHETIC" in parent.info.run_name
     sent = {file.path for file in mlflow_client(run_folder).list_artifacts(parent.info.run_id)}
     assert {"table3.md", "table3.csv", "all.csv", "plan.txt", "report.md", "figures"} <= sent
@@ -191,7 +191,7 @@ def test_store_is_listed_and_cleared(
 
     size = sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
     _, line = lines_of("ls")
-    assert line.split()[:2] == [trajectory.name, "5"]
+    assert line.split()[:2] == [trajectory.name, "4"]
     assert f"{size / 1e6:.1f} MB" in line
     names = [run.name for run in runs_by_members(typed_study).values()]
     assert all(name in line for name in names)
@@ -199,7 +199,7 @@ def test_store_is_listed_and_cleared(
     with pytest.raises(SystemExit) as end:
         lines_of("ls")
     _, line = capsys.readouterr().out.splitlines()
-    assert [name in line for name in names] == [False, True, True, True]
+    assert [name in line for name in names] == [False, True, True]
     corrupt = str(end.value.code)  # Python prints it to stderr and exits with 1
     assert corrupt.startswith("not listed: ")
     assert names[0] in corrupt

@@ -1,10 +1,13 @@
-"""Commands: in the tests' own process, and as a user starts them."""
+"""Commands: in the tests' own process, in a fork of it, and as a user starts them."""
 
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 from support.runs import ROOT
 
@@ -24,9 +27,43 @@ def run_python(*words: str, folder: Path = ROOT) -> "subprocess.CompletedProcess
     )
 
 
-def run_module(*words: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m WORDS` in `folder`."""
-    return run_python("-m", *words, folder=folder)
+class ForkedPython:
+    """`python WORDS` in a fork of this process, which has imported what takes 10 s, and in a
+    process group of its own.
+    """
+
+    def __init__(self, *words: str, folder: Path = ROOT) -> None:
+        reader, writer = os.pipe()
+        self.stdout, self.stderr = os.fdopen(reader), os.fdopen(os.memfd_create("stderr"), "w+")
+        output = os.fdopen(writer, "w")
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_run_python, args=(words, folder, output, self.stderr)
+        )
+        self.process.start()
+        output.close()
+
+    def communicate(self) -> tuple[int | None, str, str]:
+        """The exit code, what it printed to stdout, and to stderr."""
+        printed = self.stdout.read()
+        self.process.join()
+        self.stderr.seek(0)
+        return self.process.exitcode, printed, self.stderr.read()
+
+
+def _run_python(words: tuple[str, ...], folder: Path, output: IO[str], errors: IO[str]) -> None:
+    os.setpgid(0, 0)
+    os.chdir(folder)
+    for number, file in enumerate((output, errors), start=1):
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    if words[0] == "-m":
+        sys.argv = list(words[1:])
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        exec(words[1], {"__name__": "__main__"})
+    else:
+        sys.argv = list(words)
+        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
 def prints_line(process: "subprocess.Popen[str]", text: str) -> bool:

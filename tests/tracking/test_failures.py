@@ -53,13 +53,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def waveforms(finished_run: Path, tmp_path: Path) -> None:
-    """Spares a run in `tmp_path` what is not tested here: decoding."""
-    trajectories = shutil.ignore_patterns("trajectories")
-    shutil.copytree(finished_run.parents[1] / "store", tmp_path / "store", ignore=trajectories)
-
-
-@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokenServer]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with BrokenServer() as server:
@@ -94,7 +87,7 @@ def fail_to_predict(error: BaseException) -> Callable[..., None]:
     return predict
 
 
-@pytest.mark.usefixtures("waveforms", "no_waiting")
+@pytest.mark.usefixtures("no_waiting")
 def test_a_locked_database_is_not_waited_for(
     run_training: TrainIn, tmp_path: Path, empty_mlflow: Path, trained_epochs: list[int],
     capfd: pytest.CaptureFixture[str],
@@ -119,7 +112,7 @@ def test_a_locked_database_is_not_waited_for(
         assert run.data.metrics.keys() >= {"ensemble/test_score_4", "test/score_4", "leak/patients"}
 
 
-@pytest.mark.usefixtures("waveforms", "no_waiting")
+@pytest.mark.usefixtures("no_waiting")
 def test_training_goes_on_while_mlflow_hangs(
     run_training: TrainIn, tmp_path: Path, trained_epochs: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -180,16 +173,17 @@ def test_a_server_that_is_down_from_the_start(
     assert_all_sent(folder, finished_run)
 
 
-@pytest.mark.usefixtures("waveforms", "no_waiting")
+@pytest.mark.usefixtures("no_waiting")
 def test_a_password_in_the_address_is_used_and_stored_nowhere(
     tmp_path: Path, server: BrokenServer, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], decoded_store: Path,
 ) -> None:  # fmt: skip
     """Not in what a study and its run write and print, Hydra's files included."""
     address = server.uri.replace("//", "//ana:s3cret@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setattr(background, "FINAL_SYNC_S", 60.0)
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(decoded_store, "store")
     with skip_rendering():
         run_study(["experiment=tiny", "annealing.cycles=1"])
     basic = "Basic " + b64encode(b"ana:s3cret").decode()
@@ -212,7 +206,6 @@ def test_a_password_in_the_address_is_used_and_stored_nowhere(
             assert secret not in content
 
 
-@pytest.mark.usefixtures("waveforms")
 def test_a_deleted_experiment_does_not_stop_the_training(
     run_training: TrainIn, tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -441,7 +434,6 @@ def test_a_folder_without_a_readable_state_becomes_another_run(
     assert list(statuses.values()) == ["FINISHED"]
 
 
-@pytest.mark.usefixtures("waveforms")
 @pytest.mark.parametrize(
     ("number", "code", "error", "status"),
     [

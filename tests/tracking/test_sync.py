@@ -28,7 +28,7 @@ from support.mlflow import (
     mlflow_runs,
     only_run,
 )
-from support.runs import SMALL_RUN_OVERRIDES, compose_config
+from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 
 import lungsound.runs.report
 from lungsound.results.folder import RunFolder
@@ -87,8 +87,8 @@ def test_passwords_of_release_0_1_are_not_sent(
 
 def test_learning_rates_follow_equation_1(finished_run: Path) -> None:
     stored = metric_points(finished_run, only_run(finished_run))["lr"]
-    with compose_config(*SMALL_RUN_OVERRIDES) as (cfg, _):
-        highest, length = cfg.annealing.max_lr, cfg.annealing.epochs_per_cycle
+    annealing = compose_settings(*SMALL_RUN_OVERRIDES).annealing
+    highest, length = annealing.max_lr, annealing.epochs_per_cycle
     for t in EPOCHS:
         cosine = math.cos(math.pi * ((t - 1) % length) / length)
         assert stored[t] == pytest.approx(highest / 2 * (cosine + 1))

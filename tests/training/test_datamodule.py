@@ -14,13 +14,12 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from support.runs import compose_config
+from support.runs import compose_settings
 
 from lungsound.data.store import WaveformStore
 from lungsound.errors import TrainingError
 from lungsound.runs.build import build_components
 from lungsound.runs.inputs import build_database, build_inputs
-from lungsound.runs.validation import validate_config
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import time_stretch
@@ -303,8 +302,7 @@ def test_statistics_of_normalization_are_the_training_cycles_alone(
     demo_store: Path, monkeypatch: pytest.MonkeyPatch, scope: str, axes: tuple[int, ...]
 ) -> None:
     overrides = f"features.normalization={scope}", f"store_dir={demo_store}"
-    with compose_config(*SMALL_DEMO, *overrides) as (cfg, _):
-        settings = validate_config(cfg)
+    settings = compose_settings(*SMALL_DEMO, *overrides)
     cycles = build_inputs(settings).cycles
     database = build_database(settings)
     original = np.array(database.store.samples)

@@ -4,14 +4,13 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from support.commands import ForkedPython
 
 from lungsound.errors import TrainingError
 from lungsound.training import loader
@@ -79,8 +78,8 @@ class LargeBatches(list[int]):
 @pytest.mark.parametrize("code", [INTERRUPTED_START, INTERRUPTED_WAIT])
 def test_the_first_signal_ends_a_process_with_workers(code: str) -> None:
     """Python waits at its exit for every worker, and a worker ignores signals."""
-    done = subprocess.run([sys.executable, "-c", code], timeout=60)
-    assert done.returncode == 143
+    code_of_exit, *_ = ForkedPython("-c", code).communicate()
+    assert code_of_exit == 143
 
 
 @pytest.mark.parametrize(

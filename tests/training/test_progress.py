@@ -62,7 +62,7 @@ def test_a_job_of_a_study_prints_no_epochs(
     fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(fake_clock, 3, first=1, last=2, seconds=[2.0] * 10, epoch_lines=False)
-    assert capsys.readouterr().out == "Training: about 46 seconds left of 3 epochs.\n"
+    assert capsys.readouterr().out == "Training: about 50 seconds left of 3 epochs.\n"
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, which has the bar
     train(fake_clock, 3, first=1, last=2, seconds=[2.0] * 10, epoch_lines=False)
     printed = capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.runs import compose_config
+from support.runs import compose_settings
 
 from lungsound.config.schema import Config
 from lungsound.data.cycles import cycle_key
@@ -29,7 +29,6 @@ from lungsound.data.splits.official import (
 from lungsound.data.splits.patient import patient_split
 from lungsound.data.splits.protocols import run_protocol
 from lungsound.errors import DataError
-from lungsound.runs.validation import validate_config
 
 PAIR = ("41279835_14.1_0_p1_2945", "41279835_14.1_0_p1_2050")  # one sound, in training and in test
 SHARED = ["156", "218"]  # patients on both sides of ICBHI's own split
@@ -417,8 +416,7 @@ def test_clean_takes_the_sound_in_both_parts_out_of_test(sprsound: pd.DataFrame)
 
 
 def configure(*overrides: str) -> Config:
-    with compose_config("data.root=/there", *overrides) as (cfg, _):
-        return validate_config(cfg)
+    return compose_settings("data.root=/there", *overrides)
 
 
 @pytest.mark.parametrize(
