@@ -1,5 +1,10 @@
 """Respiratory-sound classification with snapshot ensembles (Nguyen & Pernkopf, 2020)."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lungsound.ensemble import Ensemble
+
 try:
     import fcntl  # noqa: F401
 except ImportError:
@@ -9,3 +14,13 @@ except ImportError:
     ) from None
 
 __version__ = "0.2.0"
+__all__ = ["Ensemble"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Ensemble` when it is first used: torch takes seconds."""
+    if name != "Ensemble":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lungsound.ensemble import Ensemble
+
+    return Ensemble

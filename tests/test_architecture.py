@@ -11,7 +11,7 @@ from support.runs import ROOT
 # Each layer may import itself and those before it.
 LAYERS = (
     *("errors", "storage", "config", "data", "signal", "models", "scoring", "training"),
-    *("results", "tracking", "runs", "studies", "cli"),
+    *("results", "tracking", "runs", "studies", "ensemble", "cli"),
 )
 FORMER_COMMANDS = tuple(
     f"{name}/__main__.py" for name in ("data", "tracking", "evaluation", "study")
@@ -87,9 +87,9 @@ def test_the_configuration_stops_above_the_method() -> None:
     assert importers("lungsound.config") <= READ_CONFIG
 
 
-def test_the_root_has_no_module_but_errors() -> None:
+def test_the_root_has_no_module_but_errors_and_the_public_one() -> None:
     names = {path.name for path in (ROOT / "lungsound").glob("*.py")}
-    assert names <= {"__init__.py", "__main__.py", "errors.py"}
+    assert names <= {"__init__.py", "__main__.py", "errors.py", "ensemble.py"}
 
 
 def test_no_utils_modules() -> None:

@@ -7,6 +7,7 @@ import click
 
 from lungsound.cli.command import cli_command
 from lungsound.cli.data import data
+from lungsound.cli.predict import predict
 from lungsound.cli.score import score
 from lungsound.cli.send import send
 from lungsound.cli.study import study
@@ -20,7 +21,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, score, send, study):
+for command in (data, predict, score, send, study):
     lungsound.add_command(command)
 
 

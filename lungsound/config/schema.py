@@ -94,12 +94,6 @@ class ModelConfig:
     bn_eps: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def settings(self) -> dict[str, Any]:
-        """Return the network's own settings, without those that are null."""
-        own = {name: getattr(self, name) for name in ("width", "table1", "bn_momentum", "bn_eps")}
-        given = {name: value for name, value in own.items() if value is not None}
-        return given | self.options
-
 
 @dataclass
 class LossConfig:

@@ -40,11 +40,17 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int, str]:
         samples, rate_hz = _decode(content)
     except ValueError as error:
         raise DataError(f"{path.name}: {error}") from error
+    mono, note = mix_down(samples)
+    return mono, rate_hz, "; ".join([*notes, note] if note else notes)
+
+
+def mix_down(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
+    """Return the mean of the channels [n] of samples [n, channels], and a note or ""."""
     channels = samples.shape[1]
     if channels == 1:
-        return samples[:, 0], rate_hz, "; ".join(notes)
-    notes.append(f"{channels} channels mixed down to one (their mean)")
-    return samples.mean(axis=1, dtype=np.float32), rate_hz, "; ".join(notes)
+        return samples[:, 0], ""
+    note = f"{channels} channels mixed down to one (their mean)"
+    return samples.mean(axis=1, dtype=np.float32), note
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:

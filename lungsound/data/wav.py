@@ -84,7 +84,7 @@ def _read_chunks(content: bytes, order: str, offset: int, stop: bytes = b"") -> 
     chunks: Chunks = {}
     while CHUNK_NAME.match(content, offset) and offset + 8 <= len(content):
         name, size = struct.unpack_from(f"{order}4sI", content, offset)
-        end = len(content) if name == b"data" and _is_open(size) else offset + 8 + size
+        end = len(content) if name == b"data" and is_open_size(size) else offset + 8 + size
         if name == stop or end > len(content) + 1:  # the padding byte may be counted only
             break
         if name == b"fmt " and name in chunks:
@@ -108,10 +108,12 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
         promised = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0]
     if 0 < promised <= available:
         return promised, []
-    size = _open_size(content, order, start) if _is_open(promised) else 0
+    size = _open_size(content, order, start) if is_open_size(promised) else 0
     if not size:
         fault = (
-            "header only: it" if _is_open(promised) or not available else "truncated: its header"
+            "header only: it"
+            if is_open_size(promised) or not available
+            else "truncated: its header"
         )
         raise ValueError(f"{fault} promises {promised} bytes of audio, {available} are there")
     extent = "all" if size == available else "the first"
@@ -119,7 +121,8 @@ def _audio_size(content: bytes, order: str, start: int, chunks: Chunks) -> tuple
     return size, [f"its header leaves the length open ({promised:#x}): {note}"]
 
 
-def _is_open(size: int) -> bool:
+def is_open_size(size: int) -> bool:
+    """Return whether a header with this size of its audio leaves the size open."""
     return size in OPEN_SIZES or size >= MIN_OPEN_SIZE
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from lungsound.models.cnn7 import CNN7, min_input_size
 
 INPUT_ARGUMENTS = ("classes", "bands", "frames", "seed")
+COMMON_KEYS = ("name", "l2", "adam_eps", "options")  # of the config group, for any network
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ NETWORKS = {"cnn7": NetworkSpec(_build_cnn7, _min_size_cnn7)}
 def register_network(name: str, spec: NetworkSpec) -> None:
     """Make a network available as `model.name=NAME`."""
     NETWORKS[name] = spec
+
+
+def network_settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the network's own settings of the config group `model`, without those that are null.
+
+    They are the group's keys but for COMMON_KEYS, and those in its `options`.
+    """
+    own = {name: value for name, value in model.items() if name not in COMMON_KEYS}
+    given = {name: value for name, value in own.items() if value is not None}
+    given.update(model["options"])
+    return given
 
 
 def l2_parameters(network: nn.Module) -> list[nn.Parameter]:

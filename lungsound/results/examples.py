@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lungsound.results.log_mels import COLORMAP, draw_log_mel, label_hertz
 from lungsound.signal.chunks import split_into_chunks
 from lungsound.signal.copies import draw_roll, draw_warp
 from lungsound.signal.features import Features
@@ -21,12 +22,10 @@ from lungsound.signal.spectrum import frame_count
 from lungsound.storage.figures import new_figure
 from lungsound.training.batches import Augmentation, SegmentSpec
 
-COLORMAP = "magma"  # lightness rises with the value, also when printed in grey
 SEAMS = (
     "Where a short cycle's padding begins, or the cycle starts again, an upright line is a seam of "
     "the padding, not a crackle."
 )
-TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 7000)
 Stage = tuple[str, Tensor]  # what was done, and the log-mel [n_mels, N] after it
 
 
@@ -132,22 +131,15 @@ def _draw(panel: Axes, log_mel: Tensor, features: Features, scale: Normalize) ->
         text, center = "shorter than one frame", (0.5, 0.5)
         panel.annotate(text, center, xycoords="axes fraction", ha="center", va="center", fontsize=8)
         return
-    bands, frames = log_mel.shape
-    extent = (0.0, frames * features.hop / features.sample_rate, -0.5, bands - 0.5)
-    image: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    panel.imshow(log_mel.numpy(), extent=extent, cmap=COLORMAP, norm=scale, **image)
+    seconds = log_mel.shape[1] * features.hop / features.sample_rate
+    draw_log_mel(panel, log_mel.numpy(), seconds, scale)
 
 
 def _label_axes(panels: NDArray[Any], seconds: float, features: Features) -> None:
-    """Label seconds below and round hertz on the left; the vertical axis counts bands."""
-    corners = features.corner_hz.cpu().numpy()
-    inside = [tick for tick in TICKS_HZ if corners[1] <= tick <= corners[-2]]
-    # Band i peaks at corner i + 1; between two corners the mel scale is nearly linear.
-    places = np.interp(inside, corners, np.arange(len(corners)) - 1.0)
+    """Label seconds below and round hertz on the left."""
     first = panels[0, 0]
     first.set_xlim(0, seconds)
-    first.set_ylim(-0.5, len(corners) - 2.5)
-    first.set_yticks(places, [str(tick) for tick in inside])
+    label_hertz(first, features.corner_hz.cpu().numpy())
     first.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     for panel in panels.flat:
         panel.tick_params(labelsize=7)

@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lungsound.errors import CorruptFileError, DataError
+from lungsound.results.config import parse_config
 from lungsound.results.predictions import encode_predictions, parse_predictions
 from lungsound.results.summary import summarize
 from lungsound.storage.figures import write_figure
@@ -40,8 +41,9 @@ from lungsound.storage.locks import file_lock
 from lungsound.training.history import EpochRecord, parse_history
 from lungsound.training.weights import read_weights
 
-PREDICTIONS, HISTORY, MEMBERS = "predictions.parquet", "history.jsonl", "members"
-TRAINING_FILES = ("config.yaml", "metadata.json", "split.csv", HISTORY)
+CONFIG, HISTORY, MEMBERS = "config.yaml", "history.jsonl", "members"
+PREDICTIONS = "predictions.parquet"
+TRAINING_FILES = (CONFIG, "metadata.json", "split.csv", HISTORY)
 REPORT_FILES = ("scores.json", "report.md")
 # The files in SHA256SUMS, besides members and figures.
 CHECKED_FILES = (*TRAINING_FILES, PREDICTIONS, *REPORT_FILES)
@@ -80,7 +82,7 @@ class RunFolder:
     def is_complete(self) -> bool:
         """Whether all files in SHA256SUMS exist; `quarantine_corrupt` verifies their content."""
         if self.is_former:
-            return self._has(PREDICTIONS, "config.yaml", "split.csv", *REPORT_FILES)
+            return self._has(PREDICTIONS, CONFIG, "split.csv", *REPORT_FILES)
         digests = read_checksums(self.path)
         return digests.keys() >= set(CHECKED_FILES) and self._has(*digests) and self.is_trained
 
@@ -172,6 +174,10 @@ class RunFolder:
                 f"but got {str(key)[:60]!r}"
             )
         return key
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the run's configuration; CorruptFileError if it is not plain values."""
+        return self._read(CONFIG, parse_config)
 
     def write_history(self, history: list[EpochRecord]) -> None:
         """Write every metric with its epoch, one line per epoch."""

@@ -22,12 +22,10 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.models.registry import NETWORKS
+from lungsound.models.registry import NETWORKS, network_settings
 from lungsound.runs.identity import trajectory_key_fields, uses_gpu
-from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
-from lungsound.signal.spectrum import frame_count
 from lungsound.storage.keys import content_key
 from lungsound.training.batches import Augmentation, SegmentSpec
 from lungsound.training.datamodule import CyclesDataModule
@@ -111,10 +109,7 @@ def build_datamodule(
     settings: Config, database: Database, cycles: pd.DataFrame
 ) -> CyclesDataModule:
     """Build the datamodule of `cycles`, which have `set` and `target`."""
-    trainer, frames = settings.trainer, segment_frames(settings)
-    cutting = SegmentSpec(
-        segment_samples(settings), settings.padding.mode, frames, settings.segment.chunks
-    )
+    trainer, cutting = settings.trainer, segment_spec(settings)
     copies = vtlp_copies(settings, database)
     augment = {**vars(settings.augment), "vtlp_copies": copies, "roll": settings.features.roll}
     workers = trainer.num_workers
@@ -125,15 +120,11 @@ def build_datamodule(
     return CyclesDataModule(cycles, store, cutting, augmentation, size, workers, seed, cache)
 
 
-def segment_samples(settings: Config) -> int:
-    """Return the number of samples of a segment."""
-    return round(settings.segment.seconds * settings.features.sample_rate)
-
-
-def segment_frames(settings: Config) -> int:
-    """Return the number of frames of a segment."""
-    features = settings.features
-    return frame_count(segment_samples(settings), features.n_fft, features.hop)
+def segment_spec(settings: Config) -> SegmentSpec:
+    """Return how cycles are cut into segments and chunks."""
+    segment, features = settings.segment, settings.features
+    grid = features.sample_rate, features.n_fft, features.hop
+    return SegmentSpec.from_seconds(segment.seconds, segment.chunks, settings.padding.mode, *grid)
 
 
 def vtlp_copies(settings: Config, database: Database) -> dict[str, int]:
@@ -170,9 +161,9 @@ def build_network(settings: Config) -> nn.Module:
     return NETWORKS[model.name].build(
         classes=settings.task.classes,
         bands=settings.features.n_mels,
-        frames=frames_per_chunk(segment_frames(settings), settings.segment.chunks),
+        frames=segment_spec(settings).chunk_frames,
         seed=int(make_rng(settings.seed, "weights").integers(2**31)),
-        **model.settings(),
+        **network_settings(vars(model)),
     )
 
 

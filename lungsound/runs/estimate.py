@@ -8,9 +8,8 @@ from functools import lru_cache
 import torch
 
 from lungsound.config.schema import Config
-from lungsound.models.registry import NETWORKS
-from lungsound.runs.build import segment_frames
-from lungsound.signal.chunks import frames_per_chunk
+from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.runs.build import segment_spec
 from lungsound.training.losses import focal_loss
 from lungsound.training.memory import keep_freed_memory
 
@@ -37,9 +36,10 @@ def experiment_sentence(settings: Config, experiment: str) -> str:
 
 def seconds_per_item(settings: Config) -> float:
     """Measure the seconds of training per item, without computing features."""
-    model, segment = settings.model, settings.segment
-    frames = frames_per_chunk(segment_frames(settings), segment.chunks)
-    options = json.dumps(model.settings())  # text, because lru_cache needs hashable arguments
+    model = settings.model
+    frames = segment_spec(settings).chunk_frames
+    # Text, because lru_cache needs hashable arguments.
+    options = json.dumps(network_settings(vars(model)))
     accelerator = settings.trainer.accelerator
     return time_training_step(model.name, options, settings.features.n_mels, frames, accelerator)
 

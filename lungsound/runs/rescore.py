@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
@@ -12,7 +11,7 @@ from lungsound.data.database import Database, encode_targets, open_database
 from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
-from lungsound.results.folder import MEMBERS, RunFolder
+from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
 from lungsound.runs.build import RunComponents, build_datamodule, build_module, build_trajectory
 from lungsound.runs.predict import predict_members
@@ -75,16 +74,8 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
         raise ConfigError(
             f"{run.path}: expected the folder of a finished run, below outputs, but it is not one"
         )
-    path = run.path / "config.yaml"
-    text = run.read_text(path.name)
+    path, values = run.path / CONFIG, run.read_config()
     with corrupt_file_on_error(path):
-        # Reject YAML aliases, tags and interpolations: they could read the environment or exhaust
-        # memory.
-        if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
-            raise ValueError("expected plain values, but got an alias or a tag")
-        values = yaml.safe_load(text)
-        if "${" in str(values):
-            raise ValueError("expected plain values, but got an interpolation")
         cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         assert isinstance(cfg, DictConfig)
         cfg.store_dir = str(store_dir or cfg.store_dir)

@@ -233,7 +233,7 @@ def _check_device(settings: Config) -> Iterator[str]:
 def _check_sizes(settings: Config) -> Iterator[str]:
     """Check that epochs, segment, frame, chunk and network input fit each other."""
     # Here: these modules import torch, which is slow.
-    from lungsound.models.registry import NETWORKS
+    from lungsound.models.registry import NETWORKS, network_settings
     from lungsound.signal.chunks import frames_per_chunk
     from lungsound.signal.spectrum import frame_count
 
@@ -259,10 +259,11 @@ def _check_sizes(settings: Config) -> Iterator[str]:
         yield _format_error("segment.chunks", what, segment.chunks)
         return
     model, network = settings.model, NETWORKS[settings.model.name]
-    wrong = network.check_settings(model.settings())
+    own = network_settings(vars(model))
+    wrong = network.check_settings(own)
     yield from (f"model.{line} (model.name={model.name})" for line in wrong)
     if not wrong:
-        smallest = network.min_size(**model.settings())
+        smallest = network.min_size(**own)
         chunk = frames_per_chunk(frames, segment.chunks)
         if chunk < smallest:
             what = f"at least {smallest} frames per chunk for the network"

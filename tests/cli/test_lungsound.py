@@ -14,6 +14,7 @@ from lungsound.errors import DataError, Interrupted
 
 COMMANDS = {
     "data": {"check", "get", "plot"},
+    "predict": set(),
     "score": set(),
     "send": set(),
     "study": {"report", "ls", "du", "rm"},
@@ -61,6 +62,7 @@ def test_an_old_name_fails_as_the_new_one(tmp_path: Path) -> None:
     "line",
     [
         *("data check icbhi PATH", "data plot icbhi PATH", "score PATH icbhi x", "send PATH"),
+        *("predict PATH x", "predict x x --cycles PATH"),
         *("study report PATH", "study rm --store=PATH key", "score x icbhi x --store=PATH"),
     ],
 )

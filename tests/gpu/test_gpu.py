@@ -16,10 +16,12 @@ from support.results import assert_identical_runs
 from support.runs import SMALL_RUN_OVERRIDES, compose_config
 from torch import Tensor
 
+from lungsound import Ensemble
 from lungsound.config.schema import Config
 from lungsound.data.labels import label_set
 from lungsound.errors import TrainingError
 from lungsound.models.cnn7 import CNN7
+from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_components, build_trainer, set_float32
 from lungsound.runs.predict import load_member, predict_set
 from lungsound.runs.validation import validate_config
@@ -241,3 +243,14 @@ def test_scores_of_cycles_are_exactly_those_of_the_cpu(classes: int) -> None:
             metric.update(probabilities[part].to(device), cycle[part].to(device))
         scores.append(metric.compute())
     assert scores[0] == scores[1]
+
+
+def test_an_ensemble_answers_as_its_evaluation(run: Path) -> None:
+    ensemble, evaluated = Ensemble.load(run), RunFolder(run).read_predictions()
+    assert ensemble.device.type == DEVICE
+    (folder,) = (run.parents[1] / "store" / "demo").glob("*/audio_and_txt_files")
+    for name, rows in evaluated[evaluated["set"] == "test"].groupby("recording"):
+        times = rows.loc[rows["member"] == 1, ["start_seconds", "end_seconds"]]
+        answer = ensemble.predict_members(folder / f"{name}.wav", cycles=times.to_numpy().tolist())
+        expected = rows.sort_values(["member", "cycle"])[answer.columns]
+        np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,142 @@
+"""What `lungsound predict` does: find recordings, classify each, write a table and figures."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from lungsound.data.readers.cycle_times import read_cycle_times
+from lungsound.data.readers.files import is_folder, read_tree
+from lungsound.data.registry import DATABASES
+from lungsound.data.sound import SUFFIXES, open_sound
+from lungsound.ensemble import Ensemble, check_seconds
+from lungsound.errors import DataError, StorageError
+from lungsound.results.timeline import plot_timeline, recording_log_mel
+from lungsound.storage.figures import png_bytes
+from lungsound.storage.files import write_file
+
+TABLE = "predictions.csv"
+Cycles = dict[str, list[tuple[float, float]]]
+
+
+def predict_recordings(
+    run: Path, paths: Sequence[Path], table: Path | None, out: Path, window: float, hop: float
+) -> bool:
+    """Classify all recordings; return whether all could be used.
+
+    `table` names known cycles. Writes predictions.csv, also if it is interrupted, and a figure per
+    recording to `out`.
+    """
+    cycles = None if table is None else read_cycle_times(table)
+    ensemble = Ensemble.load(run)
+    for name, seconds in (("window", window), ("hop", hop)):
+        check_seconds(name, seconds, ensemble.features.sample_rate)
+    recordings, problems = find_recordings(paths)
+    _print_problems(problems)
+    print(_description(ensemble), flush=True)
+    failed, rows = len(problems), []
+    try:
+        for name, path in _track(recordings):
+            try:
+                times = None if cycles is None else _find_cycles(cycles, name, table)
+                rows.append(_predict(ensemble, name, path, out, times, window, hop))
+            except DataError as error:
+                _print_problems([str(error)])
+                failed += 1
+    finally:
+        if rows:
+            content = pd.concat(rows).to_csv(index=False).encode()
+            _write(out / TABLE, content)
+            print(f"{len(rows)} of {len(rows) + failed} recordings: {out / TABLE}")
+    return not failed
+
+
+def find_recordings(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    """Return name -> file, and a problem per folder without audio.
+
+    A name is the path below the folder that all files share.
+    """
+    files, problems = dict[Path, None](), []
+    for path in paths:
+        if not is_folder(path):
+            files[path.absolute()] = None
+            continue
+        tree = read_tree(path, *SUFFIXES)
+        problems += tree.unusable
+        found = [file.absolute() for folder in tree.folders.values() for file in folder]
+        files |= dict.fromkeys(found)
+        if not found:
+            suffixes = ", ".join(SUFFIXES)
+            problems.append(f"{path}: expected audio files in it ({suffixes}), but there are none")
+    if not files:
+        return {}, problems
+    base = os.path.commonpath([file.parent for file in files])
+    recordings = {}
+    for file in files:
+        name = os.fsencode(file.relative_to(base)).decode(errors="backslashreplace")
+        recordings[name] = file
+    return recordings, problems
+
+
+def _description(ensemble: Ensemble) -> str:
+    name = ensemble.config["data"]["name"]
+    title = DATABASES[name].title if name in DATABASES else name
+    return f"ensemble of {len(ensemble.members)}, trained on {title}"
+
+
+def _track(recordings: dict[str, Path]) -> Iterable[tuple[str, Path]]:
+    """Show a progress bar for several recordings."""
+    console = Console(stderr=True)
+    hidden = len(recordings) < 2 or not console.is_terminal
+    return track(list(recordings.items()), "Recordings", console=console, disable=hidden)
+
+
+def _find_cycles(cycles: Cycles, name: str, table: Path | None) -> list[tuple[float, float]]:
+    """Return a recording's cycles, by its path, its file's name, or that without the suffix."""
+    path = Path(name)
+    for one in (name, path.name, path.stem):
+        if one in cycles:
+            return cycles[one]
+    raise DataError(f"{name}: expected its cycles in {table}, but no line names {path.stem!r}")
+
+
+def _predict(
+    ensemble: Ensemble,
+    name: str,
+    path: Path,
+    out: Path,
+    cycles: list[tuple[float, float]] | None,
+    window: float,
+    hop: float,
+) -> pd.DataFrame:
+    """Classify one recording, write its figure and return its rows of the table."""
+    sound = open_sound(path)
+    members = ensemble.predict_members(sound, cycles=cycles, window=window, hop=hop)
+    table = ensemble.average(members)
+    title = f"{name}: {_description(ensemble)}"
+    log_mel = recording_log_mel(sound, ensemble.features)
+    corner_hz = ensemble.features.corner_hz.cpu().numpy()
+    figure = plot_timeline(log_mel, sound.seconds, corner_hz, members, title)
+    _write(out / f"{name}.png", png_bytes(figure))
+    counts = ", ".join(f"{label} {count}" for label, count in table["label"].value_counts().items())
+    unit = "windows" if cycles is None else "cycles"
+    note = f" ({sound.note})" if sound.note else ""
+    print(f"{name}: {sound.seconds:.1f} s, {len(table)} {unit}: {counts}{note}", flush=True)
+    table.insert(0, "recording", name)
+    return table
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_file(path, content)
+    except StorageError as error:
+        raise StorageError(f"{path} cannot be written: {error.__cause__} (--out)") from error
+
+
+def _print_problems(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr, flush=True)

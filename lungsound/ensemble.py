@@ -1,0 +1,279 @@
+"""A finished run as something that answers: probabilities for a user's own recordings.
+
+Needs neither Hydra, Lightning nor MLflow.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lungsound.data.sound import Sound, array_sound, open_sound
+from lungsound.errors import ConfigError, DataError
+from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
+from lungsound.scoring.probabilities import cycle_probabilities
+from lungsound.signal.chunks import split_into_chunks
+from lungsound.signal.features import Features
+from lungsound.signal.segments import cut_segment, segment_count
+from lungsound.signal.windows import Span, cut_spans, window_spans
+from lungsound.storage.files import corrupt_file_on_error
+from lungsound.training.batches import SegmentSpec
+from lungsound.training.weights import read_weights
+
+WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
+MAX_SECONDS = 3600
+BATCH_SEGMENTS = 32
+AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}  # `trainer.precision`
+Config = dict[str, Any]
+File = str | os.PathLike[str]
+Cycles = Sequence[tuple[float, float]]
+
+
+class Ensemble:
+    """The members of a finished run, on the device of its `trainer.accelerator`.
+
+    `config` is the run's configuration, `labels` are its classes in their order, `members` its
+    networks, from chunks of log-mels [B, 1, F, N] to logits [B, K].
+    """
+
+    def __init__(
+        self, config: Config, labels: Sequence[str], features: Features, members: list[nn.Module]
+    ) -> None:
+        self.config, self.labels = config, tuple(labels)
+        self.segments, self._columns = _segment_spec(config), [f"p_{label}" for label in labels]
+        trainer = config["trainer"]
+        self._autocast = AUTOCAST.get(trainer["precision"])
+        uses_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
+        self.device = torch.device("cuda" if uses_gpu else "cpu")
+        self.features = features.to(self.device)
+        self.members = [member.to(self.device).eval() for member in members]
+
+    @classmethod
+    def load(cls, run: File) -> "Ensemble":
+        """Load a finished run from its folder, wherever that is now.
+
+        Raises ConfigError if it is not one, DataError if members are missing, and CorruptFileError
+        for a damaged file.
+        """
+        folder = RunFolder(Path(os.path.expanduser(run)))
+        _check_finished(folder)
+        config = folder.read_config()
+        snapshots = {path: read_weights(path) for path in folder.member_paths()}
+        labels = next(iter(snapshots.values()))["label_order"]
+        with corrupt_file_on_error(folder.path / CONFIG):
+            _check_network(config)
+            features = _build_features(config)
+            networks = [_build_network(config, len(labels)) for _ in snapshots]
+            ensemble = cls(config, labels, features, networks)
+        for network, (path, snapshot) in zip(networks, snapshots.items(), strict=True):
+            with corrupt_file_on_error(path):
+                if snapshot["label_order"] != labels:
+                    raise ValueError(f"expected the classes {labels}")
+                network.load_state_dict(snapshot["network"])
+                features.load_state_dict(snapshot["features"])  # the same in all members
+        return ensemble
+
+    def predict(
+        self,
+        recording: File | NDArray[Any] | Sound | list[File],
+        sample_rate: int | None = None,
+        cycles: Cycles | None = None,
+        window: float = WINDOW_SECONDS,
+        hop: float = HOP_SECONDS,
+    ) -> pd.DataFrame:
+        """Return the ensemble's probabilities, one row per window or cycle.
+
+        `recording` is a file that libsndfile reads, a list of files, or a waveform [n] or
+        [n, channels] at `sample_rate` Hz. `cycles` has the start and end in seconds of known
+        cycles. Without it there are windows of `window` seconds every `hop` seconds; the last one
+        ends with the recording. An ICBHI cycle lasts 2.7 s on average: the default window is about
+        a breath, as the run has learned it, and the default hop puts each second into three.
+
+        Columns: `recording` (of a list), `start_seconds`, `end_seconds`, the members' mean `p_X`
+        for each label X, the most probable `label`, and `spread`, the standard deviation of its
+        probability over the members. Raises DataError with the recording's fault, and ConfigError
+        for a window or hop out of range.
+        """
+        if not isinstance(recording, list):
+            members = self.predict_members(recording, sample_rate, cycles, window, hop)
+            return self.average(members)
+        if not recording or cycles is not None:
+            raise DataError("expected one or more files without cycles, or one file with its own")
+        tables = []
+        for file in recording:
+            tables.append(self.predict(file, window=window, hop=hop))
+            tables[-1].insert(0, "recording", os.fspath(file))
+        return pd.concat(tables, ignore_index=True)
+
+    def predict_members(
+        self,
+        recording: File | NDArray[Any] | Sound,
+        sample_rate: int | None = None,
+        cycles: Cycles | None = None,
+        window: float = WINDOW_SECONDS,
+        hop: float = HOP_SECONDS,
+    ) -> pd.DataFrame:
+        """Return each member's probabilities: a row per member, from 1, and window or cycle.
+
+        The arguments are those of `predict`, and so are the columns, with `member` in place of
+        `label` and `spread`.
+        """
+        rate = self.features.sample_rate
+        sizes = [check_seconds("window", window, rate), check_seconds("hop", hop, rate)]
+        sound = _open(recording, sample_rate)
+        if cycles is None:
+            spans = _windows(sound, rate, *sizes)
+            seconds = np.array(spans) / rate
+        elif not len(cycles):
+            raise DataError(f"{sound.name}: expected one or more cycles, but got none")
+        else:
+            spans = [sound.span(start, end, rate) for start, end in cycles]
+            seconds = np.array(cycles, dtype=np.float64)
+        order = np.argsort([start for start, _ in spans], kind="stable")
+        waveforms = cut_spans(sound.blocks(rate), [spans[place] for place in order])
+        probabilities = self._evaluate(waveforms)[:, np.argsort(order)]
+        if not probabilities.isfinite().all():
+            raise DataError(
+                f"{sound.name}: expected finite probabilities, but got NaN: its samples are too "
+                "large. Export it with samples in [-1, 1]"
+            )
+        starts, ends = np.minimum(seconds, sound.seconds).T
+        columns = {"start_seconds": starts, "end_seconds": ends}
+        tables = []
+        for member, values in enumerate(probabilities.numpy(), start=1):
+            labelled = dict(zip(self._columns, values.T, strict=True))
+            tables.append(pd.DataFrame({**columns, "member": member, **labelled}))
+        return pd.concat(tables, ignore_index=True)
+
+    def average(self, members: pd.DataFrame) -> pd.DataFrame:
+        """Return the table of `predict` from that of `predict_members`."""
+        rows = members[self._columns].to_numpy()  # one member after the other
+        values = rows.reshape(len(self.members), -1, len(self.labels))
+        means = values.mean(axis=0)
+        winner = means.argmax(axis=1)
+        table = members.loc[members["member"] == 1, ["start_seconds", "end_seconds"]]
+        table = table.assign(**dict(zip(self._columns, means.T, strict=True)))
+        spread = values.std(axis=0)[np.arange(len(winner)), winner]
+        return table.assign(label=np.array(self.labels)[winner], spread=spread)
+
+    @torch.no_grad()
+    def _evaluate(self, waveforms: Iterable[NDArray[np.float32]]) -> Tensor:
+        """Return the members' probabilities [M, n, K] of n cycles, as evaluation computes them."""
+        chunks, outputs, cycles = self.segments.chunks, [], list[int]()
+        numbered = self._cut(waveforms)
+        while batch := list(islice(numbered, BATCH_SEGMENTS)):
+            numbers, segments = zip(*batch, strict=True)
+            log_mels = self.features(torch.from_numpy(np.stack(segments)).to(self.device))
+            inputs = split_into_chunks(log_mels, chunks).flatten(0, 1).unsqueeze(1)
+            with self._precision():
+                logits = torch.stack([member(inputs) for member in self.members])
+            outputs.append(torch.softmax(logits.float(), -1).cpu())
+            cycles += numbers
+        cycle, count = torch.tensor(cycles).repeat_interleave(chunks), cycles[-1] + 1
+        members = torch.cat(outputs, dim=1)
+        return torch.stack([cycle_probabilities(member, cycle, count) for member in members])
+
+    def _cut(
+        self, waveforms: Iterable[NDArray[np.float32]]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the number of the cycle and the samples of each segment."""
+        length, padding = self.segments.length, self.segments.padding
+        for number, waveform in enumerate(waveforms):
+            for segment in range(segment_count(len(waveform), length)):
+                yield number, cut_segment(waveform, segment, length, padding)
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Multiply as evaluation does: the run's autocast, and no TF32."""
+        autocast = torch.autocast(
+            self.device.type, self._autocast, enabled=self._autocast is not None
+        )
+        with autocast, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+
+
+def check_seconds(name: str, seconds: float, sample_rate: int) -> int:
+    """Return the samples of `seconds`. Raises ConfigError if there is not one, or no end."""
+    if not 0.5 <= seconds * sample_rate < MAX_SECONDS * sample_rate:
+        raise ConfigError(
+            f"{name}: expected seconds above 0, at most {MAX_SECONDS}, but got {seconds}. "
+            f"The default is {WINDOW_SECONDS if name == 'window' else HOP_SECONDS}"
+        )
+    return max(1, round(seconds * sample_rate))
+
+
+def _open(recording: File | NDArray[Any] | Sound, sample_rate: int | None) -> Sound:
+    """Open a file or an array; its note becomes a warning."""
+    if isinstance(recording, Sound):
+        return recording
+    if isinstance(recording, str | os.PathLike):
+        sound = open_sound(Path(os.path.expanduser(recording)))
+    elif sample_rate is None:
+        raise DataError("sample_rate: expected the waveform's rate in Hz, but got none")
+    else:
+        sound = array_sound(recording, sample_rate)
+    if sound.note:
+        warn(f"{sound.name}: {sound.note}", stacklevel=4)
+    return sound
+
+
+def _windows(sound: Sound, sample_rate: int, length: int, hop: int) -> list[Span]:
+    total = sound.samples_at(sample_rate)
+    if total < length:
+        raise DataError(
+            f"{sound.name}: expected at least one window of {length / sample_rate:g} s, but it "
+            f"lasts {sound.seconds:.3f} s: choose a shorter window, or give its cycles"
+        )
+    return window_spans(total, length, hop)
+
+
+def _check_finished(folder: RunFolder) -> None:
+    if not (folder.path / CONFIG).is_file():
+        raise ConfigError(
+            f"{folder.path}: expected the folder of a finished run, below outputs, "
+            "but it has no config.yaml"
+        )
+    if not folder.is_trained:
+        raise DataError(
+            f"{folder.path / MEMBERS}: expected the weights of all members, but "
+            f"{len(folder.member_paths())} are there: the run is not finished, or of release 0.1, "
+            "or files are missing. The command that began it makes them"
+        )
+
+
+def _check_network(config: Config) -> None:
+    name = config["model"]["name"]
+    if name not in NETWORKS:
+        raise ConfigError(
+            f"model.name: expected one of {', '.join(NETWORKS)}, but the run has {name!r}: import "
+            "the module that registers it first"
+        )
+
+
+def _segment_spec(config: Config) -> SegmentSpec:
+    segment, features = config["segment"], config["features"]
+    grid = (features[name] for name in ("sample_rate", "n_fft", "hop"))
+    padding = config["padding"]["mode"]
+    return SegmentSpec.from_seconds(segment["seconds"], segment["chunks"], padding, *grid)
+
+
+def _build_features(config: Config) -> Features:
+    return Features(**{name: x for name, x in config["features"].items() if name != "roll"})
+
+
+def _build_network(config: Config, classes: int) -> nn.Module:
+    """Build a network whose weights are loaded afterwards."""
+    model, bands = config["model"], config["features"]["n_mels"]
+    frames, settings = _segment_spec(config).chunk_frames, network_settings(model)
+    build = NETWORKS[model["name"]].build
+    return build(classes=classes, bands=bands, frames=frames, seed=0, **settings)

@@ -1,0 +1,114 @@
+"""The figure of one recording: its log-mel, and the classes' probabilities over time."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lungsound.data.sound import Sound
+from lungsound.results.log_mels import COLORMAP, draw_log_mel, label_hertz
+from lungsound.signal.features import Features
+from lungsound.signal.spectrum import frame_count
+from lungsound.signal.windows import cut_spans
+from lungsound.storage.figures import new_figure
+
+Floats = NDArray[np.floating]
+MAX_COLUMNS = 2000  # of the log-mel: more than the figure has pixels
+TITLE_WIDTH = 120  # characters
+PIECE_FRAMES = 1024  # or one column, if that has more
+# In the labels' order; told apart by the color-blind (Okabe and Ito).
+COLORS = ("#009e73", "#0072b2", "#d55e00", "#cc79a7", "#56b4e9", "#7f4f24", "#e69f00")
+MEANING = "thick: the most probable class; band: ± the members' standard deviation"
+
+
+def plot_timeline(
+    log_mel: Floats, seconds: float, corner_hz: Floats, members: pd.DataFrame, title: str
+) -> Figure:
+    """Plot a recording's log-mel [n_mels, N], and below it the probabilities of its windows.
+
+    `members` is the table of `Ensemble.predict_members`, `corner_hz` are the corners of the bands.
+    A class is a line of steps; of overlapping windows each ends in the middle of the overlap.
+    """
+    lines = "\n".join(textwrap.wrap(title, TITLE_WIDTH))
+    figure = new_figure(11.0, 5.6, lines.replace("$", r"\$"))  # $ would begin a formula
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    scale = Normalize(*np.percentile(log_mel, [1, 99.8]))
+    draw_log_mel(upper, log_mel, seconds, scale)
+    label_hertz(upper, corner_hz)
+    upper.set_ylabel("frequency (Hz)")
+    bar = figure.colorbar(ScalarMappable(scale, COLORMAP), ax=upper, pad=0.01)
+    bar.set_label("log10 of the power density\n(full scale² / Hz)", fontsize=8)
+    _draw_probabilities(lower, members)
+    lower.set(xlabel="time (s)", ylabel="probability", xlim=(0, seconds), ylim=(0, 1))
+    lower.grid(axis="y", color="0.9")
+    lower.set_axisbelow(True)
+    legend = {"ncols": len(COLORS), "frameon": False, "fontsize": 9, "title_fontsize": 9}
+    handles = lower.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", title=MEANING, **legend)
+    return figure
+
+
+def _draw_probabilities(panel: Axes, members: pd.DataFrame) -> None:
+    columns = [str(name) for name in members if str(name).startswith("p_")]
+    values = members[columns].to_numpy().reshape(members["member"].max(), -1, len(columns))
+    first = members[members["member"] == 1]
+    order = np.argsort(first["start_seconds"].to_numpy(), kind="stable")
+    spans = first[["start_seconds", "end_seconds"]].to_numpy()[order]
+    edges, rows = step_edges(spans.tolist())
+    # Between known cycles the row is -1: the NaN at the end.
+    steps = np.append(values[:, order], np.full_like(values[:, :1], np.nan), axis=1)[:, rows]
+    means, deviations = steps.mean(axis=0), steps.std(axis=0)
+    winner = means.argmax(axis=1)
+    for number, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
+        mean, deviation = means[:, number], deviations[:, number]
+        low, high = mean - deviation, mean + deviation
+        panel.stairs(high, edges, baseline=low, fill=True, color=color, alpha=0.25, linewidth=0)
+        panel.stairs(mean, edges, baseline=None, color=color, label=column.removeprefix("p_"))
+        best = np.where(winner == number, mean, np.nan)
+        panel.stairs(best, edges, baseline=None, color=color, linewidth=3.5)
+
+
+def step_edges(spans: Sequence[tuple[float, float]]) -> tuple[list[float], list[int]]:
+    """Return the edges [m + 1] of steps, and each step's row in `spans` [m], -1 for a gap.
+
+    >>> step_edges([(0, 3), (1, 4), (5, 6)])
+    ([0, 2.0, 4, 5, 6], [0, 1, -1, 2])
+    """
+    edges, rows = [spans[0][0]], list[int]()
+    for row, (_, end) in enumerate(spans):
+        following = spans[row + 1][0] if row + 1 < len(spans) else end
+        edges.append(max(edges[-1], (following + end) / 2 if following < end else end))
+        rows.append(row)
+        if following > end:
+            edges.append(following)
+            rows.append(-1)
+    return edges, rows
+
+
+@torch.no_grad()
+def recording_log_mel(sound: Sound, features: Features) -> Floats:
+    """Return the log-mel [n_mels, N] of a whole recording, before the z-score.
+
+    N is at most MAX_COLUMNS: frames of a long recording are averaged.
+    """
+    rate, hop, n_fft = features.sample_rate, features.hop, features.n_fft
+    frames = frame_count(sound.samples_at(rate), n_fft, hop)
+    if not frames:
+        return np.full((len(features.mel_fbank), 1), np.log10(features.floor))
+    pooled = -(-frames // MAX_COLUMNS)
+    starts = range(0, frames, pooled * max(1, PIECE_FRAMES // pooled))
+    ends = [*starts[1:], frames]
+    spans = [(s * hop, (e - 1) * hop + n_fft) for s, e in zip(starts, ends, strict=True)]
+    columns = []
+    for piece in cut_spans(sound.blocks(rate), spans):
+        waveform = torch.from_numpy(piece)[None].to(features.corner_hz.device)
+        parts = torch.split(features.log_mel(waveform)[0], pooled, dim=1)
+        columns += [part.mean(1) for part in parts]
+    return torch.stack(columns, dim=1).cpu().numpy()

@@ -1,0 +1,73 @@
+"""The figure of one recording: what is drawn, from numbers that are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from support.figures import check_text_layout
+
+from lungsound.data.sound import array_sound
+from lungsound.results import timeline
+from lungsound.results.timeline import plot_timeline, recording_log_mel
+from lungsound.signal.features import Features
+
+RATE = 4000
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 7 * RATE + 99).astype(np.float32)
+FEATURES = Features(RATE, 256, 200, 12, 0.0, 2000.0, 1e-11, "segment")
+# Two members, three cycles; the last one in time comes first.
+MEMBERS = pd.DataFrame({
+    "start_seconds": [4.0, 0.0, 1.0] * 2,
+    "end_seconds": [6.0, 1.0, 2.0] * 2,
+    "member": [1, 1, 1, 2, 2, 2],
+    "p_normal": [0.9, 0.2, 0.6, 0.7, 0.4, 0.8],
+    "p_ill": [0.1, 0.8, 0.4, 0.3, 0.6, 0.2],
+})  # fmt: skip
+NAN = np.nan
+
+
+def figure(title: str = "a.wav") -> Figure:
+    log_mel = recording_log_mel(array_sound(NOISE, RATE), FEATURES)
+    return plot_timeline(log_mel, 7.0, FEATURES.corner_hz.numpy(), MEMBERS, title)
+
+
+def test_steps_bands_and_winners() -> None:
+    panel = figure().axes[1]
+    steps = [one.get_data() for one in panel.patches if isinstance(one, StepPatch)]
+    for step in steps:
+        assert step.edges.tolist() == [0, 1, 2, 4, 6]
+    band, mean, best = steps[:3]  # of the first class: normal
+    np.testing.assert_allclose(mean.values, [0.3, 0.7, NAN, 0.8])
+    np.testing.assert_allclose(band.baseline, [0.2, 0.6, NAN, 0.7])
+    np.testing.assert_allclose(band.values, [0.4, 0.8, NAN, 0.9])
+    np.testing.assert_allclose(best.values, [NAN, 0.7, NAN, 0.8])
+    np.testing.assert_allclose(steps[5].values, [0.7, NAN, NAN, NAN])
+
+
+@pytest.mark.parametrize("title", ["a.wav", f"{'x$' * 80}.wav: ensemble of 8"])
+def test_axes_and_names(title: str) -> None:
+    texts = check_text_layout(figure(title))
+    assert {"time (s)", "frequency (Hz)", "probability", "normal", "ill", "250"} <= set(texts)
+    joined = {"".join(text.split()).replace("\\", "") for text in texts}
+    assert "".join(title.split()) in joined
+
+
+@pytest.mark.parametrize(("columns", "piece"), [(10**6, 10**6), (10**6, 7), (40, 7), (7, 40)])
+def test_the_log_mel_of_pieces_is_that_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, columns: int, piece: int
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_COLUMNS", columns)
+    monkeypatch.setattr(timeline, "PIECE_FRAMES", piece)
+    whole = FEATURES.log_mel(torch.from_numpy(NOISE)[None])[0].numpy()
+    pooled = -(-whole.shape[1] // columns)
+    starts = range(0, whole.shape[1], pooled)
+    expected = [whole[:, start : start + pooled].mean(axis=1) for start in starts]
+    found = recording_log_mel(array_sound(NOISE, RATE), FEATURES)
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=0, atol=1e-5)
+    assert found.shape[1] <= columns
+
+
+def test_a_recording_shorter_than_a_frame_has_a_floor() -> None:
+    found = recording_log_mel(array_sound(NOISE[:99], RATE), FEATURES)
+    assert found == pytest.approx(np.full((12, 1), -11.0))
