@@ -17,7 +17,7 @@ from rows import HEAD, RULE
 FOLDER = Path(__file__).parent
 SCRIPTS = (
     *("epoch", "network", "frontend", "preparation"),
-    *("one_sweep", "size", "many_runs", "start"),
+    *("one_sweep", "members", "size", "many_runs", "start"),
 )
 
 

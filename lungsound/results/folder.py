@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lungsound.errors import CorruptFileError, DataError
-from lungsound.results.config import parse_config
 from lungsound.storage.files import (
     checksum_error,
     corrupt_file_on_error,
@@ -178,6 +177,8 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Return the run's configuration; CorruptFileError if it is not plain values."""
+        from lungsound.results.config import parse_config
+
         return self._read(CONFIG, parse_config)
 
     def write_history(self, history: list[EpochRecord]) -> None:

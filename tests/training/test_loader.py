@@ -93,7 +93,7 @@ def test_the_first_signal_ends_a_process_with_workers(code: str) -> None:
 def test_a_batch_that_never_comes_is_an_error(
     monkeypatch: pytest.MonkeyPatch, batches: type[list[int]], message: str
 ) -> None:
-    monkeypatch.setattr(loader, "TIMEOUT_S", 1 if batches is LateBatches else 60)
+    monkeypatch.setattr(loader, "TIMEOUT_S", 1 if batches is LateBatches else 5)
     expected = rf"trainer\.num_workers: expected .*{message}(.|\n)*/dev/shm .*num_workers=0$"
     with pytest.raises(TrainingError, match=expected), translate_worker_errors():
         list(make_loader(batches([1, 2]), 1))  # type: ignore[arg-type]
