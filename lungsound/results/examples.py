@@ -17,10 +17,10 @@ from lungsound.results.log_mels import COLORMAP, draw_log_mel, label_hertz
 from lungsound.signal.chunks import split_into_chunks
 from lungsound.signal.copies import draw_roll, draw_warp
 from lungsound.signal.features import Features
-from lungsound.signal.segments import cut_segment, segment_count
+from lungsound.signal.segments import SegmentSpec, cut_segment, segment_count
 from lungsound.signal.spectrum import frame_count
 from lungsound.storage.figures import new_figure
-from lungsound.training.batches import Augmentation, SegmentSpec
+from lungsound.training.batches import Augmentation
 
 SEAMS = (
     "Where a short cycle's padding begins, or the cycle starts again, an upright line is a seam of "

@@ -8,8 +8,8 @@ from lungsound.errors import ConfigError, DataError
 from lungsound.models.registry import NETWORKS, network_settings
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.signal.features import Features
+from lungsound.signal.segments import SegmentSpec
 from lungsound.storage.files import corrupt_file_on_error
-from lungsound.training.batches import SegmentSpec
 from lungsound.training.weights import read_weights
 
 Config = dict[str, Any]

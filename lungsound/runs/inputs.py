@@ -20,8 +20,8 @@ from lungsound.data.splits.leakage import leakage_sentence as leak_line
 from lungsound.models.registry import NETWORKS, network_settings
 from lungsound.runs.identity import trajectory_key_fields
 from lungsound.signal.rng import make_rng
+from lungsound.signal.segments import SegmentSpec
 from lungsound.storage.keys import content_key
-from lungsound.training.batches import SegmentSpec
 from lungsound.training.schedule import Annealing
 from lungsound.training.trajectory import Trajectory
 

@@ -1,11 +1,38 @@
 """Cut cycles of any length into segments of one length; pad the last one."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungsound.signal.chunks import frames_per_chunk
+from lungsound.signal.spectrum import frame_count
+
 PADDING_MODES = ("sample", "zero", "tile")
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """Segments of `length` samples (`frames` frames), completed by `padding`, in `chunks`."""
+
+    length: int
+    padding: str
+    frames: int
+    chunks: int
+
+    @classmethod
+    def from_seconds(
+        cls, seconds: float, chunks: int, padding: str, sample_rate: int, n_fft: int, hop: int
+    ) -> Self:
+        """Return segments of `seconds` at `sample_rate` Hz, in frames of `n_fft` every `hop`."""
+        length = round(seconds * sample_rate)
+        return cls(length, padding, frame_count(length, n_fft, hop), chunks)
+
+    @property
+    def chunk_frames(self) -> int:
+        """The number of frames of a chunk."""
+        return frames_per_chunk(self.frames, self.chunks)
 
 
 def segment_count(samples: int, length: int) -> int:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,37 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lungsound.data.store import WaveformStore
-from lungsound.signal.chunks import frames_per_chunk
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
 from lungsound.signal.rng import make_rng
-from lungsound.signal.segments import cut_segment, segment_count
-from lungsound.signal.spectrum import frame_count
+from lungsound.signal.segments import SegmentSpec, cut_segment, segment_count
 from lungsound.signal.stretch import stretched_length, time_stretch
 
 Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class SegmentSpec:
-    """Segments of `length` samples (`frames` frames), completed by `padding`, in `chunks`."""
-
-    length: int
-    padding: str
-    frames: int
-    chunks: int
-
-    @classmethod
-    def from_seconds(
-        cls, seconds: float, chunks: int, padding: str, sample_rate: int, n_fft: int, hop: int
-    ) -> Self:
-        """Return segments of `seconds` at `sample_rate` Hz, in frames of `n_fft` every `hop`."""
-        length = round(seconds * sample_rate)
-        return cls(length, padding, frame_count(length, n_fft, hop), chunks)
-
-    @property
-    def chunk_frames(self) -> int:
-        """The number of frames of a chunk."""
-        return frames_per_chunk(self.frames, self.chunks)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from lungsound.data.store import WaveformStore
 from lungsound.signal.features import Features
+from lungsound.signal.segments import SegmentSpec
 from lungsound.training.batches import (
     Augmentation,
     Batch,
     BatchDataset,
     EvalBatchDataset,
-    SegmentSpec,
     TrainBatchDataset,
 )
 from lungsound.training.loader import affordable_workers, make_loader

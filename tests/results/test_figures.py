@@ -16,7 +16,8 @@ from support.figures import check_text_layout
 from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import STYLES, plot_annealing, plot_confusion, plot_ensemble_size
 from lungsound.signal.features import Features
-from lungsound.training.batches import Augmentation, SegmentSpec
+from lungsound.signal.segments import SegmentSpec
+from lungsound.training.batches import Augmentation
 
 COPIES = Augmentation(
     stretch="none",

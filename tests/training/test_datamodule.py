@@ -22,9 +22,10 @@ from lungsound.runs.build import build_components
 from lungsound.runs.inputs import build_database, build_inputs
 from lungsound.signal.copies import draw_rate, draw_warp
 from lungsound.signal.features import Features
+from lungsound.signal.segments import SegmentSpec
 from lungsound.signal.stretch import time_stretch
 from lungsound.training import log_mels
-from lungsound.training.batches import Augmentation, Batch, SegmentSpec, make_batches
+from lungsound.training.batches import Augmentation, Batch, make_batches
 from lungsound.training.datamodule import CyclesDataModule
 
 LENGTH = 500  # samples of a segment
