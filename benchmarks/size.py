@@ -5,7 +5,7 @@ python benchmarks/size.py
 Of the demo database, in `experiment=demo` at half its width; each size in a process of its own. An
 epoch: all that training does, with its log-mels, validation and files. A report: predictions,
 scores, figures, report.md and checksums. The exponent is the slope of log(cost) over log(cycles): 1
-X
+is linear.
 """
 
 import io

@@ -22,8 +22,9 @@ from support.runs import (
     skip_rendering,
 )
 
-# Before torch: the tests run in one process per core, see the Makefile.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch: the tests run in one process per core, see the Makefile, and commands in forks of
+# these, to which a pool of threads would not come along.
+os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     *("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"),
     *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),

@@ -119,7 +119,10 @@ def render_protocol(
         text = study_tables.markdown(rows, heading, [*comparison, *notes])
         if not main_table:
             more = f"Sp, Se and intervals: {name}{suffix}.md"
-            main_table = study_tables.console(rows, heading, [*comparison, *notes, more])
+            protocol = f"split={table['protocol'].iloc[0]}"
+            main_table = study_tables.console(
+                rows, f"{name}{suffix}: {protocol}; {title}. {leakage}", [*comparison, *notes, more]
+            )
         files[f"{name}{suffix}.csv"] = _csv(rows, title, leakage)
         files[f"{name}{suffix}.md"] = text.encode()
     if suffix:

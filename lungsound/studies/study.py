@@ -21,6 +21,7 @@ from lungsound.results.report import format_score
 from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.identity import source_hash
+from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
 from lungsound.runs.run import run
 from lungsound.scoring.scores import score_names
@@ -31,7 +32,7 @@ from lungsound.storage.signals import defer_signals, raise_if_interrupted
 from lungsound.storage.streams import tolerate_output_errors
 from lungsound.studies.jobs import format_values
 from lungsound.studies.plan import Job, format_cost, format_plan, job_work, plan_jobs
-from lungsound.studies.report import write_report
+from lungsound.studies.report import leakage_line, write_report
 from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking
 from lungsound.training.progress import format_duration
@@ -56,7 +57,7 @@ def run_study(words: list[str]) -> None:
     plan = format_plan(jobs)
     print(experiment_sentence(jobs[0].settings, jobs[0].choices["experiment"]))
     notes = dict.fromkeys(note for job in jobs for note in job.inputs.notes)
-    print(data_titles(jobs), *notes, plan, sep="\n", flush=True)
+    print(data_titles(jobs), *notes, *leakage_lines(jobs), plan, sep="\n", flush=True)
     if dry_run:
         print(format_cost(jobs))
         return
@@ -137,7 +138,8 @@ def run_job(cfg: DictConfig) -> None:
     study = read_study(folder)
     # A parallel launcher's process may have another default, and the count may change last bits.
     torch.set_num_threads(study["threads"])
-    with record_failure(folder / f"failed-{hydra.job.num}.json"):
+    name = job_name(study, hydra.job.num)
+    with record_failure(folder / f"failed-{hydra.job.num}.json", name):
         run_path = run(cfg, dict(hydra.runtime.choices))
         if str(run_path) not in {job["run"] for job in study["jobs"]}:
             raise LungsoundError(
@@ -145,38 +147,67 @@ def run_job(cfg: DictConfig) -> None:
                 "the data or the source of lungsound changed while the study ran. The same "
                 "command runs what is missing"
             )
-        print(job_line(study, hydra.job.num, RunFolder(run_path)), flush=True)
+        print(job_line(study, hydra.job.num, folder), flush=True)
 
 
-def job_line(study: dict[str, Any], number: int, run: RunFolder) -> str:
-    """Return a job's number, values and test scores, and the time left of the study.
+def job_name(study: dict[str, Any], number: int) -> str:
+    """Return the number of a job, from 0, and its values, as a user reads them."""
+    jobs = planned_jobs(study)
+    return f"job {number + 1} of {len(jobs)}  {format_values(jobs[number]['values'])}"
 
-    That is the time since its start, times the work of later jobs, divided by that of the others.
+
+def planned_jobs(study: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs of the latest command, in its order."""
+    jobs: list[dict[str, Any]] = study["jobs"]
+    return jobs[len(jobs) - len(study["work"]) :]
+
+
+def job_line(study: dict[str, Any], number: int, folder: Path) -> str:
+    """Return a job's name and test scores, and the time left of the study.
+
+    That is the time since its start, times the work of the jobs to come, divided by that of the
+    finished ones; failed jobs are in neither.
     """
-    work, values = study["work"], study["values"][number]
-    scores = run.summary()["ensemble"][-1]["test"]
-    words = [f"job {number + 1} of {len(work)}", format_values(values)]
-    words += [f"{name} {format_score(scores[name])}" for name in score_names(scores)]
-    done, left = sum(work[: number + 1]), sum(work[number + 1 :])
+    done = left = 0.0
+    runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
+    for place, work in enumerate(study["work"]):
+        if runs[place].is_complete:
+            done += work
+        elif not (folder / f"failed-{place}.json").exists():
+            left += work
+    scores = runs[number].read_json("scores.json")["scores"]["ensemble"][-1]["test"]
+    words = [f"{name} {format_score(scores[name])}" for name in score_names(scores)]
     if done and left:
         seconds = (time.time() - study["started"]) * left / done
         words.append(f"about {format_duration(seconds)} left of the study")
-    return "  ".join(words)
+    return "  ".join([job_name(study, number), *words])
 
 
 @contextmanager
-def record_failure(path: Path) -> Iterator[None]:
-    """Print an exception in the block, and store it in `path` for `collect_failures`."""
+def record_failure(path: Path, name: str) -> Iterator[None]:
+    """Print an exception of the job `name`, and store it in `path` for `collect_failures`."""
     try:
         yield
     except Exception as error:
         text = "".join(traceback.format_exception(error))
         message = f"error: {error}" if isinstance(error, LungsoundError) else text
-        print(message, file=sys.stderr, flush=True)
+        print(f"{name}  {message}", file=sys.stderr, flush=True)
         in_mlflow = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
         failure = {"error": str(error), "traceback": text, "shown": in_mlflow}
         with suppress(StorageError):  # disk full: `collect_failures` sees the unfinished run
             write_file(path, json.dumps(failure).encode())
+
+
+def leakage_lines(jobs: Sequence[Job]) -> list[str]:
+    """Return what leaks in each protocol's splits."""
+    inputs: dict[str, list[RunInputs]] = {}
+    for job in jobs:
+        inputs.setdefault(job.settings.split.protocol, []).append(job.inputs)
+    lines = []
+    for protocol, group in inputs.items():
+        sentences = [one.leakage_sentence for one in group]
+        lines.append(f"split={protocol}: {leakage_line([one.leakage for one in group], sentences)}")
+    return lines
 
 
 def data_titles(jobs: Sequence[Job]) -> str:
@@ -218,7 +249,6 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
         "swept": sorted(jobs[0].values),
         "threads": torch.get_num_threads(),
         "started": time.time(),
-        "values": new_values,
         "work": job_work(jobs),
         "jobs": [*(job for job in earlier_jobs if job["values"] not in new_values), *new_jobs],
     }

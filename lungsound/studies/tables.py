@@ -183,7 +183,9 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     if len(scores) > MAX_SPREADS:
         table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
     head, rows = _texts(table, hidden)
-    shown = Table(*head, box=box.SIMPLE_HEAD, padding=0)
+    shown = Table(box=box.SIMPLE_HEAD, padding=0)
+    for name in head:
+        shown.add_column(name, overflow="fold")  # a setting is never cut
     for row in rows:
         shown.add_row(*row)
     page = Console(file=io.StringIO(), width=CONSOLE_WIDTH, highlight=False, markup=False)

@@ -5,15 +5,15 @@ import sys
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-NEVER = 2**31 - 1
+NEVER = -1
 
 
 def keep_freed_memory() -> None:
     """Let malloc keep freed memory in this process, and not return it to the kernel.
 
     By default glibc returns each large tensor at once, and every page of the next one is zeroed by
-    the kernel: for a network of full width 700 MB per step, a fifth of its time (a third for narrow
-    ones: docs/performance.md). The numbers are the same. Without glibc it does nothing.
+    the kernel: 700 MB per step for a network of full width, about a fifth of the time (figures:
+    docs/performance.md). The numbers are the same. Without glibc it does nothing.
     """
     if sys.platform != "linux":
         return

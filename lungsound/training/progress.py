@@ -18,7 +18,7 @@ UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 class ProgressCallback(pl.Callback):
     """A bar (on a terminal), a line per epoch, and the time left once the first batches are timed.
 
-    Without `epoch_lines`, as in a study, the bar alone; if there is no bar, the first time left.
+    Without `epoch_lines`, as in a study, a terminal has the bar alone.
 
     The time left is the median time of the latest batches times the batches left, plus the median
     time per validation times the epochs left, as measured since this start.
@@ -26,7 +26,7 @@ class ProgressCallback(pl.Callback):
 
     def __init__(self, epochs: int, epoch_lines: bool = True) -> None:
         self.epochs, self.console = epochs, Console(highlight=False)
-        self.epoch_lines = epoch_lines
+        self.has_lines = epoch_lines or not self.console.is_terminal
         self.batches = 0
         self.batch_seconds: deque[float] = deque(maxlen=RECENT_BATCHES)
         self.validation_seconds: list[float] = []
@@ -55,13 +55,12 @@ class ProgressCallback(pl.Callback):
         left = self._time_left(trainer, batches * (self.epochs - trainer.current_epoch) - index - 1)
         done = trainer.current_epoch + (index + 1) / batches
         self.bar.update(self.task, completed=done, left=left)
-        is_shown = self.epoch_lines or not self.console.is_terminal
-        if self.batches == WARMUP_BATCHES + TIMED_BATCHES and is_shown:
+        if self.batches == WARMUP_BATCHES + TIMED_BATCHES and self.has_lines:
             self.console.print(f"Training: {left} of {self.epochs} epochs.", soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.validation_seconds.append(self._lap())
-        if not self.epoch_lines:
+        if not self.has_lines:
             return
         epoch = trainer.current_epoch + 1
         metrics = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items()}

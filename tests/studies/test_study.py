@@ -38,7 +38,6 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
-from lungsound.results.folder import RunFolder
 from lungsound.studies.plan import format_plan, plan_jobs
 from lungsound.studies.study import job_line
 from lungsound.tracking.sync import MlflowSync, StudySync
@@ -99,18 +98,27 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     assert len(lines) == len(runs)
 
 
-def test_time_left_of_a_study_is_that_of_later_jobs_work(
-    typed_study: Path, monkeypatch: pytest.MonkeyPatch
+def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
+    typed_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = {"work": [30.0, 0.0, 10.0, 20.0], "started": 1000.0, "values": [{"seed": 0}] * 4}
-    monkeypatch.setattr("lungsound.studies.study.time.time", lambda: 1000.0 + 40 * 60)
-    run = RunFolder(runs_by_members(typed_study)[2])
-    lines = [job_line(study, number, run) for number in range(4)]
-    left = [line.partition("about ")[2].removesuffix(" left of the study") for line in lines]
-    # 40 minutes for 30 of the work, for 30 and for 40; the last job is the end.
-    assert left == ["40 minutes", "40 minutes", "20 minutes", ""]
-    nothing_to_do = study | {"work": [0.0] * 4}
-    assert "left" not in job_line(nothing_to_do, 0, run)
+    """The second and fourth job are finished: jobs side by side end in any order."""
+    first, second, *_ = runs_by_members(typed_study).values()
+    runs = [tmp_path / "to_do", first, tmp_path / "failing", second]
+    jobs = [{"run": str(run), "values": {"seed": seed}} for seed, run in enumerate(runs)]
+    earlier = {"run": "outputs/another", "values": {"seed": 9}}  # of an earlier command
+    study = {"work": [30.0, 15.0, 45.0, 15.0], "started": 1000.0, "jobs": [earlier, *jobs]}
+    monkeypatch.setattr("lungsound.studies.study.time.time", lambda: 1000.0 + 4 * 60)
+
+    def name_and_time() -> tuple[str, str]:
+        words = job_line(study, 3, tmp_path).split("  ")
+        return "  ".join(words[:2]), words[-1]
+
+    # 4 minutes for 30 of the work; 75 are to come, and 30 after the third has failed.
+    assert name_and_time() == ("job 4 of 4  seed=3", "about 10 minutes left of the study")
+    (tmp_path / "failed-2.json").touch()
+    assert name_and_time()[1] == "about 4 minutes left of the study"
+    study["work"] = [0.0] * 4
+    assert "left" not in name_and_time()[1]
 
 
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
@@ -332,7 +340,8 @@ def test_signal_during_the_last_sync_of_a_study_leaves_its_status(
     assert end.value.code == 143
     status = "FAILED" if broken else "FINISHED"
     assert mlflow_statuses(tmp_path) == (status, [status])
-    assert ("error: nothing can be done here" in capsys.readouterr().err) == broken
+    line = "job 1 of 1  the run  error: nothing can be done here\n"
+    assert (line in capsys.readouterr().err) == broken
 
 
 def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(

@@ -425,6 +425,13 @@ def test_a_table_for_the_console_fits_80_columns() -> None:
     scores = every[["score_2", "score_4"]].to_numpy().ravel()
     assert all(f"{score:.3f}" in text for score in scores)
     assert not any(word in text for word in ("Sp", "95%", "…"))
+    paths = ["/data/here/first", "/data/here/second"]
+    keys = {"annealing__max_lr": [0.1], "annealing__epochs_per_cycle": [3], "data__root": paths}
+    several = runs_of(**keys, trainer__batch_size=[16])
+    names = [name.replace("__", ".") for name in [*keys, "trainer__batch_size"]]
+    text = console(aggregate_over_splits(several, names), "all", [])
+    assert "…" not in text  # folded, not cut
+    assert max(map(len, text.splitlines())) <= 80
     runs = runs_of(annealing__cycles=[2], split__seed=[0, 1])
     rows = table3(aggregate_over_splits(runs, [M, SEED]), paper=False)
     spread = console(rows, "table3", []).splitlines()[-1]

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -44,8 +45,12 @@ class ForkedPython:
 
     def communicate(self) -> tuple[int | None, str, str]:
         """The exit code, what it printed to stdout, and to stderr."""
-        printed = self.stdout.read()
-        self.process.join()
+        try:
+            printed = self.stdout.read()
+            self.process.join()
+        except BaseException:  # Ctrl-C does not reach its process group
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            raise
         self.stderr.seek(0)
         return self.process.exitcode, printed, self.stderr.read()
 
