@@ -19,12 +19,13 @@ from torch import Tensor
 
 from lungsound.data.sound import Sound, array_sound, open_sound
 from lungsound.errors import ConfigError, DataError
-from lungsound.results.folder import RunFolder
+from lungsound.results.folder import CONFIG, RunFolder
 from lungsound.results.members import RunMembers, load_members
 from lungsound.scoring.probabilities import cycle_probabilities
 from lungsound.signal.chunks import split_into_chunks
 from lungsound.signal.segments import cut_segment, segment_count
 from lungsound.signal.windows import Span, cut_spans, window_spans
+from lungsound.storage.files import corrupt_file_on_error
 
 WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MAX_SECONDS = 3600
@@ -58,7 +59,10 @@ class Ensemble:
         Raises ConfigError if it is not one, DataError if members are missing, and CorruptFileError
         for a damaged file.
         """
-        return cls(load_members(RunFolder(Path(os.path.expanduser(run)))))
+        folder = RunFolder(Path(os.path.expanduser(run)))
+        members = load_members(folder)
+        with corrupt_file_on_error(folder.path / CONFIG):
+            return cls(members)
 
     def predict(
         self,
@@ -181,7 +185,7 @@ class Ensemble:
 
 def check_seconds(name: str, seconds: float, sample_rate: int) -> int:
     """Return the samples of `seconds`. Raises ConfigError if there is not one, or no end."""
-    if not 0.5 <= seconds * sample_rate < MAX_SECONDS * sample_rate:
+    if not 0.5 <= seconds * sample_rate <= MAX_SECONDS * sample_rate:
         raise ConfigError(
             f"{name}: expected seconds above 0, at most {MAX_SECONDS}, but got {seconds}. "
             f"The default is {WINDOW_SECONDS if name == 'window' else HOP_SECONDS}"

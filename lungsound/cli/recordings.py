@@ -1,5 +1,6 @@
 """What `lungsound predict` does: find recordings, classify each, write a table and figures."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ def predict_recordings(
     recordings, problems = find_recordings(paths)
     _print_problems(problems)
     print(_description(ensemble), flush=True)
-    failed, rows = len(problems), []
+    rows = []
     try:
         for name, path in _track(recordings):
             try:
@@ -46,13 +47,15 @@ def predict_recordings(
                 rows.append(_predict(ensemble, name, path, out, times, window, hop))
             except DataError as error:
                 _print_problems([str(error)])
-                failed += 1
     finally:
+        total = len(recordings) + len(problems)
         if rows:
             content = pd.concat(rows).to_csv(index=False).encode()
             _write(out / TABLE, content)
-            print(f"{len(rows)} of {len(rows) + failed} recordings: {out / TABLE}")
-    return not failed
+            print(f"{len(rows)} of {total} recordings: {out / TABLE}")
+        else:
+            print(f"0 of {total} recordings: {out / TABLE} is not written")
+    return len(rows) == total
 
 
 def find_recordings(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -63,11 +66,11 @@ def find_recordings(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
     files, problems = dict[Path, None](), []
     for path in paths:
         if not is_folder(path):
-            files[path.absolute()] = None
+            files[absolute(path)] = None
             continue
         tree = read_tree(path, *SUFFIXES)
         problems += tree.unusable
-        found = [file.absolute() for folder in tree.folders.values() for file in folder]
+        found = [absolute(file) for folder in tree.folders.values() for file in folder]
         files |= dict.fromkeys(found)
         if not found:
             suffixes = ", ".join(SUFFIXES)
@@ -80,6 +83,11 @@ def find_recordings(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
         name = os.fsencode(file.relative_to(base)).decode(errors="backslashreplace")
         recordings[name] = file
     return recordings, problems
+
+
+def absolute(path: Path) -> Path:
+    """Return an absolute path without `..`, which would lead a figure out of its folder."""
+    return Path(os.path.normpath(path.absolute()))  # not resolve(): a link keeps its name
 
 
 def _description(ensemble: Ensemble) -> str:
@@ -134,7 +142,10 @@ def _write(path: Path, content: bytes) -> None:
     try:
         write_file(path, content)
     except StorageError as error:
-        raise StorageError(f"{path} cannot be written: {error.__cause__} (--out)") from error
+        cause = error.__cause__
+        is_name = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
+        kind = DataError if is_name else StorageError  # the next recording has another name
+        raise kind(f"{path} cannot be written: {cause} (--out)") from error
 
 
 def _print_problems(problems: Iterable[str]) -> None:

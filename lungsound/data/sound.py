@@ -17,6 +17,7 @@ from lungsound.data.wav import check_rate, is_open_size
 from lungsound.errors import DataError
 
 Blocks = Iterator[NDArray[np.float32]]
+MAX_AMPLITUDE = 8.0  # floats may pass full scale a little; integers that became floats pass this
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
     *(".au", ".caf", ".w64", ".rf64"),
@@ -142,6 +143,11 @@ def _count_samples(blocks: Blocks, rate_hz: int) -> int:
         low, high = min(low, block.min(initial=low)), max(high, block.max(initial=high))
     if not count:
         raise ValueError("holds no audio: not one whole sample after its header")
+    if max(-low, high) > MAX_AMPLITUDE:
+        raise ValueError(
+            f"expected samples in [-1, 1], but the largest is {max(-low, high):g}: divide them by "
+            "their full scale"
+        )
     if low == high:
         raise ValueError(f"silent: all its {count} samples are equal; was the microphone on?")
     return count

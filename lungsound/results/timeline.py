@@ -134,7 +134,7 @@ def _draw_probabilities(panel: Axes, members: pd.DataFrame) -> None:
     steps = np.append(values[:, order], np.full_like(values[:, :1], np.nan), axis=1)[:, rows]
     means, deviations = steps.mean(axis=0), steps.std(axis=0)
     winner = means.argmax(axis=1)
-    for number, (column, color) in enumerate(zip(columns, COLORS, strict=False)):
+    for number, (column, color) in enumerate(zip(columns, itertools.cycle(COLORS), strict=False)):
         mean, deviation = means[:, number], deviations[:, number]
         low, high = mean - deviation, mean + deviation
         panel.stairs(high, edges, baseline=low, fill=True, color=color, alpha=0.25, linewidth=0)

@@ -96,6 +96,7 @@ def test_a_recording_without_cycles_is_named(
         ("recording,start_seconds,end_seconds\na,1,2\na,2,1\na,x,2\n", r"line 3.*\n.*line 4"),
         (None, "cannot be read"),
         (b"\xff\xff", "expected a table of cycles"),
+        ("recording,start_seconds,end_seconds\na,1," + "9" * 200_000, "expected cells"),
     ],
 )
 def test_a_table_of_cycles_that_cannot_be_read(
@@ -120,6 +121,35 @@ def test_results_that_cannot_be_written(finished_run: Path, folder: Path) -> Non
     out = folder / "notes.txt"
     with pytest.raises(StorageError, match=rf"{out}/.*png cannot be written: .*\(--out\)"):
         run_lungsound("predict", finished_run, folder / "below", "--out", out)
+
+
+def test_every_figure_lies_below_out(
+    finished_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`..` in a path, one file under two names, and a name that is too long for a figure's."""
+    (folder / "a $1$.wav").rename(folder / f"{'x' * 245}.wav")
+    words = (folder / "below" / "a.flac", folder / "below" / ".." / "below" / "a.flac")
+    long_name, out = folder / f"{'x' * 245}.wav", tmp_path / "mine" / "below" / "out"
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit):
+        run_lungsound("predict", finished_run, long_name, *words, "--out", out)
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert new == {out / TABLE, out / "below" / "a.flac.png"}
+    printed = capsys.readouterr()
+    assert f"1 of 2 recordings: {out / TABLE}" in printed.out
+    assert "too long" in printed.err
+
+
+def test_a_file_in_another_folder_keeps_its_figure_below_out(
+    finished_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "below")
+    before = set(tmp_path.rglob("*.png"))
+    words = (Path("a.flac"), Path("../a $1$.wav"), "--out", Path("results"))
+    run_lungsound("predict", finished_run, *words)
+    new = set(tmp_path.rglob("*.png")) - before
+    results = folder / "below" / "results"
+    assert new == {results / "a $1$.wav.png", results / "below" / "a.flac.png"}
 
 
 def test_an_interrupted_command_keeps_what_it_has(

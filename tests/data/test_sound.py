@@ -76,6 +76,7 @@ def content(kind: str, share: float = 1.0) -> bytes:
         (encode(NOISE, "WAV", "PCM_16", 999), "a rate from 1000 to 1000000 Hz, but got 999"),
         (encode(spoiled(np.nan), "WAV", "FLOAT", 8000), "the one at 2.500 s is nan"),
         (encode(spoiled(np.inf), "WAV", "FLOAT", 8000), "the one at 2.500 s is inf"),
+        (encode(NOISE * 32768, "WAV", "FLOAT", 8000), r"in \[-1, 1\], but the largest is 163"),
     ],
 )
 def test_a_fault_is_named_with_the_file(tmp_path: Path, given: bytes | None, fault: str) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from lungsound.data.readers.files import decode_text, quoted, read_content
@@ -30,7 +31,7 @@ def read_cycle_times(path: Path) -> dict[str, list[tuple[float, float]]]:
             f"{', '.join(missing)} missing"
         )
     cycles, problems = defaultdict(list), []
-    for row in reader:
+    for row in _rows(reader, path):
         try:
             cycles[row["recording"]].append(_parse_times(row["start_seconds"], row["end_seconds"]))
         except ValueError as error:
@@ -38,6 +39,13 @@ def read_cycle_times(path: Path) -> dict[str, list[tuple[float, float]]]:
     if problems:
         raise DataError(f"{path}: expected 0 <= start < end in seconds:", tuple(problems))
     return dict(cycles)
+
+
+def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: expected cells: {error}") from error
 
 
 def _parse_times(start: str, end: str) -> tuple[float, float]:
