@@ -50,6 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def pack(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive; its bytes hold the time of day, so two calls can differ."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
@@ -158,10 +159,10 @@ def test_recordings_at_any_depth_of_a_local_archive(above: str, tmp_path: Path) 
     # macOS packs a file of its own beside every one.
     files |= {f"__MACOSX/._{Path(name).name}": b"" for name in ICBHI}
     archive = tmp_path / "my mirror.zip"
-    archive.write_bytes(pack(files))
+    archive.write_bytes(packed := pack(files))
     folder = download_database("icbhi", tmp_path / "icbhi", str(archive))
     assert folder == tmp_path / "icbhi" / above
-    assert archive.read_bytes() == pack(files)
+    assert archive.read_bytes() == packed
     assert file_names(tmp_path) == ["icbhi", "my mirror.zip"]
 
 
