@@ -3,21 +3,29 @@
 A new database is a reader (a function from its folder to `ReadResult`) and an entry here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, register_label_set
+from lungsound.data.labels import (
+    FOUR_CLASS,
+    SPRSOUND_SEVEN,
+    LabelSet,
+    own_label_set,
+    register_label_set,
+)
 from lungsound.data.readers import icbhi, icbhi_files, sprsound
+from lungsound.data.readers.table import read_table
 from lungsound.data.recordings import ReadResult
-from lungsound.data.splits.official import official_icbhi, official_sprsound
+from lungsound.data.splits.official import column_split, official_icbhi, official_sprsound
 from lungsound.data.splits.protocols import PROTOCOLS, Protocol
 from lungsound.errors import DataError
 
 ALL_PARTS = "all"  # the whole database, in `DatabaseSpec.published`
 # The value in `DatabaseSpec.published` of what the source names without a count, such as a device.
 NAMED = "named"
+DEFAULT_TABLE = "cycles.csv"  # of `table_database`, in the working directory
 # Later commits of SPRSound's repository keep the same recordings under other names:
 # BioCAS2022/train2022_wav and so on.
 SPRSOUND_COMMIT = "45b0d5d435ff320c46585762fa1090afd0ebb318"
@@ -173,4 +181,32 @@ SPRSOUND = DatabaseSpec(
     ),
     min_longest_seconds=0.14,  # the shortest is 0.149 s, the next 0.289 s
 )  # fmt: skip
-DATABASES: dict[str, DatabaseSpec] = {spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND)}
+
+
+def table_database(table: Path, labels: Sequence[str] | None = None) -> DatabaseSpec:
+    """Return the database of a table of cycles, with these classes or ICBHI's four.
+
+    Raises ValueError as `own_label_set` does.
+    """
+    classes = own_label_set(labels) if labels else FOUR_CLASS
+    return DatabaseSpec(
+        name="table",
+        title="own recordings",
+        read=partial(read_table, table=table, labels=classes.labels),
+        label_sets={"label": classes},
+        protocols={"column": column_split},
+    )
+
+
+def find_database(
+    name: str, table: Path | str | None = None, labels: Sequence[str] | None = None
+) -> DatabaseSpec:
+    """Return a registered database; for `table`, that of this file with these classes."""
+    if name != "table":
+        return DATABASES[name]
+    return table_database(Path(table or DEFAULT_TABLE), labels)
+
+
+DATABASES: dict[str, DatabaseSpec] = {
+    spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND, table_database(Path(DEFAULT_TABLE)))
+}

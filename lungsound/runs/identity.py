@@ -38,6 +38,7 @@ def trajectory_key_fields(
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "labels": list(database.spec.task(settings.task.classes).labels),
         "annealing": {
             "schedule": annealing.schedule,
             "period_epochs": annealing.epochs_per_period,
