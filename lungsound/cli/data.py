@@ -4,15 +4,12 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lungsound.errors import DataError, StorageError
 from lungsound.storage.places import user_path
-
-if TYPE_CHECKING:  # its readers take a moment to import, and --help shall be fast
-    from lungsound.data.registry import DatabaseSpec
 
 
 class DatabaseName(click.ParamType[str]):
@@ -35,29 +32,25 @@ DATABASE_PARAMETERS = (
     name_argument,
     click.argument("path", type=user_path),
     click.option(
-        "--table",
-        type=user_path,
-        metavar="FILE",
-        help="Of the DATABASE table: the table of cycles (data.table), by default cycles.csv.",
+        "--table", type=user_path, metavar="FILE", help="data.table; cycles.csv if not given."
     ),
-    click.option(
-        "--labels",
-        metavar="NORMAL,...",
-        help="Of the DATABASE table: all classes (data.labels), by default ICBHI's four.",
-    ),
+    click.option("--labels", metavar="NORMAL,...", help="data.labels; ICBHI's if not given."),
 )
 
 
 def database_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate `command`, which gets `spec` and `path`: DATABASE PATH, and a table's options."""
+    """Decorate `command`, which gets `spec`, a DatabaseSpec, and `path`: DATABASE PATH.
+
+    The options are for the database table.
+    """
 
     @functools.wraps(command)
     def wrapped(name: str, table: Path | None, labels: str | None, **others: Any) -> None:
         from lungsound.data.registry import find_database
 
-        classes = labels.split(",") if labels else None
         if name != "table" and (table or labels):
             raise click.UsageError(f"--table and --labels are for the database table, not {name}")
+        classes = [label.strip() for label in labels.split(",")] if labels else None
         try:
             spec = find_database(name, table, classes)
         except ValueError as error:
@@ -87,7 +80,7 @@ def get(name: str, destination: Path, url: str | None) -> None:
 
 @data.command()
 @database_argument
-def check(spec: "DatabaseSpec", path: Path) -> None:
+def check(spec: Any, path: Path) -> None:
     """Read a whole database: its counts beside the published ones, and every problem.
 
     PATH is the database's folder (data.root). The exit code is 1 if there is a problem.
@@ -108,7 +101,7 @@ def check(spec: "DatabaseSpec", path: Path) -> None:
 @data.command()
 @database_argument
 @click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
-def plot(spec: "DatabaseSpec", path: Path, folder: Path) -> None:
+def plot(spec: Any, path: Path, folder: Path) -> None:
     """Plot a database's classes, durations and patients, from its annotations alone.
 
     PATH is the database's folder (data.root), FOLDER that of the PNG files: by default this one.
@@ -153,12 +146,11 @@ def import_cycles(kind: str, folder: Path, out: Path) -> None:
         print(line)
 
 
-def _database_title(spec: "DatabaseSpec", path: Path) -> str:
+def _database_title(spec: Any, path: Path) -> str:
     from lungsound.data.database import is_synthetic
 
-    if is_synthetic(path.expanduser()):
-        return f"SYNTHETIC data in the layout of {spec.title}"
-    return spec.title
+    layout = "SYNTHETIC data in the layout of " if is_synthetic(path.expanduser()) else ""
+    return f"{layout}{spec.title}"
 
 
 def _format_cell(value: object) -> str:

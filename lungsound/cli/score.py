@@ -1,15 +1,12 @@
 """`lungsound score`: score a finished run's members on another database."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from lungsound.cli.data import database_argument
 from lungsound.storage.places import user_path
-
-if TYPE_CHECKING:
-    from lungsound.data.registry import DatabaseSpec
 
 
 @click.command()
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")
 def score(
     run: Path,
-    spec: "DatabaseSpec",
+    spec: Any,
     path: Path,
     part: str | None,
     store: Path | None,

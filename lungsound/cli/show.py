@@ -1,15 +1,12 @@
 """`lungsound show`: an annotated recording of a database, to look at and to listen to."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from lungsound.cli.data import database_argument
 from lungsound.storage.places import user_path
-
-if TYPE_CHECKING:
-    from lungsound.data.registry import DatabaseSpec
 
 
 @click.command()
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 @click.argument("recording")
 @click.argument("cycle", type=int, required=False)
 @click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
-def show(spec: "DatabaseSpec", path: Path, recording: str, cycle: int | None, folder: Path) -> None:
+def show(spec: Any, path: Path, recording: str, cycle: int | None, folder: Path) -> None:
     """Plot a recording's spectrogram with its cycles; write a CYCLE as a wav.
 
     PATH is the database's folder (data.root). RECORDING is a name such as

@@ -25,7 +25,6 @@ from lungsound.errors import DataError
 ALL_PARTS = "all"  # the whole database, in `DatabaseSpec.published`
 # The value in `DatabaseSpec.published` of what the source names without a count, such as a device.
 NAMED = "named"
-DEFAULT_TABLE = "cycles.csv"  # of `table_database`, in the working directory
 # Later commits of SPRSound's repository keep the same recordings under other names:
 # BioCAS2022/train2022_wav and so on.
 SPRSOUND_COMMIT = "45b0d5d435ff320c46585762fa1090afd0ebb318"
@@ -183,30 +182,21 @@ SPRSOUND = DatabaseSpec(
 )  # fmt: skip
 
 
-def table_database(table: Path, labels: Sequence[str] | None = None) -> DatabaseSpec:
-    """Return the database of a table of cycles, with these classes or ICBHI's four.
-
-    Raises ValueError as `own_label_set` does.
-    """
-    classes = own_label_set(labels) if labels else FOUR_CLASS
-    return DatabaseSpec(
-        name="table",
-        title="own recordings",
-        read=partial(read_table, table=table, labels=classes.labels),
-        label_sets={"label": classes},
-        protocols={"column": column_split},
-    )
-
-
 def find_database(
     name: str, table: Path | str | None = None, labels: Sequence[str] | None = None
 ) -> DatabaseSpec:
-    """Return a registered database; for `table`, that of this file with these classes."""
+    """Return a registered database; for `table`, that of this file, of these classes or ICBHI's.
+
+    Raises ValueError as `own_label_set` does.
+    """
     if name != "table":
         return DATABASES[name]
-    return table_database(Path(table or DEFAULT_TABLE), labels)
+    classes = own_label_set(labels) if labels else FOUR_CLASS
+    read = partial(read_table, table=Path(table or "cycles.csv"), labels=classes.labels)
+    protocols = {"column": column_split}
+    return DatabaseSpec(name, "own recordings", read, {"label": classes}, protocols)
 
 
 DATABASES: dict[str, DatabaseSpec] = {
-    spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND, table_database(Path(DEFAULT_TABLE)))
+    spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND, find_database("table"))
 }

@@ -22,7 +22,7 @@ from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
 
 SCORES = "scores.json"
-TEST_PARTS = ("inter", "intra")
+TEST_PARTS = ("test", "inter", "intra")  # of a table, and of SPRSound
 
 
 def score_on_database(
@@ -50,10 +50,9 @@ def score_on_database(
     parts = _build_components(settings, source, spec, root, part, skip_bad)
     print("".join(f"{note}\n" for note in parts.notes), end="", flush=True)
     table = predict_members(settings, parts, source.member_paths(), ("test",))
+    words = ["scored", spec.name, *([part] if part else [])]
     with source.lock():
-        target = _choose_target(
-            run, "-".join(["scored", spec.name, *([part] if part else [])]), parts
-        )
+        target = _choose_target(run, "-".join(words), parts)
         target.write_predictions(_append_validation(table, source.read_predictions()))
         write_scores(parts, target)
     print(format_scores(target), f"predictions: {target.path}", sep="\n")

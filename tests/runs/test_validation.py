@@ -94,7 +94,7 @@ WRONG = [
         "data=table data.root=/x data.labels=[a,b] task.classes=2",
         "augment.vtlp_copies: .*a, b with",
     ),
-    ("split=column", "split: .*one of random, patient, file, .* for data=demo, but got column"),
+    ("split=column", "split: .*one of random, patient, file for data=demo, but got column"),
     ("trainer.batch_size=1", "trainer.batch_size: .*from 2 to .*but got 1"),
     ("model.bn_momentum=1.1", "model.bn_momentum: .*from 0 to 1, but got 1.1"),
     ("augment.stretch_rate=[1.1,0.9]", r"augment.stretch_rate: .*but got \[1.1, 0.9\]"),

@@ -12,7 +12,7 @@ from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
 from lungsound.data.readers.table import read_table
 from lungsound.data.recordings import ReadResult
-from lungsound.data.registry import table_database
+from lungsound.data.registry import find_database
 from lungsound.errors import DataError
 
 HEADER = "recording,start_seconds,end_seconds,label"
@@ -28,7 +28,7 @@ def read_rows(tmp_path: Path) -> ReadRows:
 
     def read(header: str, *rows: str) -> ReadResult:
         (tmp_path / "cycles.csv").write_text("\n".join([header, *rows]))
-        return table_database(tmp_path / "cycles.csv", ["calm", "loud"]).read(tmp_path)
+        return find_database("table", tmp_path / "cycles.csv", ["calm", "loud"]).read(tmp_path)
 
     return read
 

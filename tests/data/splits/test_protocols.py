@@ -444,9 +444,9 @@ def test_a_column_without_val_has_its_validation_from_train(
 
 
 def test_what_a_table_lacks_is_named(sprsound: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="split=column: expected a column `set` in data.table"):
+    with pytest.raises(DataError, match=r"split=column: expected a column `set` in data\.table"):
         column_split(sprsound.assign(part=""), 0)
-    with pytest.raises(DataError, match="split=patient: .* patients are unknown: add the column"):
+    with pytest.raises(DataError, match=r"split=patient: .* patients are unknown: add the column"):
         patient_split(sprsound.assign(patient=""), 0, 5, 0)
 
 
