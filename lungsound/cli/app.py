@@ -7,6 +7,8 @@ import click
 
 from lungsound.cli.command import cli_command
 from lungsound.cli.data import data
+from lungsound.cli.distill import distill
+from lungsound.cli.explain import explain
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
 from lungsound.cli.score import score
@@ -23,7 +25,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, export, predict, score, send, show, study):
+for command in (data, distill, explain, export, predict, score, send, show, study):
     lungsound.add_command(command)
 
 

@@ -100,9 +100,10 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """`loss`: the focal loss."""
+    """`loss`: the focal loss, or a teacher's probabilities."""
 
     gamma: float = MISSING
+    teacher: str | None = None
 
 
 @dataclass

@@ -65,7 +65,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "trainer.batch_size": (2, 2**16),
     "trainer.num_workers": (0, 1000),
 }
-PATH_KEYS = ("output_dir", "store_dir", "data.root", "data.table", "split.file", "tracking.uri")
+PATH_KEYS = (
+    *("output_dir", "store_dir", "data.root", "data.table", "split.file", "loss.teacher"),
+    "tracking.uri",
+)
 MAX_VTLP_COPIES = 1000  # per cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 

@@ -14,6 +14,8 @@ from lungsound.errors import DataError, Interrupted
 
 COMMANDS = {
     "data": {"check", "get", "plot"},
+    "distill": set(),
+    "explain": set(),
     "export": set(),
     "predict": set(),
     "score": set(),

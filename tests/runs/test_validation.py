@@ -36,7 +36,7 @@ PAPER = {
         "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001,
         "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
     },
-    "loss": {"gamma": 1.0},
+    "loss": {"gamma": 1.0, "teacher": None},
     "annealing": {
         "schedule": "cosine", "cycles": 8, "epochs_per_cycle": 20, "total_epochs": None,
         "max_lr": 1e-4, "select": "best", "monitor": "score", "continue_from": "last",
