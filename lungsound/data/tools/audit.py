@@ -41,8 +41,8 @@ class AudioMeasurements(NamedTuple):
 class AuditReport(NamedTuple):
     """The result of an audit.
 
-    `table` has a row per quantity and one or two columns per part: (part, "here") is the count in the
-    folder, (part, "promised") the published one; None if there is none. `problems` and `warnings`
+    `table` has a row per quantity and columns per part: (part, "here") is the count in the folder,
+    (part, "promised") the published one, if any; None if there is none. `problems` and `warnings`
     have one line each and name their file.
     """
 
