@@ -41,11 +41,14 @@ class Ensemble:
     """The members of a finished run, on the device of its `trainer.accelerator`.
 
     `config` is the run's configuration, `labels` are its classes in their order, `members` its
-    networks, from chunks of log-mels [B, 1, F, N] to logits [B, K].
+    networks, from chunks of log-mels [B, 1, F, N] to logits [B, K]. `threshold` is the run's
+    operating point: that of 1 − p_normal with the best score on validation, None if it has none.
     """
 
     def __init__(self, parts: RunMembers) -> None:
-        self.config, self.labels, self.segments = parts.config, parts.labels, parts.segments
+        self.config, self.segments, self.threshold = parts.config, parts.segments, parts.threshold
+        self.labels = parts.labels.labels
+        self._normal = f"p_{parts.labels.normal}"
         self._columns = [f"p_{label}" for label in self.labels]
         trainer = self.config["trainer"]
         self._autocast = AUTOCAST[trainer["precision"]]
@@ -85,7 +88,8 @@ class Ensemble:
 
         Columns: `recording` (of a list), `start_seconds`, `end_seconds`, the members' mean `p_X`
         for each label X, the most probable `label`, and `spread`, the standard deviation of its
-        probability over the members. Raises DataError with the recording's fault, and ConfigError
+        probability over the members; with a `threshold` also whether that calls it `abnormal`.
+        Raises DataError with the recording's fault, and ConfigError
         for a window or hop out of range.
         """
         if not isinstance(recording, list | tuple):
@@ -146,7 +150,10 @@ class Ensemble:
         table = members.loc[members["member"] == 1, ["start_seconds", "end_seconds"]]
         table = table.assign(**dict(zip(self._columns, means.T, strict=True)))
         spread = values.std(axis=0)[np.arange(len(winner)), winner]
-        return table.assign(label=np.array(self.labels)[winner], spread=spread)
+        table = table.assign(label=np.array(self.labels)[winner], spread=spread)
+        if self.threshold is not None:
+            table["abnormal"] = 1 - table[self._normal] >= self.threshold
+        return table
 
     @torch.no_grad()
     def _evaluate(self, waveforms: Iterable[NDArray[np.float32]]) -> Tensor:

@@ -139,7 +139,8 @@ def test_windows_are_answered_as_cycles(ensemble: Ensemble, breath: Path) -> Non
 def test_the_table_sums_up_the_members(ensemble: Ensemble, breath: Path) -> None:
     columns = [f"p_{label}" for label in ensemble.labels]
     members, table = ensemble.predict_members(breath), ensemble.predict(breath)
-    assert list(table) == [*SPAN, *columns, "label", "spread"]
+    assert list(table) == [*SPAN, *columns, "label", "spread", "abnormal"]
+    assert (table["abnormal"] == (1 - table["p_normal"] >= ensemble.threshold)).all()
     assert list(members) == [*SPAN, "member", *columns]
     assert table[columns].sum(axis=1).to_numpy() == pytest.approx(1)
     for _, row in table.iterrows():
@@ -178,6 +179,13 @@ def test_a_moved_run_needs_no_framework(finished_run: Path, breath: Path, tmp_pa
 def test_what_the_run_was(ensemble: Ensemble) -> None:
     assert ensemble.labels == ("normal", "crackle", "wheeze", "both")
     assert ensemble.config["segment"] == {"seconds": 4.0, "chunks": 2}
+
+
+def test_the_threshold_is_that_of_the_scores(run_copy: Path) -> None:
+    points = RunFolder(run_copy).read_json("scores.json")["operating"]["points"]
+    assert Ensemble.load(run_copy).threshold == points["best_score"]["threshold"]
+    (run_copy / "scores.json").unlink()  # as of a run that only trained
+    assert Ensemble.load(run_copy).threshold is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from lungsound.data.labels import LabelSet, own_label_set
 from lungsound.errors import ConfigError, DataError
 from lungsound.models.registry import NETWORKS, network_settings
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
@@ -13,13 +14,18 @@ from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.weights import read_weights
 
 Config = dict[str, Any]
+SCORES = "scores.json"
 
 
 class RunMembers(NamedTuple):
-    """A run's configuration, labels in their order, segments, front end and networks."""
+    """A run's configuration, labels, operating point, segments, front end and networks.
+
+    `threshold` of 1 − p_normal is that of the best score on validation; None if there is none.
+    """
 
     config: Config
-    labels: tuple[str, ...]
+    labels: LabelSet
+    threshold: float | None
     segments: SegmentSpec
     features: Features
     networks: list[nn.Module]
@@ -47,7 +53,10 @@ def load_members(folder: RunFolder) -> RunMembers:
                 raise ValueError(f"expected the classes {labels}")
             network.load_state_dict(snapshot["network"])
             features.load_state_dict(snapshot["features"])  # the same in all members
-    return RunMembers(config, tuple(labels), segments, features, networks)
+    with corrupt_file_on_error(next(iter(snapshots))):
+        label_set = own_label_set(labels)
+    threshold = _read_threshold(folder)
+    return RunMembers(config, label_set, threshold, segments, features, networks)
 
 
 def _check_finished(folder: RunFolder) -> None:
@@ -62,6 +71,15 @@ def _check_finished(folder: RunFolder) -> None:
             f"{len(folder.member_paths())} are there: the run is not finished, or of release 0.1, "
             "or files are missing. The command that began it makes them"
         )
+
+
+def _read_threshold(folder: RunFolder) -> float | None:
+    if not (folder.path / SCORES).is_file():
+        return None
+    results = folder.read_json(SCORES)
+    with corrupt_file_on_error(folder.path / SCORES):
+        operating = results.get("operating")  # runs of release 0.1 have none
+        return float(operating["points"]["best_score"]["threshold"]) if operating else None
 
 
 def _check_network(name: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.calibration import calibration_summary, operating_summary
 from lungsound.results.folder import RunFolder
 from lungsound.results.intervals import score_intervals
 from lungsound.results.report import scores_table
@@ -23,6 +24,8 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
         "notes": list(inputs.notes),
         "scores": summary,
         "intervals": score_intervals(predictions, summary["single"]["member"]),
+        "calibration": calibration_summary(predictions),
+        "operating": operating_summary(predictions),
         "biocas": biocas_scores_by_part(predictions),
     }
     folder.write_json("scores.json", results)
