@@ -52,7 +52,7 @@ def _card(metadata: dict[str, Any], config: dict[str, Any], results: dict[str, A
         "trained on": results["data"],
         "protocol": f"split={metadata['split']}, split.seed={metadata['split.seed']}",
         "cost": f"{members * parameters:,} parameters in all; {metadata['epochs_trained']} epochs",
-        "made with": f"lungsound {version('lungsound')}, {metadata.get('machine', 'machine unknown')}",
+        "made with": f"lungsound {version('lungsound')}, {metadata.get('machine', '?')}",
     }
     synthetic = [SYNTHETIC] if metadata["synthetic"] else []
     parts = [
