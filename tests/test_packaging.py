@@ -16,6 +16,7 @@ from support.runs import ROOT
 import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 # Imported by nobody, and needed: Hydra finds its launcher as a plugin; pytest's process per core;
 # the tools of `make lint`; pip builds a wheel with setuptools.
 PLUGINS = {
@@ -56,17 +57,17 @@ def imported_distributions(files: Iterable[Path], declared: set[str]) -> set[str
 
 def test_dependencies_are_what_the_package_imports() -> None:
     files = [*(ROOT / "lungsound").rglob("*.py"), ROOT / "train.py", ROOT / "sweep.py"]
-    declared = distribution_names(PROJECT["dependencies"])
+    declared = distribution_names([*PROJECT["dependencies"], *EXTRAS["timm"]])
     assert imported_distributions(files, declared) == declared
 
 
 def test_extras_are_what_tests_and_benchmarks_import() -> None:
     files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-    extras = PROJECT["optional-dependencies"]
-    declared = distribution_names([*PROJECT["dependencies"], *extras["dev"], *extras["parallel"]])
+    declared = distribution_names([*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["parallel"]])
     needed = imported_distributions(files, declared)
     assert needed <= declared
-    assert distribution_names(extras["dev"]) - PLUGINS <= needed
+    assert distribution_names(EXTRAS["dev"]) - PLUGINS <= needed
+    assert {*EXTRAS["timm"], *EXTRAS["search"]} <= {*EXTRAS["dev"]}
 
 
 def test_the_version_is_the_declared_one() -> None:

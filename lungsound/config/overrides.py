@@ -147,13 +147,13 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
         ) from error
 
 
-def read_arguments() -> list[str]:
-    """Return the command line, with the machine's experiment.
+def read_arguments(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line, with the machine's experiment.
 
     Raises ConfigError as of `check_words`, and for a password before anything prints or stores it.
     """
-    reject_passwords(sys.argv[1:])
-    return add_experiment_from_env(check_words(sys.argv[1:]))
+    reject_passwords(words)
+    return add_experiment_from_env(check_words(words))
 
 
 def reject_passwords(arguments: Sequence[str]) -> None:
