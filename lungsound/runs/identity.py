@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import Config, ModelConfig, to_container
 from lungsound.data.database import Database
+from lungsound.models.registry import find_network
+from lungsound.storage.files import file_sha256
 from lungsound.training.schedule import Annealing
 
 PACKAGE = Path(__file__).parents[1]
@@ -32,12 +34,13 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
+    groups = ("segment", "padding", "features", "augment", "loss", "task")
     continue_from = annealing.continue_from
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "model": _model_fields(settings.model),
         "annealing": {
             "schedule": annealing.schedule,
             "period_epochs": annealing.epochs_per_period,
@@ -54,6 +57,19 @@ def trajectory_key_fields(
         **({"compile": True} if trainer.compile else {}),
         "source": source_hash(),
     }
+
+
+def _model_fields(model: ModelConfig) -> dict[str, Any]:
+    """Return the network's settings, with a checkpoint's content in place of its path."""
+    fields: dict[str, Any] = to_container(model)
+    del fields["checkpoint"], fields["pretrained"]  # the keys of earlier runs lack them
+    if model.pretrained:
+        fields["pretrained"] = True
+    if model.checkpoint is not None:
+        fields["checkpoint"] = file_sha256(Path(model.checkpoint))
+    if version := find_network(model.name).version:
+        fields["version"] = version
+    return fields
 
 
 def describe_machine(settings: Config) -> str:
