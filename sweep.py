@@ -2,7 +2,7 @@
 
 import sys
 
-from lungsound.cli.hydra_commands import sweep
+from lungsound.cli.app import main
 
 if __name__ == "__main__":
-    sweep(sys.argv[1:])
+    main(["sweep", *sys.argv[1:]])

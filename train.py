@@ -2,7 +2,7 @@
 
 import sys
 
-from lungsound.cli.hydra_commands import train
+from lungsound.cli.app import main
 
 if __name__ == "__main__":
-    train(sys.argv[1:])
+    main(["train", *sys.argv[1:]])

@@ -1,12 +1,18 @@
-"""`lungsound train` and `lungsound sweep`: train.py and sweep.py, also away from a clone."""
+"""`lungsound train` and `lungsound sweep`, which train.py and sweep.py call."""
+
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-HYDRA_LINE = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+from lungsound.cli.command import cli_command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def complete_word(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Return every group=option and key= that begins with the incomplete word."""
+    """Return every key= and group=option that begins with the incomplete word."""
     from lungsound.config.corrections import GROUPS, KEYS
     from lungsound.config.schema import CONFIG_DIR
 
@@ -16,28 +22,53 @@ def complete_word(_: click.Context, __: click.Parameter, incomplete: str) -> lis
     return sorted(word for word in words if word.startswith(incomplete))
 
 
+hydra_command = partial(
+    click.command,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    add_help_option=False,  # Hydra's own
+)
 words_argument = click.argument(
-    "words",
-    metavar="[GROUP=OPTION|KEY=VALUE]...",
-    nargs=-1,
-    type=click.UNPROCESSED,
-    shell_complete=complete_word,
+    "words", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_word
 )
 
 
-@click.command(context_settings=HYDRA_LINE, add_help_option=False)
+@hydra_command()
 @words_argument
 def train(words: tuple[str, ...]) -> None:
-    """Train and score a snapshot ensemble, as train.py does."""
-    from lungsound.cli import hydra_commands
+    """Train and score a snapshot ensemble: group=option key=value."""
+    from lungsound.config.overrides import read_arguments, run_hydra
 
-    hydra_commands.train(words)
+    arguments = read_arguments(words)
+    if any(argument.startswith("-") for argument in arguments):
+        run_hydra(run_job, arguments)  # Hydra handles its own flags
+    else:
+        from lungsound.runs.run import train_run
+
+        train_run(words)
 
 
-@click.command(context_settings=HYDRA_LINE, add_help_option=False)
+@cli_command  # also here: Hydra would print a traceback for a LungsoundError
+def run_job(cfg: "DictConfig") -> float:
+    """Run a training for Hydra, whose sweepers search for a high validation score."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from lungsound.runs.run import run
+    from lungsound.runs.scores import validation_score
+
+    return validation_score(run(cfg, dict(HydraConfig.get().runtime.choices)))
+
+
+@hydra_command()
 @words_argument
 def sweep(words: tuple[str, ...]) -> None:
-    """Run a study, as sweep.py does: padding=zero,sample annealing.cycles=2,3,...,10."""
-    from lungsound.cli import hydra_commands
+    """Run a study of several trainings: key=2,3,...,10 plan=true."""
+    from lungsound.config.ellipsis import expand_ellipses
+    from lungsound.config.overrides import prints_only, read_arguments, run_hydra
 
-    hydra_commands.sweep(words)
+    arguments = expand_ellipses(read_arguments(words))
+    if prints_only(arguments):
+        run_hydra(lambda _: None, arguments)
+    else:
+        from lungsound.studies.study import run_study
+
+        run_study(arguments)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -35,7 +36,7 @@ def prints_only(arguments: Sequence[str]) -> bool:
     return any(argument.partition("=")[0] in INFO_FLAGS for argument in arguments)
 
 
-def run_hydra(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
+def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
     """Run `task` as a Hydra application on `arguments`; with --multirun once per job.
 
     Replaces sys.argv meanwhile: hydra.main (1.3.8) reads the command line only from there, and

@@ -100,20 +100,17 @@ def find_network(name: str) -> NetworkSpec:
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         version = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
         return NetworkSpec(entry.load(), version=version)
-    names = ", ".join(NETWORKS)
     try:
         from lungsound.models.timm_networks import nearest_names, timm_spec
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"model.name: expected one of {names}, but got {name!r}. For the networks of timm "
-            "install lungsound[timm]; import the module that registers a network of your own"
-        ) from error
-    if spec := timm_spec(name):
-        return spec
+
+        if spec := timm_spec(name):
+            return spec
+        others = f"of timm's, such as {', '.join(nearest_names(name))}"
+    except ModuleNotFoundError:
+        others = "with lungsound[timm] installed, of timm's"
     raise ConfigError(
-        f"model.name: expected one of {names}, or of timm's networks (such as "
-        f"{', '.join(nearest_names(name))}), but got {name!r}. Import the module that registers a "
-        "network of your own first"
+        f"model.name: expected one of {', '.join(NETWORKS)}, or {others}, but got {name!r}. Import "
+        "the module that registers a network of your own first"
     )
 
 

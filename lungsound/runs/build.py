@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -131,10 +132,11 @@ def build_trainer(
     """Build a Trainer that leaves logging, printing and storing to `callbacks`."""
     set_float32(settings)
 
-    def seed_epoch(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+    def seed_epoch(trainer: pl.Trainer, _: pl.LightningModule, __: Any, batch: int) -> None:
         """Seed torch's generator, of dropout, so that a resumed training draws the same."""
-        rng = make_rng(settings.seed, "network", trainer.current_epoch)
-        torch.manual_seed(int(rng.integers(2**31)))
+        if batch == 0:  # not at the epoch's start: a DataLoader draws after it
+            rng = make_rng(settings.seed, "network", trainer.current_epoch)
+            torch.manual_seed(int(rng.integers(2**31)))
 
     # Hide Lightning's hints on unused devices and on its own products.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -149,7 +151,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=1,
         precision=settings.trainer.precision,  # type: ignore[arg-type]
-        callbacks=[LambdaCallback(on_train_epoch_start=seed_epoch), *callbacks],
+        callbacks=[LambdaCallback(on_train_batch_start=seed_epoch), *callbacks],
         # One process on one device, whatever SLURM, torchrun or mpirun have set.
         plugins=[ChecksummedCheckpointIO(), LightningEnvironment()],
         logger=False,

@@ -61,15 +61,11 @@ def trajectory_key_fields(
 
 def _model_fields(model: ModelConfig) -> dict[str, Any]:
     """Return the network's settings, with a checkpoint's content in place of its path."""
-    fields: dict[str, Any] = to_container(model)
-    del fields["checkpoint"], fields["pretrained"]  # the keys of earlier runs lack them
-    if model.pretrained:
-        fields["pretrained"] = True
+    fields = {**to_container(model), "version": find_network(model.name).version}
     if model.checkpoint is not None:
         fields["checkpoint"] = file_sha256(Path(model.checkpoint))
-    if version := find_network(model.name).version:
-        fields["version"] = version
-    return fields
+    added = ("checkpoint", "pretrained", "version")  # the keys of earlier runs lack them
+    return {name: value for name, value in fields.items() if value or name not in added}
 
 
 def describe_machine(settings: Config) -> str:
