@@ -47,7 +47,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # each format has its own
         raise ConfigError(
             f"model.checkpoint={path}: expected weights in safetensors, or from torch.save without "
-            f"code, but got: {str(error).splitlines()[0]}"
+            f"code, but got {error!r:.200}"
         ) from error
     return {name: value for name, value in items if isinstance(value, Tensor)}
 
