@@ -6,7 +6,10 @@ import sys
 import click
 
 from lungsound.cli.command import cli_command
+from lungsound.cli.compare import compare
 from lungsound.cli.data import data
+from lungsound.cli.distill import distill
+from lungsound.cli.explain import explain
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
 from lungsound.cli.score import score
@@ -21,7 +24,9 @@ def lungsound() -> None:
     """Databases, runs and studies of respiratory sounds."""
 
 
-for command in (data, export, predict, score, send, show, study, sweep, train):
+for command in (
+    *(compare, data, distill, explain, export, predict, score, send, show, study, sweep, train),
+):
     lungsound.add_command(command)
 
 

@@ -1,5 +1,6 @@
 """Format a run's scores: a table for the console, and report.md."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -43,7 +44,8 @@ def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
         lines.append(rule)
         for name, entry in group:
             lines.append(_console_row(name, [_cells(entry[key], columns) for key in SET_TITLES]))
-    return "\n".join([*lines, rule, legend(columns), *_notes(summary)])
+    sentence = textwrap.wrap(class_scores(summary), width=79)
+    return "\n".join([*lines, rule, legend(columns), *sentence, *_notes(summary)])
 
 
 def report_markdown(
@@ -71,6 +73,7 @@ def report_markdown(
         f"# {heading}",
         f"**{leak}**",
         _result(summary),
+        class_scores(summary),
         *_notes(summary),
         markdown_table(["", ""], facts.items()),
         "## Scores",
@@ -128,6 +131,15 @@ def _result(summary: dict[str, Any]) -> str:
         member = f"single member {single['member']}, chosen on validation: {single_score}"
         parts.append(f"{name.removeprefix('score_')}-class score {score} ({member})")
     return f"Test, ensemble of {ensemble['members']}: {'; '.join(parts)}."
+
+
+def class_scores(summary: dict[str, Any]) -> str:
+    """Return a sentence on the ensemble's macro F1 and recalls in test; "" of release 0.1."""
+    if "recall" not in summary:
+        return ""
+    recalls = [f"{label} {format_score(value)}" for label, value in summary["recall"].items()]
+    f1 = format_score(summary["macro_f1"])
+    return f"Test, the whole ensemble: macro F1 {f1}; recall: {', '.join(recalls)}."
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:

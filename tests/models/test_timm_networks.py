@@ -58,7 +58,10 @@ def test_the_check_is_right_about_each_size(name: str, size: tuple[int, int]) ->
         ("model.name=test_resnet.x", r"test_resnet\.x: .*tag \(x\)"),
         ("+model.options.depth=3", r"got: .*'depth'.* such as \+model\.options\.img_size"),
         ("+model.options.pretrained=true", "multiple values for .*'pretrained'"),
-        ("model.checkpoint=/no/file", r"model\.checkpoint: expected a file of weights, .*/no/file'"),
+        (
+            "model.checkpoint=/no/file",
+            r"model\.checkpoint: expected a file of weights, .*/file'",
+        ),
         ("model=cnn7 model.pretrained=true", "model.pretrained: expected false for .*cnn7"),
     ],
 )

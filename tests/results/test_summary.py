@@ -170,7 +170,7 @@ def test_missing_classes_are_named_and_left_out() -> None:
         ),
         (lambda table: table.replace({"label": {"both": "stridor"}}), "stridor"),
         (lambda table: table.assign(p_both=np.nan), "the network diverged"),
-        (lambda table: table.drop(columns="p_both"), "p_both"),
+        (lambda table: table.drop(columns="p_both"), "got both"),
         (lambda table: table[:0], "none"),
     ],
 )
