@@ -1,14 +1,12 @@
 """`lungsound train` and `lungsound sweep`, which train.py and sweep.py call."""
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from lungsound.cli.command import cli_command
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+HYDRA_LINE = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 def complete_word(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -22,17 +20,12 @@ def complete_word(_: click.Context, __: click.Parameter, incomplete: str) -> lis
     return sorted(word for word in words if word.startswith(incomplete))
 
 
-hydra_command = partial(
-    click.command,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=False,  # Hydra's own
-)
 words_argument = click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_word
 )
 
 
-@hydra_command()
+@click.command(context_settings=HYDRA_LINE, add_help_option=False)  # --help is Hydra's
 @words_argument
 def train(words: tuple[str, ...]) -> None:
     """Train and score a snapshot ensemble: group=option key=value."""
@@ -48,7 +41,7 @@ def train(words: tuple[str, ...]) -> None:
 
 
 @cli_command  # also here: Hydra would print a traceback for a LungsoundError
-def run_job(cfg: "DictConfig") -> float:
+def run_job(cfg: Any) -> float:
     """Run a training for Hydra, whose sweepers search for a high validation score."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -58,7 +51,7 @@ def run_job(cfg: "DictConfig") -> float:
     return validation_score(run(cfg, dict(HydraConfig.get().runtime.choices)))
 
 
-@hydra_command()
+@click.command(context_settings=HYDRA_LINE, add_help_option=False)  # --help is Hydra's
 @words_argument
 def sweep(words: tuple[str, ...]) -> None:
     """Run a study of several trainings: key=2,3,...,10 plan=true."""

@@ -20,7 +20,6 @@ from lungsound.models.cnn7 import CNN7, min_input_size
 INPUT_ARGUMENTS = ("classes", "bands", "frames", "seed")
 # Of the config group, for any network.
 COMMON_KEYS = ("name", "l2", "adam_eps", "options", "checkpoint", "pretrained")
-ENTRY_POINTS = "lungsound.networks"  # of other packages: model.name -> `build`
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,9 @@ class NetworkSpec:
     """How a network is built, and which input it accepts.
 
     `build` takes the keyword arguments classes, bands (F), frames (N), seed and the network's
-    settings; `pretrained` takes the same, and loads published weights. `min_size` takes the
-    settings and returns the smallest F, and N, that the network accepts; `check` takes classes,
-    bands, frames and the settings, and returns what is wrong with them, or nothing. `version` names
-    the code of `build` if that is not in this package: another one is another training.
+    settings; so does `pretrained`, with published weights. `min_size` takes the settings and
+    returns the smallest F, and N; `check` takes all but seed and returns what is wrong, or "".
+    Another `version` of code outside this package is another training.
     """
 
     build: Callable[..., nn.Module]
@@ -97,7 +95,7 @@ def find_network(name: str) -> NetworkSpec:
     """
     if name in NETWORKS:
         return NETWORKS[name]
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
+    for entry in entry_points(group="lungsound.networks", name=name):  # of installed packages
         version = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
         return NetworkSpec(entry.load(), version=version)
     try:

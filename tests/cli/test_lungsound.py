@@ -15,7 +15,7 @@ from lungsound.errors import DataError, Interrupted
 
 COMMANDS = {
     "compare": set(),
-    "data": {"check", "get", "plot"},
+    "data": {"check", "get", "import", "plot"},
     "distill": set(),
     "explain": set(),
     "export": set(),
