@@ -76,12 +76,13 @@ def draw_patients(counts: Counts, draws: int = DRAWS, seed: int = SEED) -> NDArr
 def quantile_intervals(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each score's draws [draws]: their 2.5 and 97.5 percentiles.
 
-    Draws in which the score is undefined are left out.
+    Draws in which the score is undefined are left out; NaN if it is in all.
     """
     tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     intervals = {}
     for name, draws in values.items():
-        low, high = np.nanquantile(draws, tails)
+        defined = draws[np.isfinite(draws)]
+        low, high = np.quantile(defined, tails) if len(defined) else (np.nan, np.nan)
         intervals[name] = (float(low), float(high))
     return intervals
 
