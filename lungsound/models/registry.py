@@ -99,13 +99,13 @@ def find_network(name: str) -> NetworkSpec:
         version = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
         return NetworkSpec(entry.load(), version=version)
     try:
-        from lungsound.models.timm_networks import nearest_names, timm_spec
+        from lungsound.models.timm_networks import timm_spec
 
-        if spec := timm_spec(name):
-            return spec
-        others = f"of timm's, such as {', '.join(nearest_names(name))}"
+        return timm_spec(name)
     except ModuleNotFoundError:
         others = "with lungsound[timm] installed, of timm's"
+    except LookupError as error:
+        others = f"of timm's, such as {error}"
     raise ConfigError(
         f"model.name: expected one of {', '.join(NETWORKS)}, or {others}, but got {name!r}. Import "
         "the module that registers a network of your own first"

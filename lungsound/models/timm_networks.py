@@ -12,18 +12,14 @@ from lungsound.errors import ConfigError
 from lungsound.models.registry import NetworkSpec
 
 
-def timm_spec(name: str) -> NetworkSpec | None:
-    """Return the network `name` of `timm.list_models()`, if it is one."""
+def timm_spec(name: str) -> NetworkSpec:
+    """Return the network `name` of `timm.list_models()`. Raises LookupError with similar names."""
     if not timm.is_model(name):
-        return None
+        names = difflib.get_close_matches(name, timm.list_models(), cutoff=0)
+        raise LookupError(", ".join(names))
     build, check = partial(build_timm, name, False), partial(check_timm, name)
     pretrained = partial(build_pretrained, name)
     return NetworkSpec(build, check=check, pretrained=pretrained, version=timm.__version__)
-
-
-def nearest_names(name: str) -> list[str]:
-    """Return three names that are like `name`."""
-    return difflib.get_close_matches(name, timm.list_models(), cutoff=0)
 
 
 def build_timm(
@@ -44,9 +40,10 @@ def build_pretrained(name: str, /, **arguments: Any) -> nn.Module:
     try:
         return build_timm(name, True, **arguments)
     except Exception as error:  # the hub's client and timm have their own
+        reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"model.pretrained=true: expected timm's weights of {name}, but got: "
-            f"{first_line(error)}. Without a network: model.checkpoint=FILE"
+            f"model.pretrained=true: expected timm's weights of {name}, but got: {reason}. Without "
+            "a network: model.checkpoint=FILE"
         ) from error
 
 
@@ -58,14 +55,9 @@ def check_timm(name: str, /, classes: int, bands: int, frames: int, **options: A
             shape = network(torch.zeros(2, 1, bands, frames)).shape
         problem = "" if shape == (2, classes) else f"outputs {list(shape)}, not [2, {classes}]"
     except Exception as error:  # of a thousand networks
-        problem = first_line(error)
+        problem = str(error).partition("\n")[0].rstrip(".") or repr(error)
     return problem and (
         f"expected a network of timm for log-mels [{bands}, {frames}], but got: {problem}. Choose "
         "model=timm, another size (features.n_mels, segment), or timm's own arguments, such as "
         "+model.options.img_size=[48,96]"
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
