@@ -89,7 +89,8 @@ def check(spec: Any, path: Path) -> None:
 
     table, problems, remarks = audit(spec, path)
     title = _database_title(spec, path)
-    print(f"{title} in {path.absolute()}: found, and published by its paper and its owners.\n")
+    also = ", and published by its paper and its owners" if spec.published else ""
+    print(f"{title} in {path.absolute()}: found{also}.\n")
     print(table.map(_format_cell).to_string())
     for heading, lines in (("PROBLEMS", problems), ("REMARKS", remarks)):
         print(f"\n{heading}: {len(lines) or 'none'}")

@@ -41,8 +41,8 @@ class AudioMeasurements(NamedTuple):
 class AuditReport(NamedTuple):
     """The result of an audit.
 
-    `table` has a row per quantity and two columns per part: (part, "here") is the count in the
-    folder, (part, "promised") the published one; None if there is none. `problems` and `warnings`
+    `table` has a row per quantity and columns per part: (part, "here") is the count in the folder,
+    (part, "promised") the published one, if any; None if there is none. `problems` and `warnings`
     have one line each and name their file.
     """
 
@@ -141,7 +141,8 @@ def _comparison_table(spec: DatabaseSpec, pairs: Pairs) -> pd.DataFrame:
     for part, published in (spec.published or {ALL_PARTS: {}}).items():
         chosen = [pair for pair in pairs if part in (pair[0].part, ALL_PARTS)]
         columns[part, "here"] = _count(spec, chosen) if chosen else {}
-        columns[part, "promised"] = dict(published)
+        if published:
+            columns[part, "promised"] = dict(published)
         rows |= dict.fromkeys(columns[part, "here"])
     table = {column: [values.get(row) for row in rows] for column, values in columns.items()}
     return pd.DataFrame(table, list(rows), dtype=object)

@@ -52,12 +52,14 @@ HF_LUNG = (
     "Wheeze 00:00:03.400 00:00:03.900",
     "E 00:00:03.600 00:00:04.000",  # the exhalation of no inhalation: it follows another
     "I 00:00:05.000 00:00:06.000",  # a pause of more than a second
+    "Stridor 00:00:05.200 00:00:05.900",
     "E 00:00:07.001 00:00:07.500",
     "Rhonchi 00:00:07.460 00:00:08.000",  # 40 ms are a boundary
     "Stridor 00:00:09.000 00:00:09.900",
     "I 00:01:00.000 00:01:01.000",  # an exhalation that begins within it
     "D 00:01:00.500 00:01:00.502",  # shorter than 50 ms
     "E 00:01:00.900 00:01:02.000",
+    "Rhonchi 00:01:01.200 00:01:01.900",
 )
 
 
@@ -71,9 +73,9 @@ def test_labels_of_hf_lung(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         [0.1, 0.4, "normal"],
         [0.969, 3.5, "both"],
         [3.6, 4.0, "wheeze"],
-        [5.0, 6.0, "normal"],
+        [5.0, 6.0, "wheeze"],
         [7.001, 7.5, "normal"],
-        [60.0, 62.0, "crackle"],
+        [60.0, 62.0, "both"],
     ]
     assert set(table["recording"]) == {"train/steth_20190814_10_11_12"}
     assert (set(table["device"]), set(table["set"])) == ({"Littmann 3200"}, {"train"})
