@@ -6,7 +6,7 @@ BIN := .venv/bin
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills mutants browser lint ui bench gpu
+.PHONY: help demo test test-all fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -39,6 +39,9 @@ lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/installed ## the documentation as a site: site/index.html
+	$(BIN)/mkdocs build --strict
+
 ui: .venv/installed ## browse the runs at http://127.0.0.1:5000; of MLFLOW_TRACKING_URI, if it is a database
 	@case "$$MLFLOW_TRACKING_URI" in http*|databricks*) echo "MLFLOW_TRACKING_URI is a server: its page is there"; exit 1;; esac
 	MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(BIN)/mlflow ui --host 127.0.0.1
@@ -57,5 +60,5 @@ gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch,
 	$(FOUND) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,parallel]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,parallel]'
 	touch $@

@@ -1,0 +1,35 @@
+"""docs/tutorial.ipynb runs from its first cell to its last, in an empty folder."""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import execute
+from support.runs import ROOT
+
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that fails ends it. LUNGSOUND_TUTORIAL=docs/tutorial.ipynb stores the new outputs."""
+    for script in ("train.py", "sweep.py"):
+        (tmp_path / script).symlink_to(ROOT / script)
+    commands = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(TUTORIAL, as_version=4)
+    execute(notebook, cwd=tmp_path, coalesce_streams=True, record_timing=False)
+    runs = sorted((tmp_path / "outputs" / "tutorial").glob("demo-*"))
+    assert [("-sample-" in run.name, "-zero-" in run.name) for run in runs] == [
+        (True, False),
+        (False, True),
+    ]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    if "LUNGSOUND_TUTORIAL" in os.environ:
+        nbformat.write(notebook, ROOT / os.environ["LUNGSOUND_TUTORIAL"])
