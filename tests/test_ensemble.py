@@ -12,6 +12,7 @@ from support.commands import run_python
 from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 
 from lungsound import Ensemble
+from lungsound.data.registry import DATABASES
 from lungsound.errors import ConfigError, CorruptFileError, DataError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components
@@ -110,7 +111,9 @@ def test_a_real_recording_is_answered_as_scored(run_copy: Path, real_data: Path)
     root.mkdir()
     for suffix in (".wav", ".txt"):
         shutil.copy(real_data / "icbhi" / "audio_and_txt_files" / f"{name}{suffix}", root)
-    folder = score_on_database(run_copy, "icbhi", root, None, run_copy.parents[1] / "store")
+    folder = score_on_database(
+        run_copy, DATABASES["icbhi"], root, None, run_copy.parents[1] / "store"
+    )
     shutil.copy(folder / "predictions.parquet", run_copy)
     (run_copy / "SHA256SUMS").unlink()
     assert_answers_as_evaluation(run_copy, root)

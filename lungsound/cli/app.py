@@ -6,6 +6,7 @@ import sys
 import click
 
 from lungsound.cli.command import cli_command
+from lungsound.cli.compare import compare
 from lungsound.cli.data import data
 from lungsound.cli.distill import distill
 from lungsound.cli.explain import explain
@@ -25,7 +26,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, distill, explain, export, predict, score, send, show, study):
+for command in (compare, data, distill, explain, export, predict, score, send, show, study):
     lungsound.add_command(command)
 
 

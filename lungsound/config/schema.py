@@ -24,6 +24,9 @@ class DataConfig:
     demo_seed: int = MISSING
     demo_patients: int = MISSING
     demo_cycles: int = MISSING
+    # Of data=table; the defaults are for other databases.
+    table: str | None = None
+    labels: list[str] | None = None
 
 
 @dataclass

@@ -40,6 +40,7 @@ def trajectory_key_fields(
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "labels": list(database.spec.task(settings.task.classes).labels),
         "loss": {"gamma": settings.loss.gamma},
         **({} if teacher is None else {"teacher": teacher_key(teacher)}),
         "annealing": {

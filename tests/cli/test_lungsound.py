@@ -13,6 +13,7 @@ from lungsound.cli import app
 from lungsound.errors import DataError, Interrupted
 
 COMMANDS = {
+    "compare": set(),
     "data": {"check", "get", "plot"},
     "distill": set(),
     "explain": set(),
