@@ -17,13 +17,14 @@ def test_the_tutorial_runs_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cell that fails ends it. LUNGSOUND_TUTORIAL=docs/tutorial.ipynb stores the new outputs."""
+    (tmp_path / "docs").mkdir()
     for script in ("train.py", "sweep.py"):
         (tmp_path / script).symlink_to(ROOT / script)
     commands = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(TUTORIAL, as_version=4)
-    execute(notebook, cwd=tmp_path, coalesce_streams=True, record_timing=False)
+    execute(notebook, cwd=tmp_path / "docs", coalesce_streams=True, record_timing=False)
     runs = sorted((tmp_path / "outputs" / "tutorial").glob("demo-*"))
     assert [("-sample-" in run.name, "-zero-" in run.name) for run in runs] == [
         (True, False),

@@ -29,6 +29,15 @@ def documented_commands() -> list[str]:
     return list(dict.fromkeys(shlex.join(words) for words in lines if words))
 
 
+def test_the_start_page_names_every_option() -> None:
+    text = (ROOT / "docs" / "start.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, flags=re.MULTILINE)
+    named = {group: set(re.findall("`(.*?)`", cell)) for group, cell in rows}
+    groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
+    for group in groups - {"segment"}:  # whose options are a pattern
+        assert named[group] == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+
+
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
