@@ -29,19 +29,24 @@ def export(run: Path, file_format: str, file: Path | None) -> None:
 
     RUN is the run's folder below outputs. The file maps waveforms [B, L] of whole segments at the
     run's rate to probabilities [B, K]. Cycles are cut and padded to segments before; the
-    description in the file has L, rate, padding and labels.
+    description in the file has L, rate, padding and labels. A model card, card.md, is written
+    beside it: data, protocol, scores and what it must not be used for.
     """
     from lungsound.errors import StorageError
+    from lungsound.results.card import model_card
     from lungsound.results.export import export_onnx, export_torch
     from lungsound.results.folder import RunFolder
     from lungsound.results.members import load_members
     from lungsound.storage.files import write_file
 
-    parts = load_members(RunFolder(run))
+    folder = RunFolder(run)
+    parts = load_members(folder)
+    card = model_card(folder)
     content = export_onnx(parts) if file_format == "onnx" else export_torch(parts)
     file = file or Path("ensemble.onnx" if file_format == "onnx" else "ensemble.pt2")
-    try:
-        write_file(file, content)
-    except StorageError as error:
-        raise StorageError(f"{file} cannot be written: {error.__cause__} (--to)") from error
-    print(file)
+    for path, data in ((file, content), (file.with_name("card.md"), card.encode())):
+        try:
+            write_file(path, data)
+        except StorageError as error:
+            raise StorageError(f"{path} cannot be written: {error.__cause__} (--to)") from error
+        print(path)

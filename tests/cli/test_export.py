@@ -1,6 +1,7 @@
 """`lungsound export`: one file that answers as the ensemble, without this package."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from support.commands import run_lungsound, run_python
 from lungsound import Ensemble
 from lungsound.errors import ConfigError, StorageError
 from lungsound.results import export as export_module
+from lungsound.results.card import model_card
+from lungsound.results.folder import RunFolder
 
 ALONE = """
 import sys, torch
@@ -36,6 +39,26 @@ def test_the_file_answers_as_the_ensemble(finished_run: Path, tmp_path: Path) ->
             np.testing.assert_allclose(table.filter(like="p_").to_numpy()[0], answer, atol=1e-5)
     done = run_python("-c", ALONE, str(file), str(length))
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_the_card_has_the_runs_scores_and_its_leak(finished_run: Path, tmp_path: Path) -> None:
+    run_lungsound("export", finished_run, "--to", tmp_path / "ensemble.pt2")
+    card, results = (
+        (tmp_path / "card.md").read_text(),
+        RunFolder(finished_run).read_json("scores.json"),
+    )
+    assert results["leak"] in card
+    assert "SYNTHETIC: no patient was recorded" in card
+    assert "Not for diagnosis" in card
+    test = results["scores"]["ensemble"][-1]["test"]
+    assert f"| score 4 | {test['score_4']:.3f} | - |" in card
+    assert f"No intervals by patient: {results['intervals']['problem']}." in card
+    intervals = {"score_4": [0.25, 0.5]}
+    with_intervals = {**results["intervals"], "problem": "", "ensemble": intervals}
+    run = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    (run.path / "SHA256SUMS").unlink()
+    run.write_json("scores.json", {**results, "intervals": with_intervals})
+    assert f"| score 4 | {test['score_4']:.3f} | 0.250 to 0.500 |" in model_card(run)
 
 
 def test_onnx_answers_as_torch(finished_run: Path, tmp_path: Path) -> None:
