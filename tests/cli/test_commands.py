@@ -38,10 +38,6 @@ def test_the_start_page_names_every_option() -> None:
         assert named[group] == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
 
 
-def test_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
-
-
 def test_help_names_every_group_and_option() -> None:
     told = run_python("train.py", "--help")
     assert told.returncode == 0, told.stderr

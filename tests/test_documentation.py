@@ -1,6 +1,7 @@
-"""docs/tutorial.ipynb runs from its first cell to its last, in an empty folder."""
+"""README, docs/ and the notebook: short, linked, and running. `make docs` checks the site."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,18 @@ from nbclient import execute
 from support.runs import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TUTORIAL]
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_hold(page: Path) -> None:
+    """In the repository; mkdocs checks those of the site."""
+    targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 @pytest.mark.slow
