@@ -4,11 +4,11 @@ FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 pyth
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
 PINS := .venv/constraints.txt
-EVERYTHING := dev,parallel
+EVERYTHING := dev,docs,parallel
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills mutants browser lint ui bench gpu
+.PHONY: help demo test test-all fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -40,6 +40,9 @@ lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed ## the documentation as a site: site/index.html
+	$(BIN)/mkdocs build --strict
 
 ui: .venv/installed ## browse the runs at http://127.0.0.1:5000; of MLFLOW_TRACKING_URI, if it is a database
 	@case "$$MLFLOW_TRACKING_URI" in http*|databricks*) echo "MLFLOW_TRACKING_URI is a server: its page is there"; exit 1;; esac

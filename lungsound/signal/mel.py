@@ -20,8 +20,9 @@ def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
 
     Band i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
 
-    >>> mel_corners(n_mels=2, f_min=0, f_max=1000).round().tolist()
-    [0.0, 241.0, 565.0, 1000.0]
+    Examples:
+        >>> mel_corners(n_mels=2, f_min=0, f_max=1000).round().tolist()
+        [0.0, 241.0, 565.0, 1000.0]
     """
     low, high = 2595 * np.log10(1 + np.array([f_min, f_max]) / 700)
     corners = 700 * (10 ** (np.linspace(low, high, n_mels + 2) / 2595) - 1)
@@ -33,8 +34,9 @@ def triangular_filters(corners: Tensor, n_fft: int, sample_rate: int) -> Tensor:
 
     The peaks are 1.
 
-    >>> triangular_filters(torch.tensor([0.0, 2.0, 4.0]), n_fft=8, sample_rate=8)
-    tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]])
+    Examples:
+        >>> triangular_filters(torch.tensor([0.0, 2.0, 4.0]), n_fft=8, sample_rate=8)
+        tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]])
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=corners.dtype, device=corners.device)
     bins = bins * (sample_rate / n_fft)
