@@ -60,13 +60,6 @@ def report_markdown(
     It has what leaks (the line `leak` and the rows of counts `leaks`), the result, the run's
     metadata `facts`, all scores, the sections `more`, and the figures (paths from the report).
     """
-    columns = score_columns(summary)
-    names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
-    scores = []
-    for group in _rows(summary):
-        for name, entry in group:
-            cells = [_cells(entry[key], columns) for key in SET_TITLES]
-            scores.append([name, *chain(*cells)])
     parts = [
         f"# {heading}",
         f"**{leak}**",
@@ -74,8 +67,7 @@ def report_markdown(
         *_notes(summary),
         markdown_table(["", ""], facts.items()),
         "## Scores",
-        markdown_table(["", *names], scores),
-        legend(columns),
+        scores_markdown(summary),
         *more,
         "## What occurs in more than one set",
         markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),
@@ -83,6 +75,18 @@ def report_markdown(
         *(f"![{figure}]({figure})" for figure in figures),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def scores_markdown(summary: dict[str, Any]) -> str:
+    """Format all scores of `summarize` as a Markdown table, with its legend."""
+    columns = score_columns(summary)
+    names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
+    scores = []
+    for group in _rows(summary):
+        for name, entry in group:
+            cells = [_cells(entry[key], columns) for key in SET_TITLES]
+            scores.append([name, *chain(*cells)])
+    return f"{markdown_table(['', *names], scores)}\n\n{legend(columns)}"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
