@@ -9,6 +9,7 @@ from lungsound.cli.command import cli_command
 from lungsound.cli.data import data
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
+from lungsound.cli.register import register
 from lungsound.cli.score import score
 from lungsound.cli.send import send
 from lungsound.cli.show import show
@@ -23,7 +24,7 @@ def lungsound() -> None:
     """
 
 
-for command in (data, export, predict, score, send, show, study):
+for command in (data, export, predict, register, score, send, show, study):
     lungsound.add_command(command)
 
 

@@ -28,6 +28,7 @@ from lungsound.tracking.contents import (
     study_description,
 )
 from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics, study_metrics
+from lungsound.tracking.model import log_model
 from lungsound.tracking.state import TrackingState, read_state, resolve_status
 
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's page nests runs by it
@@ -155,6 +156,8 @@ def sync_run(experiment: Experiment, folder: Path, state: TrackingState) -> str:
         if finished:
             log_results(target, run)
     target.log_weights()
+    if state.log_model and finished:
+        log_model(experiment, target.run_id, run)
     if state.status != "RUNNING" and not target.is_finished:
         target.log_files(folder, folder.glob("diverged-*.npz"))
         target.finish()
