@@ -144,7 +144,7 @@ def test_a_study_s_scores_are_metrics_per_m_and_its_table_is_its_description(
         assert stored[f"study/{name}"] == pytest.approx(dict(table[name]))
     leak, rows, *_ = parent.data.tags["mlflow.note.content"].split("\n\n")
     assert leak.startswith("**table3: SYNTHETIC")
-    assert "TEST PATIENTS ARE ALSO IN TRAINING" in leak
+    assert "TEST RECORDINGS ARE ALSO IN TRAINING" in leak
     assert rows in (only_study(typed_study) / "table3.md").read_text()
     assert parent.data.tags["mlflow.source.name"].endswith("sweep.py")
 
