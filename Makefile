@@ -14,7 +14,7 @@ help: ## list these targets
 demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database
 	$(BIN)/python train.py experiment=demo
 
-test: .venv/installed ## the tests, 5 minutes at most (on real recordings too, where LUNGSOUND_REAL_DATA has them)
+test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
 	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu"
 
 test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md

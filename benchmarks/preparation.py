@@ -32,7 +32,7 @@ def highest_mib() -> float:
 
 def prepare(root: Path) -> Database:
     with tempfile.TemporaryDirectory() as store:
-        return open_database("sprsound", root, RATE, Path(store), skip_bad=False)
+        return open_database(DATABASES["sprsound"], root, RATE, Path(store), skip_bad=False)
 
 
 def load_each(root: Path) -> None:

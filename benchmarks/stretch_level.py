@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lungsound.data.database import open_database
+from lungsound.data.registry import DATABASES
 from lungsound.signal.copies import STRETCHED_LABELS
 from lungsound.signal.features import Features
 from lungsound.signal.stretch import STRETCH_METHODS, time_stretch
@@ -32,7 +33,7 @@ def shift(features: Features, copy: NDArray[np.float32], gain: float) -> float:
 
 def main() -> None:
     name, root = sys.argv[1], Path(sys.argv[2])
-    database = open_database(name, root, 22_000, Path("store"), skip_bad=True)
+    database = open_database(DATABASES[name], root, 22_000, Path("store"), skip_bad=True)
     features = Features(22_000, 512, 512, 50, 0.0, 7500.0, 1e-11, "segment")
     chosen = database.cycles[database.cycles["label"].isin(STRETCHED_LABELS)]
     bounds = list(zip(chosen["start_sample"], chosen["end_sample"], strict=True))

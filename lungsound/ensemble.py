@@ -30,10 +30,12 @@ from lungsound.storage.files import corrupt_file_on_error
 WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MAX_SECONDS = 3600
 MODEL_SCHEMES = ("models:/", "runs:/")  # of MLflow
+CYCLE_COLUMNS = ["start_seconds", "end_seconds"]
 BATCH_SEGMENTS = 32
-AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}  # `trainer.precision`
+# `trainer.precision`
+AUTOCAST = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 File = str | os.PathLike[str]
-Cycles = Sequence[tuple[float, float]]
+Cycles = Sequence[tuple[float, float]] | NDArray[Any] | pd.DataFrame
 
 
 class Ensemble:
@@ -47,7 +49,7 @@ class Ensemble:
         self.config, self.labels, self.segments = parts.config, parts.labels, parts.segments
         self._columns = [f"p_{label}" for label in self.labels]
         trainer = self.config["trainer"]
-        self._autocast = AUTOCAST.get(trainer["precision"])
+        self._autocast = AUTOCAST[trainer["precision"]]
         uses_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if uses_gpu else "cpu")
         self.features = parts.features.to(self.device)
@@ -75,8 +77,8 @@ class Ensemble:
 
     def predict(
         self,
-        recording: File | NDArray[Any] | Sound | list[File],
-        sample_rate: int | None = None,
+        recording: File | NDArray[Any] | Sound | list[File] | tuple[File, ...],
+        sample_rate: float | None = None,
         cycles: Cycles | None = None,
         window: float = WINDOW_SECONDS,
         hop: float = HOP_SECONDS,
@@ -84,17 +86,18 @@ class Ensemble:
         """Return the ensemble's probabilities, one row per window or cycle.
 
         `recording` is a file that libsndfile reads, a list of files, or a waveform [n] or
-        [n, channels] at `sample_rate` Hz. `cycles` has the start and end in seconds of known
-        cycles. Without it there are windows of `window` seconds every `hop` seconds; the last one
-        ends with the recording. An ICBHI cycle lasts 2.7 s on average: the default window is about
-        a breath, as the run has learned it, and the default hop puts each second into three.
+        [n, channels] at `sample_rate` Hz. `cycles` [n, 2] has the start and end in seconds of known
+        cycles; a table may name them `start_seconds` and `end_seconds`. Without it there are
+        windows of `window` seconds every `hop` seconds; the last one ends with the recording. An
+        ICBHI cycle lasts 2.7 s on average: the default window is about a breath, as the run has
+        learned it, and the default hop puts each second into three.
 
         Columns: `recording` (of a list), `start_seconds`, `end_seconds`, the members' mean `p_X`
         for each label X, the most probable `label`, and `spread`, the standard deviation of its
         probability over the members. Raises DataError with the recording's fault, and ConfigError
         for a window or hop out of range.
         """
-        if not isinstance(recording, list):
+        if not isinstance(recording, list | tuple):
             members = self.predict_members(recording, sample_rate, cycles, window, hop)
             return self.average(members)
         if not recording or cycles is not None:
@@ -108,7 +111,7 @@ class Ensemble:
     def predict_members(
         self,
         recording: File | NDArray[Any] | Sound,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         cycles: Cycles | None = None,
         window: float = WINDOW_SECONDS,
         hop: float = HOP_SECONDS,
@@ -124,11 +127,9 @@ class Ensemble:
         if cycles is None:
             spans = _windows(sound, rate, *sizes)
             seconds = np.array(spans) / rate
-        elif not len(cycles):
-            raise DataError(f"{sound.name}: expected one or more cycles, but got none")
         else:
-            spans = [sound.span(start, end, rate) for start, end in cycles]
-            seconds = np.array(cycles, dtype=np.float64)
+            seconds = _cycle_times(cycles, sound.name)
+            spans = [sound.span(start, end, rate) for start, end in seconds.tolist()]
         order = np.argsort([start for start, _ in spans], kind="stable")
         waveforms = cut_spans(sound.blocks(rate), [spans[place] for place in order])
         probabilities = self._evaluate(waveforms)[:, np.argsort(order)]
@@ -160,11 +161,10 @@ class Ensemble:
     def _evaluate(self, waveforms: Iterable[NDArray[np.float32]]) -> Tensor:
         """Return the members' probabilities [M, n, K] of n cycles, as evaluation computes them."""
         chunks, outputs, cycles = self.segments.chunks, [], list[int]()
-        numbered = self._cut(waveforms)
+        numbered = self.cut(waveforms)
         while batch := list(islice(numbered, BATCH_SEGMENTS)):
             numbers, segments = zip(*batch, strict=True)
-            log_mels = self.features(torch.from_numpy(np.stack(segments)).to(self.device))
-            inputs = split_into_chunks(log_mels, chunks).flatten(0, 1).unsqueeze(1)
+            inputs = self.chunks(segments)
             with self._precision():
                 logits = torch.stack([member(inputs) for member in self.members])
             outputs.append(torch.softmax(logits.float(), -1).cpu())
@@ -173,14 +173,20 @@ class Ensemble:
         members = torch.cat(outputs, dim=1)
         return torch.stack([cycle_probabilities(member, cycle, count) for member in members])
 
-    def _cut(
+    def cut(
         self, waveforms: Iterable[NDArray[np.float32]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the number of the cycle and the samples of each segment."""
+        """Yield the cycle's number and the samples of each segment of cycles at the run's rate."""
         length, padding = self.segments.length, self.segments.padding
         for number, waveform in enumerate(waveforms):
             for segment in range(segment_count(len(waveform), length)):
                 yield number, cut_segment(waveform, segment, length, padding)
+
+    def chunks(self, segments: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Return the networks' inputs [B * chunks, 1, F, N] for B segments' samples."""
+        waveforms = torch.from_numpy(np.stack(segments)).to(self.device)
+        log_mels = self.features(waveforms)
+        return split_into_chunks(log_mels, self.segments.chunks).flatten(0, 1).unsqueeze(1)
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -202,7 +208,23 @@ def check_seconds(name: str, seconds: float, sample_rate: int) -> int:
     return max(1, round(seconds * sample_rate))
 
 
-def _open(recording: File | NDArray[Any] | Sound, sample_rate: int | None) -> Sound:
+def _cycle_times(cycles: Cycles, name: str) -> NDArray[np.float64]:
+    """Return the start and end [n, 2] of cycles. Raises DataError if they are something else."""
+    if isinstance(cycles, pd.DataFrame) and {*CYCLE_COLUMNS} <= {*cycles.columns}:
+        cycles = cycles[CYCLE_COLUMNS]
+    try:
+        times = np.asarray(cycles, dtype=np.float64)
+    except (TypeError, ValueError):
+        times = np.zeros(0)
+    if times.ndim != 2 or times.shape[1] != 2 or not len(times):
+        raise DataError(
+            f"{name}: expected one or more cycles, each with its start and end in seconds, as "
+            f"[(0.3, 2.9)], but got {str(cycles)[:60]!r}"
+        )
+    return times
+
+
+def _open(recording: File | NDArray[Any] | Sound, sample_rate: float | None) -> Sound:
     """Open a file or an array; its note becomes a warning."""
     if isinstance(recording, Sound):
         return recording

@@ -12,6 +12,7 @@ from support.commands import run_python
 from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 
 from lungsound import Ensemble
+from lungsound.data.registry import DATABASES
 from lungsound.errors import ConfigError, CorruptFileError, DataError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components
@@ -110,7 +111,9 @@ def test_a_real_recording_is_answered_as_scored(run_copy: Path, real_data: Path)
     root.mkdir()
     for suffix in (".wav", ".txt"):
         shutil.copy(real_data / "icbhi" / "audio_and_txt_files" / f"{name}{suffix}", root)
-    folder = score_on_database(run_copy, "icbhi", root, None, run_copy.parents[1] / "store")
+    folder = score_on_database(
+        run_copy, DATABASES["icbhi"], root, None, run_copy.parents[1] / "store"
+    )
     shutil.copy(folder / "predictions.parquet", run_copy)
     (run_copy / "SHA256SUMS").unlink()
     assert_answers_as_evaluation(run_copy, root)
@@ -155,9 +158,10 @@ def test_a_waveform_and_a_batch_are_answered_as_their_files(
     stereo = tmp_path / "stereo.flac"
     soundfile.write(stereo, np.stack([waveform, waveform], axis=1), rate_hz)
     expected = ensemble.predict(breath)
-    pd.testing.assert_frame_equal(ensemble.predict(waveform, rate_hz), expected)
+    pd.testing.assert_frame_equal(ensemble.predict(waveform, float(rate_hz)), expected)
+    pd.testing.assert_frame_equal(ensemble.predict(breath, cycles=expected), expected, atol=1e-6)
     with pytest.warns(UserWarning, match=r"stereo.flac: 2 channels mixed down to one"):
-        batch = ensemble.predict([breath, stereo])
+        batch = ensemble.predict((breath, stereo))
     assert batch.pop("recording").tolist() == [str(breath)] * len(expected) + [str(stereo)] * len(
         expected
     )
@@ -186,6 +190,9 @@ def test_what_the_run_was(ensemble: Ensemble) -> None:
         ({"window": 900}, r"\.wav: expected at least one window of 900 s, but it lasts"),
         ({"cycles": [(0, 1), (0, 900)]}, r"\.wav: cycle from 0 to 900 s: expected an end before"),
         ({"cycles": []}, "expected one or more cycles"),
+        ({"cycles": (0.3, 2.9)}, r"expected one or more cycles, each .* but got '\(0\.3, 2\.9\)'"),
+        ({"cycles": [("a", "b")]}, "expected one or more cycles, each with its start and end"),
+        ({"cycles": pd.DataFrame({"start": [0], "end": [1], "x": [2]})}, "expected one or more"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence(
@@ -201,6 +208,8 @@ def test_a_recording_that_is_none_is_one_sentence(ensemble: Ensemble, tmp_path: 
         ensemble.predict(tmp_path / "nothing.wav")
     with pytest.raises(DataError, match="sample_rate: expected the waveform's rate in Hz"):
         ensemble.predict(np.ones(9))
+    with pytest.raises(DataError, match=r"waveform: .* a whole number of Hz, but got 4000\.5"):
+        ensemble.predict(np.ones(9), 4000.5)
     with pytest.raises(DataError, match="expected one or more files"):
         ensemble.predict([])
     loud = np.float32(1e30) * np.random.default_rng(0).normal(size=90_000).astype(np.float32)
@@ -225,6 +234,8 @@ def test_a_run_that_cannot_answer(run_copy: Path, tmp_path: Path) -> None:
     for old, new, fault in (
         ("name: cnn7", "name: mine", "model.name: expected one of cnn7.* but the run has 'mine'"),
         ("n_mels: 50", "n_mels: many", "config.yaml is not as this version writes it"),
+        ("precision: 32-true", "precision: 8", "config.yaml is not as this version writes it"),
+        ("name: demo", "name: 5", "config.yaml is not as this version writes it"),
         ("width: 0.0625", "width: 0.125", r"member-01\.safetensors is not as this version"),
     ):
         (run_copy / "config.yaml").write_text(config.replace(old, new))

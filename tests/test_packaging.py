@@ -16,10 +16,13 @@ from support.runs import ROOT
 import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Imported by nobody, and needed: Hydra finds its launcher as a plugin; pytest's process per core;
-# the tools of `make lint`; pip builds a wheel with setuptools.
+EXTRAS = PROJECT["optional-dependencies"]
+# Of one command or option each, which imports them only if it is used.
+FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in ("dev", "parallel")}
+# Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx;
+# pytest's process per core; the tools of `make lint`; pip builds a wheel with setuptools.
 PLUGINS = {
-    *("hydra-joblib-launcher", "pytest-xdist", "setuptools"),
+    *("hydra-joblib-launcher", "onnx", "pytest-xdist", "setuptools"),
     *("ruff", "mypy", "pandas-stubs", "pre-commit"),
 }
 
@@ -56,17 +59,20 @@ def imported_distributions(files: Iterable[Path], declared: set[str]) -> set[str
 
 def test_dependencies_are_what_the_package_imports() -> None:
     files = [*(ROOT / "lungsound").rglob("*.py"), ROOT / "train.py", ROOT / "sweep.py"]
-    declared = distribution_names(PROJECT["dependencies"])
+    features = distribution_names(line for lines in FEATURES.values() for line in lines)
+    declared = distribution_names(PROJECT["dependencies"]) | features - PLUGINS
     assert imported_distributions(files, declared) == declared
 
 
 def test_extras_are_what_tests_and_benchmarks_import() -> None:
     files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-    extras = PROJECT["optional-dependencies"]
-    declared = distribution_names([*PROJECT["dependencies"], *extras["dev"], *extras["parallel"]])
+    with_features, *tools = EXTRAS["dev"]
+    assert with_features == f"lungsound[{','.join(sorted(FEATURES))}]"
+    lines = [line for extra in EXTRAS.values() for line in extra if line != with_features]
+    declared = distribution_names([*PROJECT["dependencies"], *lines])
     needed = imported_distributions(files, declared)
     assert needed <= declared
-    assert distribution_names(extras["dev"]) - PLUGINS <= needed
+    assert distribution_names(tools) - PLUGINS <= needed
 
 
 def test_the_version_is_the_declared_one() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lungsound.config.schema import CONFIG_DIR
 from lungsound.data.recordings import Recording
-from lungsound.data.registry import DATABASES
+from lungsound.data.registry import DatabaseSpec
 from lungsound.data.sound import Sound, open_sound
 from lungsound.errors import DataError, StorageError
 from lungsound.results.timeline import Cycle, plot_cycles, recording_log_mel
@@ -22,14 +22,14 @@ from lungsound.storage.files import write_file
 
 
 def show_recording(
-    name: str, root: Path, recording_name: str, number: int | None, folder: Path
+    spec: DatabaseSpec, root: Path, recording_name: str, number: int | None, folder: Path
 ) -> list[Path]:
     """Write the figure, and the cycle with this `number` as a wav, to `folder`; return the files.
 
     The log-mel is that of the paper's settings. Raises DataError if the database lacks the
     recording or the cycle, or the recording cannot be read.
     """
-    recording = _find_recording(name, root, recording_name)
+    recording = _find_recording(spec, root, recording_name)
     cycles = [
         Cycle(one.line, one.start_seconds, one.end_seconds, one.event_type or one.label)
         for one in recording.cycles
@@ -40,7 +40,6 @@ def show_recording(
         content[wav] = _wav_bytes(sound, _find_cycle(cycles, number, recording))
     features = _paper_features()
     log_mel, corner_hz = recording_log_mel(sound, features), features.corner_hz.numpy()
-    spec = DATABASES[name]
     labels = spec.label_sets.get("event_type", spec.label_sets["label"]).labels
     title = f"{recording.name}: {spec.title}, patient {recording.patient}"
     figure = plot_cycles(log_mel, sound.seconds, corner_hz, cycles, labels, number, title)
@@ -53,8 +52,8 @@ def show_recording(
     return sorted(content)
 
 
-def _find_recording(name: str, root: Path, recording_name: str) -> Recording:
-    recordings = {one.name: one for one in DATABASES[name].read(root).recordings}
+def _find_recording(spec: DatabaseSpec, root: Path, recording_name: str) -> Recording:
+    recordings = {one.name: one for one in spec.read(root).recordings}
     stem = recording_name.removesuffix(".wav").removesuffix(".flac")
     if stem not in recordings:
         near = difflib.get_close_matches(stem, recordings) or sorted(recordings)[:3]

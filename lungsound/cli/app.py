@@ -6,7 +6,10 @@ import sys
 import click
 
 from lungsound.cli.command import cli_command
+from lungsound.cli.compare import compare
 from lungsound.cli.data import data
+from lungsound.cli.distill import distill
+from lungsound.cli.explain import explain
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
 from lungsound.cli.register import register
@@ -24,7 +27,9 @@ def lungsound() -> None:
     """
 
 
-for command in (data, export, predict, register, score, send, show, study):
+for command in (
+    *(compare, data, distill, explain, export, predict, register, score, send, show, study),
+):
     lungsound.add_command(command)
 
 

@@ -1,7 +1,10 @@
 """`lungsound data`: download, check and plot a database."""
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,7 +28,38 @@ class DatabaseName(click.ParamType[str]):
 
 
 name_argument = click.argument("name", metavar="DATABASE", type=DatabaseName())
-path_argument = click.argument("path", type=user_path)
+DATABASE_PARAMETERS = (
+    name_argument,
+    click.argument("path", type=user_path),
+    click.option(
+        "--table", type=user_path, metavar="FILE", help="data.table; cycles.csv if not given."
+    ),
+    click.option("--labels", metavar="NORMAL,...", help="data.labels; ICBHI's if not given."),
+)
+
+
+def database_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate `command`, which gets `spec`, a DatabaseSpec, and `path`: DATABASE PATH.
+
+    The options are for the database table.
+    """
+
+    @functools.wraps(command)
+    def wrapped(name: str, table: Path | None, labels: str | None, **others: Any) -> None:
+        from lungsound.data.registry import find_database
+
+        if name != "table" and (table or labels):
+            raise click.UsageError(f"--table and --labels are for the database table, not {name}")
+        classes = [label.strip() for label in labels.split(",")] if labels else None
+        try:
+            spec = find_database(name, table, classes)
+        except ValueError as error:
+            raise click.UsageError(f"--labels {labels}: {error}") from error
+        command(spec=spec, **others)
+
+    for parameter in reversed(DATABASE_PARAMETERS):
+        wrapped = parameter(wrapped)
+    return wrapped
 
 
 @click.group()
@@ -45,17 +79,16 @@ def get(name: str, destination: Path, url: str | None) -> None:
 
 
 @data.command()
-@name_argument
-@path_argument
-def check(name: str, path: Path) -> None:
+@database_argument
+def check(spec: Any, path: Path) -> None:
     """Read a whole database: its counts beside the published ones, and every problem.
 
     PATH is the database's folder (data.root). The exit code is 1 if there is a problem.
     """
     from lungsound.data.tools.audit import audit
 
-    table, problems, remarks = audit(name, path)
-    title = _database_title(name, path)
+    table, problems, remarks = audit(spec, path)
+    title = _database_title(spec, path)
     print(f"{title} in {path.absolute()}: found, and published by its paper and its owners.\n")
     print(table.map(_format_cell).to_string())
     for heading, lines in (("PROBLEMS", problems), ("REMARKS", remarks)):
@@ -66,29 +99,26 @@ def check(name: str, path: Path) -> None:
 
 
 @data.command()
-@name_argument
-@path_argument
+@database_argument
 @click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
-def plot(name: str, path: Path, folder: Path) -> None:
+def plot(spec: Any, path: Path, folder: Path) -> None:
     """Plot a database's classes, durations and patients, from its annotations alone.
 
     PATH is the database's folder (data.root), FOLDER that of the PNG files: by default this one.
     """
-    from lungsound.data.registry import DATABASES
     from lungsound.data.tools.audit import annotated_cycles
     from lungsound.data.tools.plot import database_figures
     from lungsound.storage.figures import write_figure
 
-    spec = DATABASES[name]
     cycles = annotated_cycles(spec.read(path).recordings)
     if cycles.empty:
         raise DataError(
             f"{path.absolute()}: expected annotated cycles, but there are none. "
-            f"`lungsound data check {name}` lists the problems"
+            f"`lungsound data check {spec.name}` lists the problems"
         )
-    figures = database_figures(cycles, spec, _database_title(name, path))
+    figures = database_figures(cycles, spec, _database_title(spec, path))
     for figure_name, figure in figures.items():
-        file = folder / f"{name}-{figure_name}.png"
+        file = folder / f"{spec.name}-{figure_name}.png"
         try:
             write_figure(file, figure)
         except StorageError as error:
@@ -97,14 +127,30 @@ def plot(name: str, path: Path, folder: Path) -> None:
         print(file)
 
 
-def _database_title(name: str, path: Path) -> str:
-    from lungsound.data.database import is_synthetic
-    from lungsound.data.registry import DATABASES
+@data.command("import")
+@click.argument("kind", metavar="audacity|hf_lung", type=click.Choice(["audacity", "hf_lung"]))
+@click.argument("folder", type=user_path)
+@click.option(
+    "--out", type=user_path, default="cycles.csv", show_default=True, metavar="FILE", help="Is new."
+)
+def import_cycles(kind: str, folder: Path, out: Path) -> None:
+    """Write the table of cycles (data.table) of the recordings in and below FOLDER.
 
-    title = DATABASES[name].title
-    if is_synthetic(path.expanduser()):
-        return f"SYNTHETIC data in the layout of {title}"
-    return title
+    audacity: the exported label track BREATH.txt beside BREATH.wav; its regions are the cycles.
+    hf_lung: HF_Lung's BREATH_label.txt; a cycle is an inhalation with its exhalation, and has
+    ICBHI's four labels.
+    """
+    from lungsound.data.tools.importers import import_annotations
+
+    for line in import_annotations(kind, folder, out):
+        print(line)
+
+
+def _database_title(spec: Any, path: Path) -> str:
+    from lungsound.data.database import is_synthetic
+
+    layout = "SYNTHETIC data in the layout of " if is_synthetic(path.expanduser()) else ""
+    return f"{layout}{spec.title}"
 
 
 def _format_cell(value: object) -> str:

@@ -15,10 +15,11 @@ from lungsound.data.readers.files import is_folder, read_tree
 from lungsound.data.registry import DATABASES
 from lungsound.data.sound import SUFFIXES, open_sound
 from lungsound.ensemble import Ensemble, check_seconds
-from lungsound.errors import DataError, StorageError
+from lungsound.errors import DataError, Interrupted, StorageError
 from lungsound.results.timeline import plot_timeline, recording_log_mel
 from lungsound.storage.figures import png_bytes
 from lungsound.storage.files import write_file
+from lungsound.storage.signals import KEPT
 
 TABLE = "predictions.csv"
 Cycles = dict[str, list[tuple[float, float]]]
@@ -39,14 +40,17 @@ def predict_recordings(
     recordings, problems = find_recordings(paths)
     _print_problems(problems)
     print(_description(ensemble), flush=True)
+    matched = None if cycles is None else match_cycles(cycles, recordings, table)
     rows = []
     try:
         for name, path in _track(recordings):
             try:
-                times = None if cycles is None else _find_cycles(cycles, name, table)
+                times = None if matched is None else _find_cycles(matched, name, table)
                 rows.append(_predict(ensemble, name, path, out, times, window, hop))
             except DataError as error:
                 _print_problems([str(error)])
+    except Interrupted as stop:
+        raise Interrupted(stop.signal_number, KEPT) from stop  # the same command begins again
     finally:
         total = len(recordings) + len(problems)
         if rows:
@@ -103,13 +107,33 @@ def _track(recordings: dict[str, Path]) -> Iterable[tuple[str, Path]]:
     return track(list(recordings.items()), "Recordings", console=console, disable=hidden)
 
 
+def match_cycles(cycles: Cycles, recordings: Iterable[str], table: Path | None) -> Cycles:
+    """Return each recording's cycles: `table` has its path, its file's name, or its stem.
+
+    Prints a note on rows whose recording is not there. Raises DataError if there are two.
+    """
+    matched: Cycles = {}
+    unused = []
+    for key, times in cycles.items():
+        names = [name for name in recordings if key in (name, Path(name).name, Path(name).stem)]
+        if len(names) > 1:
+            raise DataError(f"{table}: expected one recording {key!r}, but got {', '.join(names)}")
+        if names:
+            matched[names[0]] = matched.get(names[0], []) + times
+        else:
+            unused.append(key)
+    if unused:
+        missing = f"{len(unused)} of {len(cycles)} recordings have no file"
+        first = ", ".join(unused[:5]) + ", ..." * (len(unused) > 5)
+        print(f"note: {table}: {missing}: {first}", file=sys.stderr)
+    return matched
+
+
 def _find_cycles(cycles: Cycles, name: str, table: Path | None) -> list[tuple[float, float]]:
-    """Return a recording's cycles, by its path, its file's name, or that without the suffix."""
-    path = Path(name)
-    for one in (name, path.name, path.stem):
-        if one in cycles:
-            return cycles[one]
-    raise DataError(f"{name}: expected its cycles in {table}, but no line names {path.stem!r}")
+    if name not in cycles:
+        stem = Path(name).stem
+        raise DataError(f"{name}: expected its cycles in {table}, but no line names {stem!r}")
+    return cycles[name]
 
 
 def _predict(
@@ -131,7 +155,7 @@ def _predict(
     figure = plot_timeline(log_mel, sound.seconds, corner_hz, members, title)
     _write(out / f"{name}.png", png_bytes(figure))
     counts = ", ".join(f"{label} {count}" for label, count in table["label"].value_counts().items())
-    unit = "windows" if cycles is None else "cycles"
+    unit = ("window" if cycles is None else "cycle") + "s" * (len(table) != 1)
     note = f" ({sound.note})" if sound.note else ""
     print(f"{name}: {sound.seconds:.1f} s, {len(table)} {unit}: {counts}{note}", flush=True)
     table.insert(0, "recording", name)

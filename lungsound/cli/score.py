@@ -1,17 +1,17 @@
 """`lungsound score`: score a finished run's members on another database."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lungsound.cli.data import DatabaseName
+from lungsound.cli.data import database_argument
 from lungsound.storage.places import user_path
 
 
 @click.command()
 @click.argument("run", type=user_path)
-@click.argument("database", type=DatabaseName())
-@click.argument("path", type=user_path)
+@database_argument
 @click.option(
     "--part",
     type=click.Choice(["train", "test", "inter", "intra"]),
@@ -25,7 +25,12 @@ from lungsound.storage.places import user_path
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out recordings that cannot be used.")
 def score(
-    run: Path, database: str, path: Path, part: str | None, store: Path | None, skip_bad: bool
+    run: Path,
+    spec: Any,
+    path: Path,
+    part: str | None,
+    store: Path | None,
+    skip_bad: bool,
 ) -> None:
     """Score a finished run's members and ensemble on every cycle of a database.
 
@@ -33,4 +38,4 @@ def score(
     """
     from lungsound.runs.rescore import score_on_database
 
-    score_on_database(run, database, path, part, store, skip_bad)
+    score_on_database(run, spec, path, part, store, skip_bad)

@@ -1,20 +1,20 @@
 """`lungsound show`: an annotated recording of a database, to look at and to listen to."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lungsound.cli.data import name_argument, path_argument
+from lungsound.cli.data import database_argument
 from lungsound.storage.places import user_path
 
 
 @click.command()
-@name_argument
-@path_argument
+@database_argument
 @click.argument("recording")
 @click.argument("cycle", type=int, required=False)
 @click.option("--to", "folder", type=user_path, default=".", metavar="FOLDER")
-def show(name: str, path: Path, recording: str, cycle: int | None, folder: Path) -> None:
+def show(spec: Any, path: Path, recording: str, cycle: int | None, folder: Path) -> None:
     """Plot a recording's spectrogram with its cycles; write a CYCLE as a wav.
 
     PATH is the database's folder (data.root). RECORDING is a name such as
@@ -23,5 +23,5 @@ def show(name: str, path: Path, recording: str, cycle: int | None, folder: Path)
     """
     from lungsound.cli.annotated import show_recording
 
-    for file in show_recording(name, path, recording, cycle, folder):
+    for file in show_recording(spec, path, recording, cycle, folder):
         print(file)

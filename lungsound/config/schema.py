@@ -24,6 +24,9 @@ class DataConfig:
     demo_seed: int = MISSING
     demo_patients: int = MISSING
     demo_cycles: int = MISSING
+    # Of data=table; the defaults are for other databases.
+    table: str | None = None
+    labels: list[str] | None = None
 
 
 @dataclass
@@ -97,9 +100,10 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """`loss`: the focal loss."""
+    """`loss`: the focal loss, or a teacher's probabilities."""
 
     gamma: float = MISSING
+    teacher: str | None = None
 
 
 @dataclass

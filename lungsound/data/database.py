@@ -10,7 +10,7 @@ import pandas as pd
 from lungsound.data.cycles import build_cycle_rows, cycles_table, duplicate_notes
 from lungsound.data.labels import LabelSet
 from lungsound.data.readers.files import SYNTHETIC_MARKER
-from lungsound.data.registry import DATABASES, DatabaseSpec
+from lungsound.data.registry import DatabaseSpec
 from lungsound.data.splits.checks import check_classes
 from lungsound.data.splits.protocols import run_protocol
 from lungsound.data.store import WaveformStore, open_waveform_store
@@ -43,14 +43,13 @@ class Database:
 
 
 def open_database(
-    name: str, root: Path, sample_rate: int, store_dir: Path, skip_bad: bool
+    spec: DatabaseSpec, root: Path, sample_rate: int, store_dir: Path, skip_bad: bool
 ) -> Database:
     """Read the recordings below `root`; store their waveforms at `sample_rate` Hz in `store_dir`.
 
     Raises DataError with the problems of all files together. With `skip_bad` recordings that have a
     problem are left out, and the problems become notes.
     """
-    spec = DATABASES[name]
     recordings, problems, notes = spec.read(root)
     recordings = [recording for recording in recordings if recording.cycles or recording.problems]
     store = open_waveform_store(recordings, sample_rate, store_dir)

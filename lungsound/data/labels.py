@@ -1,5 +1,6 @@
 """Label sets: the classes of cycles, in the order that every array, table and file has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -82,6 +83,28 @@ def register_label_set(labels: LabelSet) -> None:
     """Add a label set, so that stored predictions with its columns can be read."""
     if labels not in LABEL_SETS:
         LABEL_SETS.insert(0, labels)
+
+
+def own_label_set(labels: Sequence[str]) -> LabelSet:
+    """Return the label set of these classes, the normal one first.
+
+    The known set of these classes, if there is one: ICBHI's four fold to two. Raises ValueError if
+    they are no classes, or those of a known set in another order.
+    """
+    for known in LABEL_SETS:
+        if known.labels != tuple(labels) and set(known.labels) == set(labels):
+            order = ", ".join(known.labels)
+            raise ValueError(f"expected these classes as {order}, but got {', '.join(labels)}")
+        if known.labels == tuple(labels):
+            return known
+    if len(set(labels)) < max(2, len(labels)) or any(
+        not one or one != one.strip() for one in labels
+    ):
+        raise ValueError(f"expected two or more different classes, but got {list(labels)}")
+    if len(labels) == 2:
+        return LabelSet("own", tuple(labels), labels[0])
+    fold = ("normal", *["abnormal"] * (len(labels) - 1))
+    return LabelSet("own", tuple(labels), labels[0], TWO_CLASS, fold)
 
 
 def label_set(key: str | int) -> LabelSet:

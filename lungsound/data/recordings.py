@@ -11,6 +11,7 @@ class Annotation:
     """One cycle: its line or event in the annotation file (from 0), its times and its class.
 
     `event_type` is a finer class, "" if the database has none: see `DatabaseSpec.label_sets`.
+    `table_line` is the line (from 1) in a table of several recordings; `line` counts within one.
     """
 
     line: int
@@ -18,6 +19,7 @@ class Annotation:
     end_seconds: float
     label: str
     event_type: str = ""
+    table_line: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -29,7 +31,8 @@ class Recording:
     """One recording, its cycles in the order of the file, and the problems of its annotation.
 
     `part` is the part of the database (train, intra, inter), "" if it has none. `age` is in years,
-    `sex` M or F; they are NaN and "" if unknown, as is the diagnosis. `quality` is as annotated.
+    `sex` M or F; they are NaN and "" if unknown, as are patient, device, location and diagnosis.
+    `quality` is as annotated.
     """
 
     name: str
@@ -51,7 +54,7 @@ class Recording:
     def where(self, cycle: Annotation) -> str:
         """Return the file and line of a cycle's annotation, for messages."""
         unit = "event" if self.annotation.endswith(".json") else "line"
-        return f"{self.annotation}, {unit} {cycle.line + 1}"
+        return f"{self.annotation}, {unit} {cycle.table_line or cycle.line + 1}"
 
 
 class ReadResult(NamedTuple):

@@ -3,15 +3,22 @@
 A new database is a reader (a function from its folder to `ReadResult`) and an entry here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, LabelSet, register_label_set
+from lungsound.data.labels import (
+    FOUR_CLASS,
+    SPRSOUND_SEVEN,
+    LabelSet,
+    own_label_set,
+    register_label_set,
+)
 from lungsound.data.readers import icbhi, icbhi_files, sprsound
+from lungsound.data.readers.table import read_table
 from lungsound.data.recordings import ReadResult
-from lungsound.data.splits.official import official_icbhi, official_sprsound
+from lungsound.data.splits.official import column_split, official_icbhi, official_sprsound
 from lungsound.data.splits.protocols import PROTOCOLS, Protocol
 from lungsound.errors import DataError
 
@@ -173,4 +180,23 @@ SPRSOUND = DatabaseSpec(
     ),
     min_longest_seconds=0.14,  # the shortest is 0.149 s, the next 0.289 s
 )  # fmt: skip
-DATABASES: dict[str, DatabaseSpec] = {spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND)}
+
+
+def find_database(
+    name: str, table: Path | str | None = None, labels: Sequence[str] | None = None
+) -> DatabaseSpec:
+    """Return a registered database; for `table`, that of this file, of these classes or ICBHI's.
+
+    Raises ValueError as `own_label_set` does.
+    """
+    if name != "table":
+        return DATABASES[name]
+    classes = own_label_set(labels) if labels else FOUR_CLASS
+    read = partial(read_table, table=Path(table or "cycles.csv"), labels=classes.labels)
+    protocols = {"column": column_split}
+    return DatabaseSpec(name, "own recordings", read, {"label": classes}, protocols)
+
+
+DATABASES: dict[str, DatabaseSpec] = {
+    spec.name: spec for spec in (DEMO, ICBHI, SPRSOUND, find_database("table"))
+}

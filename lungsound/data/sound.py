@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lungsound.data.audio import BLOCK_FRAMES, UNKNOWN_FRAME_COUNT, mix_down
 from lungsound.data.cycles import END_TOLERANCE_SECONDS
-from lungsound.data.wav import check_rate, is_open_size
+from lungsound.data.wav import check_rate, check_wav_format, is_open_size
 from lungsound.errors import DataError
 
 Blocks = Iterator[NDArray[np.float32]]
+HEADER_BYTES = 2**16  # a WAV's format lies within, but for large tags before it
 MAX_AMPLITUDE = 8.0  # floats may pass full scale a little; integers that became floats pass this
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
@@ -79,7 +80,7 @@ def open_sound(path: Path) -> Sound:
     """Read a file once, in blocks, and check it.
 
     Raises DataError with the file and its fault if it is missing, no audio, empty, truncated,
-    silent, or has NaN or infinite samples.
+    silent, has NaN or infinite samples, or a WAV's header that contradicts itself.
     """
 
     def read() -> Blocks:
@@ -89,12 +90,14 @@ def open_sound(path: Path) -> Sound:
 
     try:
         with path.open("rb") as content:
-            if not content.read(1):
+            start = content.read(HEADER_BYTES)
+            if not start:
                 raise ValueError("empty, 0 bytes, expected audio")
+            notes = check_wav_format(start)
             content.seek(0)
             with soundfile.SoundFile(content) as file:
                 rate_hz, promised, log = file.samplerate, file.frames, file.extra_info
-                note = mix_down(np.zeros((0, file.channels), np.float32))[1]
+                notes.append(mix_down(np.zeros((0, file.channels), np.float32))[1])
         check_rate(rate_hz)
         samples = _count_samples(read(), rate_hz)
         _check_length(samples, promised, log)
@@ -108,12 +111,15 @@ def open_sound(path: Path) -> Sound:
             f"{path}: expected audio that libsndfile reads (wav, flac, ogg, mp3, aiff), but got: "
             f"{str(reason).rstrip('.')}. Get it again, or convert it to wav"
         ) from error
-    return Sound(str(path), rate_hz, samples, note, read)
+    return Sound(str(path), rate_hz, samples, "; ".join(filter(None, notes)), read)
 
 
-def array_sound(waveform: ArrayLike, sample_rate: int) -> Sound:
+def array_sound(waveform: ArrayLike, sample_rate: float) -> Sound:
     """Check a waveform [n], or [n, channels], of floats in [-1, 1]. Raises DataError."""
     try:
+        if int(sample_rate) != sample_rate:
+            raise ValueError(f"expected a whole number of Hz, but got {sample_rate}")
+        rate_hz = int(sample_rate)
         array = np.asarray(waveform)
         frames = array[:, None] if array.ndim == 1 else array
         if array.dtype.kind != "f" or frames.ndim != 2 or len(frames) < frames.shape[1] > 1:
@@ -121,12 +127,12 @@ def array_sound(waveform: ArrayLike, sample_rate: int) -> Sound:
                 "expected floats in [-1, 1], [samples] or [samples, channels], "
                 f"but got {array.dtype} {list(array.shape)}"
             )
-        check_rate(sample_rate)
+        check_rate(rate_hz)
         mono, note = mix_down(frames.astype(np.float32))
-        samples = _count_samples(iter([mono]), sample_rate)
+        samples = _count_samples(iter([mono]), rate_hz)
     except ValueError as error:
         raise DataError(f"waveform: {error}") from error
-    return Sound("waveform", sample_rate, samples, note, lambda: iter([mono]))
+    return Sound("waveform", rate_hz, samples, note, lambda: iter([mono]))
 
 
 def _count_samples(blocks: Blocks, rate_hz: int) -> int:

@@ -59,6 +59,18 @@ def rebuild_wav(content: bytes) -> tuple[bytes, list[str]]:
     return _write_wav(content, order, chunks), notes
 
 
+def check_wav_format(start: bytes) -> list[str]:
+    """Return notes on the format of a WAV that begins with `start`; none for another file.
+
+    Raises ValueError if the fields of its header contradict each other.
+    """
+    order = BYTE_ORDERS.get(start[:4])
+    if order is None or start[8:12] != b"WAVE":
+        return []
+    chunks, _ = _read_chunks(start, order, 12, stop=b"data")
+    return _check_format(start, order, chunks[b"fmt "][0])[1] if b"fmt " in chunks else []
+
+
 def check_rate(rate_hz: int) -> None:
     """Raise ValueError for a rate out of range: resampled from 1 Hz, a file fills the memory."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:

@@ -1,6 +1,5 @@
 """A run's BioCAS challenge scores on SPRSound's test parts, from its predictions table alone."""
 
-from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -9,13 +8,14 @@ import torch
 from lungsound.data.labels import LabelSet
 from lungsound.results.report import markdown_table
 from lungsound.results.summary import (
+    defined,
     member_numbers,
     member_probabilities,
     predicted_labels,
     summarize,
 )
 from lungsound.scoring.biocas import TASKS, biocas_scores
-from lungsound.scoring.scores import fold_confusion
+from lungsound.scoring.scores import class_recalls, fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
@@ -69,19 +69,13 @@ def biocas_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:
-    totals = confusion.sum(dim=1)
-    shares = confusion.diagonal().double() / totals
-    recall = _defined(dict(zip(labels.labels, shares.tolist(), strict=True)))
+    recall = defined(class_recalls(confusion, labels))
     rows = []
     for task in reversed([coarser for coarser in labels.chain if coarser.name in TASKS]):
-        scores = _defined(biocas_scores(fold_confusion(confusion, labels, task)))
-        first = {"task": TASKS[task.name], "events": int(totals.sum())}
+        scores = defined(biocas_scores(fold_confusion(confusion, labels, task)))
+        first = {"task": TASKS[task.name], "events": int(confusion.sum())}
         rows.append({**first, **scores, "recall": recall})
     return rows
-
-
-def _defined(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if isnan(value) else value for name, value in values.items()}
 
 
 def _cell(value: float | None) -> str:

@@ -1,14 +1,19 @@
-"""A finished run's ensemble as one file, front end included, which needs torch alone."""
+"""A finished run's ensemble as one file, front end included, which needs no lungsound."""
 
 import io
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from lungsound.errors import ConfigError
 from lungsound.results.members import RunMembers
 from lungsound.signal.chunks import split_into_chunks
 from lungsound.storage.keys import canonical_json
+
+ANY_BATCH = {"waveforms": {0: Dim("batch")}}
+MAX_ERROR = 1e-5  # of a probability
 
 
 class SegmentEnsemble(nn.Module):
@@ -33,20 +38,61 @@ def export_torch(parts: RunMembers) -> bytes:
 
     Its extra file `lungsound.json` has the labels, the rate in Hz, and the segment's samples.
     """
-    length = parts.segments.length
+    module, example = _module_and_example(parts)
+    program = torch.export.export(module, (example,), dynamic_shapes=ANY_BATCH)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={"lungsound.json": _description(parts)})
+    return buffer.getvalue()
+
+
+def export_onnx(parts: RunMembers) -> bytes:
+    """Return the content of an .onnx file, from `waveforms` to `probabilities`, for any batch size.
+
+    Its metadata `lungsound` is what `lungsound.json` is in `export_torch`. Raises ConfigError if
+    onnxruntime computes other probabilities than torch, or a package is missing.
+    """
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--format onnx: expected the package {error.name}, which the extra `export` installs: "
+            "pip install 'lungsound[export]'"
+        ) from error
+    module, example = _module_and_example(parts)
+    program = torch.onnx.export(
+        module, (example,), dynamo=True, dynamic_shapes=ANY_BATCH, verbose=False,
+        input_names=["waveforms"], output_names=["probabilities"],
+        optimize=False,  # the optimizer drops the addition of `features.floor`, as if it were 0
+    )  # fmt: skip
+    assert program is not None
+    program.model.metadata_props["lungsound"] = _description(parts)
+    content: bytes = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content)
+    loud = np.random.default_rng(0).normal(0, 0.1, (3, example.shape[1]))
+    waveforms = (loud * [[1], [1e-3], [1e-6]]).astype(np.float32)  # the last: below the floor
+    answers = session.run(None, {"waveforms": waveforms})[0]
+    error_size = np.abs(answers - module(torch.from_numpy(waveforms)).numpy()).max()
+    if not error_size <= MAX_ERROR:
+        raise ConfigError(
+            f"--format onnx: expected torch's probabilities to {MAX_ERROR}, but onnxruntime "
+            f"{onnxruntime.__version__} differs by {error_size:.1g}. Use --format torch"
+        )
+    return content
+
+
+def _module_and_example(parts: RunMembers) -> tuple[SegmentEnsemble, Tensor]:
     module = SegmentEnsemble(parts).train(False).requires_grad_(False)
     for parameter in module.parameters():  # channels_last: torch would warn of incomplete tensors
         parameter.data = parameter.data.contiguous()
-    program = torch.export.export(
-        module, (torch.zeros(2, length),), dynamic_shapes={"waveforms": {0: Dim("batch")}}
-    )
+    return module, torch.zeros(2, parts.segments.length)
+
+
+def _description(parts: RunMembers) -> str:
     facts = {
         "labels": list(parts.labels),
         "sample_rate": parts.features.sample_rate,
-        "samples": length,
+        "samples": parts.segments.length,
         "padding": parts.segments.padding,
     }
-    buffer = io.BytesIO()
-    extra = {"lungsound.json": canonical_json(facts).decode()}
-    torch.export.save(program, buffer, extra_files=extra)
-    return buffer.getvalue()
+    return canonical_json(facts).decode()

@@ -36,6 +36,8 @@ def load_members(folder: RunFolder) -> RunMembers:
     snapshots = {path: read_weights(path) for path in folder.member_paths()}
     labels = next(iter(snapshots.values()))["label_order"]
     with corrupt_file_on_error(folder.path / CONFIG):
+        if not isinstance(config["data"]["name"], str):
+            raise TypeError("data.name: expected text")
         _check_network(config["model"]["name"])
         segments, features = _segment_spec(config), _build_features(config)
         networks = [_build_network(config, segments, len(labels)) for _ in snapshots]
@@ -54,7 +56,7 @@ def _check_finished(folder: RunFolder) -> None:
             f"{folder.path}: expected the folder of a finished run, below outputs, "
             "but it has no config.yaml"
         )
-    if not folder.is_trained:
+    if len(folder.member_paths()) != folder.metadata().get("annealing.cycles"):
         raise DataError(
             f"{folder.path / MEMBERS}: expected the weights of all members, but "
             f"{len(folder.member_paths())} are there: the run is not finished, or of release 0.1, "

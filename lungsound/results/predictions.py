@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from lungsound.data.labels import FOUR_CLASS, LABEL_SETS, LabelSet
+from lungsound.data.labels import FOUR_CLASS, LabelSet, own_label_set
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
 SPRSOUND_COLUMNS = ["part", "event_type"]  # if the database has them
@@ -44,11 +44,11 @@ def probability_columns(labels: LabelSet) -> list[str]:
 
 def predicted_label_set(columns: Iterable[str]) -> LabelSet | None:
     """Return the label set whose probabilities are among `columns`; None if there is none."""
-    present = set(columns)
-    for labels in LABEL_SETS:
-        if present.issuperset(probability_columns(labels)):
-            return labels
-    return None
+    names = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
+    try:
+        return own_label_set(names)
+    except ValueError:
+        return None
 
 
 def encode_predictions(table: pd.DataFrame) -> bytes:

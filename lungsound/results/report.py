@@ -1,5 +1,6 @@
 """Format a run's scores: a table for the console, and report.md."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -8,6 +9,7 @@ from lungsound.scoring.scores import score_names
 
 SET_TITLES = {"val": "validation", "test": "test"}
 LEGEND = "Sp: specificity. Se: sensitivity. score: the ICBHI score, (Sp + Se) / 2."
+Intervals = dict[str, Any] | None
 NAME_WIDTH, NUMBER_WIDTH = 18, 6  # of the console table, 79 columns for two scores
 
 
@@ -25,12 +27,13 @@ def legend(columns: Iterable[str]) -> str:
     return f"{LEGEND}\n{', '.join(sizes)}: the number of classes."
 
 
-def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
+def scores_table(summary: dict[str, Any], intervals: Intervals, heading: str, leak: str) -> str:
     """Format the scores of `summarize` for the console, below the line `leak` on leakage.
 
     One row per member, per ensemble of the first m members, m = 1 ... M, and for the single member
-    that is best on validation; validation on the left, test on the right. At most 80 columns wide,
-    except for `heading` and `leak`.
+    that is best on validation; validation on the left, test on the right. Below them the ends of
+    the whole ensemble's `intervals` (`score_intervals`, or None). At most 80 columns wide, except
+    for `heading` and `leak`.
     """
     columns = score_columns(summary)
     block = NUMBER_WIDTH * len(columns)
@@ -43,11 +46,18 @@ def scores_table(summary: dict[str, Any], heading: str, leak: str) -> str:
         lines.append(rule)
         for name, entry in group:
             lines.append(_console_row(name, [_cells(entry[key], columns) for key in SET_TITLES]))
-    return "\n".join([*lines, rule, legend(columns), *_notes(summary)])
+    if ends := _interval_ends(intervals, columns):
+        lines.append(rule)
+        for title, values in zip(("95 % from", "     to"), zip(*ends, strict=True), strict=True):
+            lines.append(_console_row(title, [[""] * len(columns), values]))
+    sentence = textwrap.wrap(class_scores(summary), width=79)
+    notes = [line for text in interval_notes(intervals) for line in textwrap.wrap(text, width=79)]
+    return "\n".join([*lines, rule, legend(columns), *notes, *sentence, *_notes(summary)])
 
 
 def report_markdown(
     summary: dict[str, Any],
+    intervals: Intervals,
     facts: Mapping[str, str],
     heading: str,
     leak: str,
@@ -64,10 +74,11 @@ def report_markdown(
         f"# {heading}",
         f"**{leak}**",
         _result(summary),
+        class_scores(summary),
         *_notes(summary),
         markdown_table(["", ""], facts.items()),
         "## Scores",
-        scores_markdown(summary),
+        scores_markdown(summary, intervals),
         *more,
         "## What occurs in more than one set",
         markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),
@@ -77,8 +88,8 @@ def report_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def scores_markdown(summary: dict[str, Any]) -> str:
-    """Format all scores of `summarize` as a Markdown table, with its legend."""
+def scores_markdown(summary: dict[str, Any], intervals: Intervals) -> str:
+    """Format all scores as a Markdown table, with its legend and notes on the intervals."""
     columns = score_columns(summary)
     names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
     scores = []
@@ -86,7 +97,37 @@ def scores_markdown(summary: dict[str, Any]) -> str:
         for name, entry in group:
             cells = [_cells(entry[key], columns) for key in SET_TITLES]
             scores.append([name, *chain(*cells)])
-    return f"{markdown_table(['', *names], scores)}\n\n{legend(columns)}"
+    if ends := _interval_ends(intervals, columns):
+        texts = [f"{low} to {high}" for low, high in ends]
+        scores.append(["95 % interval", *[""] * len(columns), *texts])
+    table = markdown_table(["", *names], scores)
+    return "\n\n".join([table, legend(columns), *interval_notes(intervals)])
+
+
+def _interval_ends(intervals: Intervals, columns: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the ends of the ensemble's interval of each column; none if there are no intervals."""
+    if intervals is None or not intervals["ensemble"]:
+        return []
+    ends = [intervals["ensemble"].get(name, (None, None)) for name in columns]
+    return [(format_score(low), format_score(high)) for low, high in ends]
+
+
+def interval_notes(intervals: Intervals) -> list[str]:
+    """Return sentences on the intervals by patient, and on ensemble minus single member."""
+    if intervals is None:
+        return []
+    if intervals["problem"]:
+        return [f"No intervals by patient: {intervals['problem']}."]
+    notes = [
+        f"95 %: of the ensemble's test scores, by bootstrap over {intervals['patients']} patients."
+    ]
+    for name, row in intervals["difference"].items():
+        size = name.removeprefix("score_")
+        notes.append(
+            f"Ensemble minus single member, {size}-class score: {row['value']:+.3f} "
+            f"({row['low']:+.3f} to {row['high']:+.3f}, p = {row['permutation']:.3f})."
+        )
+    return notes
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -132,6 +173,15 @@ def _result(summary: dict[str, Any]) -> str:
         member = f"single member {single['member']}, chosen on validation: {single_score}"
         parts.append(f"{name.removeprefix('score_')}-class score {score} ({member})")
     return f"Test, ensemble of {ensemble['members']}: {'; '.join(parts)}."
+
+
+def class_scores(summary: dict[str, Any]) -> str:
+    """Return a sentence on the ensemble's macro F1 and recalls in test; "" of release 0.1."""
+    if "recall" not in summary:
+        return ""
+    recalls = [f"{label} {format_score(value)}" for label, value in summary["recall"].items()]
+    f1 = format_score(summary["macro_f1"])
+    return f"Test, the whole ensemble: macro F1 {f1}; recall: {', '.join(recalls)}."
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:

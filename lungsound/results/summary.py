@@ -13,10 +13,12 @@ from lungsound.errors import DataError
 from lungsound.results.predictions import predicted_label_set, probability_columns
 from lungsound.scoring.probabilities import ensemble_probabilities
 from lungsound.scoring.scores import (
+    class_recalls,
     confusion_matrix,
     exact_score,
     fold_confusion,
     icbhi_scores,
+    macro_f1,
     missing_classes,
     score_names,
 )
@@ -48,6 +50,7 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
     - `single`: {member, val, test} of the member with the best score on validation, the earliest on
       a tie. The score is that of the task's own classes. The test set has no part in the choice.
     - `confusion`: test, all members: ensemble_N for the task's N classes and each coarser set.
+    - `recall`, `macro_f1`: test, all members: of each class, and the mean F1 over the classes.
     - `missing`: {val, test}: the classes without a cycle in that set.
 
     Raises DataError if a cycle lacks a member or has one twice, or if members disagree about its
@@ -60,7 +63,7 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
         sets[name] = member_probabilities(rows, labels, numbers)
 
     def scores(members: slice) -> dict[str, Any]:
-        return {name: _json_scores(sets[name].confusion(members), labels) for name in SETS}
+        return {name: defined(icbhi_scores(sets[name].confusion(members), labels)) for name in SETS}
 
     members = [{"member": n, **scores(slice(i, i + 1))} for i, n in enumerate(numbers)]
     ensemble = [{"members": m, **scores(slice(m))} for m in range(1, len(numbers) + 1)]
@@ -76,6 +79,8 @@ def summarize(predictions: pd.DataFrame) -> dict[str, Any]:
         "ensemble": ensemble,
         "single": _best_single_member(members),
         "confusion": confusion,
+        "recall": defined(class_recalls(everything["test"], labels)),
+        "macro_f1": defined({"test": macro_f1(everything["test"])})["test"],
         "missing": {name: list(missing_classes(everything[name], labels)) for name in SETS},
     }
 
@@ -140,8 +145,8 @@ def _check_members(rows: pd.DataFrame, members: list[int]) -> None:
         )
 
 
-def _json_scores(confusion: torch.Tensor, labels: LabelSet) -> dict[str, float | None]:
-    scores = icbhi_scores(confusion, labels)
+def defined(scores: dict[str, float]) -> dict[str, float | None]:
+    """Replace NaN by None, which JSON has."""
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 

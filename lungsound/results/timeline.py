@@ -56,6 +56,52 @@ def plot_timeline(
     return _add_legend(lower, MEANING)
 
 
+def plot_attribution(
+    log_mel: Floats,
+    values: Floats,
+    seconds: float,
+    corner_hz: Floats,
+    windows: pd.DataFrame,
+    name: str,
+) -> Figure:
+    """Plot a recording's log-mel, and over it, in grey, what each of its values adds: [n_mels, N].
+
+    `windows` is a table of `Ensemble.predict`, with the label that `values` speak of.
+    """
+    title = f"{name}: what speaks for the class of each window (red) and against it (blue)"
+    upper, lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 1).axes[:2]
+    extent = (0.0, seconds, -0.5, len(values) - 0.5)
+    drawing: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto"}
+    low, high = upper.images[0].get_clim()
+    lower.imshow(log_mel, "Greys_r", vmin=low, vmax=high, alpha=0.6, **drawing)
+    pooled = _pool_columns(values)
+    limit = max(float(np.percentile(np.abs(pooled), 99.5)), 1e-12)
+    opacity = np.clip(np.abs(pooled) / limit, 0, 1)
+    scale = Normalize(-limit, limit)
+    lower.imshow(pooled, "RdBu_r", scale, alpha=opacity, **drawing)
+    label_hertz(lower, corner_hz)
+    lower.set_ylabel("frequency (Hz)")
+    figure = lower.figure.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(ScalarMappable(scale, "RdBu_r"), ax=lower, pad=0.01)
+    bar.set_label("added probability\n(per band and column)", fontsize=8)
+    for _, window in windows.iterrows():
+        lower.axvline(window["start_seconds"], color="black", linewidth=0.8, linestyle="--")
+        middle = (window["start_seconds"] + window["end_seconds"]) / 2
+        text = f"{window['label']} {window['p_' + window['label']]:.2f}"
+        lower.text(
+            middle, 1.01, text, ha="center", fontsize=8, transform=lower.get_xaxis_transform()
+        )
+    return figure
+
+
+def _pool_columns(values: Floats) -> Floats:
+    """Add up neighbouring columns until at most MAX_COLUMNS are left."""
+    width = -(-values.shape[1] // MAX_COLUMNS)
+    starts = np.arange(0, values.shape[1], width)
+    return np.add.reduceat(values, starts, axis=1)
+
+
 def plot_cycles(
     log_mel: Floats,
     seconds: float,
@@ -146,13 +192,17 @@ def _draw_probabilities(panel: Axes, members: pd.DataFrame) -> None:
 def step_edges(spans: Sequence[tuple[float, float]]) -> tuple[list[float], list[int]]:
     """Return the edges [m + 1] of steps, and each step's row in `spans` [m], -1 for a gap.
 
+    `spans` are sorted by their start. A step ends in the middle of its overlap with the next one.
+
     >>> step_edges([(0, 3), (1, 4), (5, 6)])
     ([0, 2.0, 4, 5, 6], [0, 1, -1, 2])
+    >>> step_edges([(0, 9), (2, 3), (9, 10)])
+    ([0, 2.5, 3, 9, 10], [0, 1, -1, 2])
     """
     edges, rows = [spans[0][0]], list[int]()
     for row, (_, end) in enumerate(spans):
-        following = spans[row + 1][0] if row + 1 < len(spans) else end
-        edges.append(max(edges[-1], (following + end) / 2 if following < end else end))
+        following, following_end = spans[row + 1] if row + 1 < len(spans) else (end, end)
+        edges.append((following + min(end, following_end)) / 2 if following < end else end)
         rows.append(row)
         if following > end:
             edges.append(following)

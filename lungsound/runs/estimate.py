@@ -17,6 +17,7 @@ TIMING_BATCH_SIZE, TIMING_SECONDS = 8, 0.6
 DESCRIPTIONS = {
     "paper": "the settings of Nguyen & Pernkopf (2020) except for the keys of this command",
     "demo": "a narrow network and few epochs",
+    "distill": "one network learns from the ensemble of loss.teacher",
     "tiny": "the smallest run through every step, with scores at chance level",
 }
 HINTS = {

@@ -14,6 +14,7 @@ import torch
 
 from lungsound.config.schema import Config, to_container
 from lungsound.data.database import Database
+from lungsound.runs.teacher import teacher_key
 from lungsound.training.schedule import Annealing
 
 PACKAGE = Path(__file__).parents[1]
@@ -21,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 # commands, which no run imports.
 WEIGHT_SOURCES = (
     *("data/", "models/", "scoring/", "signal/", "training/"),
-    *("runs/inputs.py", "runs/build.py", "runs/predict.py"),
+    *("runs/inputs.py", "runs/build.py", "runs/predict.py", "runs/teacher.py"),
 )
 LIBRARIES = (
     *("lungsound", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "librosa"),
@@ -39,12 +40,16 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "features", "augment", "model", "loss", "task")
+    groups = ("segment", "padding", "features", "augment", "model", "task")
     continue_from = annealing.continue_from
+    teacher = settings.loss.teacher
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "labels": list(database.spec.task(settings.task.classes).labels),
+        "loss": {"gamma": settings.loss.gamma},
+        **({} if teacher is None else {"teacher": teacher_key(teacher)}),
         "annealing": {
             "schedule": annealing.schedule,
             "period_epochs": annealing.epochs_per_period,

@@ -14,7 +14,7 @@ from torch import nn
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, assign_split, open_database
 from lungsound.data.labels import LabelSet
-from lungsound.data.registry import DATABASES
+from lungsound.data.registry import find_database
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
 from lungsound.models.registry import NETWORKS, network_settings
@@ -91,13 +91,13 @@ def build_network(settings: Config) -> nn.Module:
 def build_database(settings: Config) -> Database:
     """Open the database; create a synthetic one first. Raises DataError if it cannot be used."""
     data, store_dir = settings.data, Path(settings.store_dir)
-    create = DATABASES[data.name].create
-    if create is not None:
-        root = create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
+    spec = find_database(data.name, data.table, data.labels)
+    if spec.create is not None:
+        root = spec.create(store_dir, data.demo_seed, data.demo_patients, data.demo_cycles)
     else:
         assert data.root is not None  # `validate_config` has checked it
         root = Path(data.root)
-    return open_database(data.name, root, settings.features.sample_rate, store_dir, data.skip_bad)
+    return open_database(spec, root, settings.features.sample_rate, store_dir, data.skip_bad)
 
 
 def segment_spec(settings: Config) -> SegmentSpec:

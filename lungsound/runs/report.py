@@ -27,6 +27,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
     metadata = {**folder.metadata(), "notes": "; ".join(parts.notes)}
     report = report_markdown(
         results["scores"],
+        results["intervals"],
         {name: str(value) for name, value in metadata.items() if value != ""},
         data_title(parts),
         parts.leakage_sentence,

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database, encode_targets, open_database
-from lungsound.data.registry import DATABASES
+from lungsound.data.registry import DatabaseSpec, find_database
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
@@ -22,18 +22,18 @@ from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.schedule import Annealing
 
 SCORES = "scores.json"
-TEST_PARTS = ("inter", "intra")
+TEST_PARTS = ("test", "inter", "intra")  # of a table, and of SPRSound
 
 
 def score_on_database(
     run: Path,
-    name: str,
+    spec: DatabaseSpec,
     root: Path,
     part: str | None,
     store_dir: Path | None = None,
     skip_bad: bool = False,
 ) -> Path:
-    """Score the members of `run` on the database `name` at `root`; return the results' folder.
+    """Score the members of `run` on a database at `root`; return the results' folder.
 
     Segments and features are those of the run. The single member is the one that is best on the
     run's own validation cycles, whose predictions are therefore copied. `skip_bad` leaves out
@@ -47,11 +47,12 @@ def score_on_database(
             f"{source.path / MEMBERS}: expected the members' weights, but they are not there: "
             "the run was made by release 0.1. Its command makes one that has them"
         )
-    parts = _build_components(settings, source, name, root, part, skip_bad)
+    parts = _build_components(settings, source, spec, root, part, skip_bad)
     print("".join(f"{note}\n" for note in parts.notes), end="", flush=True)
     table = predict_members(settings, parts, source.member_paths(), ("test",))
+    words = ["scored", spec.name, *([part] if part else [])]
     with source.lock():
-        target = _choose_target(run, "-".join(["scored", name, *([part] if part else [])]), parts)
+        target = _choose_target(run, "-".join(words), parts)
         target.write_predictions(_append_validation(table, source.read_predictions()))
         write_scores(parts, target)
     print(format_scores(target), f"predictions: {target.path}", sep="\n")
@@ -91,15 +92,21 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
 
 
 def _build_components(
-    settings: Config, run: RunFolder, name: str, root: Path, part: str | None, skip_bad: bool
+    settings: Config,
+    run: RunFolder,
+    spec: DatabaseSpec,
+    root: Path,
+    part: str | None,
+    skip_bad: bool,
 ) -> RunComponents:
-    labels = DATABASES[settings.data.name].task(settings.task.classes)
+    data = settings.data
+    labels = find_database(data.name, data.table, data.labels).task(settings.task.classes)
     store_dir, rate = Path(settings.store_dir), settings.features.sample_rate
-    database = open_database(name, root, rate, store_dir, skip_bad)
+    database = open_database(spec, root, rate, store_dir, skip_bad)
     cycles = _select_part(database, part)
     cycles["target"] = encode_targets(database.spec, cycles, labels)
     annealing = Annealing(**vars(settings.annealing))
-    seen = _seen_cycles(settings, run, name)
+    seen = _seen_cycles(settings, run, spec.name)
     return RunComponents(
         database=database,
         labels=labels,
@@ -120,8 +127,9 @@ def _seen_cycles(settings: Config, run: RunFolder, name: str) -> pd.DataFrame:
         split = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
         split = split[split["set"].isin(["train", "val"])]
         if settings.data.name != name:
-            columns = ["patient", "recording"]
-            split[columns] = settings.data.name + "/" + split[columns]
+            split["recording"] = f"{settings.data.name}/" + split["recording"]
+            is_known = split["patient"] != ""
+            split.loc[is_known, "patient"] = f"{settings.data.name}/" + split["patient"]
         return split[["patient", "recording", "content", "set"]]
 
 

@@ -80,9 +80,12 @@ def complete_run(
     # Lightning and matplotlib, see above.
     from lungsound.runs.predict import predict_run
     from lungsound.runs.report import write_run_report
+    from lungsound.runs.teacher import teacher_probabilities
     from lungsound.runs.train import train
 
     if not folder.is_trained:
+        if settings.loss.teacher is not None:
+            parts.datamodule.teacher = teacher_probabilities(settings, parts)
         train(settings, choices, parts, folder, notify)
     if not folder.has_predictions:
         folder.write_predictions(predict_run(settings, parts, folder))

@@ -4,6 +4,7 @@ from typing import Any
 
 from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
 from lungsound.results.folder import RunFolder
+from lungsound.results.intervals import score_intervals
 from lungsound.results.report import scores_table
 from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
@@ -12,7 +13,7 @@ from lungsound.storage.files import corrupt_file_on_error
 
 def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
     """Write and return scores.json: every score, leakage, and notes on data and split."""
-    summary = folder.summary()
+    summary, predictions = folder.summary(), folder.read_predictions()
     results = {
         "data": data_title(inputs),
         "fingerprint": inputs.database.fingerprint,  # of its recordings and annotations
@@ -21,7 +22,8 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
         "leaks": inputs.leakage,
         "notes": list(inputs.notes),
         "scores": summary,
-        "biocas": biocas_scores_by_part(folder.read_predictions()),
+        "intervals": score_intervals(predictions, summary["single"]["member"]),
+        "biocas": biocas_scores_by_part(predictions),
     }
     folder.write_json("scores.json", results)
     return results
@@ -31,7 +33,8 @@ def format_scores(folder: RunFolder) -> str:
     """Format scores.json for the console."""
     results = folder.read_json("scores.json")
     with corrupt_file_on_error(folder.path / "scores.json"):
-        parts = [scores_table(results["scores"], results["data"], results["leak"])]
+        intervals = results.get("intervals")  # release 0.1 has none
+        parts = [scores_table(results["scores"], intervals, results["data"], results["leak"])]
         if results["biocas"]:
             parts += [biocas_table(results["biocas"]), LEGEND]
         return "\n".join(parts)

@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lungsound.config.corrections import KEYS, describe_unknown_key
 from lungsound.config.schema import Config
-from lungsound.data.labels import LABEL_SETS
-from lungsound.data.registry import DATABASES
+from lungsound.data.labels import own_label_set
+from lungsound.data.registry import DATABASES, DatabaseSpec, find_database
 from lungsound.data.splits.protocols import PROTOCOLS, protocol_keys
 from lungsound.errors import ConfigError
 from lungsound.storage.places import expand_user
@@ -65,7 +65,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "trainer.batch_size": (2, 2**16),
     "trainer.num_workers": (0, 1000),
 }
-PATH_KEYS = ("output_dir", "store_dir", "data.root", "split.file", "tracking.uri")
+PATH_KEYS = (
+    *("output_dir", "store_dir", "data.root", "data.table", "split.file", "loss.teacher"),
+    "tracking.uri",
+)
 MAX_VTLP_COPIES = 1000  # per cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
 
@@ -81,7 +84,6 @@ def registered_choices() -> dict[str, Sequence[Any]]:
         "data.name": tuple(DATABASES),
         "model.name": tuple(NETWORKS),
         "split.protocol": tuple(protocols),
-        "task.classes": sorted({len(labels) for labels in LABEL_SETS}),
     }
 
 
@@ -103,7 +105,7 @@ def validate_config(cfg: DictConfig) -> Config:
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise ConfigError(f"The configuration cannot be run: {error}") from error
     errors = [f"{key}: {describe_unknown_key(key)}" for key in _unknown_keys(cfg, settings)]
-    errors += [*_check_values(cfg), *_expand_paths(settings)]
+    errors += [*_check_values(cfg), *_check_labels(settings), *_expand_paths(settings)]
     if not errors:  # the checks below rely on each value being valid
         checks = (_check_database, _check_split, _check_augment, _check_device, _check_sizes)
         errors = [message for check in checks for message in check(settings)]
@@ -158,8 +160,20 @@ def _check_values(cfg: DictConfig) -> Iterator[str]:
             yield _format_error(key, _format_range(low, high), value)
 
 
+def _check_labels(settings: Config) -> Iterator[str]:
+    try:
+        own_label_set(settings.data.labels or ["normal", "abnormal"])
+    except ValueError as error:
+        yield f"data.labels: {error}"
+
+
+def _database(settings: Config) -> DatabaseSpec:
+    data = settings.data
+    return find_database(data.name, data.table, data.labels)
+
+
 def _check_database(settings: Config) -> Iterator[str]:
-    data, spec, classes = settings.data, DATABASES[settings.data.name], settings.task.classes
+    data, spec, classes = settings.data, _database(settings), settings.task.classes
     if spec.create is None and data.root is None:
         hint = "Add data.root=PATH, or set LUNGSOUND_DATA=PATH"
         yield _format_error("data.root", f"the folder of the database {data.name}", "none", hint)
@@ -169,16 +183,21 @@ def _check_database(settings: Config) -> Iterator[str]:
     if data.demo_cycles < data.demo_patients:
         what = f"one or more for each of data.demo_patients={data.demo_patients}"
         yield _format_error("data.demo_cycles", what, data.demo_cycles)
+    for key in ("table", "labels"):
+        value = getattr(data, key)
+        if data.name != "table" and value is not None:
+            what = f"none for data={data.name}"
+            yield _format_error(f"data.{key}", what, repr(value), "It is for data=table")
     sizes = sorted(len(labels) for labels in spec.tasks)
     if classes not in sizes:
         what = f"one of {', '.join(map(str, sizes))} for data={data.name}"
-        yield _format_error("task.classes", what, classes)
+        yield _format_error("task.classes", what, classes, f"Add task.classes={sizes[-1]}")
 
 
 def _check_split(settings: Config) -> Iterator[str]:
     """Compare the keys of `split` with the signature of the protocol's function."""
     split, data = settings.split, settings.data.name
-    name, protocols = split.protocol, DATABASES[data].all_protocols
+    name, protocols = split.protocol, _database(settings).all_protocols
     if name not in protocols:
         what = f"one of {', '.join(protocols)} for data={data}"
         yield _format_error("split", what, f"{name}, which that database does not have")
@@ -206,13 +225,15 @@ def _check_augment(settings: Config) -> Iterator[str]:
             yield _format_error(f"augment.{key}", "two rising numbers above 0", limits)
         elif limits[0] < low or limits[1] > high:
             yield _format_error(f"augment.{key}", f"numbers from {low} to {high}", limits)
-    copies, labels = augment.vtlp_copies, DATABASES[settings.data.name].label_sets["label"].labels
+    copies, labels = augment.vtlp_copies, _database(settings).label_sets["label"].labels
     known = {one for spec in DATABASES.values() for one in spec.label_sets["label"].labels}
+    known.update(labels)
     in_range = all(0 <= count <= MAX_VTLP_COPIES for count in copies.values())
     is_named = set(labels) <= set(copies) or not any(copies.values())
     if not (is_named and in_range and set(copies) <= known):
         what = f"{', '.join(labels)} with numbers from 0 to {MAX_VTLP_COPIES}"
-        yield _format_error("augment.vtlp_copies", what, copies)
+        hint = "Without copies: augment=none"
+        yield _format_error("augment.vtlp_copies", what, copies, hint)
     if any(copies.values()) and max(augment.vtlp_f_hi, default=0) >= rate / 2:
         what = f"less than half of features.sample_rate={rate} Hz"
         yield _format_error("augment.vtlp_f_hi", what, augment.vtlp_f_hi)

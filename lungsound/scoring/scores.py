@@ -75,6 +75,23 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
     return {**scores, "accuracy": _ratio(int(confusion.diagonal().sum()), cycles)}
 
 
+def class_recalls(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
+    """Return the share of each class's cycles, of [K, K], predicted as it; NaN without a cycle."""
+    shares = confusion.diagonal().double() / confusion.sum(dim=1)
+    return dict(zip(labels.labels, shares.tolist(), strict=True))
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """Return the mean F1 over the classes of [K, K] that have a cycle; NaN if none has.
+
+    >>> macro_f1(torch.tensor([[3, 1, 0], [1, 1, 0], [0, 0, 0]]))
+    0.625
+    """
+    truth, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
+    f1 = 2 * confusion.diagonal().double() / (truth + predicted)
+    return float(f1[truth > 0].mean())
+
+
 def score_names(names: Iterable[str]) -> list[str]:
     """Select `score_N` and `val/score_N` from `names`, the largest N (the model's own) first."""
     matches = [match for name in names if (match := SCORE_NAME.fullmatch(name))]

@@ -48,6 +48,13 @@ def write_figure(path: Path, figure: Figure) -> None:
     write_file(path, png_bytes(figure))
 
 
+def pdf_bytes(figure: Figure) -> bytes:
+    """Return the figure as a PDF, without the time of day: equal figures have equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    return buffer.getvalue()
+
+
 def png_bytes(figure: Figure) -> bytes:
     """Return the figure as a PNG."""
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.results.study_folder import read_study
 from lungsound.scoring.scores import score_names
-from lungsound.storage.figures import png_bytes
+from lungsound.storage.figures import pdf_bytes, png_bytes
 from lungsound.storage.files import corrupt_file_on_error, write_file
 from lungsound.storage.keys import canonical_json
 from lungsound.storage.locks import file_lock
@@ -125,11 +125,14 @@ def render_protocol(
             )
         files[f"{name}{suffix}.csv"] = _csv(rows, title, leakage)
         files[f"{name}{suffix}.md"] = text.encode()
+        latex = study_tables.latex(rows, heading, [*comparison, *notes])
+        files[f"{name}{suffix}.tex"] = latex.encode()
     if suffix:
         title += f"; split={table['protocol'].iloc[0]}"
     histories = dict(runs.histories[row] for row in table.index)
     for name, figure in draw_figures(tables, runs.keys, histories, title).items():
         files[f"figures/{name}{suffix}.png"] = png_bytes(figure)
+        files[f"figures/{name}{suffix}.pdf"] = pdf_bytes(figure)
     return main_table, files
 
 
@@ -144,7 +147,7 @@ def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` below `folder`, and remove the tables and figures of an earlier report."""
     for name, content in files.items():
         write_file(folder / name, content)
-    for pattern in ("*.csv", "*.md", "figures/*.png"):
+    for pattern in ("*.csv", "*.md", "*.tex", "figures/*.p*"):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in files:
                 path.unlink()

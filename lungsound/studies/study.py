@@ -142,6 +142,7 @@ def run_job(cfg: DictConfig) -> None:
     # A parallel launcher's process may have another default, and the count may change last bits.
     torch.set_num_threads(study["threads"])
     name = job_name(study, hydra.job.num)
+    was_complete = RunFolder(Path(planned_jobs(study)[hydra.job.num]["run"])).is_complete
     with record_failure(folder / f"failed-{hydra.job.num}.json", name):
         run_path = run(cfg, dict(hydra.runtime.choices))
         if str(run_path) not in {job["run"] for job in study["jobs"]}:
@@ -150,7 +151,8 @@ def run_job(cfg: DictConfig) -> None:
                 "the data or the source of lungsound changed while the study ran. The same "
                 "command runs what is missing"
             )
-        print(job_line(study, hydra.job.num, folder), flush=True)
+        notes = ["finished before"] if was_complete else []
+        print("  ".join([job_line(study, hydra.job.num, folder), *notes]), flush=True)
 
 
 def job_name(study: dict[str, Any], number: int) -> str:
@@ -179,7 +181,9 @@ def job_line(study: dict[str, Any], number: int, folder: Path) -> str:
         elif not (folder / f"failed-{place}.json").exists():
             left += work
     scores = runs[number].read_json("scores.json")["scores"]["ensemble"][-1]["test"]
-    words = [f"{name} {format_score(scores[name])}" for name in score_names(scores)]
+    words = []
+    for name in score_names(scores):
+        words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
     if done and left:
         seconds = (time.time() - study["started"]) * left / done
         words.append(f"about {format_duration(seconds)} left of the study")

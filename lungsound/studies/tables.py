@@ -32,6 +32,7 @@ SCORE_COLUMN_PATTERN = re.compile(
     r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
 )
 CONSOLE_WIDTH = 80  # columns
+LATEX_ESCAPES = str.maketrans({name: f"\\{name}" for name in "&%$#_{}"})
 MAX_SPREADS = 4  # scores with a spread, beside each other, on the console
 SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
 # The settings of the paper's tables: its scores are shown only in rows that have them.
@@ -159,11 +160,31 @@ def markdown(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     Scores with three digits, mean ± std in one column, half the interval's width in its own; an
     undefined value is `-`. A column of undefined intervals is left out.
     """
-    table = table.rename(columns={"std": "mean_std", "interval": "mean_interval"})
-    hidden = {str(name) for name in table.filter(regex="_interval$") if table[name].isna().all()}
-    head, rows = _texts(table, hidden)
+    head, rows = _full_cells(table)
     text = markdown_table(head, rows) if rows else "The table has no rows."
     return "\n\n".join([f"## {heading}", text, *notes]) + "\n"
+
+
+def latex(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
+    r"""Format a table as `markdown` does, in LaTeX with booktabs; heading and notes: its caption.
+
+    >>> print(latex(pd.DataFrame({"padding": ["zero"], "score_4": [0.5]}), "all: 1 %", []))
+    \begin{table}
+    \caption{all: 1 \%}
+    \begin{tabular}{ll}
+    \toprule
+    padding & 4-class score \\
+    \midrule
+    zero & 0.500 \\
+    \bottomrule
+    \end{tabular}
+    \end{table}
+    <BLANKLINE>
+    """
+    head, rows = _full_cells(table)
+    caption = " ".join([heading, *notes]).translate(LATEX_ESCAPES)
+    cells = pd.DataFrame(rows, columns=head)
+    return cells.to_latex(index=False, escape=True, caption=caption)
 
 
 def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
@@ -182,7 +203,7 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
             hidden.add(name)
     if len(scores) > MAX_SPREADS:
         table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
-    head, rows = _texts(table, hidden)
+    head, rows = _head_and_cells(table, hidden)
     shown = Table(box=box.SIMPLE_HEAD, padding=0)
     for name in head:
         shown.add_column(name, overflow="fold")  # a setting is never cut
@@ -194,7 +215,14 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     return "\n".join(line.rstrip() for line in text.get().splitlines())
 
 
-def _texts(table: pd.DataFrame, hidden: Set[str]) -> tuple[list[str], list[list[str]]]:
+def _full_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return head and cells of all columns but those of undefined intervals."""
+    table = table.rename(columns={"std": "mean_std", "interval": "mean_interval"})
+    hidden = {str(name) for name in table.filter(regex="_interval$") if table[name].isna().all()}
+    return _head_and_cells(table, hidden)
+
+
+def _head_and_cells(table: pd.DataFrame, hidden: Set[str]) -> tuple[list[str], list[list[str]]]:
     """Return head and cells of the columns that are not `hidden`; a score has its spread in it."""
     spreads = {f"{name}_std" for name in table}
     columns = [str(name) for name in table if name not in hidden | spreads]

@@ -64,7 +64,9 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def run_description(results: Mapping[str, Any]) -> str:
     """Return what leaks, then data and scores, from scores.json."""
-    parts = [f"**{results['leak']}**", results["data"], scores_markdown(results["scores"])]
+    # Runs of earlier releases have no intervals.
+    scores = scores_markdown(results["scores"], results.get("intervals"))
+    parts = [f"**{results['leak']}**", results["data"], scores]
     return "\n\n".join(parts)[:MAX_TAG_VAL_LENGTH]
 
 

@@ -38,6 +38,8 @@ def score_metrics(results: dict[str, Any]) -> list[MetricPoint]:
             points.append((f"ensemble/test_{name}", row["test"][name], row["members"]))
     points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
     points += [(f"test/single_{name}", single[name], 0) for name in names]
+    for name, (low, high) in results.get("intervals", {}).get("ensemble", {}).items():
+        points += [(f"test/{name}_low", low, 0), (f"test/{name}_high", high, 0)]
     for kind in ("patients", "recordings", "duplicates"):
         points.append((f"leak/{kind}", results["leaks"][kind], 0))
     for row in results["biocas"]:

@@ -89,7 +89,7 @@ class TrainBatchDataset(BatchDataset):
     Every random draw is a function of (seed, purpose, cycle, copy, segment, epoch): `signal.rng`. A
     batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll
     [B] (frames), chunk [B], target [B], and the item's cycle [B] (row of the given table), copy [B]
-    and segment [B].
+    and segment [B]; with a teacher's probabilities [cycles, K], also those of the cycles [B, K].
     """
 
     def __init__(
@@ -103,8 +103,10 @@ class TrainBatchDataset(BatchDataset):
         seed: int,
         epoch: int,
         log_mels: Tensor | None = None,
+        teacher: Tensor | None = None,
     ) -> None:
         super().__init__(cycles, store, cutting, log_mels)
+        self.teacher = teacher
         self.augmentation, self.stretched = augmentation, stretched
         self.seed, self.epoch = seed, epoch
         self.draw_epoch = epoch if augmentation.redraw == "epoch" else 0
@@ -129,6 +131,7 @@ class TrainBatchDataset(BatchDataset):
             "cycle": torch.from_numpy(rows),
             "copy": torch.tensor([copy.copy for copy in copies]),
             "segment": torch.from_numpy(segments),
+            **({} if self.teacher is None else {"teacher": self.teacher[rows]}),
         }
 
     def inputs(self, numbers: NDArray[np.int64]) -> Batch:

@@ -50,6 +50,7 @@ class CyclesDataModule(pl.LightningDataModule):
         self.store, self.cutting, self.augmentation = store, cutting, augmentation
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.cache = cache
+        self.teacher: Tensor | None = None  # its probabilities [n, K] of the training cycles
         self.training_log_mels: Tensor | None = None  # of all copies' segments [S, F, N]
         self.eval_log_mels: dict[str, Tensor] = {}  # by set
         self.statistics: dict[str, Tensor] = {}  # of the features that these are computed with
@@ -72,9 +73,9 @@ class CyclesDataModule(pl.LightningDataModule):
         """The batches of an epoch, which counts from 1."""
         cycles, size, seed = self.cycles["train"], self.batch_size, self.seed
         settings, stretched = (self.cutting, self.augmentation), self.stretched
-        log_mels = self.training_log_mels
+        log_mels, teacher = self.training_log_mels, self.teacher
         batches = TrainBatchDataset(
-            cycles, self.store, *settings, stretched, size, seed, epoch, log_mels
+            cycles, self.store, *settings, stretched, size, seed, epoch, log_mels, teacher
         )
         if self.augmentation.redraw == "once" and not stretched and log_mels is None:
             stretched |= batches.stretched_waveforms()  # once: a phase vocoder is slow

@@ -1,4 +1,4 @@
-"""The focal loss (Eq. 2)."""
+"""The focal loss (Eq. 2), and the cross entropy to a teacher's probabilities."""
 
 import torch
 from torch import Tensor
@@ -18,3 +18,14 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     # 1 − p without cancellation; the clamp keeps the gradient of x^γ finite at x = 0 if γ < 1.
     one_minus_p = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny ** 0.5)
     return -(one_minus_p**gamma * log_p).mean()
+
+
+def distillation_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Compute the mean over items of −Σ q log p, from logits [B, K] and a teacher's q [B, K].
+
+    Hinton, Vinyals and Dean (2015), at temperature 1.
+
+    >>> distillation_loss(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))  # log 2
+    tensor(0.6931)
+    """
+    return -(probabilities * torch.log_softmax(logits, dim=1)).sum(1).mean()

@@ -13,7 +13,7 @@ from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
 from lungsound.signal.features import Features
 from lungsound.training.batches import Batch
-from lungsound.training.losses import focal_loss
+from lungsound.training.losses import distillation_loss, focal_loss
 from lungsound.training.schedule import Annealing
 
 
@@ -72,9 +72,13 @@ class SnapshotModule(pl.LightningModule):
             group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The loss of the batch's items."""
+        """The loss of the batch's items: to the teacher's probabilities, if the batch has them."""
         network = self.compiled or self.network
         logits = network(self.train_inputs(batch).unsqueeze(1))
+        if "teacher" in batch:
+            return self._log_loss(
+                "train", distillation_loss(logits.float(), batch["teacher"]), logits
+            )
         return self._loss("train", logits, batch["target"])
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
@@ -138,6 +142,8 @@ class SnapshotModule(pl.LightningModule):
         return logits, batch["cycle"].repeat_interleave(self.chunks)
 
     def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        loss = focal_loss(logits.float(), target, self.gamma)
-        self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        return self._log_loss(name, focal_loss(logits.float(), target, self.gamma), logits)
+
+    def _log_loss(self, name: str, loss: Tensor, logits: Tensor) -> Tensor:
+        self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
         return loss

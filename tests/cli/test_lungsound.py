@@ -13,7 +13,10 @@ from lungsound.cli import app
 from lungsound.errors import DataError, Interrupted
 
 COMMANDS = {
+    "compare": set(),
     "data": {"check", "get", "plot"},
+    "distill": set(),
+    "explain": set(),
     "export": set(),
     "predict": set(),
     "score": set(),

@@ -84,8 +84,27 @@ def test_a_recording_without_cycles_is_named(
     table.write_text("recording,start_seconds,end_seconds\nb,0,1\n")
     with pytest.raises(SystemExit):
         run_lungsound("predict", finished_run, folder / "below", "--cycles", table)
-    expected = f"error: a.flac: expected its cycles in {table}, but no line names 'a'\n"
-    assert capsys.readouterr().err == expected
+    assert capsys.readouterr().err == (
+        f"note: {table}: 1 of 1 recordings have no file: b\n"
+        f"error: a.flac: expected its cycles in {table}, but no line names 'a'\n"
+    )
+
+
+def test_a_name_of_two_recordings_is_refused(
+    finished_run: Path, folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "cycles.csv"
+    (folder / "a $1$.wav").rename(folder / "a.wav")
+    table.write_text("recording,start_seconds,end_seconds\na,0,1\n")
+    with pytest.raises(DataError, match=r"one recording 'a', but got a\.wav, below/a\.flac"):
+        run_lungsound("predict", finished_run, folder, "--cycles", table)
+    table.write_text(
+        "recording,start_seconds,end_seconds\na.wav,0,1\nbelow/a.flac,0,1\na.flac,1,2\n"
+    )
+    with pytest.raises(SystemExit):  # of b.mp3
+        run_lungsound("predict", finished_run, folder, "--cycles", table, "--out", tmp_path)
+    found = pd.read_csv(tmp_path / TABLE)["recording"].tolist()
+    assert found == ["a.wav", "below/a.flac", "below/a.flac"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +184,6 @@ def test_an_interrupted_command_keeps_what_it_has(
         return opened(path)
 
     monkeypatch.setattr(recordings, "open_sound", interrupt)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"^What is finished is kept\.$"):
         run_lungsound("predict", finished_run, folder, "--out", tmp_path / "out")
     assert set(pd.read_csv(tmp_path / "out" / TABLE)["recording"]) == {"a $1$.wav"}

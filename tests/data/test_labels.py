@@ -2,7 +2,14 @@
 
 import pytest
 
-from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, TWO_CLASS, LabelSet, label_set
+from lungsound.data.labels import (
+    FOUR_CLASS,
+    SPRSOUND_SEVEN,
+    TWO_CLASS,
+    LabelSet,
+    label_set,
+    own_label_set,
+)
 
 
 def test_folds_by_hand() -> None:
@@ -44,3 +51,23 @@ def test_folds_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         LabelSet("mine", labels, "normal", TWO_CLASS, fold)
+
+
+def test_own_classes_fold_to_normal_and_abnormal() -> None:
+    labels = own_label_set(["calm", "fine", "coarse"])
+    assert (labels.labels, labels.normal) == (("calm", "fine", "coarse"), "calm")
+    assert labels.fold_to(TWO_CLASS) == (0, 1, 1)
+    assert own_label_set(["calm", "loud"]).chain == (own_label_set(["calm", "loud"]),)
+
+
+@pytest.mark.parametrize("known", [FOUR_CLASS, TWO_CLASS, SPRSOUND_SEVEN])
+def test_known_classes_keep_their_folds(known: LabelSet) -> None:
+    assert own_label_set(list(known.labels)) is known
+    with pytest.raises(ValueError, match=f"expected these classes as {known.labels[0]}, "):
+        own_label_set(known.labels[::-1])
+
+
+@pytest.mark.parametrize("labels", [[], ["calm"], ["calm", "calm"], ["calm", ""], ["calm", " b"]])
+def test_labels_that_are_no_classes_are_refused(labels: list[str]) -> None:
+    with pytest.raises(ValueError, match="expected two or more different classes"):
+        own_label_set(labels)

@@ -12,6 +12,7 @@ from lungsound.data.database import assign_split, open_database
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.overlaps import overlapping_pairs
 from lungsound.data.readers.icbhi import read_annotations
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.leakage import count_leakage, leakage_sentence
 from lungsound.data.tools.audit import audit
 from lungsound.errors import DataError
@@ -68,8 +69,8 @@ def test_repeated_interval_is_a_problem_of_check_and_a_note_of_training(
 ) -> None:
     root = write_database(tmp_path / "data", "0 1 0 0", second, "2 3 0 1", "1 2 0 1", "2 3 0 1")
     problem = f"{STEM}.txt, {where}; 2 such pairs in the file"
-    assert audit("icbhi", root).problems == [problem]
-    database = open_database("icbhi", root, 4000, tmp_path / "store", False)
+    assert audit(DATABASES["icbhi"], root).problems == [problem]
+    database = open_database(DATABASES["icbhi"], root, 4000, tmp_path / "store", False)
     assert len(database.cycles) == 5
     assert problem in database.notes
 
@@ -81,18 +82,18 @@ def test_two_labels_for_one_interval_are_a_problem(tmp_path: Path, interval: str
     root = write_database(tmp_path / "data", "2 3 1 0", "0 1 0 0", second)
     write_database(root, "0 1 0 0", stem="102_1b1_Al_sc_Meditron")
     problem = f"{STEM}.txt, line 3: {interval} s is both, but normal in line 2"
-    assert audit("icbhi", root).problems == [problem]
+    assert audit(DATABASES["icbhi"], root).problems == [problem]
     with pytest.raises(DataError) as error:
-        open_database("icbhi", root, 4000, tmp_path / "store", False)
+        open_database(DATABASES["icbhi"], root, 4000, tmp_path / "store", False)
     assert error.value.problems == (problem,)
-    database = open_database("icbhi", root, 4000, tmp_path / "store", True)
+    database = open_database(DATABASES["icbhi"], root, 4000, tmp_path / "store", True)
     assert set(database.cycles["patient"]) == {"102"}
 
 
 def test_cycle_in_another_one_is_a_remark(tmp_path: Path) -> None:
     """An overlap of less than half is a boundary, as two people may draw it."""
     root = write_database(tmp_path, "0 3 0 0", "1 2 1 0", "2.6 3.9 0 0", "3.3 4 0 1")
-    report = audit("icbhi", root)
+    report = audit(DATABASES["icbhi"], root)
     assert report.problems == []
     remarks = [line for line in report.warnings if "overlaps" in line]
     assert remarks == [
@@ -106,7 +107,7 @@ def test_twins_in_two_sets_are_counted_as_leaks(tmp_path: Path) -> None:
     for patient in range(101, 109):
         lines = [f"{i / 4} {(i + 1) / 4} {i % 2} {i // 2 % 2}" for i in range(16) for _ in "ab"]
         write_database(tmp_path / "data", *lines, stem=f"{patient}_1b1_Al_sc_Meditron")
-    database = open_database("icbhi", tmp_path / "data", 4000, tmp_path / "store", False)
+    database = open_database(DATABASES["icbhi"], tmp_path / "data", 4000, tmp_path / "store", False)
     cycles, _ = assign_split(database, FOUR_CLASS, "random", {"seed": 0})
     keys = list(zip(cycles["recording"], cycles["start_seconds"], strict=True))
     sets = {name: {keys[i] for i in np.flatnonzero(cycles["set"] == name)}

@@ -1,5 +1,6 @@
 """Recordings of one's own: libsndfile's formats in blocks, and one sentence for each fault."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,12 @@ def content(kind: str, share: float = 1.0) -> bytes:
         (encode(NOISE[:0], "WAV", "PCM_16", 8000), "holds no audio"),
         (encode(NOISE * 0, "WAV", "PCM_16", 8000), "silent: all its 30011 samples are equal"),
         (encode(NOISE, "WAV", "PCM_16", 999), "a rate from 1000 to 1000000 Hz, but got 999"),
+        (
+            content("WAV").replace(
+                struct.pack("<IHH", 16000, 2, 16), struct.pack("<IHH", 1, 2, 16)
+            ),
+            "contradicts itself: 1 x 16 bits at 8000 Hz are 2 bytes per sample",
+        ),
         (encode(spoiled(np.nan), "WAV", "FLOAT", 8000), "the one at 2.500 s is nan"),
         (encode(spoiled(np.inf), "WAV", "FLOAT", 8000), "the one at 2.500 s is inf"),
         (encode(NOISE * 32768, "WAV", "FLOAT", 8000), r"in \[-1, 1\], but the largest is 163"),

@@ -19,6 +19,7 @@ from lungsound.data.cycles import cycle_key
 from lungsound.data.database import Database, open_database
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
+from lungsound.data.registry import DATABASES
 from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError, StorageError
 from lungsound.storage.locks import file_lock
@@ -51,7 +52,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def open_icbhi(root: Path, skip_bad: bool = False, sample_rate: int = 8000) -> Database:
-    return open_database("icbhi", root, sample_rate, root.parent / "store", skip_bad=skip_bad)
+    return open_database(
+        DATABASES["icbhi"], root, sample_rate, root.parent / "store", skip_bad=skip_bad
+    )
 
 
 @pytest.fixture
@@ -161,7 +164,8 @@ def test_files_of_a_killed_build_are_replaced(
 OPEN = """
 import sys; from pathlib import Path
 from lungsound.data.database import open_database
-open_database("icbhi", Path(sys.argv[1]), 8000, Path(sys.argv[2]), skip_bad=False)
+from lungsound.data.registry import DATABASES
+open_database(DATABASES["icbhi"], Path(sys.argv[1]), 8000, Path(sys.argv[2]), skip_bad=False)
 """
 
 
@@ -398,7 +402,9 @@ def test_file_of_times_in_another_unit_is_one_problem(
 
 
 def test_real_recordings_end_to_end(real_data: Path, tmp_path: Path) -> None:
-    database = open_database("icbhi", real_data / "icbhi", 22000, tmp_path, skip_bad=False)
+    database = open_database(
+        DATABASES["icbhi"], real_data / "icbhi", 22000, tmp_path, skip_bad=False
+    )
     folder = real_data / "icbhi" / "audio_and_txt_files"
     lines = {path.stem: path.read_text().split("\n") for path in folder.glob("*.txt")}
     cycles = database.cycles

@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix
 from support.results import reference_scores
 
 from lungsound.errors import DataError
+from lungsound.results.intervals import score_intervals
 from lungsound.results.report import report_markdown, scores_table
 from lungsound.results.summary import summarize
 
@@ -25,6 +26,7 @@ def table(members: int = 3, classes: int = 4, cycles: int = 240, seed: int = 0) 
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     rows = {
         "recording": [f"{101 + n // 7}_1b1_Al_sc_Meditron" for n in number],
+        "patient": [str(101 + n // 7) for n in number],
         "cycle": number % 7,
         "label": np.array(labels)[truth],
         "set": np.where(number % 3 == 0, "val", "test"),
@@ -154,7 +156,7 @@ def test_missing_classes_are_named_and_left_out() -> None:
         assert entry["test"]["specificity"] is None
         assert entry["test"]["score_4"] == entry["test"]["sensitivity_4"]
     assert "No cycle of the class normal, both in the test set" in scores_table(
-        summary, "heading", "leak"
+        summary, score_intervals(predictions, 1), "heading", "leak"
     )
 
 
@@ -170,7 +172,7 @@ def test_missing_classes_are_named_and_left_out() -> None:
         ),
         (lambda table: table.replace({"label": {"both": "stridor"}}), "stridor"),
         (lambda table: table.assign(p_both=np.nan), "the network diverged"),
-        (lambda table: table.drop(columns="p_both"), "p_both"),
+        (lambda table: table.drop(columns="p_both"), "got both"),
         (lambda table: table[:0], "none"),
     ],
 )
@@ -184,7 +186,8 @@ def test_incomplete_table_is_refused(spoil: Any, message: str) -> None:
 @pytest.mark.parametrize("classes", [4, 2])
 def test_console_table_shows_every_row_in_80_columns(classes: int) -> None:
     summary = summarize(table(members=10, classes=classes))
-    lines = scores_table(summary, "SYNTHETIC demo", "1 OF 2 LEAKS").splitlines()
+    intervals = score_intervals(table(members=10, classes=classes), 1)
+    lines = scores_table(summary, intervals, "SYNTHETIC demo", "1 OF 2 LEAKS").splitlines()
     assert lines[0] == "SYNTHETIC demo"
     assert max(map(len, lines)) <= 80
     names = ["specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"]
@@ -198,12 +201,23 @@ def test_console_table_shows_every_row_in_80_columns(classes: int) -> None:
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         expected = [f"{entry[key][score]:.3f}" for key in ("val", "test") for score in names]
         assert line.removeprefix(name).split() == expected
+    for place, title in enumerate(("95 % from", "     to")):
+        (line,) = [line for line in lines if line.startswith(f"{title} ")]
+        expected = [f"{intervals['ensemble'][score][place]:.3f}" for score in names]
+        assert line.removeprefix(title).split() == expected
+    assert "95 %: of the ensemble's test scores, by bootstrap over 35 patients." in lines
+    few = score_intervals(table(cycles=63), 1)
+    assert "No intervals by patient: 9 patients, fewer than 10." in scores_table(
+        summary, few, "heading", "leak"
+    )
+    assert "95 %" not in scores_table(summary, None, "of release 0.1", "leak")
 
 
 def test_report_holds_facts_scores_and_figures() -> None:
     summary = summarize(table())
     report = report_markdown(
         summary,
+        score_intervals(table(), 2),
         {"padding": "sample", "note": "a|b"},
         "SYNTHETIC run",
         "1 OF 2 LEAKS",
@@ -218,7 +232,8 @@ def test_report_holds_facts_scores_and_figures() -> None:
     assert "| padding | sample |" in report
     assert "| note | a\\|b |" in report
     assert "![figures/members.png](figures/members.png)" in report
-    starts = ("| member", "| ensemble", "| single")
+    assert "Ensemble minus single member, 4-class score: +" in report
+    starts = ("| member", "| ensemble", "| single", "| 95 %")
     rows = [line for line in report.splitlines() if line.startswith(starts)]
-    assert len(rows) == 3 + 3 + 1
+    assert len(rows) == 3 + 3 + 1 + 1
     assert {row.count("|") for row in rows} == {12}

@@ -109,6 +109,7 @@ def test_annotated_cycles_have_numbers_and_classes() -> None:
         ([(0, 3), (1, 4), (1.5, 4.5)], [0, 2, 2.75, 4.5], [0, 1, 2]),  # overlapping windows
         ([(0, 3), (1, 4), (5, 6)], [0, 2, 4, 5, 6], [0, 1, -1, 2]),
         ([(1, 2)], [1, 2], [0]),
+        ([(0, 9), (2, 3), (10, 11)], [0, 2.5, 3, 10, 11], [0, 1, -1, 2]),  # one within another
     ],
 )
 def test_overlapping_windows_meet_in_the_middle(

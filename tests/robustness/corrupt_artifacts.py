@@ -25,6 +25,7 @@ from robustness.fuzz_bytes import (
 from robustness.fuzz_data import RATE_HZ, STEMS, FuzzCase, icbhi
 
 from lungsound.data.database import Database, open_database
+from lungsound.data.registry import DATABASES
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import build_components, build_trainer
 from lungsound.runs.predict import load_member, member_epochs
@@ -254,7 +255,7 @@ class Stored:
         root.mkdir()
 
         def open_again() -> Database:
-            return open_database("icbhi", root, RATE_HZ, folder / "store", False)
+            return open_database(DATABASES["icbhi"], root, RATE_HZ, folder / "store", False)
 
         icbhi(root)
         path = open_again().store.folder / rng.choice(("index.json", "waveforms.f32"))

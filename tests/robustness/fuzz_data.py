@@ -19,6 +19,7 @@ from lungsound.config.ellipsis import expand_ellipses
 from lungsound.config.overrides import compose_run
 from lungsound.data.database import open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.checks import check_classes
 from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
@@ -88,8 +89,8 @@ def opened(rng: Random, name: str, root: Path, store: Path) -> Callable[[], Any]
     """One of the ways in which a user has a database read."""
     skip = rng.random() < 0.5
     if rng.random() < 0.3:
-        return lambda: audit(name, root)
-    return lambda: open_database(name, root, RATE_HZ, store, skip)
+        return lambda: audit(DATABASES[name], root)
+    return lambda: open_database(DATABASES[name], root, RATE_HZ, store, skip)
 
 
 def annotations(rng: Random, folder: Path, store: Path) -> FuzzCase:
@@ -133,7 +134,7 @@ def side_files(rng: Random, folder: Path, store: Path) -> FuzzCase:
         (folder / name).write_bytes(mutate_bytes(rng, content) if rng.random() < 0.5 else content)
 
     def run() -> None:
-        database = open_database("icbhi", folder, RATE_HZ, store, False)
+        database = open_database(DATABASES["icbhi"], folder, RATE_HZ, store, False)
         clean = rng.random() < 0.5
         official_icbhi(database.cycles, 0, folder, folder / OFFICIAL_SPLIT_FILENAME, clean)
 

@@ -22,6 +22,7 @@ from robustness.fuzz_data import STEMS, icbhi
 from support.runs import ROOT, compose_settings
 
 from lungsound.data.database import open_database
+from lungsound.data.registry import DATABASES
 from lungsound.data.splits.official import OFFICIAL_SPLIT_FILENAME, official_icbhi
 from lungsound.data.splits.table import file_split
 from lungsound.data.tools.download import download_database
@@ -181,7 +182,7 @@ def test_a_configuration_runs_no_code_and_tells_no_secret(
     others = [other for other in lines if other.split(":")[0] != key]
     run.write_text("config.yaml", "\n".join([*others, line]))
     with pytest.raises(LungsoundError, match=r"config\.yaml") as error:
-        score_on_database(run.path, "icbhi", ROOT, None)
+        score_on_database(run.path, DATABASES["icbhi"], ROOT, None)
     contents = [path.read_bytes() for path in run.path.rglob("*") if path.is_file()]
     assert not any(b"7305" in content for content in contents)
     assert "7305" not in str(error.value) + str(capfd.readouterr())
@@ -238,7 +239,7 @@ def outside(tmp_path: Path) -> Path:
 def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -> None:
     root = tmp_path / "database"
     root.mkdir()
-    database = open_database("icbhi", icbhi(root), 4000, tmp_path / "store", False)
+    database = open_database(DATABASES["icbhi"], icbhi(root), 4000, tmp_path / "store", False)
     places = "../outside/", f"{outside}/", "..\\outside\\", "x/../../outside/"
     names = [f"{place}{STEMS[0]}" for place in places]
     (root / OFFICIAL_SPLIT_FILENAME).write_text("".join(f"{name}\ttrain\n" for name in names))
@@ -249,7 +250,7 @@ def test_names_in_lists_and_splits_lead_nowhere(tmp_path: Path, outside: Path) -
             official_icbhi(database.cycles, 0, root)
         with pytest.raises(DataError, match=f"None of the {len(names)} recordings"):
             file_split(database.cycles, split)
-        open_database("icbhi", root, 4000, tmp_path / "store", False)
+        open_database(DATABASES["icbhi"], root, 4000, tmp_path / "store", False)
 
 
 def test_json_names_lead_nowhere(run: RunFolder, tmp_path: Path, outside: Path) -> None:

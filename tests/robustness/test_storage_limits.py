@@ -19,6 +19,7 @@ from support.sprsound import add as add_events
 from support.sprsound import event
 
 from lungsound.data.database import open_database
+from lungsound.data.registry import DATABASES
 from lungsound.errors import LungsoundError, StorageError
 from lungsound.storage.files import read_file, write_file
 from lungsound.storage.locks import file_lock
@@ -234,7 +235,7 @@ def test_a_read_only_database(finished_run: Path, tmp_path: Path, name: str) -> 
     before = everything(root)
     with read_only(*(path for path in paths if path.is_dir())):
         assert not os.access(paths[-1], os.W_OK, effective_ids=True)
-        database = open_database(name, root, 22_000, tmp_path / "store", skip_bad=False)
+        database = open_database(DATABASES[name], root, 22_000, tmp_path / "store", skip_bad=False)
     annotations = root.glob("audio_and_txt_files/*.txt")
     lines = sum(len(path.read_text().splitlines()) for path in annotations)
     assert len(database.cycles) == (lines if name == "icbhi" else 2) > 0

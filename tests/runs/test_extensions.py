@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from sklearn.metrics import f1_score, recall_score
 from support.commands import run_lungsound
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_settings
 
+from lungsound import Ensemble
 from lungsound.data import labels as label_sets
 from lungsound.data.registry import DATABASES, DatabaseSpec, register_database
 from lungsound.data.splits.protocols import PROTOCOLS, register_protocol
 from lungsound.errors import ConfigError
 from lungsound.results.folder import RunFolder
+from lungsound.runs.inputs import build_inputs
 from lungsound.studies.plan import count_items, plan_jobs
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -110,6 +113,69 @@ def test_a_database_of_ones_own_is_trained_and_scored(
     split = pd.read_csv(folder / "split.csv")
     # Cycles of one second in segments of two chunks of 2 s, without copies.
     assert count_items(job, "train") == 2 * (split["set"] == "train").sum()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings and cycles.csv, of classes that no registry knows."""
+    folder = tmp_path_factory.mktemp("own")
+    table = write_recordings(folder / "recordings")
+    table.columns = ["recording", "start_seconds", "end_seconds", "label"]
+    table["set"] = (table.index >= 48).astype(str)
+    table["set"] = table["set"].map({"False": "train", "True": "test"})
+    table.to_csv(folder / "cycles.csv", sep="\t", index=False)
+    return folder
+
+
+def own_words(own: Path, labels: str = "[clear,wheeze,rhonchus]") -> list[str]:
+    words = ["data=table", f"data.root={own / 'recordings'}", f"data.table={own / 'cycles.csv'}"]
+    return [*words, f"data.labels={labels}", "task.classes=3", "augment=none", "split=column"]
+
+
+def test_a_table_of_ones_own_is_trained_and_scored(
+    own: Path, tmp_path: Path, run_training: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = RunFolder(run_training(tmp_path, *own_words(own), "annealing.cycles=1"))
+    printed = capsys.readouterr().out
+    assert "patients are unknown: validation is a fifth of the training recordings\n" in printed
+    assert "PATIENTS ARE UNKNOWN" in printed
+    split = pd.read_csv(folder.path / "split.csv", dtype=str)
+    cycles = pd.read_csv(own / "cycles.csv", sep="\t")
+    assert split["label"].tolist() == cycles["label"].tolist()
+    assert ((split["set"] == "test") == (cycles["set"] == "test")).all()
+    assert split.groupby("recording")["set"].nunique().max() == 1
+    table = folder.read_predictions()
+    tested = table[table["set"] == "test"]
+    answers = np.array(LABELS)[tested[[f"p_{x}" for x in LABELS]].to_numpy().argmax(axis=1)]
+    summary = folder.summary()
+    assert (summary["labels"], len(tested)) == (list(LABELS), 12)
+    f1 = f1_score(tested["label"], answers, labels=LABELS, average="macro")
+    assert summary["macro_f1"] == pytest.approx(f1)
+    recalls = recall_score(tested["label"], answers, labels=LABELS, average=None)
+    assert list(summary["recall"].values()) == pytest.approx(recalls)
+    assert f"macro F1 {f1:.3f}; recall: clear {recalls[0]:.3f}, wheeze" in printed
+    assert Ensemble.load(folder.path).labels == LABELS
+    words = ["--table", own / "cycles.csv", "--labels", ",".join(LABELS)]
+    run_lungsound("score", folder.path, "table", own / "recordings", *words)
+    rescored = RunFolder(folder.path / "scored-table").read_predictions()
+    assert (rescored["set"] == "test").sum() == len(cycles)
+    for command in (["data", "check"], ["data", "plot", "--to", tmp_path]):
+        run_lungsound(*command, "table", own / "recordings", *words)
+    plotted = {path.stem for path in tmp_path.glob("table-*.png")}
+    assert plotted == {
+        "table-classes-by-device",
+        "table-classes-by-part",
+        "table-durations-by-class",
+    }
+
+
+def test_the_order_of_the_labels_is_another_training(own: Path, decoded_store: Path) -> None:
+    keys = set()
+    for labels in ("[clear,wheeze,rhonchus]", "[clear,rhonchus,wheeze]", "[wheeze,clear,rhonchus]"):
+        settings = compose_settings(*own_words(own, labels), f"store_dir={decoded_store}")
+        keys.add(build_inputs(settings).trajectory.folder.name)
+    assert len(keys) == 3
 
 
 def test_a_protocol_of_ones_own_is_trained_with(

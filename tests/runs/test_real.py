@@ -87,6 +87,28 @@ def test_either_folder_will_do(real_run: Path, real_data: Path, run_training: Tr
     assert run_training(real_run.parents[1], *NARROW, f"data.root={inner}") == real_run
 
 
+def test_a_table_of_its_cycles_is_the_same_data(
+    real_run: Path, annotated: pd.DataFrame, real_data: Path, run_training: TrainIn,
+    trained_epochs: list[int], tmp_path: Path,
+) -> None:  # fmt: skip
+    """`data=table` goes on with the trajectory of `data=icbhi`: its key has all that shapes it."""
+    names = {"start": "start_seconds", "end": "end_seconds"}
+    table = annotated.rename(columns=names).assign(patient=annotated["recording"].str[:3])
+    table.to_csv(tmp_path / "cycles.csv", sep=";", index=False)
+    root = real_data / "icbhi" / "audio_and_txt_files"
+    words = ("data=table", f"data.root={root}", f"data.table={tmp_path / 'cycles.csv'}")
+    run = run_training(real_run.parents[1], *NARROW, *words)
+    assert trained_epochs == []
+    assert run != real_run
+    for name in ("predictions.parquet", "split.csv", "history.jsonl"):
+        assert (run / name).read_bytes() == (real_run / name).read_bytes()
+    scores, expected = (json.loads((one / "scores.json").read_text()) for one in (run, real_run))
+    assert scores.pop("data") == expected.pop("data").replace("icbhi: ", "table: ")
+    notes = [set(one.pop("notes")) for one in (scores, expected)]
+    assert notes[0] <= notes[1]
+    assert scores == expected
+
+
 @pytest.mark.slow
 def test_the_papers_network(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -12,6 +12,7 @@ import pytest
 from support.commands import ForkedPython, run_lungsound
 from support.sprsound import add, event
 
+from lungsound.data.registry import DATABASES
 from lungsound.errors import ConfigError, DataError
 from lungsound.runs.rescore import score_on_database
 
@@ -28,7 +29,7 @@ def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scored(run: Path, name: str, root: Path, part: str | None = None) -> Path:
     with contextlib.chdir(run.parents[1]):
-        return score_on_database(run, name, root, part).resolve()
+        return score_on_database(run, DATABASES[name], root, part).resolve()
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def test_scores_of_another_folder_are_kept(
 
 def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected the folder of a finished run"):
-        score_on_database(tmp_path, "icbhi", demo_root(run), None)
+        score_on_database(tmp_path, DATABASES["icbhi"], demo_root(run), None)
     message = "--part train: expected a part .* there are: inter, intra"
     with pytest.raises(DataError, match=message):
         scored(run, "sprsound", sprsound(tmp_path / "sprsound"), "train")
@@ -132,14 +133,16 @@ def test_what_cannot_be_scored_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(former / "members")
     (former / "metadata.json").rename(former / "facts.json")
     with pytest.raises(DataError, match=r"expected the members' weights.*release 0\.1"):
-        score_on_database(former, "icbhi", demo_root(run), None)
+        score_on_database(former, DATABASES["icbhi"], demo_root(run), None)
 
 
 def test_a_run_is_scored_without_its_store(run: Path, tmp_path: Path) -> None:
     """The folder alone, moved to another place."""
     before = scored(run, "icbhi", demo_root(run)) / "predictions.parquet"
     moved = Path(shutil.copytree(run, tmp_path / "moved"))
-    folder = score_on_database(moved, "icbhi", demo_root(run), None, tmp_path / "elsewhere")
+    folder = score_on_database(
+        moved, DATABASES["icbhi"], demo_root(run), None, tmp_path / "elsewhere"
+    )
     again = pd.read_parquet(folder / "predictions.parquet")
     pd.testing.assert_frame_equal(again, pd.read_parquet(before), check_exact=True)
     assert not (tmp_path / "elsewhere" / "trajectories").exists()

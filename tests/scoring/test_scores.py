@@ -5,16 +5,18 @@ from math import isnan
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.metrics import confusion_matrix as reference
 
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN, TWO_CLASS, LabelSet, label_set
 from lungsound.scoring.metric import CycleScores
 from lungsound.scoring.probabilities import cycle_probabilities, ensemble_probabilities
 from lungsound.scoring.scores import (
+    class_recalls,
     confusion_matrix,
     fold_confusion,
     icbhi_scores,
+    macro_f1,
     missing_classes,
     score_names,
 )
@@ -70,6 +72,25 @@ def test_scores_are_scikit_learns_recalls() -> None:
         assert scores[name] == pytest.approx(recall)
     assert scores["sensitivity_2"] == pytest.approx(recall_score(truth > 0, predicted > 0))
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (0, 3)])
+def test_recalls_and_macro_f1_are_scikit_learns(absent: tuple[int, ...]) -> None:
+    """Of the classes that occur: the others may still be predicted."""
+    truth, predicted = answers(4)
+    kept = torch.tensor([label not in absent for label in truth.tolist()])
+    truth, predicted = truth[kept], predicted[kept]
+    confusion = confusion_matrix(truth, predicted, 4)
+    present = [label for label in range(4) if label not in absent]
+    expected = f1_score(truth, predicted, labels=present, average="macro")
+    assert macro_f1(confusion) == pytest.approx(expected, rel=1e-12)
+    recalls = class_recalls(confusion, FOUR_CLASS)
+    assert tuple(recalls) == FOUR_CLASS.labels
+    expected = recall_score(truth, predicted, labels=present, average=None)
+    values = list(recalls.values())
+    np.testing.assert_allclose([values[label] for label in present], expected, rtol=1e-12)
+    assert all(isnan(values[label]) for label in absent)
+    assert isnan(macro_f1(0 * confusion))
 
 
 # SPRSound's normal; two crackles; wheeze, rhonchi, stridor; both: the place of each among four.

@@ -127,12 +127,29 @@ def test_protocols_have_tables_and_figures_of_their_own(tmp_path: Path) -> None:
     figures = ("score_against_members", "learning_curves")
     expected = {f"{name}_{one}" for name in figures for one in protocols}
     assert file_stems(study, "figures/*.png") == expected
+    assert file_stems(study, "figures/*.pdf") == expected
     assert all(f"table3_{protocol}: " in printed for protocol in protocols)
     patient = (study / "table3_patient.md").read_text()
     assert "No patient of the 12 in test is also in training or validation." in patient
     assert LEAK not in patient
     assert "0.784" not in patient  # the paper's protocol is the other one
     assert LEAK in (study / "table3_random.md").read_text()
+
+
+def test_tables_in_latex_have_the_cells_of_markdown(tmp_path: Path) -> None:
+    study = make_study(tmp_path, by_protocol())
+    write_report(study)
+    assert file_stems(study, "*.tex") == file_stems(study, "*.csv")
+    for path in study.glob("*.tex"):
+        body = path.read_text().split("\\midrule\n")[1].split("\\bottomrule")[0]
+        found = [line.removesuffix(r" \\").split(" & ") for line in body.splitlines()]
+        lines = path.with_suffix(".md").read_text().splitlines()
+        table = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+        assert [[cell.replace("\\_", "_") for cell in row] for row in found] == table[2:]
+        assert LEAK in path.read_text() or "No patient" in path.read_text()
+    first = [path.read_bytes() for path in sorted(study.glob("figures/*.pdf"))]
+    write_report(study)
+    assert [path.read_bytes() for path in sorted(study.glob("figures/*.pdf"))] == first
 
 
 def test_one_protocol_keeps_the_short_names_and_earlier_files_are_removed(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     lines = [line for line in printed.splitlines() if re.match(r"job \d", line)]
     for number, (members, run) in enumerate(runs.items(), start=1):
         test = json.loads((run / "scores.json").read_text())["scores"]["ensemble"][-1]["test"]
-        scores = f"score_4 {test['score_4']:.3f}  score_2 {test['score_2']:.3f}"
+        scores = f"4-class {test['score_4']:.3f}  2-class {test['score_2']:.3f}"
         expected = f"job {number} of {len(runs)}  annealing.cycles={members}  {scores}"
         line, _, left = lines[number - 1].partition("  about ")
         assert line == expected
@@ -277,7 +277,11 @@ def test_store_is_listed_and_cleared(
 
 
 def test_study_fails_in_part_goes_on_and_grows(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_epochs: list[int]
+    sweep: Sweep,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained_epochs: list[int],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     original = lungsound.runs.predict.predict_run
 
@@ -299,7 +303,10 @@ def test_study_fails_in_part_goes_on_and_grows(
     _, (_, failed, _) = study_in_mlflow(tmp_path)
     assert "the disk is full" in error_in_mlflow(tmp_path, failed)
 
+    capfd.readouterr()
     sweep("annealing.cycles=1,2,3")  # what failed
+    lines = re.findall(r"^job \d.*", capfd.readouterr().out, re.MULTILINE)
+    assert [line.endswith("  finished before") for line in lines] == [True, False, True]
     assert trained_epochs == [1, 2, 3]
     assert "missing" not in (only_study(tmp_path) / "table3.md").read_text()
     assert mlflow_statuses(tmp_path) == ("FINISHED", ["FINISHED"] * 3)

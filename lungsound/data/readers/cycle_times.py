@@ -1,22 +1,61 @@
-"""A user's table of known cycles: recording, start_seconds, end_seconds."""
+"""A user's table: a row per cycle, with recording, start_seconds, end_seconds, and others."""
 
 import csv
 import io
-import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from lungsound.data.readers.files import decode_text, quoted, read_content
+from lungsound.data.readers.files import decode_text, parse_number, quoted, read_content
 from lungsound.errors import DataError
 
-COLUMNS = ("recording", "start_seconds", "end_seconds")
+Parser = Callable[[str, str], Any]  # column, cell -> value; ValueError with what is wrong
+
+
+class Row(NamedTuple):
+    """A row's line (from 1), the values of its cells without a fault, and a problem per fault."""
+
+    line: int
+    values: dict[str, Any]
+    problems: list[str]
+
+
+def parse_filled(column: str, cell: str) -> str:
+    """Return the cell. Raises ValueError if it is empty."""
+    if not cell:
+        raise ValueError(f"{column} is empty, expected a value")
+    return cell
+
+
+TIMES: dict[str, Parser] = {
+    "recording": parse_filled,
+    "start_seconds": parse_number,
+    "end_seconds": parse_number,
+}
 
 
 def read_cycle_times(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Return each recording's cycles (start, end) in the order of the table; ignore other columns.
 
-    Cells are separated by commas, semicolons or tabs. Raises DataError with every wrong line.
+    Raises DataError with every wrong cell.
+    """
+    cycles, problems = defaultdict(list), []
+    for row in read_rows(path, TIMES, TIMES):
+        problems += row.problems
+        if not row.problems:
+            times = row.values["start_seconds"], row.values["end_seconds"]
+            cycles[row.values["recording"]].append(times)
+    if problems:
+        raise DataError(f"{path}: expected 0 <= start < end in seconds:", tuple(problems))
+    return dict(cycles)
+
+
+def read_rows(path: Path, parsers: Mapping[str, Parser], required: Collection[str]) -> list[Row]:
+    """Read those columns of a table that have a parser; a missing one has empty cells.
+
+    Cells are separated by commas, semicolons or tabs; spaces around them and empty rows do not
+    count. Raises DataError if the file is no table, or has not all `required` columns.
     """
     try:
         text = decode_text(read_content(path))
@@ -24,32 +63,44 @@ def read_cycle_times(path: Path) -> dict[str, list[tuple[float, float]]]:
         raise DataError(f"{path}: expected a table of cycles: {error}") from error
     header = text.partition("\n")[0]
     separator = next((mark for mark in "\t;" if mark in header), ",")
-    reader = csv.DictReader(io.StringIO(text), restval="", delimiter=separator)
-    if missing := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
-        raise DataError(
-            f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, but got {quoted(header)}: "
-            f"{', '.join(missing)} missing"
-        )
-    cycles, problems = defaultdict(list), []
-    for row in _rows(reader, path):
-        try:
-            cycles[row["recording"]].append(_parse_times(row["start_seconds"], row["end_seconds"]))
-        except ValueError as error:
-            problems.append(f"line {reader.line_num}: {error}")
-    if problems:
-        raise DataError(f"{path}: expected 0 <= start < end in seconds:", tuple(problems))
-    return dict(cycles)
+    table = _read_cells(text, separator, path)
+    columns = next(table, (1, []))[1]
+    missing = [column for column in required if column not in columns]
+    doubled = [column for column in parsers if columns.count(column) > 1]
+    if missing or doubled:
+        fault = f"{', '.join(doubled)} doubled" if doubled else f"{', '.join(missing)} missing"
+        expected = f"expected the columns {', '.join(required)}, but got {quoted(header)}: {fault}"
+        raise DataError(f"{path}, line 1: {expected}")
+    rows = [_parse_row(path, line, columns, cells, parsers) for line, cells in table if any(cells)]
+    if not rows:
+        raise DataError(f"{path}: expected a row per cycle below the header, but there is none")
+    return rows
 
 
-def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]:
+def _read_cells(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row, the header first."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
     try:
-        yield from reader
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: expected cells: {error}") from error
 
 
-def _parse_times(start: str, end: str) -> tuple[float, float]:
-    times = float(start), float(end)
-    if not 0 <= times[0] < times[1] < math.inf:
-        raise ValueError(f"start {start}, end {end}")
-    return times
+def _parse_row(
+    path: Path, line: int, columns: Sequence[str], cells: list[str], parsers: Mapping[str, Parser]
+) -> Row:
+    texts = dict(zip(columns, cells, strict=False))
+    values, faults = {}, []
+    for column, parse in parsers.items():
+        try:
+            values[column] = parse(column, texts.get(column, ""))
+        except ValueError as error:
+            faults.append(str(error))
+    start, end = values.get("start_seconds"), values.get("end_seconds")
+    if start is not None and end is not None and end <= start:
+        faults.append(f"end_seconds is {end:g}, expected more than start_seconds, {start:g}")
+    if len(cells) > len(columns):
+        expected = f"expected {len(columns)} as in line 1: is a comma in one of them?"
+        faults = [f"{len(cells)} cells, {expected}"]
+    return Row(line, values, [f"{path.name}, line {line}: {fault}" for fault in faults])

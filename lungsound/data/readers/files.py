@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import filecmp
+import math
 import os
 import re
 import stat
@@ -26,6 +27,8 @@ FETCH = "fetch it (git annex get, dvc pull), or mount its disk"
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip", ".crdownload", ".part", ".partial", ".download")
 ANNOTATION_SUFFIXES = (".txt", ".json")
 MAX_QUOTED_CHARACTERS = 60
+# float() alone would also take "nan", "1_0" and digits of other scripts.
+DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 Entry = TypeVar("Entry")
 
 
@@ -189,6 +192,31 @@ def decode_text(content: bytes, errors: str = "strict") -> str:
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file that are not blank, with their numbers from 0.
+
+    Raises ValueError if it cannot be read.
+    """
+    try:
+        text = decode_text(read_content(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not a text file: {error.reason} at byte {error.start}") from error
+    # Not str.splitlines: it also splits at form feeds, so that line numbers would differ from
+    # an editor's.
+    return [(number, line) for number, line in enumerate(text.split("\n")) if line.strip()]
+
+
+def parse_number(field: str, value: str, unit: str = "seconds") -> float:
+    """Return a number from 0. Raises ValueError with the field for another value."""
+    if DECIMAL_PATTERN.fullmatch(value) and 0 <= float(value) < math.inf:
+        return float(value)
+    point = value.replace(",", ".")
+    expected = f"{unit} from 0, such as 1.234"
+    if value.count(",") == 1 and DECIMAL_PATTERN.fullmatch(point):
+        expected = f"a decimal point in place of the comma: {point}"
+    raise ValueError(f"{field} is {quoted(value)}, expected {expected}")
 
 
 def split_cells(line: str) -> list[str]:

@@ -4,7 +4,6 @@ Source: Rocha et al., "A respiratory sound database for the development of autom
 classification", 2018.
 """
 
-import math
 import os
 import re
 from collections import defaultdict
@@ -14,12 +13,12 @@ from typing import Any
 
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.files import (
-    decode_text,
     index_by_stem,
     name_clashes,
     parse_cycles,
+    parse_number,
     quoted,
-    read_content,
+    read_lines,
 )
 from lungsound.data.readers.icbhi_files import NAME_FIELDS, NAME_PATTERN, find_icbhi_files
 from lungsound.data.readers.icbhi_metadata import read_patient_metadata
@@ -27,8 +26,6 @@ from lungsound.data.recordings import Annotation, ReadResult, Recording
 
 NAME_FORMAT = "patient_index_location_mode_device, such as 101_1b1_Al_sc_Meditron"
 LINE_FORMAT = "start, end, crackle 0/1, wheeze 0/1"
-# float() alone would also take "nan", "1_0" and digits of other scripts.
-DECIMAL_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_icbhi(root: Path) -> ReadResult:
@@ -107,15 +104,9 @@ def read_annotations(path: Path) -> tuple[tuple[Annotation, ...], tuple[str, ...
     but counted. Any byte-order mark and line end is accepted.
     """
     try:
-        text = decode_text(read_content(path))
-    except UnicodeDecodeError as error:
-        return (), (f"{path.name}: not a text file: {error.reason} at byte {error.start}",)
+        filled = read_lines(path)
     except ValueError as error:
         return (), (f"{path.name}: {error}",)
-    # Not str.splitlines: it also splits at form feeds, so that line numbers would differ from
-    # an editor's.
-    lines = enumerate(text.split("\n"))
-    filled = [(number, line) for number, line in lines if line.strip()]
     if not filled:
         return (), (f"{path.name}: empty, expected one line per cycle: {LINE_FORMAT}",)
     return parse_cycles(filled, _parse_line, f"{path.name}, line")
@@ -127,8 +118,8 @@ def _parse_line(number: int, line: str) -> Annotation:
         raise ValueError(f"{len(fields)} fields in {quoted(line)}, expected 4: {LINE_FORMAT}")
     if re.search(r"\t *\t", line.strip()):  # the cells after it may be in the wrong column
         raise ValueError(f"a blank cell in {quoted(line)}, expected 4: {LINE_FORMAT}")
-    start_seconds = _parse_seconds("start", fields[0])
-    end_seconds = _parse_seconds("end", fields[1])
+    start_seconds = parse_number("start", fields[0])
+    end_seconds = parse_number("end", fields[1])
     if end_seconds <= start_seconds:
         raise ValueError(
             f"end {fields[1]} is not after start {fields[0]}, expected start < end in seconds"
@@ -138,12 +129,6 @@ def _parse_line(number: int, line: str) -> Annotation:
             raise ValueError(f"{field} is {quoted(value)}, expected 0 or 1")
     label = FOUR_CLASS.labels[int(fields[2]) + 2 * int(fields[3])]
     return Annotation(number, start_seconds, end_seconds, label)
-
-
-def _parse_seconds(field: str, value: str) -> float:
-    if DECIMAL_PATTERN.fullmatch(value) and 0 <= float(value) < math.inf:
-        return float(value)
-    raise ValueError(f"{field} is {quoted(value)}, expected seconds from 0, such as 1.234")
 
 
 def _recording(

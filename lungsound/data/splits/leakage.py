@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lungsound.data.overlaps import overlapping_pairs
+from lungsound.data.splits.patient import has_unknown_patients
 
 SET_PAIRS = {
     "train+val": "in training and validation",
@@ -23,7 +24,7 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
     training or validation. `duplicates`: sounds of test that are in training or validation under
     another recording's name, and cycles of test that overlap one of those in their recording.
     `repeats`: how many of them are such cycles, if any. `pairs`: the first three counts for each
-    two sets, such as `train+val`.
+    two sets, such as `train+val`. `patients` is None if patients are unknown.
     """
     test = cycles[cycles["set"] == "test"]
     twins = _overlapping_cycles(cycles)
@@ -45,7 +46,12 @@ def leakage_sentence(report: dict[str, Any]) -> str:
     shared, patients = report["patients"], report["test_patients"]
     repeats = report.get("repeats", 0)
     duplicates = report["duplicates"] - repeats
-    if shared:
+    if shared is None:
+        line = (
+            "PATIENTS ARE UNKNOWN: those in test may also be in training or validation, and then "
+            "these scores say nothing about new patients."
+        )
+    elif shared:
         line = (
             f"{shared} OF {patients} TEST PATIENTS ARE ALSO IN TRAINING OR VALIDATION: "
             "these scores say nothing about new patients."
@@ -63,23 +69,26 @@ def leakage_sentence(report: dict[str, Any]) -> str:
 
 def leakage_rows(report: dict[str, Any]) -> list[list[str]]:
     """Return the counts as rows of a table: sets, patients, recordings, duplicates."""
-    rows = [
-        [title, *(str(report["pairs"][pair][kind]) for kind in KINDS)]
-        for pair, title in SET_PAIRS.items()
-    ]
+    rows = []
+    for pair, title in SET_PAIRS.items():
+        counts = [report["pairs"][pair][kind] for kind in KINDS]
+        rows.append([title, *("unknown" if count is None else str(count) for count in counts)])
     shares = [f"{report[kind]} of {report[f'test_{kind}']}" for kind in ("patients", "recordings")]
+    if report["patients"] is None:
+        shares[0] = "unknown"
     return [*rows, ["of test, in training or validation", *shares, str(report["duplicates"])]]
 
 
 def _count_shared(
     cycles: pd.DataFrame, twins: pd.DataFrame, sets: Collection[str], other_sets: Collection[str]
-) -> dict[str, int]:
+) -> dict[str, int | None]:
     one, other = (cycles[cycles["set"].isin(names)] for names in (sets, other_sets))
     sounds, others = (cycles[["content", "recording"]].drop_duplicates() for cycles in (one, other))
     pairs = sounds.merge(others, on="content", suffixes=("", "_other"))
     duplicates = pairs["content"][pairs["recording"] != pairs["recording_other"]]
+    patients = len(set(one["patient"]) & set(other["patient"]))
     return {
-        "patients": len(set(one["patient"]) & set(other["patient"])),
+        "patients": None if has_unknown_patients(cycles) else patients,
         "recordings": len(set(one["recording"]) & set(other["recording"])),
         "duplicates": duplicates.nunique() + _count_twins(twins, sets, other_sets),
     }

@@ -1,4 +1,4 @@
-"""The databases' own splits. They lack a validation set: it is taken from training by patient."""
+"""The databases' own splits. Some lack a validation set: it is taken from training by patient."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 from lungsound.data.readers.icbhi import match_across_releases, name_without_device
 from lungsound.data.readers.icbhi_files import find_icbhi_files
 from lungsound.data.readers.icbhi_metadata import find_metadata_files
-from lungsound.data.splits.patient import hold_out_validation
+from lungsound.data.splits.patient import has_unknown_patients, hold_out_validation
 from lungsound.data.splits.table import check_names, read_split_text
 from lungsound.errors import DataError
 
@@ -64,6 +64,27 @@ def official_sprsound(
         sets[copies] = ""
     source = "split=official, the part train"
     return hold_out_validation(cycles, sets, seed, (), source), tuple(notes)
+
+
+def column_split(cycles: pd.DataFrame, seed: int) -> SplitResult:
+    """Return the split that a table's column `set` has (the cycles' part), and notes.
+
+    If it has no val, a fifth of the training patients is val, none of whom is in test; of the
+    training recordings if patients are unknown. Raises DataError if the column is not there.
+    """
+    sets = cycles["part"].rename("set")
+    if (sets == "").all():
+        raise DataError("split=column: expected a column `set` in data.table, but there is none")
+    notes = []
+    if left_out := int((sets == "").sum()):
+        notes.append(f"the column set is empty for {left_out} cycles: they are left out")
+    if (sets == "val").any():
+        return sets, tuple(notes)
+    if has_unknown_patients(cycles):
+        cycles = cycles.assign(patient=cycles["recording"])
+        notes.append("patients are unknown: validation is a fifth of the training recordings")
+    tested = cycles["patient"][sets == "test"]
+    return hold_out_validation(cycles, sets, seed, tested, "split=column"), tuple(notes)
 
 
 def find_official_file(root: Path | str) -> Path:

@@ -20,11 +20,21 @@ def patient_split(
     Class shares are as even as whole patients allow (scikit-learn's StratifiedGroupKFold). `seed`
     only shuffles patients whose classes are equally uneven: another fold changes more than another
     seed. The order of the rows does not matter. Raises DataError if there are fewer patients than
-    folds.
+    folds, or patients are unknown.
     """
+    if has_unknown_patients(cycles):
+        raise DataError(
+            "split=patient: expected the patient of each recording, but patients are unknown: add "
+            "the column `patient` to data.table, or take another split"
+        )
     sets = pd.Series("train", index=cycles.index, name="set", dtype="str")
     sets.iloc[_patient_fold(cycles, folds, fold, seed)] = "test"
     return hold_out_validation(cycles, sets, seed, (), "split=patient"), ()
+
+
+def has_unknown_patients(cycles: pd.DataFrame) -> bool:
+    """Return whether a cycle's patient is unknown."""
+    return bool((cycles["patient"] == "").any())
 
 
 def hold_out_validation(

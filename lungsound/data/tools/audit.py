@@ -16,7 +16,7 @@ from rich.progress import track
 
 from lungsound.data.cycles import build_cycle_rows, duplicate_notes
 from lungsound.data.recordings import Recording
-from lungsound.data.registry import ALL_PARTS, DATABASES, NAMED, DatabaseSpec
+from lungsound.data.registry import ALL_PARTS, NAMED, DatabaseSpec
 from lungsound.data.store import StoredRecording, decode
 
 # Full scale: at most one 16-bit step below 1. An unclipped tone of 50 Hz or more stays there for at
@@ -54,12 +54,11 @@ class AuditReport(NamedTuple):
 Pairs = Sequence[tuple[Recording, AudioMeasurements]]
 
 
-def audit(name: str, root: Path) -> AuditReport:
-    """Audit the database `name` below `root`, audio included.
+def audit(spec: DatabaseSpec, root: Path) -> AuditReport:
+    """Audit a database below `root`, audio included.
 
     At most a few recordings are in memory. Raises DataError if there are no recordings.
     """
-    spec = DATABASES[name]
     recordings, problems, warnings = spec.read(root)
     named = _named_formats(spec)
     pairs = measure_all(recordings)
@@ -150,14 +149,14 @@ def _comparison_table(spec: DatabaseSpec, pairs: Pairs) -> pd.DataFrame:
 
 def _count(spec: DatabaseSpec, pairs: Pairs) -> dict[str, Any]:
     cycles = annotated_cycles(recording for recording, _ in pairs)
-    formats = Counter(value for _, audio in pairs for value in audio.formats)
+    formats = Counter(value for _, audio in pairs for value in audio.formats if value)
     column, labels = next(iter(spec.label_sets.items()))
     named = _named_formats(spec)
     readable = [audio.stored for _, audio in pairs if not audio.stored["problem"]]
     seconds = pd.Series([stored["seconds"] for stored in readable], dtype=float)
     return {
         "recordings": len(pairs),
-        "patients": len({recording.patient for recording, _ in pairs}),
+        "patients": len({recording.patient for recording, _ in pairs} - {""}) or None,
         "cycles": len(cycles),
         **{label: int((cycles[column] == label).sum()) for label in labels.labels},
         **{value: formats[value] for value in [*named, *sorted(formats.keys() - set(named))]},

@@ -29,15 +29,17 @@ def database_figures(cycles: pd.DataFrame, spec: DatabaseSpec, title: str) -> di
     """Draw all figures of the database `spec`, by name; `title` is above each.
 
     `cycles` has at least one row, and the columns patient, device, part, label, event_type and
-    seconds. Figures by part and by event type are drawn if the database has them.
+    seconds. Figures by patient, part and event type are drawn if the database has these.
     """
+    cycles = cycles.replace({"device": {"": "unknown device"}})
     labels, types = spec.label_sets["label"], spec.label_sets.get("event_type")
     figures = {
         "classes-by-device": classes_by(cycles, "device", labels, title),
-        "classes-by-patient": classes_by_patient(cycles, labels, title),
-        "cycles-per-patient": cycles_per_patient(cycles, title),
         "durations-by-class": durations_by(cycles, "label", labels, title),
     }
+    if (cycles["patient"] != "").all():
+        figures["classes-by-patient"] = classes_by_patient(cycles, labels, title)
+        figures["cycles-per-patient"] = cycles_per_patient(cycles, title)
     has_parts = (cycles["part"] != "").any()
     if has_parts:
         figures["classes-by-part"] = classes_by(cycles, "part", labels, title)
@@ -75,7 +77,8 @@ def classes_by(
             end = share - 2 if share > INSIDE_SHARE else share + 2
             panel.text(end, place, str(count), va="center", fontsize=9, **look)
         patients = _pluralize(chosen["patient"].nunique(), "patient")
-        panel.set_title(f"{value}: {_pluralize(len(chosen), 'cycle')} of {patients}", fontsize=9)
+        of = f" of {patients}" if (chosen["patient"] != "").all() else ""
+        panel.set_title(f"{value}: {_pluralize(len(chosen), 'cycle')}{of}", fontsize=9)
         panel.tick_params(labelbottom=True)  # also above a hidden panel
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)

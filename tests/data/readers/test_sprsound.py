@@ -17,6 +17,7 @@ from lungsound.data.database import Database, open_database
 from lungsound.data.labels import FOUR_CLASS, SPRSOUND_SEVEN
 from lungsound.data.readers.sprsound import read_events, read_sprsound
 from lungsound.data.recordings import Annotation, ReadResult
+from lungsound.data.registry import DATABASES
 from lungsound.data.store import open_waveform_store
 from lungsound.errors import DataError
 
@@ -45,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def open_sprsound(root: Path, skip_bad: bool = False) -> Database:
-    return open_database("sprsound", root, RATE_HZ, root.parent / "store", skip_bad)
+    return open_database(DATABASES["sprsound"], root, RATE_HZ, root.parent / "store", skip_bad)
 
 
 def problems_of(root: Path) -> tuple[str, ...]:

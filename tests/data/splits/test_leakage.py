@@ -136,6 +136,15 @@ def test_sentence(counts: dict[str, Any], sentence: str) -> None:
     assert leakage_sentence({**NOTHING, "test_patients": 9, **counts}) == sentence
 
 
+def test_unknown_patients_are_neither_shared_nor_apart() -> None:
+    cycles = cycles_of("train ? a x", "val 2 b y", "test ? b y", "test 3 c z")
+    report = count_leakage(cycles.replace("?", ""))
+    assert report["patients"] is None
+    assert report["recordings"] == 1
+    assert leakage_sentence(report).startswith("PATIENTS ARE UNKNOWN: ")
+    assert [row[1] for row in leakage_rows(report)] == ["unknown"] * 4
+
+
 def test_rows_of_the_table() -> None:
     report = count_leakage(cycles_of("train 1 a x", "val 1 b y", "test 1 b y", "test 2 d x"))
     assert leakage_rows(report) == [

@@ -22,6 +22,7 @@ from lungsound.data.splits.checks import SET_NAMES
 from lungsound.data.splits.official import (
     OFFICIAL_SPLIT_FILENAME,
     SplitResult,
+    column_split,
     find_official_file,
     official_icbhi,
     official_sprsound,
@@ -33,6 +34,7 @@ from lungsound.errors import DataError
 PAIR = ("41279835_14.1_0_p1_2945", "41279835_14.1_0_p1_2050")  # one sound, in training and in test
 SHARED = ["156", "218"]  # patients on both sides of ICBHI's own split
 FOLDS, SEEDS = range(5), (0, 7)
+UNKNOWN_NOTE = "patients are unknown: validation is a fifth of the training recordings"
 DATABASE_SIZES = {"icbhi": (6898, 126), "sprsound": (7660, 247)}  # cycles, patients
 
 
@@ -410,6 +412,42 @@ def test_clean_takes_the_sound_in_both_parts_out_of_test(sprsound: pd.DataFrame)
     assert notes == (f"left out of test: 1 recordings, {copies.sum()} cycles, {reason}",)
     once = sprsound.assign(content=sprsound["recording"])
     assert official_sprsound(once, 0, clean=True)[1] == ()
+
+
+# --- a table's column `set`, which is the part of its cycles ---
+
+
+def test_the_column_set_is_the_split(sprsound: pd.DataFrame) -> None:
+    sets = pd.Series(np.resize(["train", "val", "test", ""], len(sprsound)), dtype="str")
+    found, notes = column_split(sprsound.assign(part=sets), 0)
+    assert found.tolist() == sets.tolist()
+    (note,) = notes
+    assert note == f"the column set is empty for {(sets == '').sum()} cycles: they are left out"
+
+
+@pytest.mark.parametrize("by", ["patient", "recording"])
+def test_a_column_without_val_has_its_validation_from_train(
+    sprsound: pd.DataFrame, by: str
+) -> None:
+    """By patient, none of whom is in test; by recording if patients are unknown."""
+    tested = sprsound["part"] == "intra"
+    cycles = sprsound.assign(part=tested.map({True: "test", False: "train"}))
+    if by == "recording":
+        cycles["patient"] = ""
+    sets, notes = column_split(cycles, 0)
+    assert (sets[tested] == "test").all()
+    val = set(cycles[by][sets == "val"])
+    assert val
+    assert not val & set(cycles[by][sets != "val"])
+    assert not cycles["recording"][sets == "train"].isin(cycles["recording"][sets == "val"]).any()
+    assert notes == (UNKNOWN_NOTE,) * (by == "recording")
+
+
+def test_what_a_table_lacks_is_named(sprsound: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"split=column: expected a column `set` in data\.table"):
+        column_split(sprsound.assign(part=""), 0)
+    with pytest.raises(DataError, match=r"split=patient: .* patients are unknown: add the column"):
+        patient_split(sprsound.assign(patient=""), 0, 5, 0)
 
 
 # --- every protocol, as a run gets it ---

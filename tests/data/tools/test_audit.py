@@ -145,7 +145,7 @@ def test_problems_of_all_files_are_reported_at_once(icbhi: Path) -> None:
     cut(5000)(icbhi)
     add_line("\n8\t9\t0")(icbhi)
     (icbhi / f"{ICBHI[1]}.txt").unlink()
-    problems = sorted(audit("icbhi", icbhi).problems)
+    problems = sorted(audit(DATABASES["icbhi"], icbhi).problems)
     files = [problem.partition(":")[0].partition(",")[0] for problem in problems]
     assert files == [TXT, WAV, f"{ICBHI[1]}.wav"]
 
@@ -160,7 +160,7 @@ def test_missing_folder_is_one_message(
 
 
 def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:
-    found = here(audit("icbhi", icbhi))
+    found = here(audit(DATABASES["icbhi"], icbhi))
     names = ["start", "end", "crackle", "wheeze"]
     cycles = pd.concat([pd.read_csv(path, sep=r"\s+", names=names) for path in icbhi.glob("*.txt")])
     files = [soundfile.info(path) for path in icbhi.glob("*.wav")]
@@ -180,7 +180,7 @@ def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:
 
 
 def test_sprsound_numbers_are_those_of_json(sprsound: Path) -> None:
-    report = audit("sprsound", sprsound)
+    report = audit(DATABASES["sprsound"], sprsound)
     assert report.problems == []
     total = 0
     for part, folder in JSON.items():
@@ -208,16 +208,16 @@ def test_unreadable_file_has_no_remark_on_its_device(icbhi: Path) -> None:
     for suffix in (".wav", ".txt"):
         (icbhi / f"{ICBHI[0]}{suffix}").rename(icbhi / f"104_1b1_Al_sc_Phone{suffix}")
     device = "104_1b1_Al_sc_Phone.wav: Phone, not one of"
-    assert device in "\n".join(audit("icbhi", icbhi).warnings)
+    assert device in "\n".join(audit(DATABASES["icbhi"], icbhi).warnings)
     (icbhi / "104_1b1_Al_sc_Phone.wav").write_bytes(b"")
-    assert device not in "\n".join(audit("icbhi", icbhi).warnings)
+    assert device not in "\n".join(audit(DATABASES["icbhi"], icbhi).warnings)
 
 
 def test_poor_quality_is_counted_without_published_counts(
     sprsound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DATABASES, "sprsound", replace(DATABASES["sprsound"], published={}))
-    warnings = "\n".join(audit("sprsound", sprsound).warnings)
+    warnings = "\n".join(audit(DATABASES["sprsound"], sprsound).warnings)
     assert "Poor Quality and have no cycle: 1 of train, 1 of intra" in warnings
 
 
@@ -231,7 +231,7 @@ def test_broken_sprsound_files_are_problems(sprsound: Path) -> None:
     bad_json.write_text("{")
     (sprsound / "train_wav" / f"{no_audio.stem}.flac").unlink()
     no_event.write_text(json.dumps({"record_annotation": "Normal", "event_annotation": []}))
-    report = audit("sprsound", sprsound)
+    report = audit(DATABASES["sprsound"], sprsound)
     assert len(report.problems) == 3
     for path, message in (
         (too_late, " after the audio's end"),

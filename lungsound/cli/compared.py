@@ -1,0 +1,69 @@
+"""What `lungsound compare` does: read the predictions of runs, compare, format."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lungsound.errors import ConfigError, DataError
+from lungsound.results.comparison import compare_answers, ensemble_answers
+from lungsound.results.folder import PREDICTIONS, RunFolder
+from lungsound.storage.files import write_file
+
+WIDTH = 80
+
+
+def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) -> str:
+    """Return the comparison of each run with the first one, for a terminal of 80 columns.
+
+    Raises ConfigError for fewer than two runs, or one that is not finished, and DataError if they
+    cannot be compared.
+    """
+    if len(set(paths)) < 2:
+        raise ConfigError(f"expected two or more different runs, but got {len(set(paths))}")
+    answers = {}
+    for path in paths:
+        folder = RunFolder(path)
+        if not (path / PREDICTIONS).is_file():
+            raise ConfigError(
+                f"{path}: expected the folder of a finished run, but it has no {PREDICTIONS}"
+            )
+        try:
+            answers[str(path)] = ensemble_answers(folder.read_predictions())
+        except DataError as error:
+            raise DataError(f"{path / PREDICTIONS}: {error}") from error
+    first = next(iter(answers.values()))
+    name = score or f"score_{len(first.labels)}"
+    table, note = compare_answers(answers, name)
+    if file is not None:
+        write_file(file, table.assign(score_name=name).to_csv(index=False).encode())
+    patients = first.cycles["patient"].nunique()
+    heading = f"{name} of {len(first.cycles)} test cycles of {patients} patients"
+    names = [f"{number}: {run}" for number, run in enumerate(table["run"], start=1)]
+    return "\n".join([heading, _format(table), *names, *filter(None, [note])])
+
+
+def _format(table: pd.DataFrame) -> str:
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("run", "score", "95 %", "minus 1", "95 %", "p", "p (Holm)", "McNemar"):
+        shown.add_column(heading, justify="right")
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        cells = [f"{row['score']:.3f}", _range(row, "", "")]
+        if number > 1:
+            cells += [f"{row['difference']:+.3f}", _range(row, "difference_", "+")]
+            cells += [f"{row[name]:.3f}" for name in ("permutation", "holm", "mcnemar")]
+        shown.add_row(str(number), *cells)
+    page = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    with page.capture() as text:
+        page.print(shown)
+    return text.get().rstrip()
+
+
+def _range(row: Mapping[Any, Any], prefix: str, sign: str) -> str:
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    return "-" if pd.isna(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]"

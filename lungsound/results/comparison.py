@@ -1,0 +1,108 @@
+"""Compare the ensembles of finished runs on the same test cycles, from their predictions alone."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lungsound.data.labels import LabelSet
+from lungsound.errors import DataError
+from lungsound.results.summary import member_numbers, member_probabilities, predicted_labels
+from lungsound.scoring.bootstrap import (
+    draw_patients,
+    interval_problem,
+    patient_confusions,
+    quantile_intervals,
+    scores_of_counts,
+)
+from lungsound.scoring.comparison import holm, mcnemar_p_value, permutation_p_value
+from lungsound.scoring.probabilities import ensemble_probabilities
+
+
+class Answers(NamedTuple):
+    """What a run's ensemble answers for its test cycles [n], sorted by recording and cycle."""
+
+    cycles: pd.DataFrame  # recording, cycle, patient, label
+    predicted: NDArray[np.int64]
+    labels: LabelSet
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        number = {label: place for place, label in enumerate(self.labels.labels)}
+        return np.array([number[label] for label in self.cycles["label"]], dtype=np.int64)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The confusion matrix of each patient [G, K, K]."""
+        patients = self.cycles["patient"].to_numpy(dtype=object)
+        return patient_confusions(self.truth, self.predicted, patients, len(self.labels))
+
+
+def ensemble_answers(predictions: pd.DataFrame) -> Answers:
+    """Return the ensemble's answers on the test set. Raises DataError as `summarize`."""
+    labels, numbers = predicted_labels(predictions), member_numbers(predictions)
+    rows = predictions[predictions["set"] == "test"]
+    probabilities = member_probabilities(rows, labels, numbers).probabilities
+    predicted = ensemble_probabilities(probabilities).argmax(1).numpy()
+    columns = ["recording", "cycle", "patient", "label"]
+    cycles = rows.loc[rows["member"] == numbers[0], columns]
+    cycles = cycles.sort_values(["recording", "cycle"], ignore_index=True)
+    return Answers(cycles, predicted, labels)
+
+
+def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFrame, str]:
+    """Compare each run but the first with the first one; return a table, and a note or "".
+
+    Columns: `run`, `score`, `low`, `high` (95 % interval by patient), and for all but the first
+    `difference` to it, with `difference_low`, `difference_high`, the p values `permutation` (by
+    patient), `holm` (adjusted for the number of comparisons) and `mcnemar` (by cycle). The note
+    says why intervals would mislead; they are then NaN. Raises DataError if the runs do not test
+    the same cycles with the same labels, or do not have the score.
+    """
+    (first_name, first), *others = runs.items()
+    for name, answers in others:
+        _check_same_cycles(first_name, first, name, answers)
+    problem = interval_problem(first.counts, first.labels)
+    rows: list[dict[str, Any]] = []
+    for name, answers in runs.items():
+        scores = scores_of_counts(answers.counts.sum(0), answers.labels)
+        if score not in scores:
+            raise DataError(f"expected one of the scores {', '.join(scores)}, but got {score!r}")
+        drawn = scores_of_counts(draw_patients(answers.counts), answers.labels)[score]
+        row: dict[str, Any] = {"run": name, "score": float(scores[score])}
+        row |= _interval(drawn, "", problem)
+        if rows:
+            base = scores_of_counts(draw_patients(first.counts), first.labels)[score]
+            row["difference"] = row["score"] - rows[0]["score"]
+            row |= _interval(drawn - base, "difference_", problem)
+            counts = answers.counts, first.counts
+            row["permutation"] = permutation_p_value(*counts, first.labels, score)
+            correct = (one.predicted == one.truth for one in (answers, first))
+            row["mcnemar"] = mcnemar_p_value(*correct)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if others:
+        table["holm"] = [np.nan, *holm(table["permutation"].iloc[1:].tolist())]
+    return table, problem and f"no intervals: {problem}"
+
+
+def _interval(drawn: NDArray[np.float64], prefix: str, problem: str) -> dict[str, float]:
+    low, high = (np.nan, np.nan) if problem else quantile_intervals({"": drawn})[""]
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def _check_same_cycles(first_name: str, first: Answers, name: str, other: Answers) -> None:
+    if first.labels != other.labels:
+        ours, theirs = (" ".join(one.labels.labels) for one in (first, other))
+        raise DataError(f"{name}: expected the labels {ours}, as of {first_name}, but got {theirs}")
+    if first.cycles.equals(other.cycles):
+        return
+    keys = ["recording", "cycle"]
+    shared = len(first.cycles.merge(other.cycles, on=keys))
+    raise DataError(
+        f"{name}: expected the {len(first.cycles)} test cycles of {first_name}, but it has "
+        f"{len(other.cycles)}, {shared} of them the same, or with other labels. Compare runs of "
+        "one split"
+    )

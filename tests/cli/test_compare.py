@@ -1,0 +1,48 @@
+"""`lungsound compare`: one table of 80 columns, and one sentence for what cannot be compared."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.commands import run_lungsound
+
+from lungsound.errors import ConfigError, CorruptFileError, DataError
+from lungsound.results.folder import RunFolder
+
+
+@pytest.fixture
+def other_run(finished_run: Path, tmp_path: Path) -> Path:
+    """The finished run with its first member alone."""
+    other = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "other")))
+    (other.path / "SHA256SUMS").unlink()
+    table = other.read_predictions()
+    other.write_predictions(table[table["member"] == 1])
+    return other.path
+
+
+def test_the_table_fits_a_terminal(
+    finished_run: Path, other_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_lungsound("compare", finished_run, other_run, "--to", tmp_path / "table.csv")
+    lines = capsys.readouterr().out.splitlines()
+    named = [line for line in lines if line.startswith(("1: ", "2: "))]
+    assert [line[3:] for line in named] == [str(finished_run), str(other_run)]
+    assert all(len(line) <= 80 for line in lines if line not in named)
+    scores = RunFolder(finished_run).summary()
+    expected = [scores["ensemble"][-1]["test"]["score_4"], scores["members"][0]["test"]["score_4"]]
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["score"].tolist() == pytest.approx(expected)
+    assert all(any(f" {value:.3f} " in line for line in lines) for value in expected)
+
+
+def test_what_cannot_be_compared(finished_run: Path, other_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected two or more different runs, but got 1"):
+        run_lungsound("compare", finished_run, finished_run)
+    with pytest.raises(ConfigError, match="expected the folder of a finished run"):
+        run_lungsound("compare", finished_run, tmp_path)
+    with pytest.raises(DataError, match="expected one of the scores"):
+        run_lungsound("compare", finished_run, other_run, "--score", "score_3")
+    (other_run / "predictions.parquet").write_bytes(b"nothing")
+    with pytest.raises(CorruptFileError, match=r"other/predictions\.parquet"):
+        run_lungsound("compare", finished_run, other_run)
