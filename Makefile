@@ -33,8 +33,8 @@ kills: .venv/installed ## kill commands at N random moments (100 by default; -9)
 mutants: .venv/installed ## change constants and wires one by one: the tests must notice each
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/mutants.py --write
 
-browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
-	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser
+browser: .venv/installed ## MLflow's pages in Debian's chromium, and the docs' pictures of them
+	LUNGSOUND_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest -m browser
 
 lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff check .

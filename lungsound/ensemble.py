@@ -29,6 +29,7 @@ from lungsound.storage.files import corrupt_file_on_error
 
 WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MAX_SECONDS = 3600
+MODEL_SCHEMES = ("models:/", "runs:/")  # of MLflow
 CYCLE_COLUMNS = ["start_seconds", "end_seconds"]
 BATCH_SEGMENTS = 32
 # `trainer.precision`
@@ -59,11 +60,19 @@ class Ensemble:
 
     @classmethod
     def load(cls, run: File) -> "Ensemble":
-        """Load a finished run from its folder, wherever that is now.
+        """Load a finished run from its folder, wherever that is now, or from MLflow.
 
-        Raises ConfigError if it is not one, DataError if members are missing, and CorruptFileError
-        for a damaged file.
+        There it is a model, such as `models:/NAME/1` or `runs:/ID/ensemble`, of the MLflow that
+        MLFLOW_TRACKING_URI names, by default sqlite:///mlflow.db. Its code is not run.
+
+        Raises ConfigError if it is no finished run, DataError if members are missing,
+        CorruptFileError for a damaged file, and LungsoundError if MLflow lacks the model.
         """
+        if isinstance(run, str) and run.startswith(MODEL_SCHEMES):
+            from lungsound.tracking.model import downloaded_run
+
+            with downloaded_run(run) as place:
+                return cls.load(place)
         folder = RunFolder(Path(os.path.expanduser(run)))
         members = load_members(folder)
         with corrupt_file_on_error(folder.path / CONFIG):

@@ -11,7 +11,7 @@ from support.runs import ROOT
 # Each layer may import itself and those before it.
 LAYERS = (
     *("errors", "storage", "config", "data", "signal", "models", "scoring", "training"),
-    *("results", "tracking", "runs", "studies", "ensemble", "cli"),
+    *("results", "tracking", "runs", "studies", "ensemble", "serving", "cli"),
 )
 FORMER_COMMANDS = tuple(
     f"{name}/__main__.py" for name in ("data", "tracking", "evaluation", "study")
@@ -74,8 +74,8 @@ def test_the_method_imports_no_framework(package: str) -> None:
     assert not importers("lightning")
 
 
-def test_mlflow_is_imported_in_tracking_alone() -> None:
-    assert importers("mlflow") <= {"tracking"}
+def test_mlflow_is_imported_in_tracking_and_by_the_model_that_it_serves() -> None:
+    assert importers("mlflow") <= {"tracking", "serving"}
 
 
 def test_torchaudio_is_imported_by_tests_alone() -> None:

@@ -12,6 +12,7 @@ from lungsound.cli.distill import distill
 from lungsound.cli.explain import explain
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
+from lungsound.cli.register import register
 from lungsound.cli.score import score
 from lungsound.cli.send import send
 from lungsound.cli.show import show
@@ -25,7 +26,8 @@ def lungsound() -> None:
 
 
 for command in (
-    *(compare, data, distill, explain, export, predict, score, send, show, study, sweep, train),
+    *(compare, data, distill, explain, export, predict, register, score, send, show, study),
+    *(sweep, train),
 ):
     lungsound.add_command(command)
 

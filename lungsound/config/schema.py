@@ -153,6 +153,9 @@ class TrackingConfig:
     experiment: str = MISSING
     study: str | None = MISSING
     log_snapshots: bool = MISSING
+    # The defaults are for runs of release 0.2, which lack these keys.
+    log_model: bool = False
+    system_metrics: bool = False
 
 
 @dataclass

@@ -3,6 +3,9 @@
 import ast
 import functools
 import hashlib
+import platform
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,10 @@ PACKAGE = Path(__file__).parents[1]
 WEIGHT_SOURCES = (
     *("data/", "models/", "scoring/", "signal/", "training/"),
     *("runs/inputs.py", "runs/build.py", "runs/predict.py", "runs/teacher.py"),
+)
+LIBRARIES = (
+    *("lungsound", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "librosa"),
+    *("soxr", "soundfile", "scikit-learn", "mlflow"),
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -75,8 +82,21 @@ def _model_fields(model: ModelConfig) -> dict[str, Any]:
 
 def describe_machine(settings: Config) -> str:
     """Return what may change the last bits of a training: device, threads, torch's version."""
-    device = torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
-    return f"{device}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
+    return f"{device(settings)}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
+
+
+def device(settings: Config) -> str:
+    """Return the GPU's name, or cpu."""
+    return torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
+
+
+def versions() -> str:
+    """Return the versions of Python, this package and the libraries that numbers come from."""
+    found = [f"python {platform.python_version()}"]
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):  # on the PYTHONPATH, not installed
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
 
 
 def uses_gpu(settings: Config) -> bool:
