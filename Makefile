@@ -3,6 +3,8 @@ USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <=
 FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
+PINS := .venv/constraints.txt
+EVERYTHING := dev,docs,parallel
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -11,7 +13,7 @@ EACH_CORE := --numprocesses auto --dist worksteal
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
-demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database
+demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database; TORCH=cpu installs torch for CPUs
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
@@ -54,11 +56,21 @@ gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch,
 	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu.py --output benchmarks/gpu.md $(if $(WHEELS),--wheels $(WHEELS))
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
+# TORCH=cpu: the newest of the index's wheels for CPUs, such as 2.13.0+cpu, in place of the pinned version; without the
+# tests' packages, of which torchaudio and timm's torchvision need the CUDA build.
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(FOUND)" || { echo "$(or $(PYTHON),The PATH) has no Python 3.11 to 3.13 with venv." \
 	    "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(FOUND) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,parallel]'
+ifeq ($(TORCH),cpu)
+	@cpu=$$($(BIN)/pip index versions torch | grep -oE '2\.1[1-4]\.[0-9]+\+cpu' | head -n 1); \
+	test -n "$$cpu" || { echo "TORCH=cpu: expected torch 2.11 to 2.14 for CPUs in pip's index, but it has none." \
+	    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu names one that has" >&2; exit 1; }; \
+	sed "s/^torch==.*/torch==$$cpu/" constraints.txt > $(PINS)
+else
+	cp constraints.txt $(PINS)
+endif
+	$(BIN)/pip install --quiet --constraint $(PINS) torch
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),parallel,$(EVERYTHING))]'
 	touch $@

@@ -78,9 +78,9 @@ def test_mlflow_is_imported_in_tracking_alone() -> None:
     assert importers("mlflow") <= {"tracking"}
 
 
-def test_torchaudio_is_imported_in_one_module_alone() -> None:
-    users = [path for path in FILES if any(name.startswith("torchaudio") for name in imports(path))]
-    assert [module_name(path) for path in users] == ["signal.mel"]
+def test_torchaudio_is_imported_by_tests_alone() -> None:
+    """Its wheel needs the CUDA libraries of one torch: beside a torch for CPUs its import fails."""
+    assert not importers("torchaudio")
 
 
 def test_the_configuration_stops_above_the_method() -> None:

@@ -96,6 +96,7 @@ def test_a_trained_run_answers_as_its_evaluation(finished_run: Path) -> None:
         "features.normalization=band padding=sample segment=3s",
         "features.normalization=global padding=zero segment=2x2s",
         "trainer.precision=bf16-mixed",
+        "model=timm model.name=test_resnet model.width=null",
     ],
 )
 def test_every_front_end_answers_as_its_evaluation(
@@ -232,7 +233,7 @@ def test_a_run_that_cannot_answer(run_copy: Path, tmp_path: Path) -> None:
     member.write_bytes(whole)
     config = (run_copy / "config.yaml").read_text()
     for old, new, fault in (
-        ("name: cnn7", "name: mine", "model.name: expected one of cnn7.* but the run has 'mine'"),
+        ("name: cnn7", "name: mine", "model.name: expected one of cnn7.* but got 'mine'"),
         ("n_mels: 50", "n_mels: many", "config.yaml is not as this version writes it"),
         ("precision: 32-true", "precision: 8", "config.yaml is not as this version writes it"),
         ("name: demo", "name: 5", "config.yaml is not as this version writes it"),

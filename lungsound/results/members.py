@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from lungsound.errors import ConfigError, DataError
-from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.models.registry import find_network, network_settings
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.signal.features import Features
 from lungsound.signal.segments import SegmentSpec
@@ -38,7 +38,6 @@ def load_members(folder: RunFolder) -> RunMembers:
     with corrupt_file_on_error(folder.path / CONFIG):
         if not isinstance(config["data"]["name"], str):
             raise TypeError("data.name: expected text")
-        _check_network(config["model"]["name"])
         segments, features = _segment_spec(config), _build_features(config)
         networks = [_build_network(config, segments, len(labels)) for _ in snapshots]
     for network, (path, snapshot) in zip(networks, snapshots.items(), strict=True):
@@ -64,14 +63,6 @@ def _check_finished(folder: RunFolder) -> None:
         )
 
 
-def _check_network(name: str) -> None:
-    if name not in NETWORKS:
-        raise ConfigError(
-            f"model.name: expected one of {', '.join(NETWORKS)}, but the run has {name!r}: import "
-            "the module that registers it first"
-        )
-
-
 def _segment_spec(config: Config) -> SegmentSpec:
     segment, features = config["segment"], config["features"]
     grid = (features[name] for name in ("sample_rate", "n_fft", "hop"))
@@ -86,5 +77,5 @@ def _build_features(config: Config) -> Features:
 def _build_network(config: Config, segments: SegmentSpec, classes: int) -> nn.Module:
     """Build a network whose weights are loaded afterwards."""
     model, bands = config["model"], config["features"]["n_mels"]
-    build, settings = NETWORKS[model["name"]].build, network_settings(model)
-    return build(classes=classes, bands=bands, frames=segments.chunk_frames, seed=0, **settings)
+    sizes = {"classes": classes, "bands": bands, "frames": segments.chunk_frames}
+    return find_network(model["name"]).create(seed=0, **sizes, **network_settings(model))

@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import Config, ModelConfig, to_container
 from lungsound.data.database import Database
+from lungsound.models.registry import find_network
 from lungsound.runs.teacher import teacher_key
+from lungsound.storage.files import file_sha256
 from lungsound.training.schedule import Annealing
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,13 +35,14 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "features", "augment", "model", "task")
+    groups = ("segment", "padding", "features", "augment", "task")
     continue_from = annealing.continue_from
     teacher = settings.loss.teacher
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "model": _model_fields(settings.model),
         "labels": list(database.spec.task(settings.task.classes).labels),
         "loss": {"gamma": settings.loss.gamma},
         **({} if teacher is None else {"teacher": teacher_key(teacher)}),
@@ -59,6 +62,15 @@ def trajectory_key_fields(
         **({"compile": True} if trainer.compile else {}),
         "source": source_hash(),
     }
+
+
+def _model_fields(model: ModelConfig) -> dict[str, Any]:
+    """Return the network's settings, with a checkpoint's content in place of its path."""
+    fields = {**to_container(model), "version": find_network(model.name).version}
+    if model.checkpoint is not None:
+        fields["checkpoint"] = file_sha256(Path(model.checkpoint))
+    added = ("checkpoint", "pretrained", "version")  # the keys of earlier runs lack them
+    return {name: value for name, value in fields.items() if value or name not in added}
 
 
 def describe_machine(settings: Config) -> str:

@@ -1,11 +1,12 @@
 """One run from start to end: check, build, train, predict, report, send to MLflow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lungsound.config.overrides import compose_run, read_arguments
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
 from lungsound.runs.estimate import experiment_sentence
@@ -63,6 +64,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
     elif tracking.sync_warning:
         print(tracking.sync_warning)
     return folder.path
+
+
+def train_run(overrides: Sequence[str]) -> Path:
+    """Do what `lungsound train OVERRIDES` does; return the run's folder. Raises LungsoundError."""
+    return run(*compose_run(read_arguments(overrides)))
 
 
 def complete_run(

@@ -1,17 +1,18 @@
-"""Triangular mel filter banks. The only module that imports torchaudio."""
+"""Triangular mel filter banks."""
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
 
 def mel_bank(n_mels: int, f_min: float, f_max: float, n_fft: int, sample_rate: int) -> Tensor:
     """Return a mel bank [n_mels, n_fft // 2 + 1]: HTK scale, peaks of 1, `f_min` to `f_max` Hz."""
-    bank: Tensor = melscale_fbanks(
-        n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=None, mel_scale="htk"
-    )
-    return bank.T.contiguous()
+    low, high = (2595 * math.log10(1 + f / 700) for f in (f_min, f_max))
+    # In float32, unlike `mel_corners`: the bits of torchaudio.functional.melscale_fbanks.
+    corners = 700 * (10 ** (torch.linspace(low, high, n_mels + 2) / 2595) - 1)
+    return triangular_filters(corners, n_fft, sample_rate)
 
 
 def mel_corners(n_mels: int, f_min: float, f_max: float) -> Tensor:
