@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.commands import ForkedPython, run_python
+from support.commands import ForkedPython, run_lungsound, run_python
 from support.mlflow import mlflow_runs
 from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_settings
 
@@ -151,10 +151,8 @@ def test_documented_lines_are_right() -> None:
             for job in (jobs[0], jobs[-1]):
                 overrides = [f"{key}={value}" for key, value in job.items()]
                 compose_settings(*overrides)
-        elif program == "lungsound" or arguments[:1] == ["-m"]:
-            words = arguments if program == "python" else ["-m", "lungsound", *arguments]
-            told = run_python(*words, "--help")
-            assert told.returncode == 0, told.stderr
+        elif program == "lungsound":
+            run_lungsound(*arguments, "--help")
         elif program == "python":
             assert arguments[0] == "train.py"
             compose_settings(*arguments[1:])
