@@ -3,15 +3,17 @@ USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <=
 FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
+PINS := .venv/constraints.txt
+EVERYTHING := dev,docs,parallel
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills mutants browser lint ui bench gpu
+.PHONY: help demo test test-all fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
-demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database
+demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database; TORCH=cpu installs torch for CPUs
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
@@ -31,13 +33,16 @@ kills: .venv/installed ## kill commands at N random moments (100 by default; -9)
 mutants: .venv/installed ## change constants and wires one by one: the tests must notice each
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/mutants.py --write
 
-browser: .venv/installed ## a study on MLflow's page in Debian's chromium, and the README's picture of it
-	LUNGSOUND_PICTURE=docs/images/mlflow.png $(BIN)/pytest -m browser
+browser: .venv/installed ## MLflow's pages in Debian's chromium, and the docs' pictures of them
+	LUNGSOUND_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest -m browser
 
 lint: .venv/installed ## ruff, formatting, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed ## the documentation as a site: site/index.html
+	$(BIN)/mkdocs build --strict
 
 ui: .venv/installed ## browse the runs at http://127.0.0.1:5000; of MLFLOW_TRACKING_URI, if it is a database
 	@case "$$MLFLOW_TRACKING_URI" in http*|databricks*) echo "MLFLOW_TRACKING_URI is a server: its page is there"; exit 1;; esac
@@ -51,11 +56,21 @@ gpu: ## on a GPU: its tests and what training costs there; GPU_PYTHON has torch,
 	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu.py --output benchmarks/gpu.md $(if $(WHEELS),--wheels $(WHEELS))
 
 # torch comes first and by itself: pip then keeps what it finds, also where it comes from a disk.
+# TORCH=cpu: the newest of the index's wheels for CPUs, such as 2.13.0+cpu, in place of the pinned version; without the
+# tests' packages, of which torchaudio and timm's torchvision need the CUDA build.
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(FOUND)" || { echo "$(or $(PYTHON),The PATH) has no Python 3.11 to 3.13 with venv." \
 	    "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(FOUND) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt torch torchaudio
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,parallel]'
+ifeq ($(TORCH),cpu)
+	@cpu=$$($(BIN)/pip index versions torch | grep -oE '2\.1[1-4]\.[0-9]+\+cpu' | head -n 1); \
+	test -n "$$cpu" || { echo "TORCH=cpu: expected torch 2.11 to 2.14 for CPUs in pip's index, but it has none." \
+	    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu names one that has" >&2; exit 1; }; \
+	sed "s/^torch==.*/torch==$$cpu/" constraints.txt > $(PINS)
+else
+	cp constraints.txt $(PINS)
+endif
+	$(BIN)/pip install --quiet --constraint $(PINS) torch
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),parallel,$(EVERYTHING))]'
 	touch $@

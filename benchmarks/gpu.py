@@ -25,7 +25,6 @@ LIBRARIES = (
     "torch",
     "triton",
     "pytorch-lightning",
-    "torchaudio",
     "torchmetrics",
     "numpy",
     "mlflow",

@@ -25,8 +25,9 @@ SMALL = ("annealing.cycles=2", "annealing.epochs_per_cycle=1")
 LISTING = "train, lungsound.runs.run"
 TRAINING = f"{LISTING}, lungsound.runs.train, lungsound.runs.report"
 FIRST_BATCH = (
-    "import os, train; from lungsound.training.module import SnapshotModule; "
-    "SnapshotModule.training_step = lambda *_: os._exit(0); train.main()"
+    "import os, sys; from lungsound.cli.app import main; from lungsound.training.module import "
+    "SnapshotModule; SnapshotModule.training_step = lambda *_: os._exit(0); "
+    "main(['train', *sys.argv[1:]])"
 )
 TRAIN, LUNGSOUND = str(ROOT / "train.py"), ("-m", "lungsound")
 

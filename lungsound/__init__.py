@@ -1,9 +1,12 @@
 """Respiratory-sound classification with snapshot ensembles (Nguyen & Pernkopf, 2020)."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lungsound.ensemble import Ensemble
+    from lungsound.runs.run import train_run
+    from lungsound.runs.scores import validation_score
 
 try:
     import fcntl  # noqa: F401
@@ -14,13 +17,12 @@ except ImportError:
     ) from None
 
 __version__ = "0.2.0"
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "train_run", "validation_score"]
+MODULES = {"Ensemble": "ensemble", "train_run": "runs.run", "validation_score": "runs.scores"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Ensemble` when it is first used: torch takes seconds."""
-    if name != "Ensemble":
+    """Import a public name when it is first used: torch takes seconds."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lungsound.ensemble import Ensemble
-
-    return Ensemble
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

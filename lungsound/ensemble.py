@@ -29,6 +29,7 @@ from lungsound.storage.files import corrupt_file_on_error
 
 WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MAX_SECONDS = 3600
+MODEL_SCHEMES = ("models:/", "runs:/")  # of MLflow
 CYCLE_COLUMNS = ["start_seconds", "end_seconds"]
 BATCH_SEGMENTS = 32
 # `trainer.precision`
@@ -41,11 +42,14 @@ class Ensemble:
     """The members of a finished run, on the device of its `trainer.accelerator`.
 
     `config` is the run's configuration, `labels` are its classes in their order, `members` its
-    networks, from chunks of log-mels [B, 1, F, N] to logits [B, K].
+    networks, from chunks of log-mels [B, 1, F, N] to logits [B, K]. `threshold` is the run's
+    operating point: that of 1 − p_normal with the best score on validation, None if it has none.
     """
 
     def __init__(self, parts: RunMembers) -> None:
-        self.config, self.labels, self.segments = parts.config, parts.labels, parts.segments
+        self.config, self.segments, self.threshold = parts.config, parts.segments, parts.threshold
+        self.labels = parts.labels.labels
+        self._normal = f"p_{parts.labels.normal}"
         self._columns = [f"p_{label}" for label in self.labels]
         trainer = self.config["trainer"]
         self._autocast = AUTOCAST[trainer["precision"]]
@@ -56,11 +60,19 @@ class Ensemble:
 
     @classmethod
     def load(cls, run: File) -> "Ensemble":
-        """Load a finished run from its folder, wherever that is now.
+        """Load a finished run from its folder, wherever that is now, or from MLflow.
 
-        Raises ConfigError if it is not one, DataError if members are missing, and CorruptFileError
-        for a damaged file.
+        There it is a model, such as `models:/NAME/1` or `runs:/ID/ensemble`, of the MLflow that
+        MLFLOW_TRACKING_URI names, by default sqlite:///mlflow.db. Its code is not run.
+
+        Raises ConfigError if it is no finished run, DataError if members are missing,
+        CorruptFileError for a damaged file, and LungsoundError if MLflow lacks the model.
         """
+        if isinstance(run, str) and run.startswith(MODEL_SCHEMES):
+            from lungsound.tracking.model import downloaded_run
+
+            with downloaded_run(run) as place:
+                return cls.load(place)
         folder = RunFolder(Path(os.path.expanduser(run)))
         members = load_members(folder)
         with corrupt_file_on_error(folder.path / CONFIG):
@@ -85,7 +97,8 @@ class Ensemble:
 
         Columns: `recording` (of a list), `start_seconds`, `end_seconds`, the members' mean `p_X`
         for each label X, the most probable `label`, and `spread`, the standard deviation of its
-        probability over the members. Raises DataError with the recording's fault, and ConfigError
+        probability over the members; with a `threshold` also whether that calls it `abnormal`.
+        Raises DataError with the recording's fault, and ConfigError
         for a window or hop out of range.
         """
         if not isinstance(recording, list | tuple):
@@ -146,7 +159,10 @@ class Ensemble:
         table = members.loc[members["member"] == 1, ["start_seconds", "end_seconds"]]
         table = table.assign(**dict(zip(self._columns, means.T, strict=True)))
         spread = values.std(axis=0)[np.arange(len(winner)), winner]
-        return table.assign(label=np.array(self.labels)[winner], spread=spread)
+        table = table.assign(label=np.array(self.labels)[winner], spread=spread)
+        if self.threshold is not None:
+            table["abnormal"] = 1 - table[self._normal] >= self.threshold
+        return table
 
     @torch.no_grad()
     def _evaluate(self, waveforms: Iterable[NDArray[np.float32]]) -> Tensor:

@@ -96,6 +96,7 @@ def test_a_trained_run_answers_as_its_evaluation(finished_run: Path) -> None:
         "features.normalization=band padding=sample segment=3s",
         "features.normalization=global padding=zero segment=2x2s",
         "trainer.precision=bf16-mixed",
+        "model=timm model.name=test_resnet model.width=null",
     ],
 )
 def test_every_front_end_answers_as_its_evaluation(
@@ -139,7 +140,8 @@ def test_windows_are_answered_as_cycles(ensemble: Ensemble, breath: Path) -> Non
 def test_the_table_sums_up_the_members(ensemble: Ensemble, breath: Path) -> None:
     columns = [f"p_{label}" for label in ensemble.labels]
     members, table = ensemble.predict_members(breath), ensemble.predict(breath)
-    assert list(table) == [*SPAN, *columns, "label", "spread"]
+    assert list(table) == [*SPAN, *columns, "label", "spread", "abnormal"]
+    assert (table["abnormal"] == (1 - table["p_normal"] >= ensemble.threshold)).all()
     assert list(members) == [*SPAN, "member", *columns]
     assert table[columns].sum(axis=1).to_numpy() == pytest.approx(1)
     for _, row in table.iterrows():
@@ -178,6 +180,13 @@ def test_a_moved_run_needs_no_framework(finished_run: Path, breath: Path, tmp_pa
 def test_what_the_run_was(ensemble: Ensemble) -> None:
     assert ensemble.labels == ("normal", "crackle", "wheeze", "both")
     assert ensemble.config["segment"] == {"seconds": 4.0, "chunks": 2}
+
+
+def test_the_threshold_is_that_of_the_scores(run_copy: Path) -> None:
+    points = RunFolder(run_copy).read_json("scores.json")["operating"]["points"]
+    assert Ensemble.load(run_copy).threshold == points["best_score"]["threshold"]
+    (run_copy / "scores.json").unlink()  # as of a run that only trained
+    assert Ensemble.load(run_copy).threshold is None
 
 
 @pytest.mark.parametrize(
@@ -232,7 +241,7 @@ def test_a_run_that_cannot_answer(run_copy: Path, tmp_path: Path) -> None:
     member.write_bytes(whole)
     config = (run_copy / "config.yaml").read_text()
     for old, new, fault in (
-        ("name: cnn7", "name: mine", "model.name: expected one of cnn7.* but the run has 'mine'"),
+        ("name: cnn7", "name: mine", "model.name: expected one of cnn7.* but got 'mine'"),
         ("n_mels: 50", "n_mels: many", "config.yaml is not as this version writes it"),
         ("precision: 32-true", "precision: 8", "config.yaml is not as this version writes it"),
         ("name: demo", "name: 5", "config.yaml is not as this version writes it"),

@@ -17,12 +17,14 @@ import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+TOOLS = ("dev", "docs", "parallel")
 # Of one command or option each, which imports them only if it is used.
-FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in ("dev", "parallel")}
-# Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx;
-# pytest's process per core; the tools of `make lint`; pip builds a wheel with setuptools.
+FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in TOOLS}
+# Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx; a
+# user's search optuna; the notebook's kernel; pytest's process per core; the tools of `make lint`;
+# what builds a wheel.
 PLUGINS = {
-    *("hydra-joblib-launcher", "onnx", "pytest-xdist", "setuptools"),
+    *("hydra-joblib-launcher", "ipykernel", "onnx", "optuna", "pytest-xdist", "setuptools"),
     *("ruff", "mypy", "pandas-stubs", "pre-commit"),
 }
 
@@ -77,6 +79,7 @@ def test_extras_are_what_tests_and_benchmarks_import() -> None:
 
 def test_the_version_is_the_declared_one() -> None:
     assert lungsound.__version__ == PROJECT["version"] == version("lungsound")
+    assert f"\nversion: {lungsound.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert f"## {PROJECT['version']}" in changelog
 

@@ -12,21 +12,23 @@ from lungsound.cli.distill import distill
 from lungsound.cli.explain import explain
 from lungsound.cli.export import export
 from lungsound.cli.predict import predict
+from lungsound.cli.register import register
 from lungsound.cli.score import score
 from lungsound.cli.send import send
 from lungsound.cli.show import show
 from lungsound.cli.study import study
+from lungsound.cli.train import sweep, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def lungsound() -> None:
-    """Databases, finished runs and studies of respiratory sounds.
-
-    Runs are trained by train.py and studies by sweep.py.
-    """
+    """Databases, runs and studies of respiratory sounds."""
 
 
-for command in (compare, data, distill, explain, export, predict, score, send, show, study):
+for command in (
+    *(compare, data, distill, explain, export, predict, register, score, send, show, study),
+    *(sweep, train),
+):
     lungsound.add_command(command)
 
 

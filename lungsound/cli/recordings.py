@@ -152,7 +152,7 @@ def _predict(
     title = f"{name}: {_description(ensemble)}"
     log_mel = recording_log_mel(sound, ensemble.features)
     corner_hz = ensemble.features.corner_hz.cpu().numpy()
-    figure = plot_timeline(log_mel, sound.seconds, corner_hz, members, title)
+    figure = plot_timeline(log_mel, sound.seconds, corner_hz, members, table, title)
     _write(out / f"{name}.png", png_bytes(figure))
     counts = ", ".join(f"{label} {count}" for label, count in table["label"].value_counts().items())
     unit = ("window" if cycles is None else "cycle") + "s" * (len(table) != 1)

@@ -29,15 +29,17 @@ def send(folders: tuple[Path, ...], uri: str | None) -> None:
         sys.exit("\n".join(failed))
 
 
-def send_folder(folder: Path, uri: str | None = None) -> str:
+def send_folder(folder: Path, uri: str | None = None, model: str | None = None) -> str:
     """Send a run, or a study and its runs; return a line with its status in MLflow.
 
-    `uri`: another address than that in tracking.json. Raises LungsoundError if `folder` is neither
-    a run nor a study, or if MLflow cannot be reached.
+    `uri`: another address than that in tracking.json. `model`: the name under which the run's
+    ensemble is registered; its address is then returned. Raises LungsoundError if `folder` is
+    neither a run nor a study, or if MLflow cannot be reached.
     """
     from lungsound.results.folder import folder_lock_path
     from lungsound.storage.locks import try_lock
     from lungsound.tracking.client import root_cause, validate_tracking_uri
+    from lungsound.tracking.model import register_model
     from lungsound.tracking.state import STATE_FILENAME, read_state, resolve_status
     from lungsound.tracking.sync import sync
 
@@ -64,7 +66,9 @@ def send_folder(folder: Path, uri: str | None = None) -> str:
         state = resolve_status(folder, state)
         print(f"{folder}: to {state.uri}", flush=True)
         try:
-            run_id = sync(folder, state)
+            run_id = sync(folder, replace(state, log_model=state.log_model or model is not None))
+            if model is not None:
+                return register_model(state.uri, run_id, model)
         except Exception as error:  # MLflow, its database and its server raise many types
             raise LungsoundError(
                 f"tracking.uri={state.uri}: {folder} could not be sent: {root_cause(error)}. What "

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -35,7 +36,7 @@ def prints_only(arguments: Sequence[str]) -> bool:
     return any(argument.partition("=")[0] in INFO_FLAGS for argument in arguments)
 
 
-def run_hydra(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
+def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
     """Run `task` as a Hydra application on `arguments`; with --multirun once per job.
 
     Replaces sys.argv meanwhile: hydra.main (1.3.8) reads the command line only from there, and
@@ -147,13 +148,13 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
         ) from error
 
 
-def read_arguments() -> list[str]:
-    """Return the command line, with the machine's experiment.
+def read_arguments(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line, with the machine's experiment.
 
     Raises ConfigError as of `check_words`, and for a password before anything prints or stores it.
     """
-    reject_passwords(sys.argv[1:])
-    return add_experiment_from_env(check_words(sys.argv[1:]))
+    reject_passwords(words)
+    return add_experiment_from_env(check_words(words))
 
 
 def reject_passwords(arguments: Sequence[str]) -> None:

@@ -85,11 +85,13 @@ class AugmentConfig:
 
 @dataclass
 class ModelConfig:
-    """`model`: the network, its L2 penalty and Adam's epsilon."""
+    """`model`: the network, its initial weights, L2 penalty and Adam's epsilon."""
 
     name: str = "cnn7"  # in models/registry.py; the default is for runs of release 0.1
     l2: float = MISSING
     adam_eps: float = MISSING
+    checkpoint: str | None = None
+    pretrained: bool = False
     # Settings of cnn7, then those of any other network.
     width: float | None = None
     table1: str | None = None
@@ -151,6 +153,9 @@ class TrackingConfig:
     experiment: str = MISSING
     study: str | None = MISSING
     log_snapshots: bool = MISSING
+    # The defaults are for runs of release 0.2, which lack these keys.
+    log_model: bool = False
+    system_metrics: bool = False
 
 
 @dataclass

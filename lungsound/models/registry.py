@@ -1,4 +1,4 @@
-"""The registry of networks: `model.name` -> how to build it.
+"""The registry of networks: `model.name` -> how to build it. Other names are timm's.
 
 A network maps log-mels [B, 1, F, N] to logits [B, classes]. Its L2 penalty acts on the kernels of
 its 2-D convolutions (Nguyen & Pernkopf 2020, section III.C.1), or on what its method
@@ -8,39 +8,56 @@ its 2-D convolutions (Nguyen & Pernkopf 2020, section III.C.1), or on what its m
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, cast
 
+import torch
 from torch import nn
 
+from lungsound.errors import ConfigError
 from lungsound.models.cnn7 import CNN7, min_input_size
 
 INPUT_ARGUMENTS = ("classes", "bands", "frames", "seed")
-COMMON_KEYS = ("name", "l2", "adam_eps", "options")  # of the config group, for any network
+# Of the config group, for any network.
+COMMON_KEYS = ("name", "l2", "adam_eps", "options", "checkpoint", "pretrained")
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """How a network is built, and how small its input may be.
+    """How a network is built, and which input it accepts.
 
     `build` takes the keyword arguments classes, bands (F), frames (N), seed and the network's
-    settings; the initial weights depend on these alone. `min_size` takes the settings and returns
-    the smallest F, and N, that the network accepts.
+    settings; so does `pretrained`, with published weights. `min_size` takes the settings and
+    returns the smallest F, and N; `check` takes all but seed and returns what is wrong, or "".
+    Another `version` of code outside this package is another training.
     """
 
     build: Callable[..., nn.Module]
-    min_size: Callable[..., int]
+    min_size: Callable[..., int] = lambda **_: 1
+    check: Callable[..., str] = lambda **_: ""
+    pretrained: Callable[..., nn.Module] | None = None
+    version: str = ""
+
+    def create(self, seed: int, **arguments: Any) -> nn.Module:
+        """Build the network: its initial weights depend on the arguments of `build` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self.build(seed=seed, **arguments)
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
         """Return one line per setting that is missing or unknown."""
-        parameters = dict(inspect.signature(self.build).parameters)
+        parameters, takes_others = {}, False
+        for name, parameter in inspect.signature(self.build).parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                takes_others = True
+            elif name not in INPUT_ARGUMENTS:
+                parameters[name] = parameter
         errors = []
-        for name in INPUT_ARGUMENTS:
-            parameters.pop(name, None)
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in settings:
                 errors.append(f"{name}: expected a value, but got none")
         for name in settings:
-            if name not in parameters:
+            if name not in parameters and not takes_others:
                 errors.append(f"{name}: expected none, as the settings are {list(parameters)}")
         return errors
 
@@ -69,6 +86,30 @@ NETWORKS = {"cnn7": NetworkSpec(_build_cnn7, _min_size_cnn7)}
 def register_network(name: str, spec: NetworkSpec) -> None:
     """Make a network available as `model.name=NAME`."""
     NETWORKS[name] = spec
+
+
+def find_network(name: str) -> NetworkSpec:
+    """Return the network `name`: a registered one, another package's, or timm's.
+
+    Raises ConfigError if there is none.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    for entry in entry_points(group="lungsound.networks", name=name):  # of installed packages
+        version = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
+        return NetworkSpec(entry.load(), version=version)
+    try:
+        from lungsound.models.timm_networks import timm_spec
+
+        return timm_spec(name)
+    except ModuleNotFoundError:
+        others = "with lungsound[timm] installed, of timm's"
+    except LookupError as error:
+        others = f"of timm's, such as {error}"
+    raise ConfigError(
+        f"model.name: expected one of {', '.join(NETWORKS)}, or {others}, but got {name!r}. Import "
+        "the module that registers a network of your own first"
+    )
 
 
 def network_settings(model: Mapping[str, Any]) -> dict[str, Any]:

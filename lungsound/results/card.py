@@ -3,9 +3,9 @@
 Its sections follow Mitchell et al., "Model cards for model reporting" (2019).
 """
 
+from importlib.metadata import version
 from typing import Any
 
-from lungsound import __version__
 from lungsound.results.folder import RunFolder
 from lungsound.results.report import (
     Intervals,
@@ -52,7 +52,7 @@ def _card(metadata: dict[str, Any], config: dict[str, Any], results: dict[str, A
         "trained on": results["data"],
         "protocol": f"split={metadata['split']}, split.seed={metadata['split.seed']}",
         "cost": f"{members * parameters:,} parameters in all; {metadata['epochs_trained']} epochs",
-        "made with": f"lungsound {__version__}, {metadata.get('machine', 'machine unknown')}",
+        "made with": f"lungsound {version('lungsound')}, {metadata.get('machine', '?')}",
     }
     synthetic = [SYNTHETIC] if metadata["synthetic"] else []
     parts = [

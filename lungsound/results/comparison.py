@@ -23,11 +23,16 @@ from lungsound.scoring.probabilities import ensemble_probabilities
 
 
 class Answers(NamedTuple):
-    """What a run's ensemble answers for its test cycles [n], sorted by recording and cycle."""
+    """What a run's ensemble answers for cycles [n], sorted by recording and cycle."""
 
     cycles: pd.DataFrame  # recording, cycle, patient, label
-    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]  # [n, K]
     labels: LabelSet
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        predicted: NDArray[np.int64] = self.probabilities.argmax(1)
+        return predicted
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -48,16 +53,15 @@ class Answers(NamedTuple):
         return interval_problem(self.counts, self.labels)
 
 
-def ensemble_answers(predictions: pd.DataFrame) -> Answers:
-    """Return the ensemble's answers on the test set. Raises DataError as `summarize`."""
+def ensemble_answers(predictions: pd.DataFrame, set_name: str = "test") -> Answers:
+    """Return the ensemble's answers on a set. Raises DataError as `summarize`."""
     labels, numbers = predicted_labels(predictions), member_numbers(predictions)
-    rows = predictions[predictions["set"] == "test"]
-    probabilities = member_probabilities(rows, labels, numbers).probabilities
-    predicted = ensemble_probabilities(probabilities).argmax(1).numpy()
+    rows = predictions[predictions["set"] == set_name]
+    members = member_probabilities(rows, labels, numbers).probabilities
     columns = ["recording", "cycle", "patient", "label"]
     cycles = rows.loc[rows["member"] == numbers[0], columns]
     cycles = cycles.sort_values(["recording", "cycle"], ignore_index=True)
-    return Answers(cycles, predicted, labels)
+    return Answers(cycles, ensemble_probabilities(members).numpy(), labels)
 
 
 def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFrame, str]:

@@ -90,7 +90,7 @@ def _module_and_example(parts: RunMembers) -> tuple[SegmentEnsemble, Tensor]:
 
 def _description(parts: RunMembers) -> str:
     facts = {
-        "labels": list(parts.labels),
+        "labels": list(parts.labels.labels),
         "sample_rate": parts.features.sample_rate,
         "samples": parts.segments.length,
         "padding": parts.segments.padding,

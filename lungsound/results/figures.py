@@ -9,7 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lungsound.results.calibration import POINTS, abnormal_scores, is_abnormal
+from lungsound.results.comparison import Answers
+from lungsound.scoring.calibration import reliability_bins, scale_temperature
 from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels, use_log_scale
 
@@ -111,6 +115,46 @@ def _series(
 ) -> tuple[list[int], list[float]]:
     values = [np.nan if entry[name][score] is None else entry[name][score] for entry in entries]
     return [entry[place] for entry in entries], values
+
+
+def plot_calibration(
+    answers: Answers, temperature: float, points: dict[str, dict[str, float]], title: str
+) -> Figure:
+    """Plot the ensemble's reliability diagram, ROC and precision-recall curve on its cycles.
+
+    `temperature` and `points` are of `calibration_summary` and `operating_summary`.
+    """
+    figure = new_figure(13.0, 4.6, f"{title}\ntest set, ensemble")
+    reliability, roc, recall = figure.subplots(1, 3)
+    diagonal: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}
+    reliability.plot([0, 1], [0, 1], **diagonal)
+    scaled = scale_temperature(answers.probabilities, temperature)
+    for probabilities, label, (color, line, marker) in (
+        (answers.probabilities, "as it is", STYLES["test"]),
+        (scaled, f"temperature {temperature:.2f}, fitted on validation", STYLES["val"]),
+    ):
+        confidence, accuracy, _ = reliability_bins(probabilities, answers.truth)
+        reliability.plot(confidence, accuracy, color=color, ls=line, marker=marker, label=label)
+    reliability.set(xlabel="mean confidence of a tenth of the cycles", ylabel="share of them right")
+    scores, abnormal = abnormal_scores(answers), is_abnormal(answers)
+    false_alarms, hits, _ = roc_curve(abnormal, scores)
+    roc.plot([0, 1], [0, 1], **diagonal)
+    roc.plot(false_alarms, hits, color=DARK)
+    roc.set(xlabel="1 − specificity", ylabel="sensitivity (abnormal)")
+    precision, found, _ = precision_recall_curve(abnormal, scores)
+    recall.plot(found, precision, color=DARK)
+    recall.set(xlabel="sensitivity (abnormal)", ylabel="precision", ylim=(0, 1.02))
+    for (name, point), marker in zip(points.items(), ("D", "s"), strict=True):
+        called = scores >= point["threshold"]
+        mark: dict[str, Any] = {"color": LIGHT, "marker": marker, "linestyle": "none", "zorder": 3}
+        label = f"threshold: {POINTS[name]}"
+        roc.plot(1 - point["specificity"], point["sensitivity"], label=label, **mark)
+        if called.any():
+            recall.plot(point["sensitivity"], abnormal[called].mean(), **mark)
+    handles = [panel.get_legend_handles_labels() for panel in (reliability, roc)]
+    lines, labels = ([*one, *other] for one, other in zip(*handles, strict=True))
+    figure.legend(lines, labels, ncols=4, **LEGEND)
+    return figure
 
 
 def plot_confusion(

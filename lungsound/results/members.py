@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from lungsound.data.labels import LabelSet, own_label_set
 from lungsound.errors import ConfigError, DataError
-from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.models.registry import find_network, network_settings
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.signal.features import Features
 from lungsound.signal.segments import SegmentSpec
@@ -13,13 +14,18 @@ from lungsound.storage.files import corrupt_file_on_error
 from lungsound.training.weights import read_weights
 
 Config = dict[str, Any]
+SCORES = "scores.json"
 
 
 class RunMembers(NamedTuple):
-    """A run's configuration, labels in their order, segments, front end and networks."""
+    """A run's configuration, labels, operating point, segments, front end and networks.
+
+    `threshold` of 1 − p_normal is that of the best score on validation; None if there is none.
+    """
 
     config: Config
-    labels: tuple[str, ...]
+    labels: LabelSet
+    threshold: float | None
     segments: SegmentSpec
     features: Features
     networks: list[nn.Module]
@@ -38,7 +44,6 @@ def load_members(folder: RunFolder) -> RunMembers:
     with corrupt_file_on_error(folder.path / CONFIG):
         if not isinstance(config["data"]["name"], str):
             raise TypeError("data.name: expected text")
-        _check_network(config["model"]["name"])
         segments, features = _segment_spec(config), _build_features(config)
         networks = [_build_network(config, segments, len(labels)) for _ in snapshots]
     for network, (path, snapshot) in zip(networks, snapshots.items(), strict=True):
@@ -47,7 +52,10 @@ def load_members(folder: RunFolder) -> RunMembers:
                 raise ValueError(f"expected the classes {labels}")
             network.load_state_dict(snapshot["network"])
             features.load_state_dict(snapshot["features"])  # the same in all members
-    return RunMembers(config, tuple(labels), segments, features, networks)
+    with corrupt_file_on_error(next(iter(snapshots))):
+        label_set = own_label_set(labels)
+    threshold = _read_threshold(folder)
+    return RunMembers(config, label_set, threshold, segments, features, networks)
 
 
 def _check_finished(folder: RunFolder) -> None:
@@ -64,12 +72,13 @@ def _check_finished(folder: RunFolder) -> None:
         )
 
 
-def _check_network(name: str) -> None:
-    if name not in NETWORKS:
-        raise ConfigError(
-            f"model.name: expected one of {', '.join(NETWORKS)}, but the run has {name!r}: import "
-            "the module that registers it first"
-        )
+def _read_threshold(folder: RunFolder) -> float | None:
+    if not (folder.path / SCORES).is_file():
+        return None
+    results = folder.read_json(SCORES)
+    with corrupt_file_on_error(folder.path / SCORES):
+        operating = results.get("operating")  # runs of release 0.1 have none
+        return float(operating["points"]["best_score"]["threshold"]) if operating else None
 
 
 def _segment_spec(config: Config) -> SegmentSpec:
@@ -86,5 +95,5 @@ def _build_features(config: Config) -> Features:
 def _build_network(config: Config, segments: SegmentSpec, classes: int) -> nn.Module:
     """Build a network whose weights are loaded afterwards."""
     model, bands = config["model"], config["features"]["n_mels"]
-    build, settings = NETWORKS[model["name"]].build, network_settings(model)
-    return build(classes=classes, bands=bands, frames=segments.chunk_frames, seed=0, **settings)
+    sizes = {"classes": classes, "bands": bands, "frames": segments.chunk_frames}
+    return find_network(model["name"]).create(seed=0, **sizes, **network_settings(model))

@@ -70,6 +70,26 @@ def report_markdown(
     It has what leaks (the line `leak` and the rows of counts `leaks`), the result, the run's
     metadata `facts`, all scores, the sections `more`, and the figures (paths from the report).
     """
+    parts = [
+        f"# {heading}",
+        f"**{leak}**",
+        _result(summary),
+        class_scores(summary),
+        *_notes(summary),
+        markdown_table(["", ""], facts.items()),
+        "## Scores",
+        scores_markdown(summary, intervals),
+        *more,
+        "## What occurs in more than one set",
+        markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),
+        *(["## Figures"] if figures else []),
+        *(f"![{figure}]({figure})" for figure in figures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def scores_markdown(summary: dict[str, Any], intervals: Intervals) -> str:
+    """Format all scores as a Markdown table, with its legend and notes on the intervals."""
     columns = score_columns(summary)
     names = [f"{SET_TITLES[key]} {name}" for key in SET_TITLES for name in columns.values()]
     scores = []
@@ -80,24 +100,8 @@ def report_markdown(
     if ends := _interval_ends(intervals, columns):
         texts = [f"{low} to {high}" for low, high in ends]
         scores.append(["95 % interval", *[""] * len(columns), *texts])
-    parts = [
-        f"# {heading}",
-        f"**{leak}**",
-        _result(summary),
-        class_scores(summary),
-        *_notes(summary),
-        markdown_table(["", ""], facts.items()),
-        "## Scores",
-        markdown_table(["", *names], scores),
-        legend(columns),
-        *interval_notes(intervals),
-        *more,
-        "## What occurs in more than one set",
-        markdown_table(["", "patients", "recordings", "sounds under two names"], leaks),
-        *(["## Figures"] if figures else []),
-        *(f"![{figure}]({figure})" for figure in figures),
-    ]
-    return "\n\n".join(parts) + "\n"
+    table = markdown_table(["", *names], scores)
+    return "\n\n".join([table, legend(columns), *interval_notes(intervals)])
 
 
 def _interval_ends(intervals: Intervals, columns: Iterable[str]) -> list[tuple[str, str]]:

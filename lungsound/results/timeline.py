@@ -41,16 +41,24 @@ class Cycle(NamedTuple):
 
 
 def plot_timeline(
-    log_mel: Floats, seconds: float, corner_hz: Floats, members: pd.DataFrame, title: str
+    log_mel: Floats,
+    seconds: float,
+    corner_hz: Floats,
+    members: pd.DataFrame,
+    table: pd.DataFrame,
+    title: str,
 ) -> Figure:
     """Plot a recording's log-mel [n_mels, N], and below it the probabilities of its windows.
 
-    `members` is the table of `Ensemble.predict_members`, `corner_hz` are the corners of the bands.
-    A class is a line of steps; of overlapping windows each ends in the middle of the overlap.
+    `members` and `table` are of `Ensemble.predict_members` and `predict`, `corner_hz` are the
+    corners of the bands. A class is a line of steps; of overlapping windows each ends in the middle
+    of the overlap. A bar on top marks windows that the run's operating point calls abnormal.
     """
     lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 1).axes[1]
     _draw_probabilities(lower, members)
-    lower.set(ylabel="probability", ylim=(0, 1))
+    if "abnormal" in table:
+        _mark_abnormal(lower, table)
+    lower.set(ylabel="probability", ylim=(0, 1.06))
     lower.grid(axis="y", color="0.9")
     lower.set_axisbelow(True)
     return _add_legend(lower, MEANING)
@@ -187,6 +195,16 @@ def _draw_probabilities(panel: Axes, members: pd.DataFrame) -> None:
         panel.stairs(mean, edges, baseline=None, color=color, label=column.removeprefix("p_"))
         best = np.where(winner == number, mean, np.nan)
         panel.stairs(best, edges, baseline=None, color=color, linewidth=3.5)
+
+
+def _mark_abnormal(panel: Axes, table: pd.DataFrame) -> None:
+    ordered = table.sort_values("start_seconds", kind="stable")
+    times = zip(ordered["start_seconds"], ordered["end_seconds"], strict=True)
+    edges, rows = step_edges(list(times))
+    marked = np.append(ordered["abnormal"].to_numpy(), False)[rows]
+    tops = np.where(marked, 1.05, np.nan)
+    style: dict[str, Any] = {"color": "black", "linewidth": 0, "fill": True}
+    panel.stairs(tops, edges, baseline=1.02, label="abnormal at the run's threshold", **style)
 
 
 def step_edges(spans: Sequence[tuple[float, float]]) -> tuple[list[float], list[int]]:

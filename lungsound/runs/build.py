@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from torch import nn
 
 from lungsound.config.schema import Config
 from lungsound.data.database import Database
 from lungsound.data.labels import LabelSet
+from lungsound.models.checkpoint import load_checkpoint
 from lungsound.runs.identity import uses_gpu
 from lungsound.runs.inputs import (
     RunInputs,
@@ -24,6 +29,7 @@ from lungsound.runs.inputs import (
     vtlp_copies,
 )
 from lungsound.signal.features import Features
+from lungsound.signal.rng import make_rng
 from lungsound.training.batches import Augmentation
 from lungsound.training.checkpoint import ChecksummedCheckpointIO
 from lungsound.training.datamodule import CyclesDataModule
@@ -51,6 +57,7 @@ def build_components(settings: Config, inputs: RunInputs | None = None) -> RunCo
     datamodule = build_datamodule(settings, inputs.database, inputs.cycles)
     val_cycles = datamodule.cycles["val"]
     module = build_module(settings, inputs.annealing, inputs.labels, val_cycles)
+    load_initial_weights(settings, module.network)
     if settings.features.normalization != "segment":
         module.features.fit_statistics(datamodule.unaugmented_waveforms())
     return RunComponents(**vars(inputs), datamodule=datamodule, module=module)
@@ -93,6 +100,20 @@ def build_module(
     return module
 
 
+def load_initial_weights(settings: Config, network: nn.Module) -> None:
+    """Load published weights, then those of a file; print what the file lacks or does not fit.
+
+    Raises ConfigError if they cannot be read.
+    """
+    model = settings.model
+    if model.pretrained:
+        network.load_state_dict(build_network(settings, pretrained=True).state_dict())
+    if model.checkpoint is not None:
+        others = load_checkpoint(network, Path(model.checkpoint))
+        left_out = "; ".join(others) or "nothing"
+        print(f"model.checkpoint={model.checkpoint}: loaded. Not loaded: {left_out}", flush=True)
+
+
 def set_float32(settings: Config) -> None:
     """Set how a GPU multiplies float32 numbers; by default torch allows TF32 in convolutions.
 
@@ -110,6 +131,13 @@ def build_trainer(
 ) -> pl.Trainer:
     """Build a Trainer that leaves logging, printing and storing to `callbacks`."""
     set_float32(settings)
+
+    def seed_epoch(trainer: pl.Trainer, _: pl.LightningModule, __: Any, batch: int) -> None:
+        """Seed torch's generator, of dropout, so that a resumed training draws the same."""
+        if batch == 0:  # not at the epoch's start: a DataLoader draws after it
+            rng = make_rng(settings.seed, "network", trainer.current_epoch)
+            torch.manual_seed(int(rng.integers(2**31)))
+
     # Hide Lightning's hints on unused devices and on its own products.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
@@ -123,7 +151,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=1,
         precision=settings.trainer.precision,  # type: ignore[arg-type]
-        callbacks=list(callbacks),
+        callbacks=[LambdaCallback(on_train_batch_start=seed_epoch), *callbacks],
         # One process on one device, whatever SLURM, torchrun or mpirun have set.
         plugins=[ChecksummedCheckpointIO(), LightningEnvironment()],
         logger=False,

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from lungsound.config.schema import Config
-from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.models.registry import find_network, network_settings
 from lungsound.runs.inputs import segment_spec
 from lungsound.training.losses import focal_loss
 from lungsound.training.memory import keep_freed_memory
@@ -53,8 +53,8 @@ def time_training_step(
     keep_freed_memory()  # as training does
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     options = json.loads(model_settings)
-    build = NETWORKS[name].build
-    network = build(classes=4, bands=bands, frames=frames, seed=0, **options).to(device)
+    sizes = {"classes": 4, "bands": bands, "frames": frames}
+    network = find_network(name).create(seed=0, **sizes, **options).to(device)
     log_mels = torch.zeros(TIMING_BATCH_SIZE, 1, bands, frames, device=device)
     target = torch.zeros(TIMING_BATCH_SIZE, dtype=torch.long, device=device)
     fastest, begin = math.inf, time.perf_counter()

@@ -3,15 +3,20 @@
 import ast
 import functools
 import hashlib
+import platform
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from lungsound.config.schema import Config, to_container
+from lungsound.config.schema import Config, ModelConfig, to_container
 from lungsound.data.database import Database
+from lungsound.models.registry import find_network
 from lungsound.runs.teacher import teacher_key
+from lungsound.storage.files import file_sha256
 from lungsound.training.schedule import Annealing
 
 PACKAGE = Path(__file__).parents[1]
@@ -20,6 +25,10 @@ PACKAGE = Path(__file__).parents[1]
 WEIGHT_SOURCES = (
     *("data/", "models/", "scoring/", "signal/", "training/"),
     *("runs/inputs.py", "runs/build.py", "runs/predict.py", "runs/teacher.py"),
+)
+LIBRARIES = (
+    *("lungsound", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "librosa"),
+    *("soxr", "soundfile", "scikit-learn", "mlflow"),
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -33,13 +42,14 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "features", "augment", "model", "task")
+    groups = ("segment", "padding", "features", "augment", "task")
     continue_from = annealing.continue_from
     teacher = settings.loss.teacher
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "model": _model_fields(settings.model),
         "labels": list(database.spec.task(settings.task.classes).labels),
         "loss": {"gamma": settings.loss.gamma},
         **({} if teacher is None else {"teacher": teacher_key(teacher)}),
@@ -61,10 +71,32 @@ def trajectory_key_fields(
     }
 
 
+def _model_fields(model: ModelConfig) -> dict[str, Any]:
+    """Return the network's settings, with a checkpoint's content in place of its path."""
+    fields = {**to_container(model), "version": find_network(model.name).version}
+    if model.checkpoint is not None:
+        fields["checkpoint"] = file_sha256(Path(model.checkpoint))
+    added = ("checkpoint", "pretrained", "version")  # the keys of earlier runs lack them
+    return {name: value for name, value in fields.items() if value or name not in added}
+
+
 def describe_machine(settings: Config) -> str:
     """Return what may change the last bits of a training: device, threads, torch's version."""
-    device = torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
-    return f"{device}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
+    return f"{device(settings)}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
+
+
+def device(settings: Config) -> str:
+    """Return the GPU's name, or cpu."""
+    return torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
+
+
+def versions() -> str:
+    """Return the versions of Python, this package and the libraries that numbers come from."""
+    found = [f"python {platform.python_version()}"]
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):  # on the PYTHONPATH, not installed
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
 
 
 def uses_gpu(settings: Config) -> bool:

@@ -17,7 +17,7 @@ from lungsound.data.labels import LabelSet
 from lungsound.data.registry import find_database
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
-from lungsound.models.registry import NETWORKS, network_settings
+from lungsound.models.registry import find_network, network_settings
 from lungsound.runs.identity import trajectory_key_fields
 from lungsound.signal.rng import make_rng
 from lungsound.signal.segments import SegmentSpec
@@ -76,15 +76,16 @@ def build_trajectory(settings: Config, annealing: Annealing, key: str) -> Trajec
     return Trajectory(Path(settings.store_dir) / "trajectories" / key, annealing)
 
 
-def build_network(settings: Config) -> nn.Module:
-    """Build the untrained network."""
-    model = settings.model
-    return NETWORKS[model.name].build(
+def build_network(settings: Config, pretrained: bool = False) -> nn.Module:
+    """Build the untrained network, or the `pretrained` one that `validate_config` has found."""
+    spec = find_network(settings.model.name)
+    build = spec.pretrained if pretrained and spec.pretrained else spec.create
+    return build(
         classes=settings.task.classes,
         bands=settings.features.n_mels,
         frames=segment_spec(settings).chunk_frames,
         seed=int(make_rng(settings.seed, "weights").integers(2**31)),
-        **network_settings(vars(model)),
+        **network_settings(vars(settings.model)),
     )
 
 

@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from lungsound.config.schema import Config, SplitConfig
 from lungsound.results.folder import RunFolder
+from lungsound.runs.identity import device, versions
 from lungsound.runs.inputs import RunInputs
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.storage.keys import content_key
 
 if TYPE_CHECKING:  # it imports Lightning
     from lungsound.runs.build import RunComponents
+
+SHORT_NAME_KEYS = ("annealing.cycles", "segment", "padding", "split.seed", "split.fold")
 
 
 def data_title(inputs: RunInputs) -> str:
@@ -50,6 +55,9 @@ def run_metadata(
         "epochs_trained": epochs_trained,
         "last_epoch_trained": last_epoch,
         "trajectory": parts.trajectory.folder.name,
+        "device": device(settings),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
     }
 
 
@@ -73,7 +81,7 @@ def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> st
     identity = [inputs.trajectory.folder.name, periods, annealing.select, annealing.monitor]
     words = (
         choices["experiment"],
-        "SYNTHETIC" if inputs.database.synthetic else inputs.database.name,
+        database_label(inputs),
         choices["padding"],
         choices["segment"],
         f"M{periods}",
@@ -81,6 +89,27 @@ def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> st
         content_key(identity)[:8],
     )
     return "-".join(words)
+
+
+def short_name(
+    settings: Config, choices: dict[str, str], inputs: RunInputs, swept: dict[str, Any]
+) -> str:
+    """Return the name in MLflow's list, which shows 20 characters: `M5 2x4.5s sample s0 icbhi`.
+
+    It starts with those values of a study's `swept` keys that the rest does not have.
+    """
+    words = []
+    for key, value in swept.items():
+        if key not in SHORT_NAME_KEYS:
+            words.append(f"{key.rpartition('.')[2]}={value}")
+    words += [f"M{inputs.annealing.num_periods}", choices["segment"], choices["padding"]]
+    words.append(f"s{split_label(settings.split).removeprefix(settings.split.protocol)}")
+    return " ".join([*words, database_label(inputs)])
+
+
+def database_label(inputs: RunInputs) -> str:
+    """Return the database's name, SYNTHETIC for the demo's."""
+    return "SYNTHETIC" if inputs.database.synthetic else inputs.database.name
 
 
 def split_label(split: SplitConfig) -> str:

@@ -8,8 +8,15 @@ from matplotlib.figure import Figure
 from lungsound.config.schema import Config
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.results.biocas import LEGEND, biocas_table
+from lungsound.results.calibration import calibration_section
+from lungsound.results.comparison import ensemble_answers
 from lungsound.results.examples import plot_preprocessing_examples
-from lungsound.results.figures import plot_annealing, plot_confusion, plot_ensemble_size
+from lungsound.results.figures import (
+    plot_annealing,
+    plot_calibration,
+    plot_confusion,
+    plot_ensemble_size,
+)
 from lungsound.results.folder import RunFolder
 from lungsound.results.report import report_markdown
 from lungsound.runs.build import RunComponents
@@ -22,7 +29,7 @@ from lungsound.scoring.scores import score_names
 def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) -> None:
     """Write scores.json, the figures and report.md."""
     results = write_scores(parts, folder)
-    write_figures(settings, parts, folder, results["scores"])
+    write_figures(settings, parts, folder, results)
     biocas = results["biocas"]
     metadata = {**folder.metadata(), "notes": "; ".join(parts.notes)}
     report = report_markdown(
@@ -32,17 +39,20 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
         data_title(parts),
         parts.leakage_sentence,
         leakage_rows(parts.leakage),
-        ["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else [],
+        [
+            *calibration_section(results["calibration"], results["operating"]),
+            *(["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []),
+        ],
         [path.relative_to(folder.path).as_posix() for path in folder.figures()],
     )
     folder.write_text("report.md", report)
 
 
 def write_figures(
-    settings: Config, parts: RunComponents, folder: RunFolder, summary: dict[str, Any]
+    settings: Config, parts: RunComponents, folder: RunFolder, results: dict[str, Any]
 ) -> None:
-    """Write figures/*.png; `summary` is that of scores.json."""
-    title = data_title(parts)
+    """Write figures/*.png; `results` is the content of scores.json."""
+    title, summary = data_title(parts), results["scores"]
     history = pd.DataFrame(folder.read_history())
     epochs = member_epochs(parts.annealing, folder)
     period_epochs, monitor = parts.annealing.epochs_per_period, f"val/{parts.annealing.monitor}"
@@ -51,6 +61,10 @@ def write_figures(
     annealing = plot_annealing(history, period_epochs, title, epochs, monitor)
     folder.write_figure("annealing", annealing)
     folder.write_figure("members", plot_ensemble_size(summary, title))
+    if results["calibration"] and results["operating"]:
+        answers = ensemble_answers(folder.read_predictions())
+        temperature, points = results["calibration"]["temperature"], results["operating"]["points"]
+        folder.write_figure("calibration", plot_calibration(answers, temperature, points, title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
     system = f"test set, ensemble of {len(epochs)}"
     for labels in parts.labels.chain:

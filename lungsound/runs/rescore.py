@@ -81,6 +81,7 @@ def load_run_config(run: RunFolder, store_dir: Path | None) -> Config:
         cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         assert isinstance(cfg, DictConfig)
         cfg.store_dir = str(store_dir or cfg.store_dir)
+        cfg.model.checkpoint = None  # the members' own weights are loaded
         if cfg.trainer.accelerator == "gpu":  # this machine may have none
             cfg.trainer.accelerator = "auto"
         if "constant_epochs" not in values["annealing"]:  # release 0.1

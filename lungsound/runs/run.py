@@ -1,16 +1,18 @@
 """One run from start to end: check, build, train, predict, report, send to MLflow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lungsound.config.overrides import compose_run, read_arguments
 from lungsound.config.schema import Config
 from lungsound.results.folder import RunFolder
+from lungsound.results.study_folder import read_study
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.inputs import RunInputs, build_inputs
-from lungsound.runs.naming import data_title, run_name
+from lungsound.runs.naming import data_title, run_name, short_name
 from lungsound.runs.preflight import ensure_writable
 from lungsound.runs.scores import format_scores
 from lungsound.runs.validation import validate_config
@@ -50,19 +52,27 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
             parts = build_components(settings, inputs)
         if settings.redo:
             reset_run_folder(folder)
-        state = make_tracking_state(settings, inputs, folder)
-        with background_sync(folder.path, state, retry_at_end=is_standalone) as tracking:
+        state = make_tracking_state(settings, choices, inputs, folder)
+        system = settings.tracking.system_metrics and parts is not None
+        with background_sync(folder.path, state, is_standalone, system) as tracking:
             if parts is not None:
                 complete_run(settings, choices, parts, folder, tracking.notify)
             elif is_standalone:
                 print("This run is finished; its results are listed. redo=true trains it again.")
             if settings.tracking.log_snapshots:
                 tracking.send_weights(folder.member_paths())
+            if settings.tracking.log_model:
+                tracking.send_model()
     if is_standalone:
         print_results(settings, folder, tracking.sync_warning)
     elif tracking.sync_warning:
         print(tracking.sync_warning)
     return folder.path
+
+
+def train_run(overrides: Sequence[str]) -> Path:
+    """Do what `lungsound train OVERRIDES` does; return the run's folder. Raises LungsoundError."""
+    return run(*compose_run(read_arguments(overrides)))
 
 
 def complete_run(
@@ -91,7 +101,9 @@ def complete_run(
     folder.write_checksums()
 
 
-def make_tracking_state(settings: Config, inputs: RunInputs, folder: RunFolder) -> TrackingState:
+def make_tracking_state(
+    settings: Config, choices: dict[str, str], inputs: RunInputs, folder: RunFolder
+) -> TrackingState:
     """Return what MLflow needs of the run besides its files."""
     tags = {
         "data": data_title(inputs),
@@ -99,8 +111,13 @@ def make_tracking_state(settings: Config, inputs: RunInputs, folder: RunFolder) 
         "trajectory": inputs.trajectory.folder.name,
     }
     tracking = settings.tracking
-    study = None if tracking.study is None else Path(tracking.study)
-    return start_tracking(folder.path, tracking.uri, tracking.experiment, tags, study)
+    study, swept = None, {}
+    if tracking.study is not None:
+        study = Path(tracking.study)
+        jobs = {Path(job["run"]).name: job["values"] for job in read_study(study)["jobs"]}
+        swept = jobs.get(folder.path.name, {})
+    name = short_name(settings, choices, inputs, swept)
+    return start_tracking(folder.path, tracking.uri, tracking.experiment, tags, name, study)
 
 
 def print_results(settings: Config, folder: RunFolder, tracking_warning: str | None) -> None:

@@ -1,13 +1,18 @@
 """Make scores.json from a run's predictions, and format it for the console."""
 
+from math import nan
+from pathlib import Path
 from typing import Any
 
+from lungsound.errors import ConfigError
 from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.calibration import calibration_summary, operating_summary
 from lungsound.results.folder import RunFolder
 from lungsound.results.intervals import score_intervals
 from lungsound.results.report import scores_table
 from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
+from lungsound.scoring.scores import score_names
 from lungsound.storage.files import corrupt_file_on_error
 
 
@@ -23,10 +28,29 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
         "notes": list(inputs.notes),
         "scores": summary,
         "intervals": score_intervals(predictions, summary["single"]["member"]),
+        "calibration": calibration_summary(predictions),
+        "operating": operating_summary(predictions),
         "biocas": biocas_scores_by_part(predictions),
     }
     folder.write_json("scores.json", results)
     return results
+
+
+def validation_score(run: Path | str, name: str = "") -> float:
+    """Return a score of a finished run's ensemble on its validation cycles, NaN if undefined.
+
+    `name` is score_4, accuracy, ...: by default the score of the run's own classes. Raises
+    ConfigError for any other, such as one of the test set, by which nothing may be chosen.
+    """
+    summary = RunFolder(Path(run)).read_json("scores.json")["scores"]
+    scores = summary["ensemble"][-1]["val"]
+    name = name.removeprefix("val/") or score_names(scores)[0]
+    if name not in scores:
+        raise ConfigError(
+            f"{name}: expected a validation score to choose settings by ({', '.join(scores)}); "
+            "nothing is chosen on test data"
+        )
+    return nan if scores[name] is None else float(scores[name])
 
 
 def format_scores(folder: RunFolder) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -67,7 +68,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 PATH_KEYS = (
     *("output_dir", "store_dir", "data.root", "data.table", "split.file", "loss.teacher"),
-    "tracking.uri",
+    *("model.checkpoint", "tracking.uri"),
 )
 MAX_VTLP_COPIES = 1000  # per cycle
 AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_f_hi": (0.0, 1e6)}
@@ -75,14 +76,11 @@ AUGMENT_RANGES = {"stretch_rate": (0.1, 10.0), "vtlp_alpha": (0.1, 10.0), "vtlp_
 
 def registered_choices() -> dict[str, Sequence[Any]]:
     """Return the valid values of the keys that name an entry of a registry."""
-    from lungsound.models.registry import NETWORKS  # here: it imports torch, which is slow
-
     protocols = dict.fromkeys(PROTOCOLS)
     for spec in DATABASES.values():
         protocols |= dict.fromkeys(spec.protocols)
     return {
         "data.name": tuple(DATABASES),
-        "model.name": tuple(NETWORKS),
         "split.protocol": tuple(protocols),
     }
 
@@ -254,7 +252,6 @@ def _check_device(settings: Config) -> Iterator[str]:
 def _check_sizes(settings: Config) -> Iterator[str]:
     """Check that epochs, segment, frame, chunk and network input fit each other."""
     # Here: these modules import torch, which is slow.
-    from lungsound.models.registry import NETWORKS, network_settings
     from lungsound.signal.chunks import frames_per_chunk
     from lungsound.signal.spectrum import frame_count
 
@@ -279,16 +276,34 @@ def _check_sizes(settings: Config) -> Iterator[str]:
         what = f"at most {frames}, one per frame of {name}"
         yield _format_error("segment.chunks", what, segment.chunks)
         return
-    model, network = settings.model, NETWORKS[settings.model.name]
+    yield from _check_network(settings, frames_per_chunk(frames, segment.chunks))
+
+
+def _check_network(settings: Config, frames: int) -> Iterator[str]:
+    """Check the network's settings, and its input of `frames` per chunk."""
+    from lungsound.models.registry import find_network, network_settings  # here, as above
+
+    model, segment, bands = settings.model, settings.segment, settings.features.n_mels
+    if model.checkpoint is not None and not Path(model.checkpoint).is_file():
+        yield _format_error("model.checkpoint", "a file of weights", repr(model.checkpoint))
+    try:
+        network = find_network(model.name)
+    except ConfigError as error:
+        yield str(error)
+        return
+    if model.pretrained and network.pretrained is None:
+        yield _format_error("model.pretrained", f"false for model.name={model.name}", "true")
     own = network_settings(vars(model))
     wrong = network.check_settings(own)
     yield from (f"model.{line} (model.name={model.name})" for line in wrong)
-    if not wrong:
-        smallest = network.min_size(**own)
-        chunk = frames_per_chunk(frames, segment.chunks)
-        if chunk < smallest:
-            what = f"at least {smallest} frames per chunk for the network"
-            yield _format_error(f"{name} in {segment.chunks} chunks", what, chunk)
-        if features.n_mels < smallest:
-            what = f"at least {smallest} for the network"
-            yield _format_error("features.n_mels", what, features.n_mels)
+    if wrong:
+        return
+    smallest = network.min_size(**own)
+    if frames < smallest:
+        what = f"at least {smallest} frames per chunk for the network"
+        name = f"segment.seconds={segment.seconds} in {segment.chunks} chunks"
+        yield _format_error(name, what, frames)
+    if bands < smallest:
+        yield _format_error("features.n_mels", f"at least {smallest} for the network", bands)
+    if problem := network.check(classes=settings.task.classes, bands=bands, frames=frames, **own):
+        yield f"model.name={model.name}: {problem}"

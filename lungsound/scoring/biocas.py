@@ -19,9 +19,10 @@ def biocas_scores(confusion: Tensor) -> dict[str, float]:
     HS = 2·SE·SP / (SE + SP), Score = (AS + HS) / 2. A score is nan without normal or without
     adventitious events; HS is 0 if SE and SP are 0. Task 1-1 has 2 classes, task 1-2 has 7.
 
-    >>> import torch
-    >>> biocas_scores(torch.tensor([[3, 1], [1, 1]]))
-    {'SE': 0.5, 'SP': 0.75, 'AS': 0.625, 'HS': 0.6, 'Score': 0.6125}
+    Examples:
+        >>> import torch
+        >>> biocas_scores(torch.tensor([[3, 1], [1, 1]]))
+        {'SE': 0.5, 'SP': 0.75, 'AS': 0.625, 'HS': 0.6, 'Score': 0.6125}
     """
     correct, totals = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
     specificity = correct[0] / totals[0] if totals[0] else nan

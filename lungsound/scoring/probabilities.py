@@ -10,10 +10,11 @@ def cycle_probabilities(probabilities: Tensor, cycle: Tensor, cycles: int) -> Te
     Equal weights for all chunks of all segments (Nguyen & Pernkopf 2020, section III.C.1). `cycle`
     [n] int64 is the cycle of each chunk. Raises ValueError for a cycle without a chunk.
 
-    >>> chunks = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
-    >>> cycle_probabilities(chunks, torch.tensor([0, 0, 1]), cycles=2)
-    tensor([[0.5000, 0.5000],
-            [0.2500, 0.7500]], dtype=torch.float64)
+    Examples:
+        >>> chunks = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
+        >>> cycle_probabilities(chunks, torch.tensor([0, 0, 1]), cycles=2)
+        tensor([[0.5000, 0.5000],
+                [0.2500, 0.7500]], dtype=torch.float64)
     """
     return cycle_means(*cycle_sums(probabilities, cycle, cycles))
 

@@ -18,9 +18,10 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
     Classes are int64 from 0, and so are the counts. Raises ValueError for a class out of range.
 
-    >>> confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), classes=2)
-    tensor([[1, 1],
-            [0, 1]])
+    Examples:
+        >>> confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), classes=2)
+        tensor([[1, 1],
+                [0, 1]])
     """
     for name, values in (("truth", truth), ("predicted", predicted)):
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
@@ -33,10 +34,11 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 def fold_confusion(confusion: Tensor, labels: LabelSet, coarser: LabelSet) -> Tensor:
     """Merge the counts [K, K] of `labels` into the counts [C, C] of `coarser` classes.
 
-    >>> from lungsound.data.labels import FOUR_CLASS, TWO_CLASS
-    >>> fold_confusion(torch.ones(4, 4, dtype=torch.int64), FOUR_CLASS, TWO_CLASS)
-    tensor([[1, 3],
-            [3, 9]])
+    Examples:
+        >>> from lungsound.data.labels import FOUR_CLASS, TWO_CLASS
+        >>> fold_confusion(torch.ones(4, 4, dtype=torch.int64), FOUR_CLASS, TWO_CLASS)
+        tensor([[1, 3],
+                [3, 9]])
     """
     fold = torch.nn.functional.one_hot(torch.tensor(labels.fold_to(coarser)), len(coarser))
     fold = fold.to(confusion.dtype)
@@ -54,9 +56,10 @@ def icbhi_scores(confusion: Tensor, labels: LabelSet) -> dict[str, float]:
     A share of no cycles is NaN; a score of which one half is NaN is the other half. Raises
     ValueError for a matrix of another size.
 
-    >>> from lungsound.data.labels import TWO_CLASS
-    >>> icbhi_scores(torch.tensor([[3, 1], [1, 1]]), TWO_CLASS)
-    {'specificity': 0.75, 'sensitivity_2': 0.5, 'score_2': 0.625, 'accuracy': 0.6666666666666666}
+    Examples:
+        >>> from lungsound.data.labels import TWO_CLASS
+        >>> icbhi_scores(torch.tensor([[3, 1], [2, 2]]), TWO_CLASS)
+        {'specificity': 0.75, 'sensitivity_2': 0.5, 'score_2': 0.625, 'accuracy': 0.625}
     """
     if tuple(confusion.shape) != (len(labels), len(labels)):
         classes, shape = f"{len(labels)} classes {', '.join(labels.labels)}", tuple(confusion.shape)
@@ -105,10 +108,11 @@ def exact_score(score: float) -> Fraction:
     Sp = 0.3 with Se = 0, and Sp = 0.1 with Se = 0.2, are one score; as floats they differ by 2e-17.
     Exact for the scores of up to 4,000 cycles. Raises ValueError for NaN.
 
-    >>> (0.1 + 0.2) / 2 == (0.3 + 0) / 2
-    False
-    >>> exact_score((0.1 + 0.2) / 2) == exact_score((0.3 + 0) / 2)
-    True
+    Examples:
+        >>> (0.1 + 0.2) / 2 == (0.3 + 0) / 2
+        False
+        >>> exact_score((0.1 + 0.2) / 2) == exact_score((0.3 + 0) / 2)
+        True
     """
     # With n normal and m abnormal cycles, scores are multiples of 1 / (2nm).
     return Fraction(score).limit_denominator(10**7)

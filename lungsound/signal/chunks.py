@@ -7,8 +7,9 @@ from torch import Tensor
 def frames_per_chunk(frames: int, chunks: int) -> int:
     """Return the number of frames of each of `chunks` equal parts; the rest at the end is dropped.
 
-    >>> frames_per_chunk(386, 2), frames_per_chunk(386, 3)
-    (193, 128)
+    Examples:
+        >>> frames_per_chunk(386, 2), frames_per_chunk(386, 3)
+        (193, 128)
     """
     return frames // chunks
 
@@ -20,9 +21,10 @@ def roll_and_chunk(log_mels: Tensor, roll: Tensor, chunk: Tensor, chunks: int) -
     (np.roll: any sign, any size); `chunk` [B] int64 counts from 0. Raises ValueError if a chunk
     would be empty.
 
-    >>> log_mels = torch.arange(6.0).view(1, 1, 6)
-    >>> roll_and_chunk(log_mels, torch.tensor([1]), torch.tensor([0]), chunks=2)
-    tensor([[[5., 0., 1.]]])
+    Examples:
+        >>> log_mels = torch.arange(6.0).view(1, 1, 6)
+        >>> roll_and_chunk(log_mels, torch.tensor([1]), torch.tensor([0]), chunks=2)
+        tensor([[[5., 0., 1.]]])
     """
     frames = log_mels.shape[-1]
     size = _chunk_size(frames, chunks)
@@ -37,8 +39,9 @@ def split_into_chunks(log_mels: Tensor, chunks: int) -> Tensor:
 
     Raises ValueError if a chunk would be empty.
 
-    >>> split_into_chunks(torch.zeros(8, 50, 386), chunks=2).shape
-    torch.Size([8, 2, 50, 193])
+    Examples:
+        >>> split_into_chunks(torch.zeros(8, 50, 386), chunks=2).shape
+        torch.Size([8, 2, 50, 193])
     """
     size = _chunk_size(log_mels.shape[-1], chunks)
     batch, bands, _ = log_mels.shape

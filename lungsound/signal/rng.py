@@ -11,8 +11,9 @@ def make_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
     `purpose` names what is drawn; `numbers`, each from 0 to 2^64 - 1, identify the cycle, copy,
     segment or epoch. Raises OverflowError for a number out of range.
 
-    >>> make_rng(0, "roll", 7).integers(386) == make_rng(0, "roll", 7).integers(386)
-    np.True_
+    Examples:
+        >>> make_rng(0, "roll", 7).integers(386) == make_rng(0, "roll", 7).integers(386)
+        np.True_
     """
     # Two 32-bit integers per number: by itself numpy uses as many as a number needs, so that
     # (2^32, 1) and (0, 1, 1) would give the same generator.

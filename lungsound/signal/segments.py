@@ -40,8 +40,9 @@ def segment_count(samples: int, length: int) -> int:
 
     Raises ValueError for an empty cycle or segment.
 
-    >>> [segment_count(n, 100) for n in (1, 100, 101)]
-    [1, 1, 2]
+    Examples:
+        >>> [segment_count(n, 100) for n in (1, 100, 101)]
+        [1, 1, 2]
     """
     if samples < 1 or length < 1:
         given = f"{samples} and {length}"
@@ -63,9 +64,10 @@ def cut_segment(cycle: NDArray[Any], index: int, length: int, padding: str) -> N
     Returns a new array. Raises ValueError for an empty cycle, an index out of range and an unknown
     padding.
 
-    >>> cycle = np.array([1, 2, 3])
-    >>> [cut_segment(cycle, 0, 8, padding).astype(int).tolist() for padding in PADDING_MODES]
-    [[1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 0, 0, 0, 0, 0], [1, 2, 3, 1, 2, 3, 0, 0]]
+    Examples:
+        >>> cycle = np.array([1, 2, 3])
+        >>> [cut_segment(cycle, 0, 8, padding).astype(int).tolist() for padding in PADDING_MODES]
+        [[1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 0, 0, 0, 0, 0], [1, 2, 3, 1, 2, 3, 0, 0]]
     """
     segments = segment_count(len(cycle), length)
     if not 0 <= index < segments:

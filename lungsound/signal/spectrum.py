@@ -7,8 +7,9 @@ from torch import Tensor
 def frame_count(samples: int, n_fft: int, hop: int) -> int:
     """Return the number of whole frames of `n_fft` samples, one every `hop` samples, not centred.
 
-    >>> frame_count(9 * 22_000, n_fft=512, hop=512)
-    386
+    Examples:
+        >>> frame_count(9 * 22_000, n_fft=512, hop=512)
+        386
     """
     return max(0, (samples - n_fft) // hop + 1)
 

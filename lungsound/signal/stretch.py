@@ -37,7 +37,8 @@ def time_stretch(waveform: NDArray[np.float32], rate: float, method: str) -> NDA
 def stretched_length(samples: int, rate: float) -> int:
     """Return the number of samples of a stretched waveform: round(n / rate), at least 1.
 
-    >>> stretched_length(22_000, 1.1)
-    20000
+    Examples:
+        >>> stretched_length(22_000, 1.1)
+        20000
     """
     return max(1, round(samples / rate))

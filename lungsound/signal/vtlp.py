@@ -14,9 +14,10 @@ def warp(frequencies: Tensor, alpha: Tensor, f_hi: Tensor, nyquist: float) -> Te
     alpha) · (S/2 - f), with S/2 = `nyquist`. Rises strictly if the boundary is below `nyquist`.
     `alpha` = 1 returns the same bits.
 
-    >>> hz = torch.tensor([1000.0, 3000.0, 11000.0])
-    >>> warp(hz, torch.tensor(1.1), torch.tensor(3300.0), nyquist=11000)
-    tensor([ 1100.,  3300., 11000.])
+    Examples:
+        >>> hz = torch.tensor([1000.0, 3000.0, 11000.0])
+        >>> warp(hz, torch.tensor(1.1), torch.tensor(3300.0), nyquist=11000)
+        tensor([ 1100.,  3300., 11000.])
     """
     warped_boundary = f_hi * alpha.clamp(max=1)
     boundary = warped_boundary / alpha

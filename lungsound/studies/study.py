@@ -78,7 +78,10 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
         stale.unlink()
     tracking = jobs[0].settings.tracking
     tags = {"data": data_titles(jobs)}
-    state = start_tracking(folder, tracking.uri, tracking.experiment, tags)
+    keys = "×".join(key.rpartition(".")[2] for key in sorted(jobs[0].values))
+    synthetic = "SYNTHETIC " if "-SYNTHETIC-" in folder.name else ""
+    name = f"study {keys} {synthetic}{folder.name.rpartition('-')[2]}"
+    state = start_tracking(folder, tracking.uri, tracking.experiment, tags, name)
     write_study_file(folder, words, jobs, plan)
     with defer_signals(False):
         reset_for_redo(jobs)

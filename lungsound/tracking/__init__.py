@@ -9,5 +9,6 @@ for name, value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # after a lost response a retry creates a second run
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(name, value)

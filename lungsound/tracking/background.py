@@ -11,7 +11,7 @@ from typing import Any
 
 from lungsound.errors import StorageError
 from lungsound.storage.signals import defer_signals
-from lungsound.tracking.client import root_cause
+from lungsound.tracking.client import connection_uri, root_cause
 from lungsound.tracking.state import Status, TrackingState, resolve_status, write_state
 from lungsound.tracking.sync import sync
 
@@ -25,9 +25,21 @@ ERROR_NOTE = "The run's folder keeps this error"  # in the notes of an error tha
 class BackgroundSync:
     """A thread that calls `sync` when notified, and again after a failure."""
 
-    def __init__(self, folder: Path, state: TrackingState, retry_at_end: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        state: TrackingState,
+        retry_at_end: bool = True,
+        system_metrics: bool = False,
+    ) -> None:
         """Without `retry_at_end`, `finish` does not wait if the last sync failed."""
         self.folder, self.state, self.retry_at_end = folder, state, retry_at_end
+        self.monitor_class: Any = None  # of MLflow: records the machine in a thread of its own
+        if system_metrics:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self.monitor_class = SystemMetricsMonitor
+        self.monitor: Any = None
         self.error: Exception | None = None  # of the last sync
         self.retry_until: float | None = None  # monotonic seconds; None while the work goes on
         self.synced = self.abandoned = False
@@ -46,6 +58,10 @@ class BackgroundSync:
         """Add the members' weights to what is sent."""
         self.state = replace(self.state, weights=[str(path.absolute()) for path in paths])
 
+    def send_model(self) -> None:
+        """Add the ensemble as a model to what is sent."""
+        self.state = replace(self.state, log_model=True)
+
     def finish(self, status: Status, **changes: Any) -> None:
         """Store how the work ended, and wait for the last sync, within limits.
 
@@ -54,6 +70,8 @@ class BackgroundSync:
         state = replace(self.state, status=status, **changes)
         self._store(resolve_status(self.folder, state))
         self.retry_until = time.monotonic() + (FINAL_RETRY_S if self.retry_at_end else 0)
+        if self.monitor:
+            self.monitor.finish()
         self.notify()
         if self.error is None or self.retry_at_end:
             self.thread.join(FINAL_SYNC_S)
@@ -85,7 +103,7 @@ class BackgroundSync:
             if self.abandoned:
                 return
             try:
-                sync(self.folder, self.state)
+                run_id = sync(self.folder, self.state)
             except Exception as error:  # MLflow, its database and its server raise many types
                 failures, self.error = failures + 1, error
                 if failures == 2 and retry_until is None:  # a single failure is often temporary
@@ -95,10 +113,18 @@ class BackgroundSync:
                     self._print("MLflow answers again, and has what it missed")
                 failures, self.error = 0, None
                 self.synced = retry_until is not None
+                self._start_monitor(run_id)
             if retry_until is not None and (self.synced or time.monotonic() >= retry_until):
                 return
             longest = MAX_RETRY_DELAY_S if retry_until is None else RETRY_DELAY_S
             self.wake_event.wait(min(RETRY_DELAY_S * failures, longest) or None)
+
+    def _start_monitor(self, run_id: str) -> None:
+        """Record the machine until `finish`; the monitor itself ends with its MLflow run."""
+        if self.monitor_class and not self.monitor and self.retry_until is None:
+            uri = connection_uri(self.state.uri)
+            self.monitor = self.monitor_class(run_id, resume_logging=True, tracking_uri=uri)
+            self.monitor.start()
 
     def _print(self, message: str) -> None:
         print(f"tracking.uri={self.state.uri}: {message}", flush=True)
@@ -106,10 +132,10 @@ class BackgroundSync:
 
 @contextmanager
 def background_sync(
-    folder: Path, state: TrackingState, retry_at_end: bool
+    folder: Path, state: TrackingState, retry_at_end: bool, system_metrics: bool = False
 ) -> Iterator[BackgroundSync]:
     """Sync the folder: as RUNNING in the block, then as FINISHED, FAILED or KILLED."""
-    background = BackgroundSync(folder, state, retry_at_end)
+    background = BackgroundSync(folder, state, retry_at_end, system_metrics)
     with defer_signals():  # all but the block: the end is stored whenever a signal comes
         background.start()
         try:

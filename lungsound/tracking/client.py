@@ -1,5 +1,6 @@
 """Access to MLflow: check its address, open its database or server, find runs by our own id."""
 
+import json
 import logging
 import os
 import re
@@ -42,7 +43,17 @@ from lungsound.tracking.location import (
 DEFAULT_URI = f"{SQLITE}mlflow.db"  # the default of `mlflow ui` and `make ui`
 SERVER_SCHEMES = ("http", "https", "databricks")
 RUN_TAG = "lungsound.run"  # its value is the id in the folder's tracking.json
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens the page's run list
+# Of the list of runs that the experiment's description links: MLflow's own list has no scores.
+VIEW_COLUMNS = [
+    *("metrics.`test/score_4`", "metrics.`test/score_2`", "params.`annealing.cycles`"),
+    *("params.`segment`", "params.`padding`", "params.`split`", "params.`split.seed`"),
+]
+VIEW = {"selectedColumns": VIEW_COLUMNS, "orderByKey": VIEW_COLUMNS[0], "orderByAsc": False}
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # opens the page's run list
+    "mlflow.sharedViewState.scores": json.dumps(VIEW),
+    "mlflow.note.content": "[Runs by score](#/experiments/{id}/runs?viewStateShareKey=scores)",
+}
 MLFLOW_TABLES = {"experiments", "runs", "metrics"}
 TABLE_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 MAX_REASON_LENGTH = 200  # characters; MLflow's messages hold whole statements and pages
@@ -188,7 +199,7 @@ def open_experiment(uri: str, name: str) -> Experiment:
     database = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
     if experiment is None:  # without a location MLflow uses the working folder
         location = (database.parent / FILES_FOLDER).as_uri() if database else None
-        return Experiment(client, client.create_experiment(name, location, EXPERIMENT_TAGS))
+        experiment = client.get_experiment(client.create_experiment(name, location))
     if experiment.lifecycle_stage != "active":
         raise LungsoundError(
             f"its experiment {name} is deleted; name another with tracking.experiment=NAME, or "
@@ -200,6 +211,9 @@ def open_experiment(uri: str, name: str) -> Experiment:
         correct_addresses(database, root)
     elif database:
         require_folder(experiment.artifact_location, name)
+    for tag in EXPERIMENT_TAGS.keys() - experiment.tags:
+        value = EXPERIMENT_TAGS[tag].replace("{id}", experiment.experiment_id)
+        client.set_experiment_tag(experiment.experiment_id, tag, value)
     return Experiment(client, experiment.experiment_id)
 
 

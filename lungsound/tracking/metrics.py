@@ -1,11 +1,17 @@
-"""Convert a run's files to MLflow metrics. Users rely on the names."""
+"""Convert the files of runs and studies to MLflow metrics. Users rely on the names."""
 
+import csv
+import re
+from pathlib import Path
 from typing import Any
 
 from lungsound.results.biocas import BIOCAS_METRICS
 from lungsound.scoring.scores import score_names
 
 MetricPoint = tuple[str, float, int]  # name, value, step
+FORBIDDEN = re.compile(r"[^\w\-. :]")  # in the name of a param, and in each part of a metric's
+STUDY_SCORE = re.compile(r"score_\d+")
+NUM_MEMBERS = "annealing.cycles"
 
 
 def history_metrics(history: list[dict[str, Any]]) -> list[MetricPoint]:
@@ -41,3 +47,23 @@ def score_metrics(results: dict[str, Any]) -> list[MetricPoint]:
             for name in BIOCAS_METRICS:
                 points.append((f"biocas/{row['part']}_{row['task']}_{name}", row[name], 0))
     return [(name, float(value), step) for name, value, step in points if value is not None]
+
+
+def study_metrics(folder: Path, swept: list[str]) -> list[MetricPoint]:
+    """Return the mean scores of a study's tables all*.csv; the step is M, or 0 if it is not swept.
+
+    The name ends with the values of the other swept keys: study/score_4/zero/9s.
+    """
+    points = []
+    for path in sorted(folder.glob("all*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        keys = [key for key in swept if key in rows[0] and key != NUM_MEMBERS]
+        keys += ["protocol"] if "split" in swept else []
+        for row in rows:
+            values = [FORBIDDEN.sub("_", row[key]) for key in keys]
+            for name in filter(STUDY_SCORE.fullmatch, row):
+                if row[name]:
+                    full_name = "/".join(["study", name, *values])
+                    points.append((full_name, float(row[name]), int(row.get(NUM_MEMBERS, 0))))
+    return points

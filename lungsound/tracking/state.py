@@ -12,6 +12,7 @@ from lungsound.errors import CorruptFileError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
 from lungsound.tracking.client import validate_tracking_uri
+from lungsound.tracking.contents import origin_tags
 
 STATE_FILENAME = "tracking.json"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -25,31 +26,40 @@ class TrackingState:
     experiment: str
     id: str
     tags: dict[str, str]
-    study: str = ""  # the id of the run's study
+    study: str = ""  # the id of the first study that has the run
     status: Status = "RUNNING"
     error: str = ""  # the traceback, if the work failed or was killed
     weights: list[str] = field(default_factory=list)  # the members' files, if they are sent
     counts: dict[str, int] = field(default_factory=dict)  # of a study's jobs
     failed: dict[str, str] = field(default_factory=dict)  # job -> traceback, if it has no folder
+    name: str = ""  # of the MLflow run; the folder's if it is empty
+    log_model: bool = False  # the ensemble is sent as a model
     synced: bool = False  # MLflow has everything, the final status included
 
 
 def start_tracking(
-    folder: Path, uri: str, experiment: str, tags: dict[str, str], study: Path | None = None
+    folder: Path,
+    uri: str,
+    experiment: str,
+    tags: dict[str, str],
+    name: str,
+    study: Path | None = None,
 ) -> TrackingState:
-    """Return the state of a folder when work on it starts; an earlier id is kept.
+    """Return the state of a folder when work on it starts.
 
-    Writes nothing. Raises LungsoundError if `uri` can never work.
+    An earlier id is kept, the tags of the command that began the work, and the study. Writes
+    nothing. Raises LungsoundError if `uri` can never work.
     """
     previous = read_state(folder)
     study_state = None if study is None else read_state(study)
     identity = previous.id if previous else uuid.uuid4().hex
     parent_id = previous.study if previous else ""
-    if study_state is not None:
+    if study_state is not None and not parent_id:
         parent_id = study_state.id
+    tags = {**(previous.tags if previous else origin_tags()), **tags}
     status: Status = "FINISHED" if RunFolder(folder).is_complete else "RUNNING"
     address = validate_tracking_uri(uri)
-    return TrackingState(address, experiment, identity, tags, parent_id, status)
+    return TrackingState(address, experiment, identity, tags, parent_id, status, name=name)
 
 
 def read_state(folder: Path) -> TrackingState | None:

@@ -9,27 +9,35 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from lungsound.results.folder import RunFolder, folder_lock_path
+from lungsound.results.html import report_html
 from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.storage.files import CHECKSUM_MANIFEST, QUARANTINE_INFIX, read_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import try_lock
 from lungsound.storage.places import remove_secrets
 from lungsound.tracking.client import RUN_TAG, Experiment, find_unique_run, open_experiment
-from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics
+from lungsound.tracking.contents import (
+    run_datasets,
+    run_description,
+    run_params,
+    study_description,
+)
+from lungsound.tracking.metrics import MetricPoint, history_metrics, score_metrics, study_metrics
+from lungsound.tracking.model import log_model
 from lungsound.tracking.state import TrackingState, read_state, resolve_status
 
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's page nests runs by it
 FOLDER_TAG = "lungsound.folder"
 STUDY_TAG = "lungsound.study"
 FAILED_JOB_TAG = "lungsound.failed_job"
-METRICS_PER_REQUEST = 1000  # MLflow's limit
+METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100  # MLflow's limits
 MAX_CHILD_RUNS = 10_000
-MUTABLE_PARAMS = ("epochs_trained", "last_epoch_trained")  # they change until the run is finished
+REPORT = "report.md"
 WEIGHTS_FOLDER = "snapshots"  # among the artifacts
 # Unfinished and corrupt files, weights, checksums (beside each file in release 0.1).
 NOT_SENT = re.compile(
@@ -54,7 +62,7 @@ class MlflowSync:
     def __init__(
         self, experiment: Experiment, state: TrackingState, name: str, tags: dict[str, str]
     ) -> None:
-        self.client, self.state = experiment.client, state
+        self.experiment, self.client, self.state = experiment, experiment.client, state
         tags = {**state.tags, RUN_TAG: state.id, **tags}
         run = find_unique_run(experiment, state.id)
         if run is None:
@@ -71,25 +79,25 @@ class MlflowSync:
         """Whether MLflow has all of a finished run; the status is sent last."""
         return self.state.status == "FINISHED" and bool(self.run.info.status == "FINISHED")
 
-    def log_params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, str]) -> None:
         """Log the params that MLflow does not have; it refuses to change one."""
-        names = values.keys() - self.run.data.params
-        if names:
-            params = [Param(name, str(values[name])) for name in sorted(names)]
+        names = sorted(values.keys() - self.run.data.params)
+        for start in range(0, len(names), PARAMS_PER_REQUEST):
+            params = [Param(name, values[name]) for name in names[start:][:PARAMS_PER_REQUEST]]
             self.client.log_batch(self.run_id, params=params)
-            self.run.data.params.update({param.key: param.value for param in params})
 
     def log_metrics(self, points: list[MetricPoint]) -> None:
-        """Log the points whose step MLflow does not have."""
-        logged = set()
+        """Log the points that MLflow does not have, or has with another value."""
+        logged: dict[tuple[str, int], list[float]] = {}
         for name in {name for name, _, _ in points} & set(self.run.data.metrics):
-            history = self.client.get_metric_history(self.run_id, name)
-            logged |= {(name, point.step) for point in history}
-        new = [
-            Metric(name, value, self.run.info.start_time + step, step)
-            for name, value, step in points
-            if (name, step) not in logged
-        ]
+            for point in self.client.get_metric_history(self.run_id, name):
+                logged.setdefault((name, point.step), []).append(point.value)
+        new = []
+        for name, value, step in points:
+            earlier = logged.get((name, step), [])
+            if value not in earlier:  # a later time makes it the latest value
+                time = self.run.info.start_time + step + len(earlier)
+                new.append(Metric(name, value, time, step))
         for start in range(0, len(new), METRICS_PER_REQUEST):
             batch = new[start : start + METRICS_PER_REQUEST]
             self.client.log_batch(self.run_id, metrics=batch)
@@ -103,6 +111,10 @@ class MlflowSync:
                 self.client.log_text(self.run_id, public, path.relative_to(folder).as_posix())
             else:
                 self.client.log_artifact(self.run_id, str(path), None if place == "." else place)
+
+    def log_report(self, folder: Path) -> None:
+        """Upload the report as a page, which MLflow shows with its figures."""
+        self.client.log_text(self.run_id, report_html(folder), "report.html")
 
     def log_weights(self) -> None:
         """Upload the members' weights that MLflow does not have."""
@@ -129,31 +141,37 @@ class MlflowSync:
             self.client.set_terminated(self.run_id, self.state.status)
 
 
-def sync_run(
-    experiment: Experiment, folder: Path, state: TrackingState, swept: Mapping[str, Any] = {}
-) -> str:
-    """Sync one run; `swept`: its values of a study's swept keys. Returns the MLflow run's id."""
+def sync_run(experiment: Experiment, folder: Path, state: TrackingState) -> str:
+    """Sync one run; return the MLflow run's id."""
     tags = {FOLDER_TAG: str(folder.resolve())}
     parent = find_unique_run(experiment, state.study) if state.study else None
     if parent is not None:  # else a later sync sets it
         tags[PARENT_TAG] = parent.info.run_id
-    target, run = MlflowSync(experiment, state, folder.absolute().name, tags), RunFolder(folder)
+    name = state.name or folder.absolute().name
+    target, run = MlflowSync(experiment, state, name, tags), RunFolder(folder)
     finished = state.status == "FINISHED"
+    target.log_params(run_params(run, finished))
     if not target.is_finished:
-        if run.metadata_path.exists():
-            changing = () if finished else MUTABLE_PARAMS
-            params = {key: value for key, value in run.metadata().items() if key not in changing}
-            target.log_params(params)
         target.log_metrics(history_metrics(run.read_history()))
         if finished:
-            target.log_metrics(score_metrics(run.read_json("scores.json")))
-            target.log_files(folder, files_to_send(folder))
-    target.log_params(swept)  # MLflow's page compares runs by params
+            log_results(target, run)
     target.log_weights()
+    if state.log_model and finished:
+        log_model(experiment, target.run_id, run)
     if state.status != "RUNNING" and not target.is_finished:
         target.log_files(folder, folder.glob("diverged-*.npz"))
         target.finish()
     return target.run_id
+
+
+def log_results(target: MlflowSync, run: RunFolder) -> None:
+    """Log what a finished run has: scores, data sets, description and files."""
+    results = run.read_json("scores.json")
+    target.log_metrics(score_metrics(results))
+    target.client.log_inputs(target.run_id, run_datasets(run))
+    target.client.set_tag(target.run_id, MLFLOW_RUN_NOTE, run_description(results))
+    target.log_files(run.path, files_to_send(run.path))
+    target.log_report(run.path)
 
 
 class StudySync(MlflowSync):
@@ -161,8 +179,8 @@ class StudySync(MlflowSync):
 
     def __init__(self, experiment: Experiment, folder: Path, state: TrackingState) -> None:
         tags = {STUDY_TAG: str(folder.resolve())}
-        super().__init__(experiment, state, folder.absolute().name, tags)
-        self.experiment, self.folder = experiment, folder
+        super().__init__(experiment, state, state.name or folder.absolute().name, tags)
+        self.folder, self.study = folder, read_study(folder)
 
     def sync(self) -> str:
         """Sync the study and its runs; return the MLflow run's id."""
@@ -171,28 +189,46 @@ class StudySync(MlflowSync):
             for job, error in self.state.failed.items()
         }
         runs = list(self._runs())
-        self._detach_stale_children({*failures, *(state.id for _, state, _ in runs)})
+        self._detach_stale_children({*failures, *(state.id for _, state in runs)})
         if self.state.status == "RUNNING":
             return self.run_id  # its runs sync themselves
-        for folder, state, swept in runs:
-            with try_lock(folder_lock_path(folder)) as acquired:
-                if acquired:  # else another process works on the run, and syncs it
-                    sync_run(self.experiment, folder, resolve_status(folder, state), swept)
+        for folder, state in runs:
+            if state.study == self.state.id:
+                with try_lock(folder_lock_path(folder)) as acquired:
+                    if acquired:  # else another process works on the run, and syncs it
+                        sync_run(self.experiment, folder, resolve_status(folder, state))
         for identity, (job, error) in failures.items():
             self._log_failed_job(identity, job, error)
         self._log_counts()
+        if (self.folder / REPORT).exists():
+            self._log_scores([state.id for _, state in runs])
         self.log_files(self.folder, files_to_send(self.folder))
         self.finish()
         return self.run_id
 
-    def _runs(self) -> Iterator[tuple[Path, TrackingState, dict[str, Any]]]:
-        """Yield folder, state and swept values of each run of the study that has started."""
+    def _runs(self) -> Iterator[tuple[Path, TrackingState]]:
+        """Yield folder and state of each run of the study that has started."""
         outputs = self.folder.resolve().parents[1]
-        swept = {Path(job["run"]).name: job["values"] for job in read_study(self.folder)["jobs"]}
-        for name, values in swept.items():
+        for name in dict.fromkeys(Path(job["run"]).name for job in self.study["jobs"]):
             state = read_state(outputs / name)
-            if state is not None and state.study == self.state.id:
-                yield outputs / name, state, values
+            if state is not None:
+                yield outputs / name, state
+
+    def _log_scores(self, runs: list[str]) -> None:
+        """Log the mean scores, the main table as description, and the report as a page.
+
+        A run that is listed under another study gets a link there.
+        """
+        self.log_metrics(study_metrics(self.folder, self.study["swept"]))
+        links = {}
+        for run in filter(None, (find_unique_run(self.experiment, identity) for identity in runs)):
+            if run.data.tags.get(PARENT_TAG) != self.run_id:
+                address = f"#/experiments/{self.experiment.id}/runs/{run.info.run_id}"
+                links[run.info.run_name] = address
+        report = (self.folder / REPORT).read_text("utf-8", "replace")
+        if not self.is_finished:
+            self.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, study_description(report, links))
+        self.log_report(self.folder)
 
     def _detach_stale_children(self, current: set[str]) -> None:
         """Detach MLflow runs of earlier trainings, and delete old failed jobs."""
@@ -205,7 +241,7 @@ class StudySync(MlflowSync):
 
     def _log_failed_job(self, identity: str, job: str, error: str) -> None:
         """Log a FAILED run for a job that failed before it had a folder."""
-        state = replace(self.state, id=identity, tags={}, status="FAILED", error=error)
+        state = replace(self.state, id=identity, status="FAILED", error=error)
         tags = {PARENT_TAG: self.run_id, FAILED_JOB_TAG: identity}
         MlflowSync(self.experiment, state, job, tags).finish()
 

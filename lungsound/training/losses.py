@@ -11,8 +11,9 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     int64. With γ = 0 it is the cross entropy. Values and gradients are finite at p = 0 and at
     p = 1. First published by Lin et al. (2017).
 
-    >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1)  # 0.5 · log 2
-    tensor(0.3466)
+    Examples:
+        >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1)  # 0.5 · log 2
+        tensor(0.3466)
     """
     log_p = torch.log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
     # 1 − p without cancellation; the clamp keeps the gradient of x^γ finite at x = 0 if γ < 1.
@@ -25,7 +26,8 @@ def distillation_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
 
     Hinton, Vinyals and Dean (2015), at temperature 1.
 
-    >>> distillation_loss(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))  # log 2
-    tensor(0.6931)
+    Examples:
+        >>> distillation_loss(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))  # log 2
+        tensor(0.6931)
     """
     return -(probabilities * torch.log_softmax(logits, dim=1)).sum(1).mean()

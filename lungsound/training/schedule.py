@@ -53,9 +53,10 @@ class Annealing:
 
         Eq. 1 of Nguyen & Pernkopf (2020).
 
-        >>> schedule = Annealing("cosine", 2, 4, None, 1e-4, "best", "score", "last")
-        >>> [round(1e4 * schedule.learning_rate(t), 3) for t in range(1, 7)]
-        [1.0, 0.854, 0.5, 0.146, 1.0, 0.854]
+        Examples:
+            >>> schedule = Annealing("cosine", 2, 4, None, 1e-4, "best", "score", "last")
+            >>> [round(1e4 * schedule.learning_rate(t), 3) for t in range(1, 7)]
+            [1.0, 0.854, 0.5, 0.146, 1.0, 0.854]
         """
         if self.schedule == "constant":
             return self.max_lr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from support.commands import ForkedPython
 
@@ -23,6 +24,8 @@ COMMANDS = {
     "send": set(),
     "show": set(),
     "study": {"report", "ls", "du", "rm"},
+    "sweep": set(),
+    "train": set(),
 }
 
 
@@ -117,6 +120,21 @@ def test_exit_codes_of_errors_and_signals(
         assert (end.value.code, 1) == (message, code)
     else:
         assert (capsys.readouterr().err.strip(), end.value.code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    ("word", "completed"),
+    [
+        ("pad", ["padding.mode=", "padding=sample", "padding=tile", "padding=zero"]),
+        ("annealing.m", ["annealing.max_lr=", "annealing.monitor="]),
+        ("padding=z", ["padding=zero"]),
+        ("nothing", []),
+    ],
+)
+def test_options_and_keys_are_completed(word: str, completed: list[str]) -> None:
+    shell = ShellComplete(app.lungsound, {}, "lungsound", "_LUNGSOUND_COMPLETE")
+    for words in (["train"], ["sweep", "-m", "seed=1,2"]):
+        assert [item.value for item in shell.get_completions(words, word)] == completed
 
 
 def test_a_wrong_word_is_a_usage_error() -> None:

@@ -1,12 +1,18 @@
 """What an installed wheel needs: the command, conf/ and the paper's tables."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from support.runs import ROOT
+import pytest
+from support.runs import ROOT, compose_config
+
+from lungsound.runs.inputs import build_inputs
+from lungsound.runs.naming import run_name
+from lungsound.runs.validation import validate_config
 
 COMPOSE = """
 import lungsound
@@ -26,8 +32,11 @@ def run(*words: object, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path) -> None:
-    source, wheels, installed = (tmp_path / name for name in ("source", "wheels", "installed"))
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an installed wheel, with the libraries of this environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source, wheels, installed = (folder / name for name in ("source", "wheels", "installed"))
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("lungsound", "conf"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
@@ -35,10 +44,15 @@ def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path
         shutil.copy(ROOT / name, source / name)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source,
-        folder=tmp_path)  # fmt: skip
+        folder=folder)  # fmt: skip
     (wheel,) = wheels.glob("*.whl")
-    run(*pip, "install", "--no-deps", "--target", installed, wheel, folder=tmp_path)
+    run(*pip, "install", "--no-deps", "--target", installed, wheel, folder=folder)
+    return installed
 
+
+def test_an_installed_wheel_has_the_command_and_the_configuration(
+    installed: Path, tmp_path: Path
+) -> None:
     helped = run(
         sys.executable, "-m", "lungsound", "--help", folder=tmp_path, PYTHONPATH=str(installed)
     )
@@ -52,3 +66,22 @@ def test_an_installed_wheel_has_the_command_and_the_configuration(tmp_path: Path
     found = (installed / "lungsound" / "conf").rglob("*.yaml")
     assert {path.relative_to(installed / "lungsound" / "conf") for path in found} == configs
     assert (installed / "bin" / "lungsound").exists()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_the_run_of_the_clone(installed: Path, tmp_path: Path) -> None:
+    """In an empty folder, under the name that has the key of settings, data and source."""
+    words = ("experiment=tiny", "annealing.cycles=1")
+
+    def lungsound(*words: str) -> str:
+        command = installed / "bin" / "lungsound"
+        return run(command, *words, folder=tmp_path, PYTHONPATH=str(installed))
+
+    printed = lungsound("train", *words)
+    cfg, choices = compose_config(*words, f"store_dir={tmp_path / 'store'}")
+    settings = validate_config(cfg)
+    name = run_name(settings, choices, build_inputs(settings))
+    assert printed.splitlines()[-1] == f"run: outputs/{name}"
+    assert (tmp_path / "outputs" / name / "SHA256SUMS").exists()
+    planned = lungsound("sweep", *words, "seed=0,1", "plan=true")
+    assert re.search("^ *seed=0 .*finished", planned, re.MULTILINE), planned

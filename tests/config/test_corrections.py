@@ -31,15 +31,11 @@ def test_an_unknown_key_is_an_error_with_the_nearest(plus: str, word: str, key: 
 
 
 @pytest.mark.parametrize("flag", ["-m", "--cfg=job"])
-def test_a_key_is_checked_before_hydra_sees_its_flags(
-    monkeypatch: pytest.MonkeyPatch, flag: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", flag, "lr=1"])
+def test_a_key_is_checked_before_hydra_sees_its_flags(flag: str) -> None:
     with pytest.raises(ConfigError, match=r"^lr=1: expected .* The nearest is annealing\.max_lr"):
-        read_arguments()
+        read_arguments([flag, "lr=1"])
     words = [flag, "plan=true", "seed=1", "hydra.verbose=true", "+experiment@_global_=tiny"]
-    monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
-    assert read_arguments() == words
+    assert read_arguments(words) == words
 
 
 @pytest.mark.parametrize("block", ["annealing", "augment", "features", "model", "trainer"])

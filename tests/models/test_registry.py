@@ -1,6 +1,7 @@
 """The registry of networks, and a network that is added without touching ours."""
 
 import importlib
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -9,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from support.runs import compose_settings
+from support.runs import ROOT, compose_settings
 from torch import nn
 
 from lungsound.errors import ConfigError
-from lungsound.models.registry import NETWORKS, l2_parameters
+from lungsound.models import registry
+from lungsound.models.registry import NETWORKS, NetworkSpec, find_network, l2_parameters
 from lungsound.runs.build import build_components
+from lungsound.runs.inputs import build_network
 
 # What a contributor writes: CONTRIBUTING.md shows the same file.
 PACKAGE = textwrap.dedent(
@@ -99,6 +102,53 @@ def test_l2_acts_on_what_the_network_names(tmp_path: Path) -> None:
 def test_settings_must_be_the_networks_own(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose_settings("experiment=tiny", *overrides)
+
+
+def test_a_network_of_an_installed_package_needs_no_registration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from torch import nn\n\n\ndef small(**_): return nn.Linear(2, 3)\n"
+    )
+    installed = tmp_path / "their_networks-1.2.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: their-networks\nVersion: 1.2\n"
+    )
+    (installed / "entry_points.txt").write_text("[lungsound.networks]\nsmall = theirs:small\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = compose_settings("experiment=tiny", "model=own", "model.name=small")
+    weights = [build_network(settings).weight for _ in range(2)]
+    assert torch.equal(*weights)  # though torch's generator went on
+    assert find_network("small").version == "their-networks 1.2"
+
+
+def test_the_guides_network_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs" / "own_network.md").read_text()
+    (code,) = re.findall(r"```python\n# mine\.py\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.setattr(registry, "NETWORKS", NETWORKS.copy())
+    exec(code, {"__name__": "mine"})
+    words = ("model=own", "model.name=small", "+model.options.width=8")
+    network = build_network(compose_settings("experiment=tiny", *words))
+    assert network(torch.zeros(2, 1, 50, 85)).shape == (2, 4)
+    assert sum(weight.numel() for weight in network.parameters()) == 8 * 25 + 8 + 8 * 4 + 4
+
+
+def dropout_network(classes: int, bands: int, frames: int, seed: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(bands * frames, classes))
+
+
+def test_a_resumed_training_drops_out_the_same(
+    run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NETWORKS, "dropout", NetworkSpec(dropout_network))
+    words = ("model=own", "model.name=dropout", "model.width=null", "augment=none")
+    words += ("annealing.epochs_per_cycle=1",)
+    run_training(tmp_path / "resumed", *words, "annealing.cycles=1")
+    torch.rand(7)
+    runs = [run_training(tmp_path / name, *words) for name in ("resumed", "straight")]
+    resumed, straight = (pd.read_parquet(run / "predictions.parquet") for run in runs)
+    pd.testing.assert_frame_equal(resumed, straight, check_exact=True)
 
 
 def test_l2_acts_on_the_kernels_of_convolutions_by_default() -> None:

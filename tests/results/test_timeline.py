@@ -31,12 +31,13 @@ MEMBERS = pd.DataFrame({
     "p_normal": [0.9, 0.2, 0.6, 0.7, 0.4, 0.8],
     "p_ill": [0.1, 0.8, 0.4, 0.3, 0.6, 0.2],
 })  # fmt: skip
+TABLE = MEMBERS[:3][["start_seconds", "end_seconds"]].assign(abnormal=[False, True, False])
 NAN = np.nan
 
 
 def figure(title: str = "a.wav") -> Figure:
     log_mel = recording_log_mel(array_sound(NOISE, RATE), FEATURES)
-    return plot_timeline(log_mel, 7.0, FEATURES.corner_hz.numpy(), MEMBERS, title)
+    return plot_timeline(log_mel, 7.0, FEATURES.corner_hz.numpy(), MEMBERS, TABLE, title)
 
 
 def test_steps_bands_and_winners() -> None:
@@ -50,6 +51,7 @@ def test_steps_bands_and_winners() -> None:
     np.testing.assert_allclose(band.values, [0.4, 0.8, NAN, 0.9])
     np.testing.assert_allclose(best.values, [NAN, 0.7, NAN, 0.8])
     np.testing.assert_allclose(steps[5].values, [0.7, NAN, NAN, NAN])
+    np.testing.assert_allclose(steps[6].values, [1.05, NAN, NAN, NAN])  # above the threshold
 
 
 @pytest.mark.parametrize("title", ["a.wav", f"{'x$' * 80}.wav: ensemble of 8"])

@@ -35,6 +35,7 @@ PAPER = {
     "model": {
         "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001,
         "bn_momentum": 0.99, "bn_eps": 0.001, "adam_eps": 1e-7,
+        "checkpoint": None, "pretrained": False,
     },
     "loss": {"gamma": 1.0, "teacher": None},
     "annealing": {
@@ -234,7 +235,7 @@ def test_every_segment_padding_and_model_of_an_experiment_can_be_run(experiment:
     for group in ("segment", "padding", "model"):
         cfg, _ = compose_config(f"experiment={experiment}")
         cfg.data.root = None if cfg.data.name == "demo" else "/database"
-        for name in options(group):
+        for name in set(options(group)) - {"own"}:  # a user's, by its name
             option, choices = compose_config(f"{group}={name}")
             assert choices[group] == name
             cfg[group] = option[group]

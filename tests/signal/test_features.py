@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+from torchaudio.functional import melscale_fbanks
 
 from lungsound.signal.features import Features
 from lungsound.signal.mel import mel_bank, mel_corners, triangular_filters
@@ -81,6 +82,13 @@ def test_the_bank_is_librosas_and_ours(bank: tuple[int, float, float, int, int])
     np.testing.assert_allclose(mel_bank(*bank), expected, atol=1e-4)
     ours = triangular_filters(mel_corners(*mels), n_fft, rate)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "n_fft"), [(22_000, 512), (4000, 256), (44_100, 2048)])
+def test_the_bank_has_the_bits_of_torchaudios(rate: int, n_fft: int) -> None:
+    top = min(7500.0, rate / 2)
+    theirs = melscale_fbanks(n_fft // 2 + 1, 0.0, top, 50, rate, norm=None, mel_scale="htk")
+    assert torch.equal(mel_bank(50, 0, top, n_fft, rate), theirs.T)
 
 
 def test_log_mel_is_scipys_and_librosas() -> None:

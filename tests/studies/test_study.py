@@ -129,6 +129,44 @@ def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
     assert "SYNTHETIC" in parent.info.run_name
     sent = {file.path for file in mlflow_client(run_folder).list_artifacts(parent.info.run_id)}
     assert {"table3.md", "table3.csv", "all.csv", "plan.txt", "report.md", "figures"} <= sent
+    assert "report.html" in sent
+    names = [f"M{m} 2x2s sample s0 SYNTHETIC" for m in (2, 3, 4)]
+    assert [run.info.run_name for run in children] == names
+
+
+def test_a_study_s_scores_are_metrics_per_m_and_its_table_is_its_description(
+    typed_study: Path,
+) -> None:
+    parent, _ = study_in_mlflow(typed_study)
+    stored = metric_points(runs_by_members(typed_study)[2], parent)
+    table = pd.read_csv(only_study(typed_study) / "all.csv").set_index("annealing.cycles")
+    for name in ("score_4", "score_2"):
+        assert stored[f"study/{name}"] == pytest.approx(dict(table[name]))
+    leak, rows, *_ = parent.data.tags["mlflow.note.content"].split("\n\n")
+    assert leak.startswith("**table3: SYNTHETIC")
+    assert "TEST RECORDINGS ARE ALSO IN TRAINING" in leak
+    assert rows in (only_study(typed_study) / "table3.md").read_text()
+    assert parent.data.tags["mlflow.source.name"].endswith("sweep.py")
+
+
+def test_two_studies_share_a_run(sweep: Sweep) -> None:
+    """It stays under the first one; the second has a link to it, and all its scores."""
+    folder = sweep("annealing.cycles=1,2")
+    first, (_, shared) = study_in_mlflow(folder)
+    sweep("annealing.cycles=2,3", "loss=focal")
+    runs = mlflow_runs(folder / "outputs" / "run")
+    studies = [run for run in runs if "lungsound.study" in run.data.tags]
+    (second,) = [run for run in studies if run.info.run_id != first.info.run_id]
+    below = {}
+    for run in runs:
+        if "lungsound.study" not in run.data.tags:
+            below[run.data.params["annealing.cycles"]] = run.data.tags["mlflow.parentRunId"]
+    assert below == {"1": first.info.run_id, "2": first.info.run_id, "3": second.info.run_id}
+    address = f"#/experiments/{shared.info.experiment_id}/runs/{shared.info.run_id}"
+    link = f"[{shared.info.run_name}]({address})"
+    assert link in second.data.tags["mlflow.note.content"]
+    assert "](" not in first.data.tags["mlflow.note.content"]
+    assert set(metric_points(folder / "outputs" / "run", second)["study/score_4"]) == {2, 3}
 
 
 def test_each_ensemble_is_the_one_trained_alone(
@@ -425,7 +463,7 @@ def test_redo_trains_a_shared_trajectory_once(sweep: Sweep, trained_epochs: list
     runs = mlflow_runs(folder / "outputs" / "run")
     assert len(runs) == 5  # the earlier ones are kept, outside the study
     counts = {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 1}
-    assert parent.data.metrics == counts
+    assert counts.items() <= parent.data.metrics.items()
 
 
 def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
@@ -494,7 +532,7 @@ def test_study_whose_mlflow_is_down_is_sent_later(
         assert [run.info.status for run in runs] == ["FINISHED"] * 3
         assert [run.data.params["annealing.cycles"] for run in children] == ["1", "2"]
         counts = {"jobs": 2, "jobs_finished": 2, "jobs_failed": 0, "epochs_trained": 2}
-        assert parent.data.metrics == counts
+        assert counts.items() <= parent.data.metrics.items()
         for run in runs:
             metric_points(folder / "outputs" / "run", run)  # fails if a step was sent twice
 

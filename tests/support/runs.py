@@ -70,7 +70,8 @@ def skip_rendering() -> Iterator[None]:
         file.write(b"a picture")
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("plot_annealing", "plot_ensemble_size", "plot_examples", "plot_confusion"):
+        names = ("annealing", "ensemble_size", "calibration", "examples", "confusion")
+        for name in (f"plot_{name}" for name in names):
             patch.setattr(report, name, lambda *_: Figure())
         patch.setattr(Figure, "savefig", save)
         yield

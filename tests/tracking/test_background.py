@@ -1,19 +1,22 @@
 """How the work ended is stored, whenever a signal comes."""
 
+import shutil
 import signal
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 import pytest
+from support.mlflow import only_run
 
 import lungsound.tracking.background
 from lungsound.errors import Interrupted
 from lungsound.storage.signals import interruptible
 from lungsound.tracking.background import BackgroundSync, background_sync
 from lungsound.tracking.state import TrackingState, read_state
-from lungsound.tracking.sync import MlflowSync
 
 
 def test_a_signal_right_after_the_work_leaves_no_running_state(
@@ -60,16 +63,20 @@ def test_a_thread_that_is_abandoned_ends(tmp_path: Path, monkeypatch: pytest.Mon
     assert not work.thread.is_alive()
 
 
-def test_a_swept_key_that_is_a_param_already_is_left_out() -> None:
-    """MLflow takes a param once: one sync that sends a run and its swept values sent it twice."""
-    sent: list[str] = []
-
-    def log_batch(_: str, params: Any) -> None:
-        sent.extend(param.key for param in params)
-
-    target = MlflowSync.__new__(MlflowSync)
-    target.client, target.run_id = SimpleNamespace(log_batch=log_batch), "run"  # type: ignore[assignment]
-    target.run = SimpleNamespace(data=SimpleNamespace(params={}))  # type: ignore[assignment]
-    target.log_params({"annealing.cycles": 1})  # annealing=constant has one period
-    target.log_params({"annealing.cycles": 2, "seed": 3})
-    assert sent == ["annealing.cycles", "seed"]
+def test_the_machine_is_recorded_while_the_work_goes_on(
+    finished_run: Path, tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")  # seconds
+    folder = Path(shutil.copytree(finished_run, tmp_path / "outputs" / "run"))
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    state = read_state(folder)
+    assert state
+    state = replace(state, uri=f"sqlite:///{tmp_path / 'mlflow.db'}", status="RUNNING")
+    work = BackgroundSync(folder, state, system_metrics=True)
+    work.start()
+    name = "system/cpu_utilization_percentage"
+    while work.monitor is None or name not in only_run(folder).data.metrics:
+        assert work.thread.is_alive()
+    work.finish("FINISHED")
+    assert only_run(folder).info.status == "FINISHED"
+    assert not [one for one in threading.enumerate() if one.name == "SystemMetricsMonitor"]

@@ -1,9 +1,10 @@
 """MLflow's page in a real browser: Debian's chromium, headless.
 
-`make test` leaves it out; `make browser` runs it, and makes the README's figure.
+`make test` leaves it out; `make browser` runs it, and makes the pictures of README and docs/.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from mlflow.entities import Run
+from PIL import Image
+from support.commands import run_lungsound
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT
 
@@ -23,7 +27,9 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+ASSISTANT_X = 1115  # pixels: MLflow's assistant stands from there to the right
 Page = Callable[..., str]
+Picture = Callable[[str, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +78,58 @@ def page(folder: Path) -> Iterator[Page]:
     server.communicate()
 
 
+@pytest.fixture
+def take_picture(page: Page, tmp_path: Path) -> Callable[[str, str], None]:
+    """`take_picture(address, name)`: a page for the docs, without MLflow's assistant beside it."""
+
+    def take(address: str, name: str) -> None:
+        page(address, tmp_path / "page.png")
+        with Image.open(tmp_path / "page.png") as whole:
+            cropped = whole.crop((0, 0, ASSISTANT_X, whole.height))
+        folder = Path(os.environ.get("LUNGSOUND_PICTURES", tmp_path))
+        cropped.quantize(128).save(folder / f"{name}.png", optimize=True)
+
+    return take
+
+
+def test_runs_are_listed_by_score(folder: Path, page: Page, take_picture: Picture) -> None:
+    """The experiment's description links the list; all there see its columns."""
+    address = "experiments/1/runs?viewStateShareKey=scores"
+    assert f'href="#/{address}"' in page("experiments/1/runs")
+    content = page(address)
+    columns = ("test/score_4", "annealing.cycles", "padding", "segment", "split")
+    places = [content.index(f">{name}<") for name in columns]
+    assert places == sorted(places)
+    best = max(mlflow_runs(folder / "outputs" / "run"), key=score)
+    names = re.findall(r">(M\d 2x2s sample s0 SYNTHETIC)<", content)
+    assert names[0] == best.info.run_name
+    take_picture(address, "mlflow_runs")
+
+
+def score(run: Run) -> float:
+    return run.data.metrics.get("test/score_4", -1.0)
+
+
+def test_a_run_and_its_model_are_shown(
+    folder: Path, page: Page, take_picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = max(mlflow_runs(folder / "outputs" / "run"), key=score)
+    address = f"experiments/1/runs/{run.info.run_id}"
+    content = page(address)
+    for text in ("TEST PATIENTS ARE ALSO IN TRAINING", "sweep.py", "augment.vtlp_copies.both"):
+        assert text in content
+    assert "data:image/png;base64" in page(f"{address}/artifacts/report.html")
+    take_picture(address, "mlflow_run")
+    monkeypatch.chdir(folder)
+    run_lungsound("register", run.data.tags["lungsound.folder"], "--name", "breaths")
+    content = page("models/breaths/versions/1")
+    for text in ("TEST PATIENTS ARE ALSO IN TRAINING", "Schema", run.info.run_name):
+        assert text in content
+    take_picture("models/breaths/versions/1", "mlflow_model")
+
+
 def test_a_study_is_shown_with_its_runs_and_a_figure(
-    folder: Path, page: Page, tmp_path: Path
+    folder: Path, page: Page, take_picture: Picture, tmp_path: Path
 ) -> None:
     runs = mlflow_runs(folder / "outputs" / "run")
     (parent,) = [run for run in runs if "lungsound.study" in run.data.tags]
@@ -82,10 +138,7 @@ def test_a_study_is_shown_with_its_runs_and_a_figure(
     content = page(f"{place}/{parent.info.run_id}")
     for run in runs:
         assert run.info.run_name in content
-    page(
-        f"{place}/{parent.info.run_id}",
-        Path(os.environ.get("LUNGSOUND_PICTURE", tmp_path / "study.png")),
-    )
+    take_picture(f"{place}/{parent.info.run_id}", "mlflow")
     figure = "figures/score_against_members.png"
     assert mlflow_client(folder / "outputs" / "run").list_artifacts(parent.info.run_id, "figures")
     assert f'<img alt="{figure}"' in page(f"{place}/{parent.info.run_id}/artifacts/{figure}")

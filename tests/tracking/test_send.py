@@ -117,7 +117,7 @@ def test_two_folders_are_two_runs(finished_run: Path, tmp_path: Path, empty_mlfl
         shutil.copytree(finished_run, folder)
         state = read_state(folder)
         assert state
-        write_state(folder, replace(state, id=folder.name))
+        write_state(folder, replace(state, id=folder.name, name=""))  # as release 0.2 has it
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run_lungsound("send", *map(str, folders), "--uri", uri)
     names = {run.info.run_name for run in mlflow_runs(tmp_path / "outputs" / "run")}

@@ -2,16 +2,23 @@
 
 import contextlib
 import functools
+import getpass
 import json
 import math
+import re
 import shutil
+import sys
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import git
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -32,14 +39,19 @@ from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 
 import lungsound.runs.report
 from lungsound.results.folder import RunFolder
+from lungsound.results.html import report_html
 from lungsound.tracking.client import RUN_TAG, open_experiment
+from lungsound.tracking.contents import origin_tags, run_datasets
 from lungsound.tracking.metrics import history_metrics
 from lungsound.tracking.state import TrackingState, read_state
 from lungsound.tracking.sync import sync
 from lungsound.training.trajectory import Trajectory
 
 TrainIn = Callable[..., Path]
-WRITES = ("create_run", "log_batch", "log_artifact", "set_tag", "update_run", "set_terminated")
+WRITES = (
+    *("create_run", "log_batch", "log_artifact", "log_text", "log_inputs", "set_tag"),
+    *("update_run", "set_terminated"),
+)
 
 
 def test_metrics_are_those_of_the_folder(finished_run: Path) -> None:
@@ -71,6 +83,7 @@ def test_passwords_of_release_0_1_are_not_sent(
 ) -> None:
     run, address = Path(shutil.copytree(finished_run, tmp_path / "run")), "http://127.0.0.1:9"
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    (run / "SHA256SUMS").unlink()  # it had none
     config = (run / "config.yaml").read_text().replace("uri: ", f"uri: {address}\n  # ")
     study = json.dumps({"words": [f"tracking.uri={address}", "seed=1"], "jobs": []}, indent=2)
     for name, text in {"config.yaml": config, "old.json": study}.items():
@@ -100,12 +113,14 @@ def test_only_numbers_of_the_history_are_metrics() -> None:
 
 
 def test_params_tags_and_files(finished_run: Path) -> None:
-    run = only_run(finished_run)
+    run, settings = only_run(finished_run), compose_settings(*SMALL_RUN_OVERRIDES)
     expected = {
         "experiment": "demo", "data": "demo", "split": "random", "segment": "2x2s",
         "padding": "sample", "augment": "light", "model": "cnn7_eighth", "loss": "focal",
         "annealing": "cosine", "task": "four_class", "trainer": "auto", "annealing.cycles": "2",
-        "data.cycles": "60", "split.seed": "0", "epochs_trained": "4",
+        "data.cycles": "60", "split.seed": "0", "epochs_trained": "4", "device": "cpu",
+        "threads": "1", "annealing.max_lr": str(settings.annealing.max_lr), "loss.gamma": "1.0",
+        "trainer.batch_size": "32", "augment.vtlp_copies.both": "2", "segment.seconds": "4.0",
     }  # fmt: skip
     assert expected.items() <= run.data.params.items()
     audio = finished_run.parents[1].glob("store/demo/*/audio_and_txt_files/*.wav")
@@ -115,16 +130,98 @@ def test_params_tags_and_files(finished_run: Path) -> None:
     assert run.data.tags["trajectory"] == trajectory.name
     assert run.data.tags["data"].startswith("SYNTHETIC")
     assert "TEST PATIENTS ARE ALSO IN TRAINING" in run.data.tags["leak"]
-    assert run.info.run_name == finished_run.name
-    assert "SYNTHETIC" in finished_run.name
+    assert f"torch {version('torch')}" in run.data.params["versions"]
+    assert run.data.tags["mlflow.user"] == getpass.getuser()
+    assert run.data.tags["mlflow.source.name"] == sys.argv[0]
+    assert run.info.run_name == "M2 2x2s sample s0 SYNTHETIC"
     assert run.info.status == "FINISHED"
     assert artifact_paths(finished_run, run) == readable_files(finished_run)
 
 
 def readable_files(folder: Path) -> set[str]:
-    """What MLflow is to have of a run's folder: no checksums, and no weights."""
+    """What MLflow is to have of a run: its report as a page, no checksums, and no weights."""
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    return {name for name in files if not name.endswith((".sha256", ".safetensors", "SHA256SUMS"))}
+    unwanted = (".sha256", ".safetensors", "SHA256SUMS")
+    return {name for name in files if not name.endswith(unwanted)} | {"report.html"}
+
+
+def test_the_description_has_the_leak_and_then_the_scores(finished_run: Path) -> None:
+    description = only_run(finished_run).data.tags["mlflow.note.content"]
+    leak, title, table, *_ = description.split("\n\n")
+    results = json.loads((finished_run / "scores.json").read_text())
+    assert leak == f"**{results['leak']}**"
+    assert "SYNTHETIC" in title
+    (row,) = [line for line in table.splitlines() if line.startswith("| ensemble of 2 |")]
+    assert row.split(" | ")[1] == f"{results['scores']['ensemble'][1]['val']['specificity']:.3f}"
+
+
+def test_the_three_sets_are_data_sets(finished_run: Path, run_copy: Path) -> None:
+    split = pd.read_csv(finished_run / "split.csv")
+    digests = set()
+    for one in only_run(finished_run).inputs.dataset_inputs:
+        (context,) = [tag.value for tag in one.tags if tag.key == "mlflow.data.context"]
+        cycles = split[split["set"] == {"validation": "val"}.get(context, context)]
+        profile = json.loads(one.dataset.profile)
+        assert profile["num_rows"] == len(cycles)
+        assert profile["patients"] == cycles["patient"].nunique()
+        assert profile["wheeze"] == (cycles["label"] == "wheeze").sum()
+        digests.add(one.dataset.digest)
+    assert len(digests) == 3
+    last = (run_copy / "split.csv").read_text().rstrip()[:-1]
+    (run_copy / "split.csv").write_text(f"{last}!\n")  # the content of its last cycle
+    (run_copy / "SHA256SUMS").unlink()
+    changed = {one.dataset.digest for one in run_datasets(RunFolder(run_copy))}
+    assert len(digests & changed) == 2
+
+
+def test_the_report_is_a_page_with_its_figures_inside(finished_run: Path, tmp_path: Path) -> None:
+    page = report_html(finished_run)
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    figures = [path.read_bytes() for path in RunFolder(finished_run).figures()]
+    assert [b64decode(picture) for picture in pictures] == figures
+    assert "<td>ensemble of 2</td>" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    report = "<script>x</script> ![](../secret.png) ![](http://host/a.png) a | b"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.md").write_text(report)
+    (tmp_path / "secret.png").write_bytes(b"not for anybody")
+    page = report_html(tmp_path / "run")
+    assert "<script>" not in page
+    assert "base64" not in page
+
+
+def test_a_commit_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = git.Repo.init(tmp_path)
+    commit = repository.index.commit("first").hexsha
+    repository.create_remote("origin", "https://ana:secret@host/x.git")
+    (tmp_path / "train.py").touch()
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "train.py")])
+    tags = origin_tags()
+    assert tags["mlflow.source.git.commit"] == commit
+    assert "secret" not in str(tags)
+
+
+def test_an_earlier_release_s_params_stay(
+    finished_run: Path, tmp_path: Path, elsewhere: TrackingState
+) -> None:
+    """MLflow refuses to change a param; what is new is added."""
+    run_id = sync(finished_run, replace(elsewhere, status="RUNNING"))
+    client = mlflow_client(tmp_path / "outputs" / "run")
+    client.log_param(run_id, "device", "of an earlier release")
+    sync(finished_run, elsewhere)
+    params = only_run(tmp_path / "outputs" / "run").data.params
+    assert params["device"] == "of an earlier release"
+    assert params["epochs_trained"] == "4"
+
+
+def test_any_label_may_be_in_a_param_s_name(
+    run_copy: Path, tmp_path: Path, elsewhere: TrackingState
+) -> None:
+    config = (run_copy / "config.yaml").read_text().replace("    wheeze:", "    'a+b/c':")
+    (run_copy / "config.yaml").write_text(config)
+    (run_copy / "SHA256SUMS").unlink()
+    sync(run_copy, elsewhere)
+    assert only_run(run_copy).data.params["augment.vtlp_copies.a_b_c"] == "1"
 
 
 def count_parameters(width: float) -> int:
@@ -208,7 +305,8 @@ def test_any_request_may_fail_and_nothing_is_doubled_or_lost(
                 sync(finished_run, state)
             run_id = sync(finished_run, state)
         for request in failed:
-            request()
+            with contextlib.suppress(FileNotFoundError):  # of a text's temporary file
+                request()
         assert sync(finished_run, state) == run_id
         folder = database.parent / "outputs" / finished_run.name
         run = only_run(folder)

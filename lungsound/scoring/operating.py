@@ -1,0 +1,85 @@
+"""Abnormal against normal cycles: curves, the area under them, and thresholds.
+
+The score of a cycle is the probability that it is not normal.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungsound.scoring.bootstrap import DRAWS, SEED, quantile_intervals
+
+Floats = NDArray[np.float64]
+MIN_SPECIFICITY = 0.9
+
+
+class OperatingPoint(NamedTuple):
+    """A threshold, and what it gives: cycles with at least this probability are called abnormal."""
+
+    threshold: float
+    specificity: float
+    sensitivity: float
+
+    @property
+    def score(self) -> float:
+        return (self.specificity + self.sensitivity) / 2
+
+
+def point_at(scores: Floats, is_abnormal: NDArray[np.bool_], threshold: float) -> OperatingPoint:
+    """Return what a threshold gives on these cycles [n]; NaN for a share of no cycles.
+
+    >>> point_at(np.array([0.1, 0.6, 0.9]), np.array([False, False, True]), threshold=0.5)
+    OperatingPoint(threshold=0.5, specificity=0.5, sensitivity=1.0)
+    """
+    called = scores >= threshold
+    with np.errstate(invalid="ignore"):
+        specificity = np.float64((~called[~is_abnormal]).sum()) / (~is_abnormal).sum()
+        sensitivity = np.float64(called[is_abnormal].sum()) / is_abnormal.sum()
+    return OperatingPoint(threshold, float(specificity), float(sensitivity))
+
+
+def choose_thresholds(scores: Floats, is_abnormal: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the thresholds for the `best_score`, and for a `specificity_90`, on these cycles.
+
+    The first has the largest mean of specificity and sensitivity, the second the largest
+    sensitivity with a specificity of at least 0.9. A threshold lies between two cycles' scores.
+    Raises ValueError without cycles of both kinds.
+    """
+    if is_abnormal.all() or not is_abnormal.any():
+        raise ValueError("Expected normal and abnormal cycles")
+    values = np.unique(scores)
+    thresholds = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2, [1.0 + 1e-9]])
+    normal, abnormal = np.sort(scores[~is_abnormal]), np.sort(scores[is_abnormal])
+    specificity = np.searchsorted(normal, thresholds, "left") / len(normal)
+    sensitivity = 1 - np.searchsorted(abnormal, thresholds, "left") / len(abnormal)
+    enough = np.where(specificity >= MIN_SPECIFICITY, sensitivity, -1.0)
+    return {
+        "best_score": float(thresholds[np.argmax(specificity + sensitivity)]),
+        "specificity_90": float(thresholds[np.argmax(enough)]),
+    }
+
+
+def auc_interval(
+    scores: Floats, is_abnormal: NDArray[np.bool_], patients: NDArray[np.object_]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the area under the ROC by bootstrap over patients.
+
+    The area is the share of pairs (abnormal, normal) in order, ties by half. Counted once for each
+    pair of patients, it is a quadratic form in how often each patient is drawn.
+    """
+    names, group = np.unique(patients.astype(str), return_inverse=True)
+    wins = np.zeros((len(names), len(names)))
+    totals = np.zeros((2, len(names)))
+    for place in range(len(names)):
+        normal = np.sort(scores[(group == place) & ~is_abnormal])
+        below = np.searchsorted(normal, scores[is_abnormal], "left")
+        not_above = np.searchsorted(normal, scores[is_abnormal], "right")
+        np.add.at(wins[:, place], group[is_abnormal], (below + not_above) / 2)
+        totals[:, place] = len(normal), (group[is_abnormal] == place).sum()
+    rng = np.random.default_rng(SEED)
+    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    with np.errstate(invalid="ignore"):
+        pairs = (times @ totals[0]) * (times @ totals[1])
+        areas = ((times @ wins) * times).sum(1) / pairs
+    return quantile_intervals({"auc": areas})["auc"]
