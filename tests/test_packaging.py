@@ -19,10 +19,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Of one command or option each, which imports them only if it is used.
 FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in ("dev", "parallel")}
-# Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx;
-# pytest's process per core; the tools of `make lint`; pip builds a wheel with setuptools.
+# Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx, MLflow
+# psutil; pytest's process per core; the tools of `make lint`; pip builds a wheel with setuptools.
 PLUGINS = {
-    *("hydra-joblib-launcher", "onnx", "pytest-xdist", "setuptools"),
+    *("hydra-joblib-launcher", "onnx", "psutil", "pytest-xdist", "setuptools"),
     *("ruff", "mypy", "pandas-stubs", "pre-commit"),
 }
 
