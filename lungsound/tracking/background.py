@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lungsound.errors import StorageError
+from lungsound.errors import ConfigError, StorageError
 from lungsound.storage.signals import defer_signals
 from lungsound.tracking.client import connection_uri, root_cause
 from lungsound.tracking.state import Status, TrackingState, resolve_status, write_state
@@ -36,9 +36,7 @@ class BackgroundSync:
         self.folder, self.state, self.retry_at_end = folder, state, retry_at_end
         self.monitor_class: Any = None  # of MLflow: records the machine in a thread of its own
         if system_metrics:
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            self.monitor_class = SystemMetricsMonitor
+            self.monitor_class = load_monitor()
         self.monitor: Any = None
         self.error: Exception | None = None  # of the last sync
         self.retry_until: float | None = None  # monotonic seconds; None while the work goes on
@@ -128,6 +126,18 @@ class BackgroundSync:
 
     def _print(self, message: str) -> None:
         print(f"tracking.uri={self.state.uri}: {message}", flush=True)
+
+
+def load_monitor() -> Any:
+    """Return MLflow's class that records the machine. Raises ConfigError without psutil."""
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"tracking.system_metrics=true: expected the package {error.name}, which the extra "
+            "`system` installs: pip install 'lungsound[system]'"
+        ) from error
+    return SystemMetricsMonitor
 
 
 @contextmanager

@@ -13,10 +13,12 @@ import pytest
 from support.mlflow import only_run
 
 import lungsound.tracking.background
-from lungsound.errors import Interrupted
+from lungsound.errors import ConfigError, Interrupted
 from lungsound.storage.signals import interruptible
 from lungsound.tracking.background import BackgroundSync, background_sync
 from lungsound.tracking.state import TrackingState, read_state
+
+MONITOR = "mlflow.system_metrics.system_metrics_monitor"
 
 
 def test_a_signal_right_after_the_work_leaves_no_running_state(
@@ -80,3 +82,14 @@ def test_the_machine_is_recorded_while_the_work_goes_on(
     work.finish("FINISHED")
     assert only_run(folder).info.status == "FINISHED"
     assert not [one for one in threading.enumerate() if one.name == "SystemMetricsMonitor"]
+
+
+def test_a_machine_that_cannot_be_recorded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, MONITOR, raising=False)
+    monkeypatch.setitem(sys.modules, f"{MONITOR.rpartition('.')[0]}.metrics.cpu_monitor", None)
+    state = TrackingState("sqlite:///unused.db", "name", "id", {})
+    with pytest.raises(ConfigError, match=r"system_metrics=true.*'lungsound\[system\]'"):
+        BackgroundSync(tmp_path, state, system_metrics=True)
+    assert not list(tmp_path.iterdir())
