@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lungsound.data.labels import LabelSet
+from lungsound.data.splits.patient import has_unknown_patients
 from lungsound.errors import DataError
 from lungsound.results.summary import member_numbers, member_probabilities, predicted_labels
 from lungsound.scoring.bootstrap import (
@@ -44,6 +45,13 @@ class Answers(NamedTuple):
         patients = self.cycles["patient"].to_numpy(dtype=object)
         return patient_confusions(self.truth, self.predicted, patients, len(self.labels))
 
+    @property
+    def interval_problem(self) -> str:
+        """Why intervals by patient would mislead, or ""."""
+        if has_unknown_patients(self.cycles):
+            return "the patients are unknown"
+        return interval_problem(self.counts, self.labels)
+
 
 def ensemble_answers(predictions: pd.DataFrame, set_name: str = "test") -> Answers:
     """Return the ensemble's answers on a set. Raises DataError as `summarize`."""
@@ -68,7 +76,7 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
     (first_name, first), *others = runs.items()
     for name, answers in others:
         _check_same_cycles(first_name, first, name, answers)
-    problem = interval_problem(first.counts, first.labels)
+    problem = first.interval_problem
     rows: list[dict[str, Any]] = []
     for name, answers in runs.items():
         scores = scores_of_counts(answers.counts.sum(0), answers.labels)

@@ -10,7 +10,6 @@ from lungsound.results.comparison import ensemble_answers
 from lungsound.scoring.bootstrap import (
     DRAWS,
     draw_patients,
-    interval_problem,
     quantile_intervals,
     scores_of_counts,
 )
@@ -30,7 +29,7 @@ def score_intervals(predictions: pd.DataFrame, single: int) -> dict[str, Any]:
     ensemble = ensemble_answers(predictions)
     member = ensemble_answers(predictions[predictions["member"] == single])
     labels, counts = ensemble.labels, np.stack([ensemble.counts, member.counts])
-    problem = interval_problem(counts[0], labels)
+    problem = ensemble.interval_problem
     result: dict[str, Any] = {"patients": counts.shape[1], "draws": DRAWS, "problem": problem}
     result |= {"ensemble": {}, "single": {}, "difference": {}}
     if problem:

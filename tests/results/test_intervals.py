@@ -66,3 +66,5 @@ def test_few_patients_are_named() -> None:
     found = score_intervals(predictions(patients=9), 1)
     assert found["problem"] == "9 patients, fewer than 10"
     assert not found["ensemble"]
+    unknown = predictions().assign(patient="")
+    assert score_intervals(unknown, 1)["problem"] == "the patients are unknown"
