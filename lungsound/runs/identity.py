@@ -27,7 +27,7 @@ WEIGHT_SOURCES = (
     *("runs/inputs.py", "runs/build.py", "runs/predict.py", "runs/teacher.py"),
 )
 LIBRARIES = (
-    *("lungsound", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "librosa"),
+    *("lungsound", "torch", "pytorch-lightning", "numpy", "scipy", "librosa"),
     *("soxr", "soundfile", "scikit-learn", "mlflow"),
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

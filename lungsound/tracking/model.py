@@ -20,7 +20,9 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from lungsound.errors import LungsoundError
+from lungsound.models.registry import NETWORKS
 from lungsound.results.folder import MEMBERS, TRAINING_FILES, RunFolder
+from lungsound.results.members import SCORES
 from lungsound.storage.places import SQLITE, URI_VARIABLE, without_secrets
 from lungsound.tracking.client import (
     DEFAULT_URI,
@@ -35,10 +37,10 @@ NAME = "ensemble"
 RUN = "run"  # among the model's artifacts: what Ensemble.load needs of the run's folder
 PACKAGE = Path(__file__).parents[1]
 CODE = PACKAGE / "serving" / "model.py"  # MLflow runs it; this layer does not import it
-# What the code imports, directly or through another one of these without a bound of its own.
+# What the code imports; another package's network needs that package, too.
 REQUIREMENTS = (
-    *("mlflow", "torch", "torchaudio", "numpy", "pandas", "safetensors", "soundfile", "soxr"),
-    *("filelock", "pyyaml", "librosa", "scipy"),
+    *("mlflow", "torch", "numpy", "pandas", "safetensors", "soundfile", "soxr", "filelock"),
+    *("pyyaml", "matplotlib", "scikit-learn", "rich"),
 )
 EXAMPLE_RATE, EXAMPLE_SECONDS = 4000, 4  # Hz
 
@@ -70,10 +72,13 @@ def log_model(experiment: Experiment, run_id: str, folder: RunFolder) -> None:
 
 def save_model(folder: RunFolder, path: Path) -> None:
     """Write the model: this package's code, the run's members, signature, example, versions."""
+    is_ours = folder.read_config()["model"]["name"] in NETWORKS
+    needed = REQUIREMENTS if is_ours else (*REQUIREMENTS, "timm")
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / RUN
         (run / MEMBERS).mkdir(parents=True)
-        for source in (*(folder.path / name for name in TRAINING_FILES), *folder.member_paths()):
+        files = [folder.path / name for name in (*TRAINING_FILES, SCORES)]
+        for source in (*files, *folder.member_paths()):
             shutil.copyfile(source, run / source.relative_to(folder.path))
         mlflow.pyfunc.save_model(
             path,
@@ -82,7 +87,7 @@ def save_model(folder: RunFolder, path: Path) -> None:
             artifacts={RUN: str(run)},
             signature=model_signature(folder.read_json("scores.json")["label_order"]),
             input_example=pd.DataFrame({"audio": [example_audio()]}),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={version(name)}" for name in needed],
         )
 
 
@@ -95,6 +100,7 @@ def model_signature(labels: list[str]) -> ModelSignature:
             *(ColSpec(DataType.double, name) for name in numbers),
             ColSpec(DataType.string, "label"),
             ColSpec(DataType.double, "spread"),
+            ColSpec(DataType.boolean, "abnormal", required=False),
         ]
     )
     inputs = Schema([ColSpec(DataType.string, "audio")])

@@ -1,5 +1,6 @@
 """The ensemble as a model in MLflow: registered, served, loaded from there."""
 
+import ast
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from support.audio import encode
-from support.commands import run_lungsound
+from support.commands import run_lungsound, run_python
 from support.mlflow import metric_points, mlflow_client, only_run
 from support.server import LOOPBACK, free_port
 
 from lungsound import Ensemble
 from lungsound.errors import DataError, LungsoundError
 from lungsound.serving import model as serving
+from lungsound.tracking.model import REQUIREMENTS
 
 NOISE = np.random.default_rng(1).normal(0, 0.1, 20_000)
 Post = Callable[..., tuple[int, Any]]
@@ -84,6 +86,28 @@ def test_the_model_says_what_it_needs_and_gives(registered: Path) -> None:
     assert model.signature.inputs.input_names() == ["audio"]
     params = {param.name: param.default for param in model.signature.params}
     assert params == {"window": serving.WINDOW_SECONDS, "hop": serving.HOP_SECONDS}
+
+
+MODULES_OF_THE_SERVER = """
+import sys
+from lungsound.serving import model
+from lungsound import errors
+print(*(one.__file__ for name, one in sys.modules.items() if name.startswith("lungsound.")))
+"""
+
+
+def test_all_that_a_server_imports_is_pinned() -> None:
+    files = run_python("-c", MODULES_OF_THE_SERVER).stdout.split()
+    modules = set()
+    for file in files:
+        for node in ast.walk(ast.parse(Path(file).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                modules.add(str(node.module).partition(".")[0])
+            elif isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+    brings = packages_distributions()
+    for module in modules - sys.stdlib_module_names - {"lungsound"}:
+        assert {name.lower() for name in brings[module]} & set(REQUIREMENTS), module
 
 
 def test_answers_are_those_of_the_run(registered: Path, served: Any, tmp_path: Path) -> None:
