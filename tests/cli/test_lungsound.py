@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": set(),
     "export": set(),
     "predict": set(),
+    "register": set(),
     "score": set(),
     "send": set(),
     "show": set(),
