@@ -104,8 +104,11 @@ class Ensemble:
         if not isinstance(recording, list | tuple):
             members = self.predict_members(recording, sample_rate, cycles, window, hop)
             return self.average(members)
-        if not recording or cycles is not None:
-            raise DataError("expected one or more files without cycles, or one file with its own")
+        if not recording or cycles is not None or sample_rate is not None:
+            raise DataError(
+                "expected one or more files without cycles and sample_rate, or one file or array "
+                "(numpy, no list) with its own"
+            )
         tables = []
         for file in recording:
             tables.append(self.predict(file, window=window, hop=hop))
@@ -207,9 +210,10 @@ class Ensemble:
 
 def check_seconds(name: str, seconds: float, sample_rate: int) -> int:
     """Return the samples of `seconds`. Raises ConfigError if there is not one, or no end."""
-    if not 0.5 <= seconds * sample_rate <= MAX_SECONDS * sample_rate:
+    is_number = isinstance(seconds, int | float | np.number)
+    if not is_number or not 0.5 <= seconds * sample_rate <= MAX_SECONDS * sample_rate:
         raise ConfigError(
-            f"{name}: expected seconds above 0, at most {MAX_SECONDS}, but got {seconds}. "
+            f"{name}: expected seconds above 0, at most {MAX_SECONDS}, but got {seconds!r}. "
             f"The default is {WINDOW_SECONDS if name == 'window' else HOP_SECONDS}"
         )
     return max(1, round(seconds * sample_rate))

@@ -192,6 +192,7 @@ def test_the_threshold_is_that_of_the_scores(run_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
+        ({"window": "3"}, "window: expected seconds above 0, .* got '3'"),
         ({"window": 0}, "window: expected seconds above 0, .* got 0. The default is 3.0"),
         ({"hop": -1}, "hop: expected seconds above 0, .* got -1. The default is 1.0"),
         ({"window": np.nan}, "window: expected seconds above 0"),
@@ -219,6 +220,11 @@ def test_a_recording_that_is_none_is_one_sentence(ensemble: Ensemble, tmp_path: 
         ensemble.predict(np.ones(9))
     with pytest.raises(DataError, match=r"waveform: .* a whole number of Hz, but got 4000\.5"):
         ensemble.predict(np.ones(9), 4000.5)
+    for rate in ("22000", np.inf, np.nan):
+        with pytest.raises(DataError, match="waveform: expected a whole number of Hz, but got"):
+            ensemble.predict(np.ones(9), rate)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="one file or array"):
+        ensemble.predict([0.1, 0.2], 4000)  # type: ignore[list-item]
     with pytest.raises(DataError, match="expected one or more files"):
         ensemble.predict([])
     loud = np.float32(1e30) * np.random.default_rng(0).normal(size=90_000).astype(np.float32)

@@ -10,7 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lungsound.errors import ConfigError, DataError
+from lungsound.data.splits.patient import has_unknown_patients
+from lungsound.errors import ConfigError, DataError, StorageError
 from lungsound.results.comparison import compare_answers, ensemble_answers
 from lungsound.results.folder import PREDICTIONS, RunFolder
 from lungsound.storage.files import write_file
@@ -24,8 +25,9 @@ def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) ->
     Raises ConfigError for fewer than two runs, or one that is not finished, and DataError if they
     cannot be compared.
     """
-    if len(set(paths)) < 2:
-        raise ConfigError(f"expected two or more different runs, but got {len(set(paths))}")
+    different = {path.resolve() for path in paths}
+    if len(different) < max(2, len(paths)):
+        raise ConfigError(f"expected two or more different runs, but got {len(different)}")
     answers = {}
     for path in paths:
         folder = RunFolder(path)
@@ -41,9 +43,14 @@ def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) ->
     name = score or f"score_{len(first.labels)}"
     table, note = compare_answers(answers, name)
     if file is not None:
-        write_file(file, table.assign(score_name=name).to_csv(index=False).encode())
-    patients = first.cycles["patient"].nunique()
-    heading = f"{name} of {len(first.cycles)} test cycles of {patients} patients"
+        content = table.assign(score_name=name).to_csv(index=False).encode()
+        try:
+            write_file(file, content)
+        except StorageError as error:
+            raise StorageError(f"{file} cannot be written: {error.__cause__} (--to)") from error
+    unknown = has_unknown_patients(first.cycles)
+    patients = "unknown" if unknown else str(first.cycles["patient"].nunique())
+    heading = f"{name} of {len(first.cycles)} test cycles; patients: {patients}"
     names = [f"{number}: {run}" for number, run in enumerate(table["run"], start=1)]
     return "\n".join([heading, _format(table), *names, *filter(None, [note])])
 
@@ -56,7 +63,8 @@ def _format(table: pd.DataFrame) -> str:
         cells = [f"{row['score']:.3f}", _range(row, "", "")]
         if number > 1:
             cells += [f"{row['difference']:+.3f}", _range(row, "difference_", "+")]
-            cells += [f"{row[name]:.3f}" for name in ("permutation", "holm", "mcnemar")]
+            for name in ("permutation", "holm", "mcnemar"):
+                cells.append("-" if pd.isna(row[name]) else f"{row[name]:.3f}")
         shown.add_row(str(number), *cells)
     page = Console(file=io.StringIO(), width=WIDTH, highlight=False)
     with page.capture() as text:

@@ -26,7 +26,14 @@ def explain_recording(run: Path, file: Path, label: str | None, window: float, t
     if label not in (None, *ensemble.labels):
         labels = ", ".join(ensemble.labels)
         raise ConfigError(f"--label: expected one of {labels}, but got {label!r}")
-    check_seconds("window", window, ensemble.features.sample_rate)
+    features = ensemble.features
+    if check_seconds("window", window, features.sample_rate) < features.n_fft:
+        shortest = features.n_fft / features.sample_rate
+        raise ConfigError(
+            f"--window: expected at least a frame, {shortest:.3f} s, but got {window}"
+        )
+    if to.suffix != ".png":
+        raise ConfigError(f"--to: expected a name in .png, but got {to}")
     sound = open_sound(file)
     table = ensemble.predict(sound, cycles=equal_windows(sound.seconds, window))
     if label is not None:

@@ -6,16 +6,16 @@ import click
 
 from lungsound.storage.places import user_path
 
+SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
+
 
 @click.command()
 @click.argument("run", type=user_path)
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["torch", "onnx"]),
-    default="torch",
-    show_default=True,
-    help="For torch.export.load, or for onnxruntime and others.",
+    type=click.Choice(list(SUFFIXES)),
+    help="torch.export.load's, or ONNX for onnxruntime and others; by default FILE's suffix tells.",
 )
 @click.option(
     "--to",
@@ -24,27 +24,32 @@ from lungsound.storage.places import user_path
     metavar="FILE",
     help="The new file; one that is there is replaced. By default ensemble.pt2 or ensemble.onnx.",
 )
-def export(run: Path, file_format: str, file: Path | None) -> None:
+def export(run: Path, file_format: str | None, file: Path | None) -> None:
     """Export a finished run's ensemble, front end included, to a file that needs no lungsound.
 
     RUN is the run's folder below outputs. The file maps waveforms [B, L] of whole segments at the
     run's rate to probabilities [B, K]. Cycles are cut and padded to segments before; the
-    description in the file has L, rate, padding and labels. A model card, card.md, is written
+    description in the file has L, rate, padding and labels. A model card, FILE.card.md, is written
     beside it: data, protocol, scores and what it must not be used for.
     """
-    from lungsound.errors import StorageError
+    from lungsound.errors import ConfigError, StorageError
     from lungsound.results.card import model_card
     from lungsound.results.export import export_onnx, export_torch
     from lungsound.results.folder import RunFolder
     from lungsound.results.members import load_members
     from lungsound.storage.files import write_file
 
+    if file_format is None:
+        file_format = "onnx" if file is not None and file.suffix == ".onnx" else "torch"
+    file = file or Path(f"ensemble{SUFFIXES[file_format]}")
+    if file.suffix != SUFFIXES[file_format]:
+        what = f"a name in {SUFFIXES[file_format]} for --format {file_format}"
+        raise ConfigError(f"--to: expected {what}, but got {file}")
     folder = RunFolder(run)
     parts = load_members(folder)
     card = model_card(folder)
     content = export_onnx(parts) if file_format == "onnx" else export_torch(parts)
-    file = file or Path("ensemble.onnx" if file_format == "onnx" else "ensemble.pt2")
-    for path, data in ((file, content), (file.with_name("card.md"), card.encode())):
+    for path, data in ((file, content), (file.with_name(f"{file.name}.card.md"), card.encode())):
         try:
             write_file(path, data)
         except StorageError as error:

@@ -117,8 +117,8 @@ def open_sound(path: Path) -> Sound:
 def array_sound(waveform: ArrayLike, sample_rate: float) -> Sound:
     """Check a waveform [n], or [n, channels], of floats in [-1, 1]. Raises DataError."""
     try:
-        if int(sample_rate) != sample_rate:
-            raise ValueError(f"expected a whole number of Hz, but got {sample_rate}")
+        if not isinstance(sample_rate, int | float | np.number) or sample_rate % 1 != 0:
+            raise ValueError(f"expected a whole number of Hz, but got {sample_rate!r}")
         rate_hz = int(sample_rate)
         array = np.asarray(waveform)
         frames = array[:, None] if array.ndim == 1 else array

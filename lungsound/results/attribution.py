@@ -54,7 +54,8 @@ def frame_numbers(samples: int, segments: SegmentSpec, n_fft: int, hop: int) -> 
 def gather_frames(values: Tensor, numbers: Tensor, frames: int) -> NDArray[np.float32]:
     """Add up `values` [C, F, N] of the frames with the same number [C, N]: [F, frames].
 
-    Divided by C: the sum of all is then the change of the window's probability, their mean.
+    Divided by C: the sum of all is then the change of the window's probability, their mean, but for
+    what padding with zeros adds, which has no place in the recording.
     """
     total = values.new_zeros(values.shape[1], frames)
     for chunk, number in zip(values, numbers.to(values.device), strict=True):

@@ -10,7 +10,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lungsound.results.comparison import Answers, ensemble_answers
 from lungsound.results.report import format_score, markdown_table
-from lungsound.scoring.bootstrap import interval_problem
 from lungsound.scoring.calibration import calibration_errors, fit_temperature, scale_temperature
 from lungsound.scoring.operating import auc_interval, choose_thresholds, point_at
 
@@ -49,7 +48,7 @@ def operating_summary(predictions: pd.DataFrame) -> dict[str, Any]:
             return {}
     scores, abnormal = abnormal_scores(test), is_abnormal(test)
     interval = None
-    if not interval_problem(test.counts, test.labels):
+    if not test.interval_problem:
         interval = list(auc_interval(scores, abnormal, test.cycles["patient"].to_numpy()))
     points = {}
     thresholds = choose_thresholds(abnormal_scores(validation), is_abnormal(validation))

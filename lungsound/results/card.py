@@ -48,6 +48,7 @@ def _card(metadata: dict[str, Any], config: dict[str, Any], results: dict[str, A
         f"({annealing['schedule']} schedule)",
         "input": f"segments of {segment['seconds']:g} s at {features['sample_rate']} Hz in "
         f"{segment['chunks']} chunks, padding {config['padding']['mode']}",
+        **({"learned from": metadata["loss.teacher"]} if "loss.teacher" in metadata else {}),
         "classes": ", ".join(summary["labels"]),
         "trained on": results["data"],
         "protocol": f"split={metadata['split']}, split.seed={metadata['split.seed']}",

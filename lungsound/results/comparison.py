@@ -12,7 +12,7 @@ from lungsound.data.splits.patient import has_unknown_patients
 from lungsound.errors import DataError
 from lungsound.results.summary import member_numbers, member_probabilities, predicted_labels
 from lungsound.scoring.bootstrap import (
-    draw_patients,
+    bootstrap_scores,
     interval_problem,
     patient_confusions,
     quantile_intervals,
@@ -45,6 +45,15 @@ class Answers(NamedTuple):
         patients = self.cycles["patient"].to_numpy(dtype=object)
         return patient_confusions(self.truth, self.predicted, patients, len(self.labels))
 
+    def is_right(self, score: str) -> NDArray[np.bool_]:
+        """Whether each cycle [n] is answered correctly, in the N classes of a `..._N` score."""
+        fold = np.arange(len(self.labels))
+        for coarser in self.labels.chain:
+            if score.endswith(f"_{len(coarser)}"):
+                fold = np.array(self.labels.fold_to(coarser))
+        right: NDArray[np.bool_] = fold[self.predicted] == fold[self.truth]
+        return right
+
     @property
     def interval_problem(self) -> str:
         """Why intervals by patient would mislead, or ""."""
@@ -69,9 +78,10 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
 
     Columns: `run`, `score`, `low`, `high` (95 % interval by patient), and for all but the first
     `difference` to it, with `difference_low`, `difference_high`, the p values `permutation` (by
-    patient), `holm` (adjusted for the number of comparisons) and `mcnemar` (by cycle). The note
-    says why intervals would mislead; they are then NaN. Raises DataError if the runs do not test
-    the same cycles with the same labels, or do not have the score.
+    patient), `holm` (adjusted for the number of comparisons) and `mcnemar` (by cycle, in the
+    score's own classes). The note says why intervals would mislead; they are then NaN, and so are p
+    values by patient if the patients are unknown, or one alone. Raises DataError if the runs do not
+    test the same cycles with the same labels, or do not have the score.
     """
     (first_name, first), *others = runs.items()
     for name, answers in others:
@@ -82,21 +92,23 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
         scores = scores_of_counts(answers.counts.sum(0), answers.labels)
         if score not in scores:
             raise DataError(f"expected one of the scores {', '.join(scores)}, but got {score!r}")
-        drawn = scores_of_counts(draw_patients(answers.counts), answers.labels)[score]
+        drawn = bootstrap_scores(answers.counts, answers.labels)[score]
         row: dict[str, Any] = {"run": name, "score": float(scores[score])}
         row |= _interval(drawn, "", problem)
         if rows:
-            base = scores_of_counts(draw_patients(first.counts), first.labels)[score]
+            base = bootstrap_scores(first.counts, first.labels)[score]
             row["difference"] = row["score"] - rows[0]["score"]
             row |= _interval(drawn - base, "difference_", problem)
             counts = answers.counts, first.counts
-            row["permutation"] = permutation_p_value(*counts, first.labels, score)
-            correct = (one.predicted == one.truth for one in (answers, first))
-            row["mcnemar"] = mcnemar_p_value(*correct)
+            row["permutation"] = np.nan
+            if not has_unknown_patients(first.cycles) and len(first.counts) > 1:
+                row["permutation"] = permutation_p_value(*counts, first.labels, score)
+            row["mcnemar"] = mcnemar_p_value(answers.is_right(score), first.is_right(score))
         rows.append(row)
     table = pd.DataFrame(rows)
     if others:
-        table["holm"] = [np.nan, *holm(table["permutation"].iloc[1:].tolist())]
+        p_values = table["permutation"].iloc[1:]
+        table["holm"] = np.nan if p_values.isna().any() else [np.nan, *holm(p_values.tolist())]
     return table, problem and f"no intervals: {problem}"
 
 

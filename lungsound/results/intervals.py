@@ -9,7 +9,7 @@ import pandas as pd
 from lungsound.results.comparison import ensemble_answers
 from lungsound.scoring.bootstrap import (
     DRAWS,
-    draw_patients,
+    bootstrap_scores,
     quantile_intervals,
     scores_of_counts,
 )
@@ -34,14 +34,13 @@ def score_intervals(predictions: pd.DataFrame, single: int) -> dict[str, Any]:
     result |= {"ensemble": {}, "single": {}, "difference": {}}
     if problem:
         return result
-    drawn = scores_of_counts(draw_patients(counts), labels)
+    drawn = bootstrap_scores(counts, labels)
     values = scores_of_counts(counts.sum(1), labels)
     for place, name in enumerate(("ensemble", "single")):
         intervals = quantile_intervals({score: draws[:, place] for score, draws in drawn.items()})
         for score, (low, high) in intervals.items():
             if isfinite(low):
                 result[name][score] = [low, high]
-    correct = [one.predicted == one.truth for one in (ensemble, member)]
     for score in score_names(result["ensemble"]):
         both = drawn[score]
         low, high = quantile_intervals({score: both[:, 0] - both[:, 1]})[score]
@@ -50,6 +49,6 @@ def score_intervals(predictions: pd.DataFrame, single: int) -> dict[str, Any]:
             "low": low,
             "high": high,
             "permutation": permutation_p_value(counts[0], counts[1], labels, score),
-            "mcnemar": mcnemar_p_value(*correct),
+            "mcnemar": mcnemar_p_value(ensemble.is_right(score), member.is_right(score)),
         }
     return result

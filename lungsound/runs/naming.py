@@ -38,7 +38,7 @@ def run_metadata(
     `epochs_trained`: by all starts of the run; `last_epoch`: the last of them.
     """
     options = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
-    split = settings.split
+    split, teacher = settings.split, settings.loss.teacher
     return {
         **options,
         "data": settings.data.name,  # data.name=... may differ from the option data=...
@@ -49,6 +49,7 @@ def run_metadata(
         "data.cycles": len(parts.cycles),
         "split.seed": split.seed,
         **({} if split.file is None else {"split.file": split.file}),
+        **({} if teacher is None else {"loss.teacher": Path(teacher).name}),
         "seed": settings.seed,
         "synthetic": parts.database.synthetic,
         "label_order": " ".join(parts.labels.labels),
@@ -79,6 +80,9 @@ def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> st
     """Return a readable name that ends in a key of everything that determines the scores."""
     periods, annealing = inputs.annealing.num_periods, settings.annealing
     identity = [inputs.trajectory.folder.name, periods, annealing.select, annealing.monitor]
+    # They decide no weight, but intervals and what leaks.
+    patients = inputs.cycles[["recording", "patient"]].drop_duplicates()
+    identity.append(patients.to_numpy(dtype=object).tolist())
     words = (
         choices["experiment"],
         database_label(inputs),

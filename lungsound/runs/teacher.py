@@ -48,8 +48,13 @@ def distill_run(run: Path, changes: Sequence[str]) -> None:
         cfg = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.from_dotlist([*changes]))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{' '.join(changes)}: expected KEY=VALUE, but got: {reason}") from error
+        raise ConfigError(
+            f"{' '.join(changes)}: expected KEY=VALUE of single keys, such as model.width=0.125, "
+            f"but got: {reason}"
+        ) from error
     assert isinstance(cfg, DictConfig)
+    if cfg.loss.teacher != settings.loss.teacher:
+        raise ConfigError(f"loss.teacher: expected none beside RUN, but got {cfg.loss.teacher}")
     train_run(cfg, {**source.metadata(), "experiment": "distill"})
 
 

@@ -73,6 +73,24 @@ def draw_patients(counts: Counts, draws: int = DRAWS, seed: int = SEED) -> NDArr
     return drawn.reshape(draws, *counts.shape[:-3], *shape)
 
 
+def bootstrap_scores(
+    counts: Counts, labels: LabelSet, draws: int = DRAWS, seed: int = SEED
+) -> Scores:
+    """Return the scores [draws, ...] of counts [..., G, K, K] with patients drawn again.
+
+    A score of which the draw lacks one half, although the counts have both, is NaN: the other half
+    alone is another quantity.
+    """
+    scores = scores_of_counts(draw_patients(counts, draws, seed), labels)
+    whole = scores_of_counts(counts.sum(-3), labels)
+    for coarser in labels.chain:
+        halves = ("specificity", f"sensitivity_{len(coarser)}")
+        has_both = np.all([np.isfinite(whole[name]) for name in halves], axis=0)
+        lacks_one = np.any([np.isnan(scores[name]) for name in halves], axis=0)
+        scores[f"score_{len(coarser)}"][lacks_one & has_both] = np.nan
+    return scores
+
+
 def quantile_intervals(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each score's draws [draws]: their 2.5 and 97.5 percentiles.
 

@@ -40,7 +40,10 @@ def reliability_bins(
     [[0.65, 0.9], [0.5, 1.0], [0.5, 0.5]]
     """
     confidence = probabilities.max(1)
-    is_right = probabilities.argmax(1) == truth
+    # Cycles of equal confidence are alike, whichever bin they fall into.
+    _, tie = np.unique(confidence, return_inverse=True)
+    is_right = np.bincount(tie, probabilities.argmax(1) == truth) / np.bincount(tie)
+    is_right = is_right[tie]
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     means = [confidence[part].mean() for part in parts]

@@ -43,8 +43,8 @@ def choose_thresholds(scores: Floats, is_abnormal: NDArray[np.bool_]) -> dict[st
     """Return the thresholds for the `best_score`, and for a `specificity_90`, on these cycles.
 
     The first has the largest mean of specificity and sensitivity, the second the largest
-    sensitivity with a specificity of at least 0.9. A threshold lies between two cycles' scores.
-    Raises ValueError without cycles of both kinds.
+    sensitivity with a specificity of at least 0.9, of several the most specific one. A threshold
+    lies between two cycles' scores. Raises ValueError without cycles of both kinds.
     """
     if is_abnormal.all() or not is_abnormal.any():
         raise ValueError("Expected normal and abnormal cycles")
@@ -56,7 +56,7 @@ def choose_thresholds(scores: Floats, is_abnormal: NDArray[np.bool_]) -> dict[st
     enough = np.where(specificity >= MIN_SPECIFICITY, sensitivity, -1.0)
     return {
         "best_score": float(thresholds[np.argmax(specificity + sensitivity)]),
-        "specificity_90": float(thresholds[np.argmax(enough)]),
+        "specificity_90": float(thresholds[np.flatnonzero(enough == enough.max())[-1]]),
     }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from support.commands import run_lungsound
 
-from lungsound.errors import ConfigError, CorruptFileError, DataError
+from lungsound.errors import ConfigError, CorruptFileError, DataError, StorageError
 from lungsound.results.folder import RunFolder
 
 
@@ -39,6 +39,10 @@ def test_the_table_fits_a_terminal(
 def test_what_cannot_be_compared(finished_run: Path, other_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected two or more different runs, but got 1"):
         run_lungsound("compare", finished_run, finished_run)
+    with pytest.raises(ConfigError, match="expected two or more different runs, but got 2"):
+        run_lungsound("compare", finished_run, other_run, other_run / ".." / other_run.name)
+    with pytest.raises(StorageError, match=r"cannot be written: .*\(--to\)"):
+        run_lungsound("compare", finished_run, other_run, "--to", tmp_path)
     with pytest.raises(ConfigError, match="expected the folder of a finished run"):
         run_lungsound("compare", finished_run, tmp_path)
     with pytest.raises(DataError, match="expected one of the scores"):

@@ -62,6 +62,10 @@ def test_what_cannot_be_explained(
         run_lungsound("explain", finished_run, breath, "--label", "stridor")
     with pytest.raises(ConfigError, match="window: expected seconds above 0"):
         run_lungsound("explain", finished_run, breath, "--window", "-1")
+    with pytest.raises(ConfigError, match="--window: expected at least a frame"):
+        run_lungsound("explain", finished_run, breath, "--window", "0.001")
+    with pytest.raises(ConfigError, match=r"--to: expected a name in \.png"):
+        run_lungsound("explain", finished_run, breath, "--to", "x.svg")
     with pytest.raises(StorageError, match=r"cannot be written: .*\(--to\)"):
         run_lungsound("explain", finished_run, breath, "--to", breath / "x.png")
     monkeypatch.delitem(sys.modules, "lungsound.results.attribution", raising=False)

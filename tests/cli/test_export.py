@@ -44,7 +44,7 @@ def test_the_file_answers_as_the_ensemble(finished_run: Path, tmp_path: Path) ->
 def test_the_card_has_the_runs_scores_and_its_leak(finished_run: Path, tmp_path: Path) -> None:
     run_lungsound("export", finished_run, "--to", tmp_path / "ensemble.pt2")
     card, results = (
-        (tmp_path / "card.md").read_text(),
+        (tmp_path / "ensemble.pt2.card.md").read_text(),
         RunFolder(finished_run).read_json("scores.json"),
     )
     assert results["leak"] in card
@@ -64,7 +64,7 @@ def test_the_card_has_the_runs_scores_and_its_leak(finished_run: Path, tmp_path:
 def test_onnx_answers_as_torch(finished_run: Path, tmp_path: Path) -> None:
     """Also where the audio lies below `features.floor`."""
     file, ensemble = tmp_path / "ensemble.onnx", Ensemble.load(finished_run)
-    run_lungsound("export", finished_run, "--format", "onnx", "--to", file)
+    run_lungsound("export", finished_run, "--to", file)
     session = onnxruntime.InferenceSession(file)
     facts = json.loads(session.get_modelmeta().custom_metadata_map["lungsound"])
     rate, length = facts["sample_rate"], facts["samples"]
@@ -91,6 +91,8 @@ def test_onnx_that_answers_otherwise_is_refused(
 
 
 def test_what_cannot_be_exported(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--to: expected a name in \.pt2 .* but got x\.onnx"):
+        run_lungsound("export", finished_run, "--format", "torch", "--to", "x.onnx")
     with pytest.raises(ConfigError, match="expected the folder of a finished run"):
         run_lungsound("export", tmp_path)
     (tmp_path / "file").touch()

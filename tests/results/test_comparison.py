@@ -87,6 +87,24 @@ def test_few_patients_have_no_interval() -> None:
     assert table["permutation"].iloc[1] == 1
 
 
+def test_unknown_patients_have_no_p_value() -> None:
+    tables = [predictions(seed, 2 - seed).assign(patient="") for seed in (1, 2)]
+    first, second = (ensemble_answers(table) for table in tables)
+    table, note = compare_answers({"a": first, "b": second}, "score_4")
+    assert note == "no intervals: the patients are unknown"
+    assert table[["permutation", "holm", "low"]].isna().all(axis=None)
+    assert table["mcnemar"].iloc[1] < 0.05
+
+
+def test_mcnemar_counts_in_the_classes_of_the_score() -> None:
+    """Crackles and wheezes exchanged: wrong of four classes, right of two."""
+    first = ensemble_answers(predictions(1, 1))
+    swapped = first._replace(probabilities=first.probabilities[:, [0, 2, 1, 3]])
+    runs = {"a": first, "b": swapped}
+    assert compare_answers(runs, "score_4")[0]["mcnemar"].iloc[1] < 0.001
+    assert compare_answers(runs, "score_2")[0]["mcnemar"].iloc[1] == 1
+
+
 def changed(answers: Answers, **columns: object) -> Answers:
     return answers._replace(cycles=answers.cycles.assign(**columns))
 

@@ -76,6 +76,7 @@ def test_a_student_is_a_run_like_any_other(
     student = RunFolder(Path(printed.rpartition("run: ")[2].strip()))
     assert student.path.parent == teacher.parent
     assert student.is_complete
+    assert student.metadata()["loss.teacher"] == teacher.name
     assert len(student.member_paths()) == 1
     assert len(student.read_history()) == 2
     with skip_rendering():
@@ -123,3 +124,5 @@ def test_a_teacher_that_cannot_be_used(
     for change in ("annealing.cycle=2", "annealing.cycles=two"):
         with pytest.raises(ConfigError, match=rf"{change}: expected KEY=VALUE"):
             run_lungsound("distill", teacher, change)
+    with pytest.raises(ConfigError, match=r"loss\.teacher: expected none beside RUN, but got None"):
+        run_lungsound("distill", teacher, "loss.teacher=null")

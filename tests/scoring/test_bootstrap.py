@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 
 from lungsound.data.labels import FOUR_CLASS, TWO_CLASS
 from lungsound.scoring.bootstrap import (
+    bootstrap_scores,
     draw_patients,
     interval_problem,
     patient_confusions,
@@ -83,6 +84,21 @@ def test_cycles_of_one_patient_are_drawn_together() -> None:
     )
     drawn = scores_of_counts(draw_patients(counts, 20_000), TWO_CLASS)["specificity"]
     assert drawn.std() == pytest.approx(np.sqrt(0.7 * 0.3 / 10), rel=0.03)
+
+
+def test_a_draw_without_normal_cycles_has_no_score() -> None:
+    """Two of twelve patients have them: every tenth draw lacks both, and Se alone is far higher."""
+    counts = np.zeros((12, 2, 2))
+    counts[:, 1] = [1, 19]
+    counts[:2, 0] = [1, 9]
+    scores = bootstrap_scores(counts, TWO_CLASS)
+    lacks = np.isnan(scores["specificity"])
+    assert 0.05 < lacks.mean() < 0.2
+    assert (np.isnan(scores["score_2"]) == lacks).all()
+    low, high = quantile_intervals(scores)["score_2"]
+    assert (low, high) == pytest.approx((0.525, 0.525))
+    without = bootstrap_scores(counts[2:], TWO_CLASS)  # a set that has none: Se is its score
+    assert (without["score_2"] == without["sensitivity_2"]).all()
 
 
 def test_systems_share_the_draws() -> None:

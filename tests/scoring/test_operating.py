@@ -31,6 +31,13 @@ def test_thresholds_are_the_best_of_all() -> None:
     assert sure.sensitivity == max(allowed) > 0.2
 
 
+def test_of_equal_sensitivities_the_most_specific_is_taken() -> None:
+    scores = np.concatenate([np.linspace(0, 0.5, 20), [0.9] * 5])
+    is_abnormal = np.arange(25) >= 20
+    chosen = choose_thresholds(scores, is_abnormal)["specificity_90"]
+    assert point_at(scores, is_abnormal, chosen)[1:] == (1.0, 1.0)
+
+
 def test_a_point_by_hand() -> None:
     scores, is_abnormal = np.array([0.1, 0.5, 0.5, 0.9]), np.array([False, False, True, True])
     point = point_at(scores, is_abnormal, 0.5)
