@@ -81,6 +81,7 @@ def _min_size_cnn7(table1: str, **_: Any) -> int:
 
 
 NETWORKS = {"cnn7": NetworkSpec(_build_cnn7, _min_size_cnn7)}
+OURS = tuple(NETWORKS)
 
 
 def register_network(name: str, spec: NetworkSpec) -> None:
@@ -110,6 +111,24 @@ def find_network(name: str) -> NetworkSpec:
         f"model.name: expected one of {', '.join(NETWORKS)}, or {others}, but got {name!r}. Import "
         "the module that registers a network of your own first"
     )
+
+
+def network_package(name: str) -> str:
+    """Return the installed package that a network is from, "" for this one.
+
+    Raises ConfigError if it is from a module that was imported here: another process lacks it.
+    """
+    if name in OURS:
+        return ""
+    for entry in entry_points(group="lungsound.networks", name=name):
+        return entry.dist.name if entry.dist else ""
+    if name in NETWORKS:
+        raise ConfigError(
+            f"model.name={name}: expected a network of an installed package, but a module that was "
+            "imported here registers it: install it as a package with the entry point "
+            "lungsound.networks"
+        )
+    return "timm"
 
 
 def network_settings(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,9 +53,9 @@ class ServedEnsemble(PythonModel):  # type: ignore[misc,unused-ignore]
 
         `params`: window and hop in seconds. Raises BadRequestError with the row and its fault.
         """
-        params = params or {}
-        window = params.get("window", WINDOW_SECONDS)
-        hop = params.get("hop", HOP_SECONDS)
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        window = given.get("window", WINDOW_SECONDS)
+        hop = given.get("hop", HOP_SECONDS)
         tables = []
         for row, audio in enumerate(model_input["audio"]):
             with tempfile.TemporaryDirectory() as folder:

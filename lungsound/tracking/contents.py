@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import (
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from lungsound.results.folder import CONFIG, RunFolder
-from lungsound.results.report import scores_markdown
+from lungsound.results.report import class_scores, scores_markdown
 from lungsound.storage.keys import content_key
 from lungsound.storage.places import remove_secrets
 from lungsound.tracking.metrics import FORBIDDEN
@@ -66,7 +66,7 @@ def run_description(results: Mapping[str, Any]) -> str:
     """Return what leaks, then data and scores, from scores.json."""
     # Runs of earlier releases have no intervals.
     scores = scores_markdown(results["scores"], results.get("intervals"))
-    parts = [f"**{results['leak']}**", results["data"], scores]
+    parts = [f"**{results['leak']}**", results["data"], scores, class_scores(results["scores"])]
     return "\n\n".join(parts)[:MAX_TAG_VAL_LENGTH]
 
 

@@ -38,6 +38,9 @@ def score_metrics(results: dict[str, Any]) -> list[MetricPoint]:
             points.append((f"ensemble/test_{name}", row["test"][name], row["members"]))
     points += [(f"test/{name}", value, 0) for name, value in final.items() if name != "accuracy"]
     points += [(f"test/single_{name}", single[name], 0) for name in names]
+    points.append(("test/macro_f1", scores.get("macro_f1"), 0))  # release 0.1 has neither
+    for label, share in scores.get("recall", {}).items():
+        points.append((f"test/recall_{FORBIDDEN.sub('_', label)}", share, 0))
     for name, (low, high) in results.get("intervals", {}).get("ensemble", {}).items():
         points += [(f"test/{name}_low", low, 0), (f"test/{name}_high", high, 0)]
     for kind in ("patients", "recordings", "duplicates"):

@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from lungsound.errors import LungsoundError
-from lungsound.models.registry import NETWORKS
+from lungsound.models.registry import network_package
 from lungsound.results.folder import MEMBERS, TRAINING_FILES, RunFolder
 from lungsound.results.members import SCORES
 from lungsound.storage.places import SQLITE, URI_VARIABLE, without_secrets
@@ -72,8 +72,8 @@ def log_model(experiment: Experiment, run_id: str, folder: RunFolder) -> None:
 
 def save_model(folder: RunFolder, path: Path) -> None:
     """Write the model: this package's code, the run's members, signature, example, versions."""
-    is_ours = folder.read_config()["model"]["name"] in NETWORKS
-    needed = REQUIREMENTS if is_ours else (*REQUIREMENTS, "timm")
+    package = network_package(folder.read_config()["model"]["name"])
+    needed = (*REQUIREMENTS, package) if package else REQUIREMENTS
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / RUN
         (run / MEMBERS).mkdir(parents=True)

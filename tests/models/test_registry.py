@@ -15,7 +15,13 @@ from torch import nn
 
 from lungsound.errors import ConfigError
 from lungsound.models import registry
-from lungsound.models.registry import NETWORKS, NetworkSpec, find_network, l2_parameters
+from lungsound.models.registry import (
+    NETWORKS,
+    NetworkSpec,
+    find_network,
+    l2_parameters,
+    network_package,
+)
 from lungsound.runs.build import build_components
 from lungsound.runs.inputs import build_network
 
@@ -155,3 +161,10 @@ def test_l2_acts_on_the_kernels_of_convolutions_by_default() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
     assert [parameter is network[0].weight for parameter in l2_parameters(network)] == [True]
     assert network(torch.zeros(2, 1, 4, 4)).shape == (2, 2)
+
+
+def test_the_package_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (network_package("cnn7"), network_package("resnet18")) == ("", "timm")
+    monkeypatch.setitem(NETWORKS, "mine", NETWORKS["cnn7"])
+    with pytest.raises(ConfigError, match=r"model\.name=mine: expected a network of an installed"):
+        network_package("mine")

@@ -16,6 +16,8 @@ STEPS = {
     **{f"member/{part}_score_4": MEMBERS for part in ("val", "test")},
     **{f"ensemble/test_score_{classes}": MEMBERS for classes in (4, 2)},
     **{f"test/{name}": ONCE for name in TEST_SCORES},
+    **{f"test/recall_{label}": ONCE for label in ("normal", "crackle", "wheeze", "both")},
+    "test/macro_f1": ONCE,
     **{f"test/single_score_{classes}": ONCE for classes in (4, 2)},
     **{f"leak/{name}": ONCE for name in LEAKS},
 }

@@ -116,6 +116,8 @@ def test_answers_are_those_of_the_run(registered: Path, served: Any, tmp_path: P
     recordings[1].write_bytes(encode(NOISE[:13_000], "WAV", "PCM_16"))
     rows = [b64encode(path.read_bytes()).decode() for path in recordings]
     answer = served.predict(pd.DataFrame({"audio": rows}), params={"window": 2.0, "hop": 0.5})
+    default = served.predict(pd.DataFrame({"audio": rows}), params={"window": None, "hop": None})
+    pd.testing.assert_frame_equal(default, served.predict(pd.DataFrame({"audio": rows})))
     assert list(answer) == served.metadata.get_output_schema().input_names()
     loaded = Ensemble.load("models:/breaths/1")
     for row, path in enumerate(recordings):

@@ -71,6 +71,8 @@ def test_metrics_are_those_of_the_folder(finished_run: Path) -> None:
             assert stored[f"ensemble/test_{name}"][m] == ensemble[name]
     for name in TEST_SCORES:
         assert stored[f"test/{name}"][0] == scores["ensemble"][-1]["test"][name]
+    assert stored["test/macro_f1"][0] == scores["macro_f1"]
+    assert stored["test/recall_both"][0] == scores["recall"]["both"]
     for name in LEAKS:
         assert stored[f"leak/{name}"][0] == results["leaks"][name]
     best = max(scores["members"], key=lambda member: member["val"]["score_4"])
