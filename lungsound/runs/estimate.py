@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 import time
 from functools import lru_cache
 
@@ -27,12 +28,13 @@ HINTS = {
 
 
 def experiment_sentence(settings: Config, experiment: str) -> str:
-    """Return a sentence on the chosen experiment, and how to choose the other one."""
+    """Return lines of up to 80 columns: the chosen experiment, and how to choose the other one."""
     data = settings.data.name
     database = "the SYNTHETIC demo database" if data == "demo" else data
     description = DESCRIPTIONS.get(experiment, f"see conf/experiment/{experiment}.yaml")
     hint = HINTS["demo" if data == "demo" else "paper"]
-    return f"experiment={experiment}: {description}; on {database}. {hint}"
+    sentence = textwrap.fill(f"experiment={experiment}: {description}; on {database}.", width=80)
+    return f"{sentence}\n{hint}"
 
 
 def seconds_per_item(settings: Config) -> float:

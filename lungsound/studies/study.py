@@ -33,6 +33,7 @@ from lungsound.storage.streams import tolerate_output_errors
 from lungsound.studies.jobs import format_values
 from lungsound.studies.plan import Job, format_cost, format_plan, job_work, plan_jobs
 from lungsound.studies.report import leakage_line, write_report
+from lungsound.studies.tables import CONSOLE_WIDTH
 from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking
 from lungsound.training.progress import format_duration
@@ -152,7 +153,7 @@ def run_job(cfg: DictConfig) -> None:
                 "command runs what is missing"
             )
         notes = ["finished before"] if was_complete else []
-        print("  ".join([job_line(study, hydra.job.num, folder), *notes]), flush=True)
+        print(job_line(study, hydra.job.num, folder, *notes), flush=True)
 
 
 def job_name(study: dict[str, Any], number: int) -> str:
@@ -167,11 +168,12 @@ def planned_jobs(study: dict[str, Any]) -> list[dict[str, Any]]:
     return jobs[len(jobs) - len(study["work"]) :]
 
 
-def job_line(study: dict[str, Any], number: int, folder: Path) -> str:
-    """Return a job's name and test scores, and the time left of the study.
+def job_line(study: dict[str, Any], number: int, folder: Path, *notes: str) -> str:
+    """Return a job's name, test scores, the time left of the study, and `notes`, within 80 columns.
 
-    That is the time since its start, times the work of the jobs to come, divided by that of the
-    finished ones; failed jobs are in neither.
+    All but the name is on a second line if one is too short. The time left is the time since the
+    study's start, times the work of the jobs to come, divided by that of the finished ones; failed
+    jobs are in neither.
     """
     done = left = 0.0
     runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
@@ -186,8 +188,10 @@ def job_line(study: dict[str, Any], number: int, folder: Path) -> str:
         words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
     if done and left:
         seconds = (time.time() - study["started"]) * left / done
-        words.append(f"about {format_duration(seconds)} left of the study")
-    return "  ".join([job_name(study, number), *words])
+        words.append(f"about {format_duration(seconds)} left")
+    name, rest = job_name(study, number), "  ".join([*words, *notes])
+    line = f"{name}  {rest}"
+    return line if len(line) <= CONSOLE_WIDTH else f"{name}\n  {rest}"
 
 
 @contextmanager

@@ -256,7 +256,8 @@ def test_everything_printed_is_marked(run_training: Train, tmp_path: Path, capsy
     folder = run_training(tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("experiment=demo: ")
-    assert lines[0].endswith("python train.py experiment=paper data.root=PATH")
+    assert "The paper's settings: python train.py experiment=paper data.root=PATH" in lines[:3]
+    assert max(map(len, lines[:3])) <= 80
     is_header = [line.strip().startswith("validation") for line in lines]
     columns = is_header.index(True)
     marked = [lines[0], lines[columns - 3], lines[-1], (folder / "report.md").read_text()]
