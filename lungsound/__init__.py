@@ -1,6 +1,5 @@
 """Respiratory-sound classification with snapshot ensembles (Nguyen & Pernkopf, 2020)."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,11 +17,20 @@ except ImportError:
 
 __version__ = "0.2.0"
 __all__ = ["Ensemble", "train_run", "validation_score"]
-MODULES = {"Ensemble": "ensemble", "train_run": "runs.run", "validation_score": "runs.scores"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch takes seconds."""
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+    if name == "Ensemble":
+        from lungsound.ensemble import Ensemble
+
+        return Ensemble
+    if name == "train_run":
+        from lungsound.runs.run import train_run
+
+        return train_run
+    if name == "validation_score":
+        from lungsound.runs.scores import validation_score
+
+        return validation_score
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,6 +58,6 @@ def check_timm(name: str, /, classes: int, bands: int, frames: int, **options: A
         problem = str(error).partition("\n")[0].rstrip(".") or repr(error)
     return problem and (
         f"expected a network of timm for log-mels [{bands}, {frames}], but got: {problem}. Choose "
-        "model=timm, another size (features.n_mels, segment), or timm's own arguments, such as "
+        "another model.name or size (features.n_mels, segment), or timm's own arguments, such as "
         "+model.options.img_size=[48,96]"
     )

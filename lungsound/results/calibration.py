@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lungsound.results.comparison import Answers, ensemble_answers
 from lungsound.results.report import format_score, markdown_table
@@ -41,6 +40,8 @@ def operating_summary(predictions: pd.DataFrame) -> dict[str, Any]:
     for each of POINTS its threshold, chosen on validation, and specificity, sensitivity and score
     on test. Empty unless both sets have normal and abnormal cycles.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # slow to import
+
     validation, test = (ensemble_answers(predictions, name) for name in ("val", "test"))
     for answers in (validation, test):
         kinds = set(is_abnormal(answers).tolist())

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lungsound.results.calibration import POINTS, abnormal_scores, is_abnormal
 from lungsound.results.comparison import Answers
@@ -124,6 +123,8 @@ def plot_calibration(
 
     `temperature` and `points` are of `calibration_summary` and `operating_summary`.
     """
+    from sklearn.metrics import precision_recall_curve, roc_curve  # slow to import
+
     figure = new_figure(13.0, 4.6, f"{title}\ntest set, ensemble")
     reliability, roc, recall = figure.subplots(1, 3)
     diagonal: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}

@@ -19,6 +19,7 @@ from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
 from lungsound.models.registry import find_network, network_settings
 from lungsound.runs.identity import trajectory_key_fields
+from lungsound.runs.origin import check_origin
 from lungsound.signal.rng import make_rng
 from lungsound.signal.segments import SegmentSpec
 from lungsound.storage.keys import content_key
@@ -58,7 +59,8 @@ class RunInputs:
 def build_inputs(settings: Config, database: Database | None = None) -> RunInputs:
     """Open the database, unless `database` is given, and split it.
 
-    Raises DataError if the database or the split cannot be used.
+    Raises DataError if the database or the split cannot be used, ConfigError if the initial weights
+    know cycles of test.
     """
     database = database or build_database(settings)
     labels = database.spec.task(settings.task.classes)
@@ -68,7 +70,8 @@ def build_inputs(settings: Config, database: Database | None = None) -> RunInput
     key = content_key(trajectory_key_fields(settings, database, cycles, annealing))
     trajectory = build_trajectory(settings, annealing, key)
     notes = (*database.notes, *notes)
-    return RunInputs(database, labels, cycles, notes, count_leakage(cycles), annealing, trajectory)
+    leakage = count_leakage(cycles, check_origin(settings.model, cycles))
+    return RunInputs(database, labels, cycles, notes, leakage, annealing, trajectory)
 
 
 def build_trajectory(settings: Config, annealing: Annealing, key: str) -> Trajectory:

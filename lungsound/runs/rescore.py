@@ -15,6 +15,7 @@ from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
 from lungsound.results.predictions import SPRSOUND_COLUMNS
 from lungsound.runs.build import RunComponents, build_datamodule, build_module
 from lungsound.runs.inputs import build_trajectory
+from lungsound.runs.origin import initial_weights
 from lungsound.runs.predict import predict_members
 from lungsound.runs.scores import format_scores, write_scores
 from lungsound.runs.validation import validate_config
@@ -108,12 +109,13 @@ def _build_components(
     cycles["target"] = encode_targets(database.spec, cycles, labels)
     annealing = Annealing(**vars(settings.annealing))
     seen = _seen_cycles(settings, run, spec.name)
+    weights = initial_weights(run.read_config()["model"])
     return RunComponents(
         database=database,
         labels=labels,
         cycles=cycles,
         notes=database.notes,
-        leakage=count_leakage(pd.concat([seen, cycles], ignore_index=True)),
+        leakage=count_leakage(pd.concat([seen, cycles], ignore_index=True), weights),
         annealing=annealing,
         trajectory=build_trajectory(settings, annealing, run.trajectory_key()),
         datamodule=build_datamodule(settings, database, cycles),

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import log_loss
 
 Floats = NDArray[np.float64]
 BINS = 10
@@ -16,12 +15,11 @@ def calibration_errors(probabilities: Floats, truth: NDArray[np.integer]) -> dic
     `nll`: mean of −log p of the true class. `brier`: mean of Σ (p − y)² over the classes (Brier
     1950), 0 to 2. `ece`: expected calibration error, see `reliability_bins`.
     """
-    clipped = np.clip(probabilities, MIN_PROBABILITY, 1)
-    classes = np.arange(probabilities.shape[1])
-    target = np.eye(len(classes))[truth]
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    target = np.eye(probabilities.shape[1])[truth]
     confidence, accuracy, share = reliability_bins(probabilities, truth)
     return {
-        "nll": float(log_loss(truth, clipped / clipped.sum(1, keepdims=True), labels=classes)),
+        "nll": float(-np.log(np.clip(of_truth, MIN_PROBABILITY, 1)).mean()),
         "brier": float(((probabilities - target) ** 2).sum(1).mean()),
         "ece": float((share * np.abs(confidence - accuracy)).sum()),
     }

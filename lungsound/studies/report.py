@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lungsound.data.splits.leakage import INITIAL_WEIGHTS
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.results.study_folder import read_study
@@ -176,7 +177,8 @@ def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str
             " SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name or line: "
             f"{ranges['duplicates']}."
         )
-    return line
+    weights = ["".join(sentence.partition(INITIAL_WEIGHTS)[1:]) for sentence in lines]
+    return line + "".join(dict.fromkeys(weights))
 
 
 def _leaked(counts: Sequence[Mapping[str, int]], name: str) -> str:

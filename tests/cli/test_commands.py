@@ -63,7 +63,7 @@ NOT_IMPORTED = {
     f"train.py {' '.join(SMALL_RUN_OVERRIDES)}": TRAINING,  # a finished run, which it lists
 }
 # It uses the network, but plots nothing and sends nothing.
-SCORE = {"lungsound score RUN icbhi DEMO": "mlflow sqlalchemy sklearn"}
+SCORE = {"lungsound score RUN icbhi DEMO": "mlflow sqlalchemy"}
 IMPORTED = """
 import contextlib, json, os, runpy, sys
 for line in json.loads(sys.argv[1]):

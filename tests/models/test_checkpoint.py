@@ -1,5 +1,6 @@
 """Initial weights from a file, into any network."""
 
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from lungsound.errors import ConfigError
 from lungsound.models.checkpoint import load_checkpoint
 from lungsound.runs.inputs import build_network
 from lungsound.training.weights import read_weights
+
+EXPECTED = r"expected weights \(safetensors, or a state_dict saved by torch.save\), but got"
 
 
 def test_a_member_of_a_run_is_loaded_whole(finished_run: Path) -> None:
@@ -36,14 +39,26 @@ def test_what_is_not_loaded_is_listed_and_kept(tmp_path: Path) -> None:
     assert torch.equal(network[1].weight, kept)
 
 
+def test_names_and_folders_of_others_are_known(tmp_path: Path) -> None:
+    network, path = nn.Sequential(nn.Linear(2, 3)), tmp_path / "weights.pt"
+    parallel = {"module.0.weight": torch.ones(3, 2), "module.0.bias": torch.ones(3)}
+    torch.save({"model_state_dict": parallel, "epoch": 3}, path)
+    assert load_checkpoint(network, path) == []
+    assert torch.equal(network[0].weight, torch.ones(3, 2))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pt", {"other": torch.ones(1)}, "none fits: 0.weight: none in the file, .3, 2. in"),
-        ("a.pt", {"0.weight": nn.Linear(2, 3)}, "without code, but got Unpick"),
-        ("a.pt", [torch.ones(1)], "expected weights in safetensors, or "),
-        ("a.pt", None, "expected weights in safetensors, or "),
-        ("a.safetensors", None, "expected weights in safetensors, or "),
+        ("a.pt", {"other": torch.ones(1)}, "no layer's fit: 0.weight: none in .* example, other"),
+        ("a.pt", {"0.bias": torch.ones(3)}, "no layer's fit: 0.weight: none in .* example, 0.bias"),
+        ("a.pt", {"0.weight": torch.full((3, 2), nan)}, "finite weights, but 0.weight has NaN"),
+        ("a.pt", {}, "the file has, for example, nothing"),
+        ("a.pt", nn.Linear(2, 3), f"{EXPECTED} other objects, such as a whole model"),
+        ("a.pt", {"0.weight": nn.Linear(2, 3)}, f"{EXPECTED} other objects"),
+        ("a.pt", [torch.ones(1)], f"{EXPECTED} a list$"),
+        ("a.pt", None, f"{EXPECTED} (a file of another kind|other objects)"),
+        ("a.safetensors", None, f"{EXPECTED} a file of another kind, or a damaged one$"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, content: object, message: str) -> None:

@@ -534,8 +534,11 @@ def test_every_option_trains(
     assert len(scores["members"]) == len(scores["ensemble"]) == members
     assert ("score_4" in scores["ensemble"][-1]["test"]) is not two_class
     metrics = metric_points(folder, only_run(folder)).keys()
+    recalls = {name for name in metrics if name.startswith("test/recall_")}
+    assert recalls == {f"test/recall_{label}" for label in labels.split()}
+    metrics = (metrics - recalls) | {name for name in STEPS if "recall" in name}
     # Four-class scores have no place in a two-class run; the others stay.
     assert metrics == {name.replace("_4", "_2") if two_class else name for name in STEPS}
-    figures = {"annealing", "members", "examples", "confusion_2", "confusion_4"}
+    figures = {"annealing", "calibration", "members", "examples", "confusion_2", "confusion_4"}
     expected = figures - {"confusion_4"} if two_class else figures
     assert {path.stem for path in (folder / "figures").glob("*.png")} == expected

@@ -15,16 +15,18 @@ SET_PAIRS = {
     "val+test": "in validation and test",
 }
 KINDS = ("patients", "recordings", "duplicates")
+INITIAL_WEIGHTS = " Initial weights of "  # begins the sentence's last part
 
 
-def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
+def count_leakage(cycles: pd.DataFrame, initial_weights: str = "") -> dict[str, Any]:
     """Count what the sets share: columns set, patient, recording, content; start_, end_seconds.
 
     `patients` and `recordings`: how many of the `test_patients` and `test_recordings` are also in
     training or validation. `duplicates`: sounds of test that are in training or validation under
     another recording's name, and cycles of test that overlap one of those in their recording.
     `repeats`: how many of them are such cycles, if any. `pairs`: the first three counts for each
-    two sets, such as `train+val`. `patients` is None if patients are unknown.
+    two sets, such as `train+val`. `patients` is None if patients are unknown. `initial_weights`:
+    those that may know any cycle, if there are some.
     """
     test = cycles[cycles["set"] == "test"]
     twins = _overlapping_cycles(cycles)
@@ -34,6 +36,7 @@ def count_leakage(cycles: pd.DataFrame) -> dict[str, Any]:
         "test_patients": test["patient"].nunique(),
         "test_recordings": test["recording"].nunique(),
         **({"repeats": repeats} if repeats else {}),
+        **({"initial_weights": initial_weights} if initial_weights else {}),
         "pairs": {
             pair: _count_shared(cycles, twins, *([name] for name in pair.split("+")))
             for pair in SET_PAIRS
@@ -64,6 +67,10 @@ def leakage_sentence(report: dict[str, Any]) -> str:
     if repeats:
         cycles = "1 CYCLE OF TEST IS" if repeats == 1 else f"{repeats} CYCLES OF TEST ARE"
         line += f" {cycles} ANNOTATED A SECOND TIME, IN TRAINING OR VALIDATION."
+    if "initial_weights" in report:
+        line += (
+            f"{INITIAL_WEIGHTS}{report['initial_weights']}: what they were trained on is unknown."
+        )
     return line
 
 
