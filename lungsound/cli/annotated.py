@@ -13,12 +13,12 @@ from lungsound.config.schema import CONFIG_DIR
 from lungsound.data.recordings import Recording
 from lungsound.data.registry import DatabaseSpec
 from lungsound.data.sound import Sound, open_sound
-from lungsound.errors import DataError, StorageError
+from lungsound.errors import DataError
 from lungsound.results.timeline import Cycle, plot_cycles, recording_log_mel
 from lungsound.signal.features import Features
 from lungsound.signal.windows import cut_spans
 from lungsound.storage.figures import png_bytes
-from lungsound.storage.files import write_file
+from lungsound.storage.files import write_user_file
 
 
 def show_recording(
@@ -45,10 +45,7 @@ def show_recording(
     figure = plot_cycles(log_mel, sound.seconds, corner_hz, cycles, labels, number, title)
     content[folder / f"{recording.name}.png"] = png_bytes(figure)
     for file, data in content.items():
-        try:
-            write_file(file, data)
-        except StorageError as error:
-            raise StorageError(f"{file} cannot be written: {error.__cause__} (--to)") from error
+        write_user_file(file, data)
     return sorted(content)
 
 

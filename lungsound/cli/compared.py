@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lungsound.data.splits.patient import has_unknown_patients
-from lungsound.errors import ConfigError, DataError, StorageError
+from lungsound.errors import ConfigError, DataError
 from lungsound.results.comparison import compare_answers, ensemble_answers
 from lungsound.results.folder import PREDICTIONS, RunFolder
-from lungsound.storage.files import write_file
+from lungsound.storage.files import write_user_file
 
 WIDTH = 80
 
@@ -44,10 +44,7 @@ def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) ->
     table, note = compare_answers(answers, name)
     if file is not None:
         content = table.assign(score_name=name).to_csv(index=False).encode()
-        try:
-            write_file(file, content)
-        except StorageError as error:
-            raise StorageError(f"{file} cannot be written: {error.__cause__} (--to)") from error
+        write_user_file(file, content)
     unknown = has_unknown_patients(first.cycles)
     patients = "unknown" if unknown else str(first.cycles["patient"].nunique())
     heading = f"{name} of {len(first.cycles)} test cycles; patients: {patients}"

@@ -10,12 +10,12 @@ from rich.progress import track
 
 from lungsound.data.sound import Sound, open_sound
 from lungsound.ensemble import Ensemble, check_seconds
-from lungsound.errors import ConfigError, StorageError
+from lungsound.errors import ConfigError
 from lungsound.results.timeline import plot_attribution, recording_log_mel
 from lungsound.signal.spectrum import frame_count
 from lungsound.signal.windows import cut_spans
 from lungsound.storage.figures import png_bytes
-from lungsound.storage.files import write_file
+from lungsound.storage.files import write_user_file
 
 EXTRA = "captum, which the extra `explain` installs: pip install 'lungsound[explain]'"
 
@@ -42,10 +42,7 @@ def explain_recording(run: Path, file: Path, label: str | None, window: float, t
     log_mel = recording_log_mel(sound, ensemble.features)
     corner_hz = ensemble.features.corner_hz.cpu().numpy()
     figure = plot_attribution(log_mel, values, sound.seconds, corner_hz, table, file.name)
-    try:
-        write_file(to, png_bytes(figure))
-    except StorageError as error:
-        raise StorageError(f"{to} cannot be written: {error.__cause__} (--to)") from error
+    write_user_file(to, png_bytes(figure))
     print(to)
 
 

@@ -32,12 +32,12 @@ def export(run: Path, file_format: str | None, file: Path | None) -> None:
     description in the file has L, rate, padding and labels. A model card, FILE.card.md, is written
     beside it: data, protocol, scores and what it must not be used for.
     """
-    from lungsound.errors import ConfigError, StorageError
+    from lungsound.errors import ConfigError
     from lungsound.results.card import model_card
     from lungsound.results.export import export_onnx, export_torch
     from lungsound.results.folder import RunFolder
     from lungsound.results.members import load_members
-    from lungsound.storage.files import write_file
+    from lungsound.storage.files import write_user_file
 
     if file_format is None:
         file_format = "onnx" if file is not None and file.suffix == ".onnx" else "torch"
@@ -50,8 +50,5 @@ def export(run: Path, file_format: str | None, file: Path | None) -> None:
     card = model_card(folder)
     content = export_onnx(parts) if file_format == "onnx" else export_torch(parts)
     for path, data in ((file, content), (file.with_name(f"{file.name}.card.md"), card.encode())):
-        try:
-            write_file(path, data)
-        except StorageError as error:
-            raise StorageError(f"{path} cannot be written: {error.__cause__} (--to)") from error
+        write_user_file(path, data)
         print(path)

@@ -95,9 +95,9 @@ def macro_f1(confusion: Tensor) -> float:
     return float(f1[truth > 0].mean())
 
 
-def score_names(names: Iterable[str]) -> list[str]:
+def score_names(names: Iterable[object]) -> list[str]:
     """Select `score_N` and `val/score_N` from `names`, the largest N (the model's own) first."""
-    matches = [match for name in names if (match := SCORE_NAME.fullmatch(name))]
+    matches = [match for name in names if (match := SCORE_NAME.fullmatch(str(name)))]
     matches.sort(key=lambda match: int(match[1]), reverse=True)
     return [match[0] for match in matches]
 

@@ -29,6 +29,14 @@ def write_file(path: Path, content: bytes, embed_checksum: bool = False) -> None
     write_stream(path, [header + content])
 
 
+def write_user_file(path: Path, content: bytes, option: str = "--to") -> None:
+    """Write a file that a command line names. Raises StorageError that names its option."""
+    try:
+        write_file(path, content)
+    except StorageError as error:
+        raise StorageError(f"{path} cannot be written: {error.__cause__} ({option})") from error
+
+
 def write_stream(path: Path, blocks: Iterable[bytes], size: int = 0) -> str:
     """Write `blocks` to `path`, all or nothing, even if the power fails; return their SHA-256.
 

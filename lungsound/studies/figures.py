@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
+from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels, use_log_scale
 from lungsound.studies.tables import segment_lengths
 
@@ -48,9 +49,9 @@ def score_against_members(
 ) -> Figure:
     """Plot score against number of members M: a panel per task, a line per combination of `lines`.
 
-    `table` has one row per point: annealing.cycles, the columns named in `lines`, score_2, score_4
-    unless all runs are two-class, and their deviations score_2_std, score_4_std, which are drawn as
-    bars if they are present and not NaN. `paper` has the columns cycles, score_2 and score_4.
+    `table` has one row per point: annealing.cycles, the columns named in `lines`, each score_N that
+    some run has, and their deviations score_N_std, which are drawn as bars if they are present and
+    not NaN. `paper` has the columns cycles, score_2 and score_4.
     """
     groups = list(table.groupby(list(lines), sort=False, dropna=False)) if lines else [((), table)]
     figure, panels = score_panels(_scores(table), title, "M: number of members")
@@ -90,13 +91,14 @@ def score_against_length(
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """Plot validation score and loss over epochs, a curve per training; a marker ends each run.
 
-    `histories`: a run's name -> its history (columns epoch, val/loss, val/score_2 and, for four
-    classes, val/score_4). The score is the 4-class one if every run has it. Runs that share a
-    training path are one curve, with the name of the longest.
+    `histories`: a run's name -> its history (columns epoch, val/loss and each val/score_N). The
+    score is that of the most classes that every run has. Runs that share a training path are one
+    curve, with the name of the longest.
     """
     tables = {name: rows.sort_values("epoch") for name, rows in histories.items() if len(rows)}
-    score = "score_4" if all("val/score_4" in rows for rows in tables.values()) else "score_2"
-    columns = ["epoch", "val/loss", f"val/{score}"]
+    shared = set.intersection(*map(set, tables.values())) if tables else set()
+    score = next(iter(score_names(shared)), "val/score_2")
+    columns = ["epoch", "val/loss", score]
     for name, rows in tables.items():  # NaN if it has none
         tables[name] = rows.reindex(columns=columns).astype(float).reset_index(drop=True)
     paths = _training_paths(tables)
@@ -139,17 +141,16 @@ def _training_paths(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[int]]:
 def _curve_panels(title: str, score: str, last_epoch: int) -> tuple[Figure, dict[str, Axes]]:
     figure = new_figure(8.0, 6.0, title)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel(f"validation: {score[-1]}-class ICBHI score")
+    upper.set_ylabel(f"validation: {score.rpartition('_')[2]}-class ICBHI score")
     lower.set_ylabel("validation loss (log scale)")
     lower.set_xlabel("epoch")
     lower.set_xlim(0.5, last_epoch + 0.5)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    return figure, {f"val/{score}": upper, "val/loss": lower}
+    return figure, {score: upper, "val/loss": lower}
 
 
 def _scores(table: pd.DataFrame) -> list[str]:
-    has_four = "score_4" in table and not table["score_4"].isna().all()
-    return ["score_4", "score_2"] if has_four else ["score_2"]
+    return [name for name in score_names(table) if table[name].notna().any()] or ["score_2"]
 
 
 def _styles(number: int) -> list[Style]:

@@ -1,9 +1,9 @@
 """Scores over the splits of a study: mean and interval per setting, paired differences.
 
 `runs` has one row per finished run: a column per swept key, `protocol`, the scores on the test set
-(SCORES, of the whole ensemble), `single_score_4` and `single_score_2` (of the member that is best
-on validation), `train_cycles`, `val_cycles` and `test_cycles`. An undefined score is NaN or has no
-column.
+(`specificity`, and per number N of classes `sensitivity_N` and `score_N`, of the whole ensemble),
+`single_score_N` (of the member that is best on validation), `train_cycles`, `val_cycles` and
+`test_cycles`. An undefined score is NaN or has no column.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,11 @@ import pandas as pd
 from scipy.stats import t as student
 
 from lungsound.errors import DataError
+from lungsound.scoring.scores import score_names
 
 SPLIT_KEYS = ("split.seed", "split.fold")  # keys that distinguish splits of one protocol
 # Protocols whose splits share one test set: no interval over such splits.
 FIXED_TEST_PROTOCOLS = ("official", "official_clean", "file")
-TASK_SIZES = (2, 4, 7)  # numbers of classes of the possible tasks
-SCORES = (
-    "specificity",
-    *(f"sensitivity_{classes}" for classes in reversed(TASK_SIZES)),
-    *(f"score_{classes}" for classes in reversed(TASK_SIZES)),
-)
 PARTS = ("", "_std", "_interval")
 CONFIDENCE_LEVEL, MIN_INTERVAL_SPLITS = 0.95, 3
 PADDINGS = ("zero", "sample", "tile")  # each one's scores minus those of the ones before it
@@ -67,7 +62,7 @@ def corrected_interval(
 def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return one row per combination of protocol and swept `keys`, without those of SPLIT_KEYS.
 
-    Columns: the keys, `protocol`, `splits` (the number of runs), and for each of SCORES that `runs`
+    Columns: the keys, `protocol`, `splits` (the number of runs), and for each score that `runs`
     has its mean under its own name, `_std` (k - 1 degrees of freedom, NaN for one split) and
     `_interval` (`corrected_interval`), over the splits in which the score is defined. Numbers in
     ascending order, all else in order of appearance. Raises DataError for a key that is no column,
@@ -75,7 +70,8 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
     """
     _check(runs, keys)
     own_keys = exclude(keys, *SPLIT_KEYS)
-    scores = [score for score in SCORES if score in runs]
+    sensitivities = [f"sensitivity_{classes}" for classes in task_sizes(runs)]
+    scores = ["specificity", *sensitivities, *score_names(runs)]
     rows = []
     for row, group in sorted_groups(runs, own_keys):
         row["splits"] = len(group)
@@ -98,7 +94,7 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """
     _check(runs, keys)
     own_keys = exclude(keys, *SPLIT_KEYS)
-    scores = [f"score_{classes}" for classes in reversed(TASK_SIZES) if f"score_{classes}" in runs]
+    scores = score_names(runs)
     single = runs[[f"single_{score}" for score in scores]].astype(float).set_axis(scores, axis=1)
     differences = runs.assign(**(runs[scores].astype(float) - single))
     rows = _difference_rows(differences, own_keys, scores, "ensemble minus best single member")
@@ -112,6 +108,11 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
             others, name = exclude(own_keys, "padding"), f"padding {second} minus {first}"
             rows += _difference_rows(differences.reset_index(), others, scores, name)
     return pd.DataFrame(rows, columns=["difference", "protocol", "score", *Spread._fields])
+
+
+def task_sizes(table: pd.DataFrame) -> list[int]:
+    """Return the numbers of classes whose score the table has, the largest first."""
+    return [int(name.removeprefix("score_")) for name in score_names(table)]
 
 
 def exclude(keys: Sequence[str], *others: str) -> list[str]:

@@ -18,18 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 from lungsound.results.report import markdown_table
+from lungsound.scoring.scores import score_names
 from lungsound.studies.statistics import (
     CONFIDENCE_LEVEL,
     PARTS,
-    TASK_SIZES,
     exclude,
     sorted_groups,
+    task_sizes,
 )
 
 SHORT_NAMES = {"specificity": "Sp", "sensitivity": "Se", "score": "score", "mean": "mean"}
 SCORE_COLUMN_PATTERN = re.compile(
     rf"(?:(?P<whose>\w+)_)?(?P<score>{'|'.join(SHORT_NAMES)})"
-    r"(?:_(?P<classes>[247]))?(?P<interval>_interval)?"
+    r"(?:_(?P<classes>\d+))?(?P<interval>_interval)?"
 )
 CONSOLE_WIDTH = 80  # columns
 LATEX_ESCAPES = str.maketrans({name: f"\\{name}" for name in "&%$#_{}"})
@@ -64,7 +65,7 @@ def table2(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     """Return the paper's Table II from an aggregate over `segment`; shortest segments first.
 
     Columns: other keys, `segment`, `seconds` (of the whole segment: 2x4.5s is below 9s; NaN, and
-    last, for a name without a length), `protocol`, and `splits`, `score_2` and `score_4` with
+    last, for a name without a length), `protocol`, and `splits`, and each `score_N` with
     `_std` and `_interval`, each per `padding` (`zero_score_2`) if that is swept. With `paper` its
     four scores (`paper_zero_score_2`): NaN if it has none, or the row's setting is not its own.
     """
@@ -99,9 +100,7 @@ def table3(table: pd.DataFrame, paper: bool) -> pd.DataFrame:
     not its own.
     """
     wide = table[[*_key_columns(table), "protocol", "splits"]].copy()
-    for classes in TASK_SIZES:
-        if f"score_{classes}" not in table:
-            continue
+    for classes in reversed(task_sizes(table)):
         defined = table[f"score_{classes}"].notna()
         for part in ("", "_std"):
             wide[f"specificity_{classes}{part}"] = table[f"specificity{part}"].where(defined)
@@ -142,13 +141,12 @@ def table4(table: pd.DataFrame, runs: pd.DataFrame, paper: bool) -> pd.DataFrame
         columns += [name, f"{name}_std"]
     columns += ["score_interval", "parameters", "note"]
     blocks = []
-    for classes in sorted(TASK_SIZES, reverse=True):
-        if f"score_{classes}" in table:
-            names: dict[str, str] = {}
-            for name in SHORT_NAMES:
-                names |= {f"{name}_{classes}{part}": f"{name}{part}" for part in PARTS}
-            block = ours[ours[f"score_{classes}"].notna()].rename(columns=names)
-            blocks.append(block.assign(task=f"{classes}-class")[columns])
+    for classes in task_sizes(table):
+        names: dict[str, str] = {}
+        for name in SHORT_NAMES:
+            names |= {f"{name}_{classes}{part}": f"{name}{part}" for part in PARTS}
+        block = ours[ours[f"score_{classes}"].notna()].rename(columns=names)
+        blocks.append(block.assign(task=f"{classes}-class")[columns])
     if paper:
         blocks.append(paper_table(4))
     return pd.concat(blocks, ignore_index=True)[columns].astype({"splits": "Int64"})
@@ -235,8 +233,7 @@ def _key_columns(table: pd.DataFrame) -> list[str]:
 
 
 def _score_columns(table: pd.DataFrame) -> list[str]:
-    scores = [f"score_{classes}" for classes in TASK_SIZES if f"score_{classes}" in table]
-    return [f"{score}{part}" for score in scores for part in PARTS]
+    return [f"{score}{part}" for score in reversed(score_names(table)) for part in PARTS]
 
 
 def _join_paper_scores(

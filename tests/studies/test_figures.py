@@ -230,6 +230,17 @@ def test_two_class_studies_have_one_panel() -> None:
     assert panel.get_ylabel() == "2-class ICBHI score"
 
 
+def test_own_labels_have_a_panel_and_a_curve_of_their_classes() -> None:
+    table = by_members().rename(columns=lambda name: name.replace("_4", "_12"))
+    panels = score_against_members(table, [], "").axes
+    sizes = ["12-class ICBHI score", "2-class ICBHI score"]
+    assert [panel.get_ylabel() for panel in panels] == sizes
+    curves = history(4, score="score_12").assign(**{"val/score_2": 0.5})
+    upper = learning_curves({"one": curves}, "").axes[0]
+    assert upper.get_ylabel() == f"validation: {sizes[0]}"
+    assert points(lines(upper)["one"])[1] == curves["val/score_12"].tolist()
+
+
 def test_two_rows_for_one_point_are_refused() -> None:
     with pytest.raises(ValueError, match=r"this study: several rows at one annealing\.cycles"):
         score_against_members(by_members(*KEYS[:2]), [], "")

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from lungsound.errors import DataError
+from lungsound.studies.report import build_tables
 from lungsound.studies.statistics import (
-    SCORES,
     aggregate_over_splits,
     corrected_interval,
     paired_differences,
@@ -74,7 +74,7 @@ def test_interval_refuses_what_is_no_size_or_level(train: int, level: float) -> 
 def test_aggregate_equals_plain_arithmetic() -> None:
     runs = runs_of(annealing__cycles=[10, 2, 3], padding=["zero", "sample"], split__seed=[0, 1, 2])
     table = aggregate_over_splits(runs, [M, "padding", SEED])
-    scores = [score for score in SCORES if not score.endswith("_7")]  # the runs have four classes
+    scores = ["specificity", "sensitivity_4", "sensitivity_2", "score_4", "score_2"]
     columns = [f"{score}{part}" for score in scores for part in ("", "_std", "_interval")]
     assert list(table.columns) == [M, "padding", "protocol", "splits", *columns]
     places = table[[M, "padding"]].itertuples(index=False, name=None)
@@ -179,6 +179,21 @@ def test_two_class_runs_have_no_four_class_column_and_stand_beside_four_class_ru
     table = aggregate_over_splits(alone, [M, SEED])
     scores = paired_differences(alone, [M, SEED])["score"]
     assert not [name for name in (*table, *table3(table, paper=False), *scores) if "_4" in name]
+
+
+def test_own_labels_have_the_score_of_their_classes_in_every_table() -> None:
+    runs = runs_of(annealing__cycles=[2, 3], segment=["9s"], annealing=["cosine"], split__seed=[0])
+    runs = runs.rename(columns=lambda name: name.replace("_4", "_3"))
+    tables = build_tables(runs, [M, "segment", "annealing", SEED], paper=False)
+    assert list(tables) == ["table3", "table2", "table4", "all", "differences"]
+    for name in ("table3", "table2", "all"):
+        assert tables[name]["score_3"].tolist() == runs["score_3"].tolist()
+        assert "3-class score" in console(tables[name], name, [])
+        assert "3-class score" in markdown(tables[name], name, [])
+    for name in ("table3", "all"):
+        assert tables[name]["sensitivity_3"].tolist() == runs["sensitivity_3"].tolist()
+    assert tables["table4"]["task"].tolist() == ["3-class"] * 2 + ["2-class"] * 2
+    assert set(tables["differences"]["score"]) == {"score_3", "score_2"}
 
 
 @pytest.mark.parametrize("function", [aggregate_over_splits, paired_differences])
