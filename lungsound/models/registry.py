@@ -28,13 +28,14 @@ class NetworkSpec:
 
     `build` takes the keyword arguments classes, bands (F), frames (N), seed and the network's
     settings; so does `pretrained`, with published weights. `min_size` takes the settings and
-    returns the smallest F, and N; `check` takes all but seed and returns what is wrong, or "".
+    returns the smallest F, and N; `check` takes all but seed and returns what is wrong, or "":
+    without it, a batch is tried.
     Another `version` of code outside this package is another training.
     """
 
     build: Callable[..., nn.Module]
     min_size: Callable[..., int] = lambda **_: 1
-    check: Callable[..., str] = lambda **_: ""
+    check: Callable[..., str] | None = None
     pretrained: Callable[..., nn.Module] | None = None
     version: str = ""
 
@@ -43,6 +44,20 @@ class NetworkSpec:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self.build(seed=seed, **arguments)
+
+    def check_input(self, **arguments: Any) -> str:
+        """Return why the network cannot take log-mels [2, 1, F, N], or ""; takes all but seed."""
+        if self.check is not None:
+            return self.check(**arguments)
+        size, expected = (2, 1, arguments["bands"], arguments["frames"]), [2, arguments["classes"]]
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                found = list(self.create(seed=0, **arguments)(torch.zeros(size)).shape)
+            problem = "" if found == expected else f"outputs {found}"
+        except Exception as error:  # of anyone's code
+            problem = str(error).partition("\n")[0].rstrip(".") or repr(error)
+        what = f"expected a network from log-mels {list(size)} to logits {expected}"
+        return problem and f"{what}, but got: {problem}"
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
         """Return one line per setting that is missing or unknown."""

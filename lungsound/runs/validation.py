@@ -281,7 +281,7 @@ def _check_sizes(settings: Config) -> Iterator[str]:
 
 def _check_network(settings: Config, frames: int) -> Iterator[str]:
     """Check the network's settings, and its input of `frames` per chunk."""
-    from lungsound.models.registry import find_network, network_settings  # here, as above
+    from lungsound.models.registry import OURS, find_network, network_settings  # here, as above
 
     model, segment, bands = settings.model, settings.segment, settings.features.n_mels
     if model.checkpoint is not None and not Path(model.checkpoint).is_file():
@@ -305,5 +305,8 @@ def _check_network(settings: Config, frames: int) -> Iterator[str]:
         yield _format_error(name, what, frames)
     if bands < smallest:
         yield _format_error("features.n_mels", f"at least {smallest} for the network", bands)
-    if problem := network.check(classes=settings.task.classes, bands=bands, frames=frames, **own):
+    if model.name in OURS or min(frames, bands) < smallest:
+        return
+    sizes = {"classes": settings.task.classes, "bands": bands, "frames": frames}
+    if problem := network.check_input(**sizes, **own):
         yield f"model.name={model.name}: {problem}"

@@ -114,7 +114,9 @@ def test_a_network_of_an_installed_package_needs_no_registration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "theirs.py").write_text(
-        "from torch import nn\n\n\ndef small(**_): return nn.Linear(2, 3)\n"
+        "from torch import nn\n\n\n"
+        "def small(bands, frames, **_):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(bands * frames, 4))\n"
     )
     installed = tmp_path / "their_networks-1.2.dist-info"
     installed.mkdir()
@@ -124,7 +126,7 @@ def test_a_network_of_an_installed_package_needs_no_registration(
     (installed / "entry_points.txt").write_text("[lungsound.networks]\nsmall = theirs:small\n")
     monkeypatch.syspath_prepend(tmp_path)
     settings = compose_settings("experiment=tiny", "model=own", "model.name=small")
-    weights = [build_network(settings).weight for _ in range(2)]
+    weights = [next(build_network(settings).parameters()) for _ in range(2)]
     assert torch.equal(*weights)  # though torch's generator went on
     assert find_network("small").version == "their-networks 1.2"
 
@@ -138,6 +140,42 @@ def test_the_guides_network_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(compose_settings("experiment=tiny", *words))
     assert network(torch.zeros(2, 1, 50, 85)).shape == (2, 4)
     assert sum(weight.numel() for weight in network.parameters()) == 8 * 25 + 8 + 8 * 4 + 4
+
+
+def takes_colors(classes: int, bands: int, frames: int, seed: int) -> nn.Module:
+    return nn.Conv2d(3, classes, 1)
+
+
+def has_three_outputs(classes: int, bands: int, frames: int, seed: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(bands * frames, 3))
+
+
+def keeps_the_rank(classes: int, bands: int, frames: int, seed: int) -> nn.Module:
+    return nn.Linear(frames, classes)
+
+
+def takes_classes_alone(classes: int) -> nn.Module:
+    return nn.Linear(2, classes)
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (takes_colors, r"3 channels, but got 1 channels instead"),
+        (has_three_outputs, r"outputs \[2, 3\]"),
+        (keeps_the_rank, r"outputs \[2, 1, 50, 4\]"),
+        (takes_classes_alone, r"takes_classes_alone\(\) got an unexpected keyword argument 'seed'"),
+    ],
+)
+def test_a_network_that_cannot_take_the_input_is_refused(
+    build: Callable[..., nn.Module], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NETWORKS, "wrong", NetworkSpec(build))
+    what = (
+        r"model\.name=wrong: expected a network from log-mels \[2, 1, 50, 85\] to logits \[2, 4\]"
+    )
+    with pytest.raises(ConfigError, match=rf"{what}, but got: .*{problem}"):
+        compose_settings("experiment=tiny", "model=own", "model.name=wrong")
 
 
 def dropout_network(classes: int, bands: int, frames: int, seed: int) -> nn.Module:
