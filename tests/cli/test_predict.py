@@ -114,7 +114,7 @@ def test_a_name_of_two_recordings_is_refused(
         ("recording,start_seconds\na,1\n", "end_seconds missing"),
         ("recording,start_seconds,end_seconds\na,1,2\na,2,1\na,x,2\n", r"line 3.*\n.*line 4"),
         (None, "cannot be read"),
-        (b"\xff\xff", "expected a table of cycles"),
+        (b"\xff\xff", "expected a table as text in UTF-8"),
         ("recording,start_seconds,end_seconds\na,1," + "9" * 200_000, "expected cells"),
     ],
 )

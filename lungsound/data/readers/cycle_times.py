@@ -51,6 +51,10 @@ def read_cycle_times(path: Path) -> dict[str, list[tuple[float, float]]]:
     return dict(cycles)
 
 
+def _cells_of(header: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+
+
 def read_rows(path: Path, parsers: Mapping[str, Parser], required: Collection[str]) -> list[Row]:
     """Read those columns of a table that have a parser; a missing one has empty cells.
 
@@ -59,10 +63,17 @@ def read_rows(path: Path, parsers: Mapping[str, Parser], required: Collection[st
     """
     try:
         text = decode_text(read_content(path))
-    except ValueError as error:  # also a UnicodeDecodeError
+    except UnicodeDecodeError as error:  # an old code page, or a workbook
+        raise DataError(
+            f"{path}: expected a table as text in UTF-8, but got other bytes: save it as "
+            f"'CSV UTF-8' ({error.reason} at byte {error.start})"
+        ) from error
+    except ValueError as error:
         raise DataError(f"{path}: expected a table of cycles: {error}") from error
     header = text.partition("\n")[0]
-    separator = next((mark for mark in "\t;" if mark in header), ",")
+    # A mark may also stand inside a column's name.
+    marks = [mark for mark in "\t;," if {*required} <= {*_cells_of(header, mark)}]
+    separator = marks[0] if marks else next((mark for mark in "\t;" if mark in header), ",")
     table = _read_cells(text, separator, path)
     columns = next(table, (1, []))[1]
     missing = [column for column in required if column not in columns]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from math import nan
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from lungsound.data.readers.cycle_times import TIMES, Parser, Row, read_rows
 from lungsound.data.readers.files import missing_reason, parse_number, quoted, read_tree
@@ -55,7 +56,7 @@ def read_table(root: Path, table: Path, labels: Collection[str]) -> ReadResult:
 
 def recording_name(text: str) -> str:
     """Return a recording's path without the suffix of audio, as a table may write it."""
-    path = PurePosixPath(text.replace("\\", "/"))
+    path = PurePosixPath(normalize("NFC", text.replace("\\", "/")))  # macOS writes NFD
     return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path) if text else ""
 
 

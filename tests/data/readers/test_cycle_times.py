@@ -62,3 +62,14 @@ def test_a_table_that_leaves_a_doubt(tmp_path: Path, text: str, fault: str) -> N
     (tmp_path / "cycles.csv").write_text(text)
     with pytest.raises(DataError, match=fault):
         read_cycle_times(tmp_path / "cycles.csv")
+
+
+def test_a_mark_in_a_columns_name_separates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cycles.csv").write_text(HEADER.strip() + ',"notes; free"\na,1,2,x\n')
+    assert read_cycle_times(tmp_path / "cycles.csv") == {"a": [(1.0, 2.0)]}
+
+
+def test_a_table_in_an_old_code_page_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "cycles.csv").write_bytes((HEADER + "Größe,1,2\n").encode("cp1252"))
+    with pytest.raises(DataError, match="expected a table as text in UTF-8, .* 'CSV UTF-8'"):
+        read_cycle_times(tmp_path / "cycles.csv")

@@ -10,7 +10,7 @@ import pytest
 
 from lungsound.data.labels import FOUR_CLASS
 from lungsound.data.readers.icbhi import read_icbhi
-from lungsound.data.readers.table import read_table
+from lungsound.data.readers.table import read_table, recording_name
 from lungsound.data.recordings import ReadResult
 from lungsound.data.registry import find_database
 from lungsound.errors import DataError
@@ -109,3 +109,10 @@ def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
     for root, fault in ((tmp_path, r"no \.wav or \.flac"), (tmp_path / "no", "no such folder")):
         with pytest.raises(DataError, match=f"{root}: {fault}.*data.root=PATH"):
             read_table(root, tmp_path / "cycles.csv", FOUR_CLASS.labels)
+
+
+def test_names_alike_are_one_however_they_are_composed() -> None:
+    """MacOS stores ü as u and a diaeresis."""
+    name = "p/M\u00fcller"
+    assert recording_name("p/Mu\u0308ller.WAV") == name
+    assert recording_name("p\\M\u00fcller") == name
