@@ -71,5 +71,5 @@ def test_a_mark_in_a_columns_name_separates_nothing(tmp_path: Path) -> None:
 
 def test_a_table_in_an_old_code_page_says_how_to_save_it(tmp_path: Path) -> None:
     (tmp_path / "cycles.csv").write_bytes((HEADER + "Größe,1,2\n").encode("cp1252"))
-    with pytest.raises(DataError, match="expected a table as text in UTF-8, .* 'CSV UTF-8'"):
+    with pytest.raises(DataError, match=r"expected a table as text in UTF-8, .* 'CSV UTF-8'"):
         read_cycle_times(tmp_path / "cycles.csv")
