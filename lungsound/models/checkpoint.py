@@ -1,6 +1,5 @@
 """A network's initial weights from a file."""
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -58,12 +57,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             content = content.get(key, content)
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
         return {PREFIX.sub("", name): value for name, value in tensors.items()}
-    except pickle.UnpicklingError as error:
-        found, cause = "other objects, such as a whole model (save its state_dict())", error
     except AttributeError as error:
         found, cause = f"a {type(content).__name__}", error
     except Exception as error:  # each format has its own
         found, cause = "a file of another kind, or a damaged one", error
+        if type(error).__name__ == "UnpicklingError":  # by name: nothing here imports pickle
+            found = "other objects, such as a whole model (save its state_dict())"
     raise ConfigError(
         f"model.checkpoint={path}: expected weights (safetensors, or a state_dict saved by "
         f"torch.save), but got {found}"
