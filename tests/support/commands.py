@@ -71,6 +71,11 @@ def _run_python(words: tuple[str, ...], folder: Path, output: IO[str], errors: I
         runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
+def discard(output: IO[str]) -> None:
+    """Read a server's output away: a full pipe would stop it, and nobody would know why."""
+    threading.Thread(target=output.read, daemon=True).start()
+
+
 def prints_line(process: "subprocess.Popen[str]", text: str) -> bool:
     """Read the output up to a line with `text`; a process that prints none is killed."""
     assert process.stdout

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.image import imread
 from mlflow.entities import Run
 from PIL import Image
-from support.commands import run_lungsound
+from support.commands import discard, run_lungsound
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT
 
@@ -59,6 +59,7 @@ def page(folder: Path) -> Iterator[Page]:
     assert any(
         "startup complete" in line for line in server.stdout
     )  # reads until it is up, or has ended
+    discard(server.stdout)
 
     def open_page(address: str, picture: Path | None = None) -> str:
         profile = folder / "profile"
@@ -70,12 +71,12 @@ def page(folder: Path) -> Iterator[Page]:
         ]  # fmt: skip
         url = f"http://127.0.0.1:{port}/#/{address}"
         return subprocess.run(
-            [*words, *shown, url], capture_output=True, text=True, check=True
+            [*words, *shown, url], capture_output=True, text=True, check=True, timeout=240
         ).stdout
 
     yield open_page
     server.terminate()
-    server.communicate()
+    server.wait()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
-from support.commands import run_lungsound
+from support.commands import discard, run_lungsound
 from support.mlflow import (
     artifact_paths,
     join_tracking_threads,
@@ -309,6 +309,7 @@ def test_a_server_that_fails_and_comes_back(
     try:
         assert process.stdout
         assert any("startup complete" in line for line in process.stdout)
+        discard(process.stdout)
         modes, original = ["forward", "500", "drop", "hang"], SnapshotModule.on_train_epoch_start
 
         def next_mode(module: SnapshotModule) -> None:
@@ -329,7 +330,7 @@ def test_a_server_that_fails_and_comes_back(
         assert "Traceback" not in output.out + output.err
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
     shutil.copy(tmp_path / "served.db", tmp_path / "mlflow.db")
     run = only_run(folder)
     assert run.info.status == "FINISHED"

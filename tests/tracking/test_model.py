@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from support.audio import encode
-from support.commands import run_lungsound, run_python
+from support.commands import discard, run_lungsound, run_python
 from support.mlflow import metric_points, mlflow_client, only_run
 from support.server import LOOPBACK, free_port
 
@@ -204,6 +204,7 @@ def post(registered: Path) -> Iterator[Post]:
     assert server.stderr
     # Until it is up, or has ended.
     assert any("startup complete" in line for line in server.stderr)
+    discard(server.stderr)
 
     def post(content: bytes, kind: str) -> tuple[int, Any]:
         address = f"http://{LOOPBACK}:{port}/invocations"
@@ -216,7 +217,7 @@ def post(registered: Path) -> Iterator[Post]:
 
     yield post
     os.killpg(server.pid, signal.SIGTERM)
-    server.communicate()
+    server.wait()
 
 
 @pytest.mark.slow
