@@ -120,7 +120,7 @@ class AnnealingConfig:
     select: str = MISSING
     monitor: str = MISSING
     continue_from: str = MISSING
-    constant_epochs: int = 150  # the default is for runs of release 0.1
+    constant_epochs: int | None = 150  # the default is for runs of release 0.1
 
 
 @dataclass

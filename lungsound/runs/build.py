@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -98,6 +98,17 @@ def build_module(
     if settings.trainer.compile and uses_gpu(settings):
         module.compile_network()
     return module
+
+
+def build_period_network(settings: Config, period: int) -> nn.Module:
+    """Build the network that a period starts from, if each has its own (continue_from="fresh").
+
+    Its seed is `period - 1` above the run's: the first one's is that of any run.
+    """
+    seeded = replace(settings, seed=settings.seed + period - 1)
+    network = build_network(seeded)
+    load_initial_weights(seeded, network)
+    return network
 
 
 def load_initial_weights(settings: Config, network: nn.Module) -> None:

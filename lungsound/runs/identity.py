@@ -59,6 +59,7 @@ def trajectory_key_fields(
             "max_lr": annealing.max_lr,
             "continue_from": continue_from,
             "monitor": annealing.monitor if continue_from == "best" else None,
+            "average": annealing.select == "average",
         },
         "seed": settings.seed,
         "batch_size": trainer.batch_size,

@@ -175,6 +175,19 @@ def test_stopped_anywhere_ends_the_same(
     assert metadata(resumed)["epochs_trained"] == 4
 
 
+@pytest.mark.parametrize("word", ["select=average", "continue_from=fresh"])
+def test_what_a_period_needs_of_the_past_is_in_its_resume_point(
+    run_training: Train, tmp_path: Path, trained_epochs: list[int], word: str
+) -> None:
+    undisturbed = run_training(tmp_path / "undisturbed", f"annealing.{word}")
+    for _ in range(3):  # each start trains one epoch, and dies in the next
+        with crash_before_call(Trajectory, "add_epoch", 2):
+            run_training(tmp_path / "stopped", f"annealing.{word}")
+    resumed = run_training(tmp_path / "stopped", f"annealing.{word}")
+    assert_identical_runs(resumed, undisturbed)
+    assert trained_epochs == [1, 2, 3, 4, *(1, 2), *(2, 3), *(3, 4), 4]
+
+
 def test_one_trajectory_serves_every_number_of_members_and_choice(
     run_training: Train, finished_run: Path, tmp_path: Path, trained_epochs: list[int],
     evaluated: list[str],
