@@ -69,6 +69,7 @@ class FeatureConfig:
     floor: float = MISSING
     normalization: str = MISSING
     roll: bool = MISSING
+    test_rolls: int = 1  # the default is for runs of release 0.1
 
 
 @dataclass

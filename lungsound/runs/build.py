@@ -82,10 +82,9 @@ def build_module(
     settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
 ) -> SnapshotModule:
     """Build the untrained module, which logs scores of the `val_cycles`."""
-    model, features = settings.model, {**vars(settings.features)}
-    del features["roll"]
+    model = settings.model
     module = SnapshotModule(
-        Features(**features),
+        Features.from_settings(vars(settings.features)),
         build_network(settings),
         annealing,
         settings.loss.gamma,
@@ -94,6 +93,7 @@ def build_module(
         model.adam_eps,
         torch.tensor(val_cycles["target"].tolist()),
         labels,
+        settings.features.test_rolls,
     )
     if settings.trainer.compile and uses_gpu(settings):
         module.compile_network()

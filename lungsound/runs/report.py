@@ -20,6 +20,7 @@ from lungsound.results.figures import (
 )
 from lungsound.results.folder import RunFolder
 from lungsound.results.report import report_markdown
+from lungsound.results.subgroups import subgroup_section
 from lungsound.runs.build import RunComponents
 from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
@@ -43,6 +44,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
         [
             *calibration_section(results["calibration"], results["operating"]),
             *combination_section(results["combinations"]),
+            *subgroup_section(results["subgroups"], results["units"]),
             *(["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []),
         ],
         [path.relative_to(folder.path).as_posix() for path in folder.figures()],

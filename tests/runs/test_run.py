@@ -204,6 +204,12 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
         shared[override] = run_training(tmp_path, f"annealing.{override}")
         assert shared[override] not in (two, three)
         assert metadata(shared[override])["epochs_trained"] == 0
+    assert len(evaluated) == 5  # two more epochs
+    rolled = run_training(tmp_path, "features.test_rolls=3")
+    assert len(evaluated) == 7  # in other rolls
+    assert rolled not in (two, three, *shared.values())
+    predictions = [pd.read_parquet(run / "predictions.parquet")["p_both"] for run in (two, rolled)]
+    assert 1e-4 < (predictions[0] - predictions[1]).abs().max() < 0.5
     assert len(trained_epochs) == metadata(three)["epochs_trained"] == 6
     trained_epochs.clear()
     alone = run_training(tmp_path / "alone", "annealing.select=last")
