@@ -59,7 +59,7 @@ def describe_unknown_key(key: str) -> str:
     nearest = max([*KEYS, *GROUPS], key=lambda known: _likeness(key, known))
     return (
         f"expected a key that there is, but got a new one. The nearest is {nearest}; "
-        "--cfg job shows them all"
+        "lungsound train --cfg job shows them all"
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lungsound.config.corrections import check_words
 from lungsound.config.schema import Config
 from lungsound.data.splits.table import COLUMNS, split_table
 from lungsound.errors import ConfigError
@@ -37,6 +38,7 @@ def distill_run(run: Path, changes: Sequence[str]) -> None:
     from lungsound.runs.rescore import load_run_config
     from lungsound.runs.run import run as train_run
 
+    changes = check_words(changes)
     source = RunFolder(run.resolve())
     settings = load_run_config(source, None)
     settings.annealing.total_epochs = Annealing(**vars(settings.annealing)).epochs
@@ -45,7 +47,7 @@ def distill_run(run: Path, changes: Sequence[str]) -> None:
     settings.output_dir = str(source.path.parent)
     settings.tracking.study, settings.redo = None, False
     try:
-        cfg = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.from_dotlist([*changes]))
+        cfg = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.from_dotlist(changes))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(

@@ -121,8 +121,12 @@ def test_a_teacher_that_cannot_be_used(
         ConfigError, match=r"loss\.teacher=.*: expected the folder of a finished run"
     ):
         run_training(tmp_path, f"loss.teacher={tmp_path}")
-    for change in ("annealing.cycle=2", "annealing.cycles=two"):
-        with pytest.raises(ConfigError, match=rf"{change}: expected KEY=VALUE"):
+    for change, fault in (
+        ("model.widht=1", r"The nearest is model\.width"),
+        ("annealing.cycles=two", "annealing.cycles=two: expected KEY=VALUE"),
+        ("data=table", "data=table: expected KEY=VALUE of single keys"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
             run_lungsound("distill", teacher, change)
     with pytest.raises(ConfigError, match=r"loss\.teacher: expected none beside RUN, but got None"):
         run_lungsound("distill", teacher, "loss.teacher=null")
