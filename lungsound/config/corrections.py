@@ -178,7 +178,7 @@ def quote_text(parser: OverridesParser, word: str, sweeps: bool) -> str:
             return word
     except Exception:  # Hydra raises many types
         pass
-    return f"{key}={_quote(text)}"
+    return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
 
 
 def _quote_list(parser: OverridesParser, word: str) -> str:
@@ -188,9 +188,5 @@ def _quote_list(parser: OverridesParser, word: str) -> str:
         if text.startswith("[") or not isinstance(override.value(), str | ChoiceSweep):
             return word
     items = [item.strip("'\" ") for item in text.strip("[] ").split(",")]
-    return f"{key}=[{','.join(map(_quote, items))}]"
-
-
-def _quote(text: str) -> str:
-    quoted: str = QuotedString(text, Quote.double).with_quotes()
-    return quoted
+    quoted = [QuotedString(item, Quote.double).with_quotes() for item in items]
+    return f"{key}=[{','.join(quoted)}]"

@@ -56,17 +56,13 @@ def distill_run(run: Path, changes: Sequence[str]) -> None:
 
 def _change(settings: Config, changes: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     """Return the settings with `changes`, and the options of config groups among these."""
-    options: dict[str, str] = {}
-    parts: list[Any] = []
-    for word in changes:
-        key, _, value = word.partition("=")
-        if key in CONFIG_GROUPS and hasattr(settings, key):
-            options[key] = value
-            parts.insert(0, OmegaConf.create({key: compose_config([word])[key]}))
-        else:
-            parts.append(OmegaConf.from_dotlist([word]))
+    pairs = [word.partition("=")[::2] for word in changes]
+    options = {key: option for key, option in pairs if key in CONFIG_GROUPS}
+    keys = OmegaConf.from_dotlist([f"{key}={value}" for key, value in pairs if key not in options])
+    composed = compose_config([f"{group}={option}" for group, option in options.items()])
     try:
-        cfg = OmegaConf.merge(OmegaConf.structured(settings), *parts)
+        groups = {group: composed[group] for group in options}
+        cfg = OmegaConf.merge(OmegaConf.structured(settings), groups, keys)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
