@@ -23,6 +23,7 @@ def new_pages(network: CNN7, steps: int) -> int:
 def test_a_freed_tensors_pages_are_used_again() -> None:
     network = CNN7(4, 0.125, "inputs", bn_momentum=0.99, bn_eps=1e-3, seed=0)
     keep_freed_memory()
-    new_pages(network, 5)  # malloc finds a place for each tensor
     bytes_of_a_step = 80e6
-    assert new_pages(network, 10) < bytes_of_a_step / resource.getpagesize()
+    # The first steps find a place for each tensor: more of them in a process that has done much.
+    fewest = min(new_pages(network, 10) for _ in range(5))
+    assert fewest < bytes_of_a_step / resource.getpagesize()
