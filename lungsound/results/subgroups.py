@@ -40,7 +40,8 @@ def subgroup_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cycle_facts(predictions: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     """Return the columns of the test cycles [n] that are in COLUMNS, in the order of `answers`."""
-    first = predictions[predictions["member"] == predictions["member"].min()]
+    tested = predictions[predictions["set"] == "test"]  # `lungsound score` may have them twice
+    first = tested[tested["member"] == tested["member"].min()]
     facts = answers.cycles[["recording", "cycle"]].merge(first, how="left")
     if "age" in facts:
         facts["age_group"] = pd.cut(facts["age"], AGE_LIMITS, right=False, labels=AGE_GROUPS)
