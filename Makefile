@@ -4,7 +4,7 @@ FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 pyth
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
 PINS := .venv/constraints.txt
-EVERYTHING := dev,docs,parallel
+EVERYTHING := dev,docs,joblib
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -72,5 +72,5 @@ else
 	cp constraints.txt $(PINS)
 endif
 	$(BIN)/pip install --quiet --constraint $(PINS) torch
-	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),parallel,$(EVERYTHING))]'
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),joblib,$(EVERYTHING))]'
 	touch $@
