@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -62,14 +63,26 @@ def launch(folder: Path, words: Sequence[str], trajectories: Sequence[int]) -> N
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, gpus)))
     path = filter(None, [PACKAGE_PARENT, os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # two jobs' lines may be alike
+    start = time.time()
     try:
         run_hydra(run_trajectory, ["--multirun", *constants, *line])
     except SystemExit as error:
+        wait_for_slurm(folder, start)
         raise LungsoundError(
             "expected Hydra to launch the study's jobs, but it ended with the message above; "
             "perhaps a process of its launcher died. The finished runs are kept, and the same "
             "command runs the others"
         ) from error
+
+
+def wait_for_slurm(folder: Path, start: float) -> None:
+    """Wait for the tasks submitted since `start`: submitit stops waiting when one is lost."""
+    for path in folder.glob("logs/*/*_submitted.pkl"):
+        if path.stat().st_mtime >= start:
+            from submitit import SlurmJob
+
+            SlurmJob(path.parent, path.name.removesuffix("_submitted.pkl")).wait()
 
 
 def run_trajectory(cfg: DictConfig) -> None:

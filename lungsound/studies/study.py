@@ -99,7 +99,7 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
         failed = collect_failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
     except Exception:
-        status = "FAILED"
+        status, failed = "FAILED", collect_failures(folder, jobs)
         raise
     finally:
         finalize_study(folder, background, status, jobs, failed)
