@@ -5,10 +5,12 @@ FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 pyth
 BIN := .venv/bin
 PINS := .venv/constraints.txt
 EVERYTHING := dev,docs,joblib
+CLUSTER_EXTRAS := ray,slurm
+CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server iproute2
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills mutants browser lint docs ui bench gpu
+.PHONY: help demo test test-all test-cluster fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -17,11 +19,23 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu"
+	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu and not cluster"
 
 test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
-	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu" --junitxml=.venv/test-all.xml; code=$$?; \
+	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu and not cluster" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
+
+# Ray's plugin needs an older cloudpickle: an environment beside the other one, with all of that one's packages. Root's,
+# as Slurm is; without a network, so that nothing of it can be reached from outside.
+test-cluster: .venv/installed ## studies on a real Slurm and a real Ray on this machine, as root on Debian; 10 minutes
+	command -v slurmctld mariadbd munged > /dev/null || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLUSTER_PACKAGES); } > /dev/null
+	test -e .venv/cluster/installed || { $(BIN)/python -m venv .venv/cluster && \
+	    echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/$(BIN)/../lib/python*/site-packages)')" \
+	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/main.pth && \
+	    .venv/cluster/bin/pip install --quiet --editable '.[$(CLUSTER_EXTRAS)]' && touch .venv/cluster/installed; }
+	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" unshare --net \
+	    sh -c 'ip link set lo up && .venv/cluster/bin/python -m pytest --numprocesses 2 -m cluster tests/cluster'
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write

@@ -61,8 +61,7 @@ def launch(folder: Path, words: Sequence[str], trajectories: Sequence[int]) -> N
     # Workers find this package, wherever it is, and know which GPUs there are.
     if gpus := range(gpu_count(0)):
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, gpus)))
-    path = filter(None, [PACKAGE_PARENT, os.environ.get("PYTHONPATH")])
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    os.environ["PYTHONPATH"] = python_path()
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # two jobs' lines may be alike
     start = time.time()
     try:
@@ -74,6 +73,12 @@ def launch(folder: Path, words: Sequence[str], trajectories: Sequence[int]) -> N
             "perhaps a process of its launcher died. The finished runs are kept, and the same "
             "command runs the others"
         ) from error
+
+
+def python_path() -> str:
+    """Return PYTHONPATH, with the folder of this package."""
+    parts = filter(None, [PACKAGE_PARENT, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    return os.pathsep.join(dict.fromkeys(parts))
 
 
 def wait_for_slurm(folder: Path, start: float) -> None:
@@ -106,7 +111,7 @@ def worker_environment(folder: Path, launcher: str) -> Iterator[dict[str, str]]:
     joblib and Ray set the threads; Ray and Slurm the GPU. With joblib it is one that no other
     process of the study uses, if there is one.
     """
-    environment = dict(os.environ)
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     if cores := environment.get("SLURM_CPUS_PER_TASK"):
         environment.setdefault("OMP_NUM_THREADS", cores)
     with contextlib.ExitStack() as stack:
