@@ -35,7 +35,7 @@ test-cluster: .venv/installed ## studies on a real Slurm and a real Ray on this 
 	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/main.pth && \
 	    .venv/cluster/bin/pip install --quiet --editable '.[$(CLUSTER_EXTRAS)]' && touch .venv/cluster/installed; }
 	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" unshare --net \
-	    sh -c 'ip link set lo up && .venv/cluster/bin/python -m pytest --numprocesses 2 -m cluster tests/cluster'
+	    sh -c 'ip link set lo up && ip address add 10.0.0.1/32 dev lo && .venv/cluster/bin/python -m pytest --numprocesses 2 -m cluster tests/cluster'
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write

@@ -6,6 +6,7 @@ Imports no torch: a launcher's worker only waits for the process that trains.
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from lungsound.results.study_folder import log_path, record_unfinished
 from lungsound.storage.locks import try_lock
 
 BASIC = "basic"
+POLL_S = 5.0
 # Launcher -> the package of its plugin; the extra has the launcher's first word.
 PLUGINS = {
     "joblib": "hydra-joblib-launcher",
@@ -83,11 +85,12 @@ def python_path() -> str:
 
 def wait_for_slurm(folder: Path, start: float) -> None:
     """Wait for the tasks submitted since `start`: submitit stops waiting when one is lost."""
-    for path in folder.glob("logs/*/*_submitted.pkl"):
-        if path.stat().st_mtime >= start:
-            from submitit import SlurmJob
-
-            SlurmJob(path.parent, path.name.removesuffix("_submitted.pkl")).wait()
+    submitted = folder.glob("logs/*/*_submitted.pkl")
+    recent = [path.parent.name for path in submitted if path.stat().st_mtime >= start]
+    command = ["squeue", "--noheader", "--jobs", ",".join(recent)]
+    if recent and shutil.which("squeue"):
+        while subprocess.run(command, capture_output=True, check=False).stdout:
+            time.sleep(POLL_S)
 
 
 def run_trajectory(cfg: DictConfig) -> None:
@@ -113,7 +116,7 @@ def worker_environment(folder: Path, launcher: str) -> Iterator[dict[str, str]]:
     """
     environment = {**os.environ, "PYTHONPATH": python_path()}
     if cores := environment.get("SLURM_CPUS_PER_TASK"):
-        environment.setdefault("OMP_NUM_THREADS", cores)
+        environment["OMP_NUM_THREADS"] = cores  # not those of who submitted it
     with contextlib.ExitStack() as stack:
         gpus = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         if launcher == "joblib" and len(gpus) > 1:

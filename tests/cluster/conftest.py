@@ -69,7 +69,7 @@ def basic_study(
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Slurm of one node; its users' environment."""
     with running_slurm(tmp_path_factory.mktemp("slurm")):
-        yield {**os.environ}
+        yield {**os.environ, "OMP_NUM_THREADS": "7"}  # of the login node
 
 
 @pytest.fixture(scope="session")

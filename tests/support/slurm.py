@@ -1,6 +1,7 @@
 """A Slurm of one node on this machine: munge, MariaDB, slurmdbd, slurmctld and slurmd, as root.
 
-They listen on 127.0.0.1 alone, keep all files in one folder, and end with the block.
+They keep all files in one folder and end with the block. They listen on all addresses: `make
+test-cluster` starts the tests where there is only the loopback.
 """
 
 import contextlib
@@ -24,7 +25,6 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -43,7 +43,6 @@ DATABASE_CONF = """AuthInfo=socket={folder}/munge.sock
 DbdHost=localhost
 DbdAddr=127.0.0.1
 DbdPort={database}
-CommunicationParameters=NoInAddrAny
 SlurmUser=root
 StorageType=accounting_storage/mysql
 StorageHost=127.0.0.1
