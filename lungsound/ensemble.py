@@ -170,7 +170,8 @@ class Ensemble:
     @torch.no_grad()
     def _evaluate(self, waveforms: Iterable[NDArray[np.float32]]) -> Tensor:
         """Return the members' probabilities [M, n, K] of n cycles, as evaluation computes them."""
-        chunks, outputs, cycles = self.segments.chunks, [], list[int]()
+        chunks = self.segments.chunks * self.segments.rolls
+        outputs, cycles = [], list[int]()
         numbered = self.cut(waveforms)
         while batch := list(islice(numbered, BATCH_SEGMENTS)):
             numbers, segments = zip(*batch, strict=True)
@@ -193,10 +194,11 @@ class Ensemble:
                 yield number, cut_segment(waveform, segment, length, padding)
 
     def chunks(self, segments: Sequence[NDArray[np.float32]]) -> Tensor:
-        """Return the networks' inputs [B * chunks, 1, F, N] for B segments' samples."""
+        """Return the networks' inputs [B * rolls * chunks, 1, F, N] for B segments' samples."""
         waveforms = torch.from_numpy(np.stack(segments)).to(self.device)
         log_mels = self.features(waveforms)
-        return split_into_chunks(log_mels, self.segments.chunks).flatten(0, 1).unsqueeze(1)
+        chunks, rolls = self.segments.chunks, self.segments.rolls
+        return split_into_chunks(log_mels, chunks, rolls).flatten(0, 1).unsqueeze(1)
 
     @contextmanager
     def _precision(self) -> Iterator[None]:

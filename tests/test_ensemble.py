@@ -94,7 +94,7 @@ def test_a_trained_run_answers_as_its_evaluation(finished_run: Path) -> None:
     [
         "features.normalization=segment padding=zero segment=2x4.5s task=two_class",
         "features.normalization=band padding=sample segment=3s",
-        "features.normalization=global padding=zero segment=2x2s",
+        "features.normalization=global padding=zero segment=2x2s features.test_rolls=3",
         "trainer.precision=bf16-mixed",
         "model=timm model.name=test_resnet model.width=null",
     ],

@@ -80,5 +80,4 @@ def _wav_bytes(sound: Sound, cycle: Cycle) -> bytes:
 
 def _paper_features() -> Features:
     values = yaml.safe_load((CONFIG_DIR / "config.yaml").read_text())["features"]
-    del values["roll"]
-    return Features(**values)
+    return Features.from_settings(values)

@@ -69,6 +69,7 @@ class FeatureConfig:
     floor: float = MISSING
     normalization: str = MISSING
     roll: bool = MISSING
+    test_rolls: int = 1  # the default is for runs of release 0.1
 
 
 @dataclass
@@ -120,7 +121,7 @@ class AnnealingConfig:
     select: str = MISSING
     monitor: str = MISSING
     continue_from: str = MISSING
-    constant_epochs: int = 150  # the default is for runs of release 0.1
+    constant_epochs: int | None = 150  # the default is for runs of release 0.1
 
 
 @dataclass

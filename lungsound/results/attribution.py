@@ -48,7 +48,7 @@ def frame_numbers(samples: int, segments: SegmentSpec, n_fft: int, hop: int) -> 
         nearest = np.clip(np.round((positions - 1 - n_fft // 2) / hop), 0, last)
         frames.append(np.where(positions > 0, nearest, -1))
     numbers = torch.from_numpy(np.stack(frames)).long()
-    return split_into_chunks(numbers[:, None], segments.chunks).flatten(0, 2)
+    return split_into_chunks(numbers[:, None], segments.chunks, segments.rolls).flatten(0, 2)
 
 
 def gather_frames(values: Tensor, numbers: Tensor, frames: int) -> NDArray[np.float32]:

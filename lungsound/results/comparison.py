@@ -29,6 +29,10 @@ class Answers(NamedTuple):
     probabilities: NDArray[np.float64]  # [n, K]
     labels: LabelSet
 
+    def select(self, places: NDArray[np.int64]) -> "Answers":
+        """Return the answers for some of the cycles."""
+        return Answers(self.cycles.iloc[places], self.probabilities[places], self.labels)
+
     @property
     def predicted(self) -> NDArray[np.int64]:
         predicted: NDArray[np.int64] = self.probabilities.argmax(1)

@@ -22,15 +22,16 @@ class SegmentEnsemble(nn.Module):
     def __init__(self, parts: RunMembers) -> None:
         super().__init__()
         self.features, self.members = parts.features, nn.ModuleList(parts.networks)
-        self.chunks = parts.segments.chunks
+        self.segments = parts.segments
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Average over members and chunks, as evaluation does."""
-        inputs = split_into_chunks(self.features(waveforms), self.chunks)
+        log_mels = self.features(waveforms)
+        inputs = split_into_chunks(log_mels, self.segments.chunks, self.segments.rolls)
         flat = inputs.flatten(0, 1).unsqueeze(1)
         members = torch.stack([member(flat).softmax(-1) for member in self.members])
         means = members.mean(0)
-        return means.view(-1, self.chunks, means.shape[-1]).mean(1)
+        return means.view(-1, inputs.shape[1], means.shape[-1]).mean(1)
 
 
 def export_torch(parts: RunMembers) -> bytes:

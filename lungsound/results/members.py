@@ -83,13 +83,19 @@ def _read_threshold(folder: RunFolder) -> float | None:
 
 def _segment_spec(config: Config) -> SegmentSpec:
     segment, features = config["segment"], config["features"]
-    grid = (features[name] for name in ("sample_rate", "n_fft", "hop"))
-    padding = config["padding"]["mode"]
-    return SegmentSpec.from_seconds(segment["seconds"], segment["chunks"], padding, *grid)
+    return SegmentSpec.from_seconds(
+        segment["seconds"],
+        segment["chunks"],
+        config["padding"]["mode"],
+        features["sample_rate"],
+        features["n_fft"],
+        features["hop"],
+        features.get("test_rolls", 1),  # earlier runs have none
+    )
 
 
 def _build_features(config: Config) -> Features:
-    return Features(**{name: x for name, x in config["features"].items() if name != "roll"})
+    return Features.from_settings(config["features"])
 
 
 def _build_network(config: Config, segments: SegmentSpec, classes: int) -> nn.Module:

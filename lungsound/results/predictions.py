@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from math import nan
 
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +12,11 @@ from torch import Tensor
 from lungsound.data.labels import FOUR_CLASS, LabelSet, own_label_set
 
 CYCLE_COLUMNS = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
-SPRSOUND_COLUMNS = ["part", "event_type"]  # if the database has them
+# If the database has them. Of a recording; `part` and `event_type` are SPRSound's.
+OPTIONAL_COLUMNS = [
+    *("part", "event_type", "location", "mode", "device", "sex", "diagnosis"),
+    AGE := "age",  # in years, NaN if unknown
+]
 INTEGER_COLUMNS = ["cycle", "member"]
 
 
@@ -25,7 +30,8 @@ def predictions_table(
     true class, and members count from 1. Its `attrs` have the label order, and whether the data are
     synthetic.
     """
-    extra = [name for name in SPRSOUND_COLUMNS if name in cycles and (cycles[name] != "").any()]
+    known = {name for name in cycles if not cycles[name].isin(["", nan]).all()}
+    extra = [name for name in OPTIONAL_COLUMNS if name in known]
     label = [labels.labels[target] for target in cycles["target"]]
     rows = cycles[[*CYCLE_COLUMNS, *extra]].assign(label=pd.Series(label, cycles.index, "str"))
     tables = []
@@ -69,7 +75,7 @@ def parse_predictions(content: bytes) -> pd.DataFrame:
         if file.metadata.num_rows > len(content):  # compressed repeats could fill the memory
             raise ValueError(f"{file.metadata.num_rows} rows in {len(content)} bytes")
         table = file.read(columns=columns)
-    if any(column.null_count for column in table.columns):
+    if any(table[name].null_count for name in columns if name != AGE):
         raise ValueError("a value is missing")
     frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame
@@ -78,7 +84,7 @@ def parse_predictions(content: bytes) -> pd.DataFrame:
 def _validated_columns(schema: pa.Schema) -> list[str]:
     """Return the known columns; ValueError if one is missing, repeated or of another type."""
     probabilities = probability_columns(predicted_label_set(schema.names) or FOUR_CLASS)
-    optional = [name for name in SPRSOUND_COLUMNS if name in schema.names]
+    optional = [name for name in OPTIONAL_COLUMNS if name in schema.names]
     columns = [*CYCLE_COLUMNS, *optional, "member", *probabilities]
     for name in columns:
         if schema.names.count(name) != 1:
@@ -86,7 +92,7 @@ def _validated_columns(schema: pa.Schema) -> list[str]:
         kind = schema.field(name).type
         if name in INTEGER_COLUMNS:
             type_matches = pa.types.is_integer(kind)
-        elif name in probabilities or name.endswith("_seconds"):
+        elif name in probabilities or name == AGE or name.endswith("_seconds"):
             type_matches = pa.types.is_floating(kind)
         else:
             type_matches = pa.types.is_string(kind) or pa.types.is_large_string(kind)

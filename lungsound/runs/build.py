@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -82,10 +82,9 @@ def build_module(
     settings: Config, annealing: Annealing, labels: LabelSet, val_cycles: pd.DataFrame
 ) -> SnapshotModule:
     """Build the untrained module, which logs scores of the `val_cycles`."""
-    model, features = settings.model, {**vars(settings.features)}
-    del features["roll"]
+    model = settings.model
     module = SnapshotModule(
-        Features(**features),
+        Features.from_settings(vars(settings.features)),
         build_network(settings),
         annealing,
         settings.loss.gamma,
@@ -94,10 +93,22 @@ def build_module(
         model.adam_eps,
         torch.tensor(val_cycles["target"].tolist()),
         labels,
+        settings.features.test_rolls,
     )
     if settings.trainer.compile and uses_gpu(settings):
         module.compile_network()
     return module
+
+
+def build_period_network(settings: Config, period: int) -> nn.Module:
+    """Build the network that a period starts from, if each has its own (continue_from="fresh").
+
+    Its seed is `period - 1` above the run's: the first one's is that of any run.
+    """
+    seeded = replace(settings, seed=settings.seed + period - 1)
+    network = build_network(seeded)
+    load_initial_weights(seeded, network)
+    return network
 
 
 def load_initial_weights(settings: Config, network: nn.Module) -> None:

@@ -42,13 +42,16 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "features", "augment", "task")
+    groups = ("segment", "padding", "augment", "task")
+    features = to_container(settings.features)
+    del features["test_rolls"]  # of the answers, which are stored for each number of rolls
     continue_from = annealing.continue_from
     teacher = settings.loss.teacher
     return {
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "features": features,
         "model": _model_fields(settings.model),
         "labels": list(database.spec.task(settings.task.classes).labels),
         "loss": {"gamma": settings.loss.gamma},
@@ -59,6 +62,7 @@ def trajectory_key_fields(
             "max_lr": annealing.max_lr,
             "continue_from": continue_from,
             "monitor": annealing.monitor if continue_from == "best" else None,
+            "average": annealing.select == "average",
         },
         "seed": settings.seed,
         "batch_size": trainer.batch_size,

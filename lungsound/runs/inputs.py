@@ -108,7 +108,8 @@ def segment_spec(settings: Config) -> SegmentSpec:
     """Return how cycles are cut into segments and chunks."""
     segment, features = settings.segment, settings.features
     grid = features.sample_rate, features.n_fft, features.hop
-    return SegmentSpec.from_seconds(segment.seconds, segment.chunks, settings.padding.mode, *grid)
+    padding, rolls = settings.padding.mode, features.test_rolls
+    return SegmentSpec.from_seconds(segment.seconds, segment.chunks, padding, *grid, rolls=rolls)
 
 
 def vtlp_copies(settings: Config, database: Database) -> dict[str, int]:

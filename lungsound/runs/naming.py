@@ -80,6 +80,8 @@ def run_name(settings: Config, choices: dict[str, str], inputs: RunInputs) -> st
     """Return a readable name that ends in a key of everything that determines the scores."""
     periods, annealing = inputs.annealing.num_periods, settings.annealing
     identity = [inputs.trajectory.folder.name, periods, annealing.select, annealing.monitor]
+    if settings.features.test_rolls > 1:
+        identity.append(settings.features.test_rolls)
     # They decide no weight, but intervals and what leaks.
     patients = inputs.cycles[["recording", "patient"]].drop_duplicates()
     identity.append(patients.to_numpy(dtype=object).tolist())

@@ -50,13 +50,14 @@ def predict_run(settings: Config, parts: RunComponents, folder: RunFolder) -> pd
     trainer = build_trainer(settings, epochs=0)
     epochs = member_epochs(parts.annealing, folder)
     sizes = {name: len(parts.datamodule.cycles[name]) for name in EVALUATED_SETS}
+    rolls = settings.features.test_rolls
     members = []
     for epoch, path in zip(epochs, folder.member_paths(), strict=True):
         weights = file_sha256(path)
-        stored = parts.trajectory.probabilities(epoch, weights)
+        stored = parts.trajectory.probabilities(epoch, weights, rolls)
         if stored is None or {name: len(rows) for name, rows in stored.items()} != sizes:
             stored = evaluate_member(trainer, parts, path, EVALUATED_SETS)
-            parts.trajectory.add_probabilities(epoch, stored, weights)
+            parts.trajectory.add_probabilities(epoch, stored, weights, rolls)
         members.append(stored)
     return _table(parts, members, EVALUATED_SETS)
 

@@ -9,6 +9,7 @@ from lungsound.config.schema import Config
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.results.biocas import LEGEND, biocas_table
 from lungsound.results.calibration import calibration_section
+from lungsound.results.combination import combination_section, plot_combinations
 from lungsound.results.comparison import ensemble_answers
 from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import (
@@ -19,6 +20,7 @@ from lungsound.results.figures import (
 )
 from lungsound.results.folder import RunFolder
 from lungsound.results.report import report_markdown
+from lungsound.results.subgroups import subgroup_section
 from lungsound.runs.build import RunComponents
 from lungsound.runs.naming import data_title
 from lungsound.runs.predict import member_epochs
@@ -41,6 +43,8 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
         leakage_rows(parts.leakage),
         [
             *calibration_section(results["calibration"], results["operating"]),
+            *combination_section(results["combinations"]),
+            *subgroup_section(results["subgroups"], results["units"]),
             *(["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []),
         ],
         [path.relative_to(folder.path).as_posix() for path in folder.figures()],
@@ -65,6 +69,8 @@ def write_figures(
         answers = ensemble_answers(folder.read_predictions())
         temperature, points = results["calibration"]["temperature"], results["operating"]["points"]
         folder.write_figure("calibration", plot_calibration(answers, temperature, points, title))
+    if results["combinations"]:
+        folder.write_figure("combinations", plot_combinations(folder.read_predictions(), title))
     folder.write_figure("examples", plot_examples(settings, parts, title))
     system = f"test set, ensemble of {len(epochs)}"
     for labels in parts.labels.chain:

@@ -12,7 +12,7 @@ from lungsound.data.registry import DatabaseSpec, find_database
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.errors import ConfigError, DataError
 from lungsound.results.folder import CONFIG, MEMBERS, RunFolder
-from lungsound.results.predictions import SPRSOUND_COLUMNS
+from lungsound.results.predictions import AGE, OPTIONAL_COLUMNS
 from lungsound.runs.build import RunComponents, build_datamodule, build_module
 from lungsound.runs.inputs import build_trajectory
 from lungsound.runs.origin import initial_weights
@@ -154,5 +154,5 @@ def _append_validation(table: pd.DataFrame, run_predictions: pd.DataFrame) -> pd
     validation = run_predictions[run_predictions["set"] == "val"]
     combined = pd.concat([validation, table], ignore_index=True)
     combined.attrs = table.attrs
-    missing = {name: "" for name in SPRSOUND_COLUMNS if name in combined}
+    missing = {name: "" for name in OPTIONAL_COLUMNS if name in combined and name != AGE}
     return combined.fillna(missing)

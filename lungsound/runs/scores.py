@@ -7,9 +7,11 @@ from typing import Any
 from lungsound.errors import ConfigError
 from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
 from lungsound.results.calibration import calibration_summary, operating_summary
+from lungsound.results.combination import combination_rows
 from lungsound.results.folder import RunFolder
 from lungsound.results.intervals import score_intervals
 from lungsound.results.report import scores_table
+from lungsound.results.subgroups import subgroup_rows, unit_rows
 from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
 from lungsound.scoring.scores import score_names
@@ -30,6 +32,9 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
         "intervals": score_intervals(predictions, summary["single"]["member"]),
         "calibration": calibration_summary(predictions),
         "operating": operating_summary(predictions),
+        "combinations": combination_rows(predictions),
+        "subgroups": subgroup_rows(predictions),
+        "units": unit_rows(predictions),
         "biocas": biocas_scores_by_part(predictions),
     }
     folder.write_json("scores.json", results)

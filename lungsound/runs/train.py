@@ -1,6 +1,7 @@
 """Train up to the run's last epoch; update trajectory and run folder after every epoch."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -13,12 +14,13 @@ from lungsound.config.schema import Config
 from lungsound.data.splits.table import split_table
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.results.folder import RunFolder
-from lungsound.runs.build import RunComponents, build_trainer
+from lungsound.runs.build import RunComponents, build_period_network, build_trainer
 from lungsound.runs.identity import describe_machine
 from lungsound.runs.naming import count_trained_epochs, run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error
 from lungsound.storage.signals import KEPT, handle_signals, raise_if_interrupted
+from lungsound.training.average import PeriodAverage
 from lungsound.training.divergence import DivergenceCallback
 from lungsound.training.history import machine_changes
 from lungsound.training.interrupt import InterruptCallback
@@ -67,9 +69,12 @@ def train(
             notify()
 
         if done < epochs:
+            average = PeriodAverage(parts.module) if parts.annealing.select == "average" else None
+            new_network = partial(build_period_network, settings)
             callbacks = [
                 LambdaCallback(on_train_epoch_end=count_epoch),
-                SnapshotCallback(trajectory, machine),
+                *([average] if average else []),
+                SnapshotCallback(trajectory, machine, new_network, average),
                 LambdaCallback(on_train_epoch_end=sync_history),
                 ProgressCallback(epochs, epoch_lines=settings.tracking.study is None),
                 DivergenceCallback(folder.path),

@@ -23,10 +23,10 @@ CHOICES: dict[str, Sequence[Any]] = {
     "augment.stretch": ("phase_vocoder", "resample", "none"),
     "augment.redraw": ("once", "epoch"),
     "model.table1": ("inputs", "outputs", None),
-    "annealing.schedule": ("cosine", "constant"),
-    "annealing.select": ("best", "last"),
+    "annealing.schedule": ("cosine", "one_cosine", "constant"),
+    "annealing.select": ("best", "last", "average"),
     "annealing.monitor": ("score", "accuracy", "loss"),
-    "annealing.continue_from": ("last", "best"),
+    "annealing.continue_from": ("last", "best", "fresh"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed"),
     "trainer.cache": ("auto", "device", "host", "off", "False"),  # off in a YAML file is False
@@ -48,6 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.sample_rate": (1, 1_000_000),
     "features.n_fft": (2, 2**16),
     "features.hop": (1, 2**16),
+    "features.test_rolls": (1, 1000),
     "features.n_mels": (1, 2**12),
     "features.f_min": (0, math.inf),
     "features.f_max": (ABOVE_0, math.inf),
@@ -263,6 +264,9 @@ def _check_sizes(settings: Config) -> Iterator[str]:
     if annealing.schedule != "constant" and epochs is not None and epochs < cycles:
         what = f"at least annealing.cycles={cycles}, one epoch per cycle"
         yield _format_error("annealing.total_epochs", what, epochs)
+    if annealing.select == "average" and annealing.continue_from == "best":
+        what = "last or fresh with annealing.select=average"
+        yield _format_error("annealing.continue_from", what, "best")
     if not features.f_min < features.f_max <= features.sample_rate / 2:
         what = f"more than features.f_min={features.f_min} and at most half of "
         what += f"features.sample_rate={features.sample_rate}"

@@ -112,7 +112,8 @@ def interval_problem(counts: Counts, labels: LabelSet) -> str:
     about a class that no other has.
     """
     if len(counts) < MIN_PATIENTS:
-        return f"{len(counts)} patients, fewer than {MIN_PATIENTS}"
+        plural = "s" * (len(counts) != 1)
+        return f"{len(counts)} patient{plural}, fewer than {MIN_PATIENTS}"
     having = (counts.sum(-1) > 0).sum(0)  # patients with a cycle of each class
     rare = [label for label, count in zip(labels.labels, having, strict=True) if count == 1]
     return f"one patient alone has the class {', '.join(rare)}" if rare else ""

@@ -34,18 +34,27 @@ def roll_and_chunk(log_mels: Tensor, roll: Tensor, chunk: Tensor, chunks: int) -
     return log_mels.gather(-1, frame_index[:, None, :].expand(-1, log_mels.shape[1], -1))
 
 
-def split_into_chunks(log_mels: Tensor, chunks: int) -> Tensor:
-    """Cut log-mels into all their chunks: [B, F, N] -> [B, chunks, F, N // chunks], a view.
+def split_into_chunks(log_mels: Tensor, chunks: int, rolls: int = 1) -> Tensor:
+    """Cut log-mels into all their chunks: [B, F, N] -> [B, rolls * chunks, F, N // chunks].
 
-    Raises ValueError if a chunk would be empty.
+    With `rolls` above 1 this is repeated for log-mels that are rolled along time, cyclically and by
+    equal steps of N / rolls frames; the first of them is not rolled. Raises ValueError if a chunk
+    would be empty.
 
     Examples:
         >>> split_into_chunks(torch.zeros(8, 50, 386), chunks=2).shape
         torch.Size([8, 2, 50, 193])
+        >>> log_mels = torch.arange(4.0).view(1, 1, 4)
+        >>> split_into_chunks(log_mels, chunks=2, rolls=2).flatten().tolist()
+        [0.0, 1.0, 2.0, 3.0, 2.0, 3.0, 0.0, 1.0]
     """
-    size = _chunk_size(log_mels.shape[-1], chunks)
-    batch, bands, _ = log_mels.shape
-    return log_mels[..., : chunks * size].view(batch, bands, chunks, size).transpose(1, 2)
+    batch, bands, frames = log_mels.shape
+    size = _chunk_size(frames, chunks)
+    parts = []
+    for number in range(rolls):
+        rolled = log_mels.roll(number * frames // rolls, -1) if number else log_mels
+        parts.append(rolled[..., : chunks * size].view(batch, bands, chunks, size).transpose(1, 2))
+    return torch.cat(parts, dim=1) if rolls > 1 else parts[0]
 
 
 def _chunk_size(frames: int, chunks: int) -> int:

@@ -1,6 +1,7 @@
 """Waveforms to z-scored log-mels, batched, on the device of the module."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from lungsound.signal.vtlp import warped_mel_banks
 
 # Normalization -> axes of log-mels [B, F, N] that its mean and standard deviation are taken over.
 NORMALIZATION_AXES = {"segment": (1, 2), "band": (0, 2), "global": (0, 1, 2)}
+ROLL_KEYS = ("roll", "test_rolls")
 # A standard deviation below this, in decades of power, is rounding of a constant, e.g. silence.
 MIN_STD = 1e-4
 
@@ -30,6 +32,11 @@ class Features(nn.Module):
     mel_fbank: Tensor  # [n_mels, bins]
     mean: Tensor  # [n_mels, 1] for `band`, [1, 1] for `global`
     std: Tensor
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Build the front end from the block `features`, of which rolls are not its part."""
+        return cls(**{name: x for name, x in settings.items() if name not in ROLL_KEYS})
 
     def __init__(
         self,

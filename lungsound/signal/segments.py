@@ -14,20 +14,31 @@ PADDING_MODES = ("sample", "zero", "tile")
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """Segments of `length` samples (`frames` frames), completed by `padding`, in `chunks`."""
+    """Segments of `length` samples (`frames` frames), completed by `padding`, in `chunks`.
+
+    At test time each is answered in this many `rolls` of its log-mel.
+    """
 
     length: int
     padding: str
     frames: int
     chunks: int
+    rolls: int = 1
 
     @classmethod
     def from_seconds(
-        cls, seconds: float, chunks: int, padding: str, sample_rate: int, n_fft: int, hop: int
+        cls,
+        seconds: float,
+        chunks: int,
+        padding: str,
+        sample_rate: int,
+        n_fft: int,
+        hop: int,
+        rolls: int = 1,
     ) -> Self:
         """Return segments of `seconds` at `sample_rate` Hz, in frames of `n_fft` every `hop`."""
         length = round(seconds * sample_rate)
-        return cls(length, padding, frame_count(length, n_fft, hop), chunks)
+        return cls(length, padding, frame_count(length, n_fft, hop), chunks, rolls)
 
     @property
     def chunk_frames(self) -> int:

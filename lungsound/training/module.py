@@ -37,11 +37,12 @@ class SnapshotModule(pl.LightningModule):
         adam_eps: float,
         validation_targets: Tensor,
         labels: LabelSet,
+        test_rolls: int = 1,
     ) -> None:
         super().__init__()
         self.features, self.network, self.annealing = features, network, annealing
         self.gamma, self.chunks, self.l2, self.adam_eps = gamma, chunks, l2, adam_eps
-        self.labels = labels
+        self.labels, self.test_rolls = labels, test_rolls
         self.validation_scores = CycleScores(validation_targets, labels)
         self.compiled: Callable[[Tensor], Tensor] | None = None
 
@@ -83,7 +84,8 @@ class SnapshotModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of all chunks; their probabilities go to their cycles' scores."""
-        logits, cycle = self._evaluate(batch)
+        logits = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
+        cycle = batch["cycle"].repeat_interleave(self.chunks)
         self.validation_scores.update(torch.softmax(logits.float(), 1), cycle)
         return self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
 
@@ -96,8 +98,10 @@ class SnapshotModule(pl.LightningModule):
                 self.log(f"val/{name}", value)
 
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
-        """Probabilities [B · chunks, K] and the cycle of each [B · chunks]."""
-        logits, cycle = self._evaluate(batch)
+        """Probabilities [B · rolls · chunks, K], and the cycle of each."""
+        inputs = split_into_chunks(self._log_mels(batch), self.chunks, self.test_rolls)
+        logits = self.network(inputs.flatten(0, 1).unsqueeze(1))
+        cycle = batch["cycle"].repeat_interleave(inputs.shape[1])
         return torch.softmax(logits.float(), 1), cycle
 
     def snapshot(self) -> dict[str, Any]:
@@ -135,11 +139,6 @@ class SnapshotModule(pl.LightningModule):
         inputs = {name: batch[name] for name in ("waveforms", "alpha", "f_hi") if name in batch}
         log_mels: Tensor = self.features(**inputs)
         return log_mels
-
-    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits [B · chunks, K] and the cycle of each [B · chunks]."""
-        logits = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
-        return logits, batch["cycle"].repeat_interleave(self.chunks)
 
     def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
         return self._log_loss(name, focal_loss(logits.float(), target, self.gamma), logits)

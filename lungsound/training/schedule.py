@@ -16,7 +16,10 @@ class Annealing:
     """M periods of C epochs; epochs and periods count from 1, as in the paper.
 
     `cycles` is M (a period is not a respiratory cycle). `schedule="constant"` is the paper's
-    baseline: one period of `constant_epochs` epochs (or `total_epochs`, if given) at `max_lr`.
+    baseline: one period of `constant_epochs` epochs (or `total_epochs`, if given; M·C, if neither
+    is) at `max_lr`. `schedule="one_cosine"` is one period of all M·C epochs. With
+    `continue_from="fresh"` each period trains another network, M in all: from its own initial
+    weights.
     """
 
     schedule: str
@@ -27,21 +30,23 @@ class Annealing:
     select: str
     monitor: str
     continue_from: str
-    constant_epochs: int = 150
+    constant_epochs: int | None = 150
 
     @property
     def num_periods(self) -> int:
-        """The number of periods, M; 1 for the constant schedule."""
-        return 1 if self.schedule == "constant" else self.cycles
+        """The number of periods, M; 1 for the constant schedule and for one cosine."""
+        is_one = self.schedule == "one_cosine" and self.continue_from != "fresh"
+        return 1 if is_one or self.schedule == "constant" else self.cycles
 
     @property
     def epochs_per_period(self) -> int:
         """C: `epochs_per_cycle`, or floor(T / M) if T (`total_epochs`) is given."""
+        period = self.epochs_per_cycle
+        if self.total_epochs is not None:
+            period = self.total_epochs // self.cycles
         if self.schedule == "constant":
-            return self.total_epochs or self.constant_epochs
-        if self.total_epochs is None:
-            return self.epochs_per_cycle
-        return self.total_epochs // self.cycles
+            return self.total_epochs or self.constant_epochs or self.cycles * period
+        return self.cycles * period if self.schedule == "one_cosine" else period
 
     @property
     def epochs(self) -> int:

@@ -24,7 +24,8 @@ from lungsound.training.weights import read_weights, write_weights
 
 SNAPSHOT = "epoch-*.safetensors"
 PROBABILITIES = "probabilities-*.safetensors"
-WEIGHTS = "weights"  # in the metadata of PROBABILITIES: SHA-256 of the weights' file
+# In the metadata of PROBABILITIES: SHA-256 of the weights' file, and rolls of each log-mel.
+WEIGHTS, ROLLS = "weights", "rolls"
 
 
 class Trajectory:
@@ -34,7 +35,7 @@ class Trajectory:
     epoch-NNNN.safetensors           weights after the last epoch of a period, or its best so far by
                                      any monitor
     probabilities-NNNN.safetensors   probabilities by those weights for every validation and test
-                                     cycle, once a run has used them
+                                     cycle, once a run has used them, as the last one needed them
     resume-NNNN.ckpt                 Lightning's state after the last finished epoch
     """
 
@@ -87,11 +88,12 @@ class Trajectory:
         lines = b"".join(canonical_json(line) + b"\n" for line in history)
         write_file(self.folder / "history.jsonl", lines, embed_checksum=True)
 
-    def probabilities(self, epoch: int, weights: str) -> dict[str, Tensor] | None:
+    def probabilities(self, epoch: int, weights: str, rolls: int = 1) -> dict[str, Tensor] | None:
         """Return set -> probabilities [cycles, K] of the snapshot after `epoch`, if stored.
 
         `weights`: the SHA-256 of the weights' file. An epoch that is trained again, on another
-        machine, has other weights: then None is returned.
+        machine, has other weights: then None is returned, and so it is if they are stored for
+        another number of `rolls`.
         """
         path = self._path(PROBABILITIES, epoch)
         try:
@@ -103,9 +105,12 @@ class Trajectory:
                 if acquired and path.exists():
                     quarantine(path)
             return None
-        return probabilities if metadata.get(WEIGHTS) == weights else None
+        is_same = metadata == _answer_metadata(weights, rolls)
+        return probabilities if is_same else None
 
-    def add_probabilities(self, epoch: int, probabilities: dict[str, Tensor], weights: str) -> None:
+    def add_probabilities(
+        self, epoch: int, probabilities: dict[str, Tensor], weights: str, rolls: int = 1
+    ) -> None:
         """Store what the snapshot after `epoch` gives, if its file still has the SHA-256 `weights`.
 
         Stores nothing while another process trains on this path: that may take hours, and removes
@@ -114,7 +119,8 @@ class Trajectory:
         snapshot = self.snapshot_path(epoch)
         with try_lock(lock_path(self.folder)) as acquired:
             if acquired and snapshot.exists() and file_sha256(snapshot) == weights:
-                write_tensors(self._path(PROBABILITIES, epoch), probabilities, {WEIGHTS: weights})
+                metadata = _answer_metadata(weights, rolls)
+                write_tensors(self._path(PROBABILITIES, epoch), probabilities, metadata)
 
     def prune(self, epoch: int) -> None:
         """Remove all files that are not needed to resume after `epoch`; for epoch 0 every file."""
@@ -156,6 +162,10 @@ class Trajectory:
             return False
         snapshots = map(self.snapshot_path, self._retained_epochs(history))
         return len(history) == epoch and all(path.exists() for path in snapshots)
+
+
+def _answer_metadata(weights: str, rolls: int) -> dict[str, str]:
+    return {WEIGHTS: weights, ROLLS: str(rolls)}
 
 
 def _is_intact(path: Path) -> bool:

@@ -19,7 +19,8 @@ def table(finished_run: Path) -> pd.DataFrame:
 def test_columns_and_label_order(table: pd.DataFrame) -> None:
     cycle = ["recording", "patient", "cycle", "start_seconds", "end_seconds", "label", "set"]
     probabilities = [f"p_{label}" for label in LABELS]
-    assert list(table.columns) == [*cycle, "member", *probabilities]
+    recording = ["location", "mode", "device"]  # nothing else is known of the demo's
+    assert list(table.columns) == [*cycle, *recording, "member", *probabilities]
     assert table.attrs["label_order"] == LABELS
     np.testing.assert_allclose(table[probabilities].sum(axis=1), 1, atol=1e-6)
 

@@ -175,6 +175,19 @@ def test_stopped_anywhere_ends_the_same(
     assert metadata(resumed)["epochs_trained"] == 4
 
 
+@pytest.mark.parametrize("word", ["select=average", "continue_from=fresh"])
+def test_what_a_period_needs_of_the_past_is_in_its_resume_point(
+    run_training: Train, tmp_path: Path, trained_epochs: list[int], word: str
+) -> None:
+    undisturbed = run_training(tmp_path / "undisturbed", f"annealing.{word}")
+    for _ in range(3):  # each start trains one epoch, and dies in the next
+        with crash_before_call(Trajectory, "add_epoch", 2):
+            run_training(tmp_path / "stopped", f"annealing.{word}")
+    resumed = run_training(tmp_path / "stopped", f"annealing.{word}")
+    assert_identical_runs(resumed, undisturbed)
+    assert trained_epochs == [1, 2, 3, 4, *(1, 2), *(2, 3), *(3, 4), 4]
+
+
 def test_one_trajectory_serves_every_number_of_members_and_choice(
     run_training: Train, finished_run: Path, tmp_path: Path, trained_epochs: list[int],
     evaluated: list[str],
@@ -191,6 +204,12 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
         shared[override] = run_training(tmp_path, f"annealing.{override}")
         assert shared[override] not in (two, three)
         assert metadata(shared[override])["epochs_trained"] == 0
+    assert len(evaluated) == 5  # two more epochs
+    rolled = run_training(tmp_path, "features.test_rolls=3")
+    assert len(evaluated) == 7  # in other rolls
+    assert rolled not in (two, three, *shared.values())
+    predictions = [pd.read_parquet(run / "predictions.parquet")["p_both"] for run in (two, rolled)]
+    assert 1e-4 < (predictions[0] - predictions[1]).abs().max() < 0.5
     assert len(trained_epochs) == metadata(three)["epochs_trained"] == 6
     trained_epochs.clear()
     alone = run_training(tmp_path / "alone", "annealing.select=last")

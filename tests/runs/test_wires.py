@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,15 @@ from support.reference import Reference
 from support.runs import compose_config
 
 from lungsound.config.schema import Config
-from lungsound.runs.build import RunComponents, build_components, build_trainer
+from lungsound.runs.build import (
+    RunComponents,
+    build_components,
+    build_period_network,
+    build_trainer,
+)
 from lungsound.runs.predict import predict_members
 from lungsound.runs.validation import validate_config
+from lungsound.training.average import PeriodAverage
 from lungsound.training.module import SnapshotModule
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
@@ -106,6 +112,8 @@ KEYS: list[tuple[str, Any, int]] = [
     ("loss.gamma", 2.0, 1),
     ("annealing.max_lr", 0.001, 1),
     ("annealing.schedule", "constant", 2),
+    ("annealing.schedule", "one_cosine", 2),
+    ("annealing.continue_from", "fresh", 4),
     ("annealing.epochs_per_cycle", 4, 2),
     ("task.classes", 2, 1),
     ("trainer.batch_size", 16, 1),
@@ -175,8 +183,15 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         own_folder = tmp_path_factory.mktemp("trajectory")  # not that of an equal configuration
         parts = replace(parts, trajectory=Trajectory(own_folder, parts.annealing))
         spy = Spy(reference := make_reference(parts, settings))
-        parts.module.network.double().register_forward_pre_hook(spy.check_inputs)
-        callbacks = [spy, SnapshotCallback(parts.trajectory, "a machine")]
+        network, average = parts.module.network.double(), None
+        if config.annealing.select == "average":
+            average = PeriodAverage(parts.module)
+            in_double = average.averaged.module.register_forward_pre_hook
+            in_double(lambda _, arguments: arguments[0].double())
+        network.register_forward_pre_hook(spy.check_inputs)
+        new_network = partial(build_period_network, config)
+        snapshots = SnapshotCallback(parts.trajectory, "a machine", new_network, average)
+        callbacks = [spy, *([average] if average else []), snapshots]
         build_trainer(config, epochs, callbacks).fit(parts.module, parts.datamodule)
         return Trained(config, parts, reference, spy, reference.train(epochs))
 
@@ -275,6 +290,20 @@ def test_next_period_begins_at_the_best_weights(
     best = train(4, ("annealing.continue_from", "best"), ("annealing.monitor", monitor))
     assert best.reference.best(best.by_hand[:3])["epoch"] < 3, "best and last must differ"
     assert distance(best.spy.weights[-1], best.by_hand[-1]["weights"]) < 1e-3
+
+
+def test_average_is_the_mean_of_a_periods_weights(train: Callable[..., Trained]) -> None:
+    trained, unchanged = train(6, ("annealing.select", "average")), train(4)
+    for name, tensor in unchanged.spy.weights[3].items():  # the training is not disturbed
+        assert torch.equal(trained.spy.weights[3][name], tensor)
+    for period in (1, 2):
+        epochs = trained.by_hand[3 * period - 3 : 3 * period]
+        by_hand = trained.reference.average(epochs)
+        ours = trained.parts.trajectory.snapshot(3 * period)["network"]
+        assert distance(ours, by_hand) < 1e-3
+        assert distance(ours, epochs[-1]["weights"]) > 5e-3
+        statistics = {name: tensor for name, tensor in by_hand.items() if "running" in name}
+        assert distance(epochs[-1]["weights"], statistics) > 5e-3
 
 
 @pytest.mark.parametrize("select", ["best", "last"])

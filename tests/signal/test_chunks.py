@@ -63,3 +63,15 @@ def test_no_chunks_and_empty_chunks_are_refused(chunks: int) -> None:
         split_into_chunks(log_mels, chunks)
     with pytest.raises(ValueError, match="Expected 1 to 3 chunks"):
         roll_and_chunk(log_mels, none, none, chunks)
+
+
+@pytest.mark.parametrize("rolls", [1, 2, 3, 7])
+def test_rolled_chunks_are_those_of_numpys_roll(rolls: int) -> None:
+    log_mels = torch.randn(2, 5, 14)
+    found = split_into_chunks(log_mels, 3, rolls)
+    assert found.shape == (2, 3 * rolls, 5, 4)
+    for roll in range(rolls):
+        rolled = np.roll(log_mels.numpy(), int(roll * 14 / rolls), axis=-1)
+        for chunk in range(3):
+            expected = rolled[..., 4 * chunk : 4 * chunk + 4]
+            np.testing.assert_array_equal(found[:, 3 * roll + chunk].numpy(), expected)

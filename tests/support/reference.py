@@ -174,9 +174,9 @@ class Reference:
 
     # The network.
 
-    def initial_weights(self) -> Weights:
+    def initial_weights(self, period: int = 1) -> Weights:
         """Glorot uniform from the seed, zero biases, batch normalization at its start."""
-        seed = int(rng(self.s["seed"], "weights").integers(2**31))
+        seed = int(rng(self.s["seed"] + period - 1, "weights").integers(2**31))
         generator = torch.Generator().manual_seed(seed)
         sizes = [1, *(max(1, round(self.s["model.width"] * n)) for n in FILTERS)]
         dense = max(1, round(self.s["model.width"] * 512))
@@ -236,9 +236,16 @@ class Reference:
 
     # The training.
 
+    @property
+    def period(self) -> int:
+        """The epochs of a period; with one cosine all that the ensemble would train."""
+        cycles = self.s["annealing.cycles"] if self.s["annealing.schedule"] == "one_cosine" else 1
+        epochs: int = cycles * self.s["annealing.epochs_per_cycle"]
+        return epochs
+
     def learning_rate(self, epoch: int) -> float:
         """Eq. 1."""
-        period: int = self.s["annealing.epochs_per_cycle"]
+        period = self.period
         top: float = self.s["annealing.max_lr"]
         if self.s["annealing.schedule"] == "constant":
             return top
@@ -249,7 +256,8 @@ class Reference:
         weights, records, step = self.initial_weights(), [], 0
         names = [name for name in weights if "running" not in name]
         moments = {name: (torch.zeros_like(weights[name]),) * 2 for name in names}
-        period = self.s["annealing.epochs_per_cycle"]
+        start = dict(moments)
+        period = self.period
         for epoch in range(1, epochs + 1):
             losses = []
             for inputs, targets in self.batches(epoch):
@@ -261,7 +269,24 @@ class Reference:
             records.append(record | self.validate(kept))
             if self.s["annealing.continue_from"] == "best" and epoch % period == 0:
                 weights = dict(self.best(records[-period:])["weights"])
+            elif self.s["annealing.continue_from"] == "fresh" and epoch % period == 0:
+                weights, moments, step = self.initial_weights(epoch // period + 1), dict(start), 0
         return records
+
+    def average(self, records: list[dict[str, Any]]) -> Weights:
+        """The mean of the weights after each epoch; batch normalization's statistics are the mean
+        over the batches of the last epoch.
+        """
+        mean = {
+            name: torch.stack([record["weights"][name] for record in records]).mean(0)
+            for name in records[0]["weights"]
+        }
+        given = self.s["model.bn_momentum"]
+        for number, (inputs, _) in enumerate(self.batches(records[-1]["epoch"])):
+            self.s["model.bn_momentum"] = number / (number + 1)
+            self.logits(mean, inputs, training=True)
+        self.s["model.bn_momentum"] = given
+        return mean
 
     def _step(self, weights: Weights, moments: Any, inputs: Tensor, targets: Tensor,
               epoch: int, step: int) -> Tensor:  # fmt: skip

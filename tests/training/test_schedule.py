@@ -61,6 +61,21 @@ def test_the_constant_baseline_is_one_period_of_all_epochs() -> None:
         assert {baseline.period_of(t) for t in range(1, 151)} == {1}
 
 
+def test_controls_cost_what_the_ensemble_costs() -> None:
+    ensemble = annealing(cycles=5, epochs_per_cycle=4)
+    one = annealing(schedule="one_cosine", cycles=5, epochs_per_cycle=4)
+    constant = annealing(schedule="constant", cycles=5, epochs_per_cycle=4, constant_epochs=None)
+    independent = annealing(cycles=5, epochs_per_cycle=4, continue_from="fresh")
+    ceiling = dataclasses.replace(one, continue_from="fresh")
+    sizes = [
+        (schedule.num_periods, schedule.epochs_per_period, schedule.epochs)
+        for schedule in (ensemble, one, constant, independent, ceiling)
+    ]
+    assert sizes == [(5, 4, 20), (1, 20, 20), (1, 20, 20), (5, 4, 20), (5, 20, 100)]
+    by_eq_1 = [MAX_LR / 2 * (math.cos(math.pi * ((t - 1) % 20) / 20) + 1) for t in range(1, 101)]
+    assert [ceiling.learning_rate(t) for t in range(1, 101)] == pytest.approx(by_eq_1)
+
+
 # --- periods ---
 
 
