@@ -25,17 +25,12 @@ test-all: .venv/installed ## and the slow ones, an hour at most; writes the figu
 	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu and not cluster" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 
-# Ray's plugin needs an older cloudpickle: an environment beside the other one, with all of that one's packages. Root's,
-# as Slurm is; without a network, so that nothing of it can be reached from outside.
-test-cluster: .venv/installed ## studies on a real Slurm and a real Ray on this machine, as root on Debian; 10 minutes
-	command -v slurmctld mariadbd munged > /dev/null || { apt-get update -qq && \
+# Root's, as Slurm is, and where there is only the loopback, so that nothing of it can be reached from outside.
+test-cluster: .venv/cluster/installed ## studies on a real Slurm and a real Ray on this machine, as root on Debian; 10 minutes
+	dpkg -s $(CLUSTER_PACKAGES) > /dev/null 2>&1 || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLUSTER_PACKAGES); } > /dev/null
-	test -e .venv/cluster/installed || { $(BIN)/python -m venv .venv/cluster && \
-	    echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/$(BIN)/../lib/python*/site-packages)')" \
-	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/main.pth && \
-	    .venv/cluster/bin/pip install --quiet --editable '.[$(CLUSTER_EXTRAS)]' && touch .venv/cluster/installed; }
-	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" unshare --net \
-	    sh -c 'ip link set lo up && ip address add 10.0.0.1/32 dev lo && .venv/cluster/bin/python -m pytest --numprocesses 2 -m cluster tests/cluster'
+	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" OMP_NUM_THREADS=1 unshare --net sh -c 'ip link set lo up && \
+	    ip address add 10.0.0.1/32 dev lo && .venv/cluster/bin/python -m pytest -m cluster tests/cluster'
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
@@ -87,4 +82,12 @@ else
 endif
 	$(BIN)/pip install --quiet --constraint $(PINS) torch
 	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),joblib,$(EVERYTHING))]'
+	touch $@
+
+# Ray's plugin needs an older cloudpickle than joblib: an environment above the other one, with all of its packages.
+.venv/cluster/installed: .venv/installed
+	$(BIN)/python -m venv .venv/cluster
+	echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/.venv/lib/python*/site-packages)')" \
+	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/above.pth
+	.venv/cluster/bin/pip install --quiet '.[$(CLUSTER_EXTRAS)]'
 	touch $@

@@ -27,6 +27,19 @@ LAUNCHERS = {
 LEFT_IN_MLFLOW = {"FINISHED": 3, "KILLED": 1}  # the killed job's first run had begun, no more
 
 
+@pytest.fixture(scope="module", autouse=True)
+def limited_study(
+    start_study: Callable[..., "subprocess.Popen[str]"],
+    slurm: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "tuple[Path, subprocess.Popen[str]]":
+    """A study beside the tests, of an epoch too many for the two minutes that Slurm gives it."""
+    words = ("annealing.cycles=1", "annealing.epochs_per_cycle=9999", *SLURM)
+    limits = ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=1")
+    folder = tmp_path_factory.mktemp("limited") / "study"
+    return folder, start_study(folder, slurm, *words, *(f"hydra.launcher.{one}" for one in limits))
+
+
 def kill_process(study: Path) -> None:
     """Kill the process that trains the study's first trajectory."""
     for process in psutil.process_iter(["cmdline"]):
@@ -37,7 +50,7 @@ def kill_process(study: Path) -> None:
 def kill_slurm_task(_: Path) -> None:
     """Kill all processes of the first task: also submitit's, which would report it."""
     shown = subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True)
-    first = min(shown.stdout.split())
+    first = next(job for job in shown.stdout.split() if job.endswith("_0"))
     subprocess.run(["scancel", "--full", "--signal=KILL", first], check=True)
 
 
@@ -89,13 +102,9 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
 
 
 def test_time_limit_queues_a_job_again_and_the_last_one_is_a_failure(
-    start_study: Callable[..., "subprocess.Popen[str]"], slurm: dict[str, str], tmp_path: Path
+    limited_study: "tuple[Path, subprocess.Popen[str]]",
 ) -> None:
-    """No machine finishes its epochs in the two minutes that Slurm gives it in all."""
-    words = ("annealing.cycles=1", "annealing.epochs_per_cycle=9999", *SLURM)
-    limits = ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=1")
-    folder = tmp_path / "study"
-    process = start_study(folder, slurm, *words, *(f"hydra.launcher.{limit}" for limit in limits))
+    folder, process = limited_study
     printed, _ = process.communicate()
     assert process.returncode == 1, printed
     (failure,) = only_study(folder).glob("failed-*.json")
@@ -105,7 +114,8 @@ def test_time_limit_queues_a_job_again_and_the_last_one_is_a_failure(
     run = json.loads(metadata.read_text())
     # The second task went on after the epochs of the first one, and lost none.
     assert run["epochs_trained"] == run["last_epoch_trained"] > 1
-    assert first_log(folder).count("epochs are finished and kept") == 1
+    (task,) = only_study(folder).glob("logs/*/*_log.out")
+    assert task.read_text().count("Loading pickle") == 2
     assert mlflow_statuses(folder) == ("FAILED", ["KILLED"])
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import lungsound.studies.launch
 from lungsound.errors import ConfigError
-from lungsound.studies.launch import check_launcher, worker_environment
+from lungsound.results.study_folder import log_path
+from lungsound.studies.launch import check_launcher, supervise, worker_environment
 from lungsound.studies.plan import plan_jobs
 
 
@@ -74,3 +75,42 @@ def test_missing_plugin_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match=r"package hydra-submitit-launcher.*'lungsound\[slurm\]'"):
         check_launcher("slurm_local")
     check_launcher("basic")
+
+
+@pytest.fixture
+def use_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`use_script(lines)`: a shell script takes the place of the process that trains."""
+
+    def use(lines: str) -> None:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{lines}\n")
+        path.chmod(0o700)
+        monkeypatch.setattr("sys.executable", str(path))
+
+    return use
+
+
+def test_killed_process_is_a_reason_in_the_log(
+    tmp_path: Path, use_script: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_script("echo begun; kill -9 $$")
+    assert supervise(tmp_path, 3, {**os.environ}) == "ended without a word, by SIGKILL"
+    printed = "begun\nended without a word, by SIGKILL\n"
+    assert capsys.readouterr().out == log_path(tmp_path, 3).read_text() == printed
+    use_script("exit 0")
+    assert supervise(tmp_path, 3, {**os.environ}) == ""
+
+
+def test_process_ends_itself_if_the_launcher_s_time_is_up(
+    tmp_path: Path, use_script: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As submitit does it: an exception in a signal handler while the worker waits."""
+    use_script("echo begun; cat; echo ended")  # cat: until its stdin is closed
+
+    def time_is_up(line: str, **_: object) -> None:
+        if line == "begun\n":
+            raise RuntimeError("the time is up")
+
+    monkeypatch.setattr("builtins.print", time_is_up)
+    assert supervise(tmp_path, 1, {**os.environ}) == "the time is up"
+    assert log_path(tmp_path, 1).read_text() == "begun\nended\nthe time is up\n"
