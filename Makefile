@@ -89,5 +89,5 @@ endif
 	$(BIN)/python -m venv .venv/cluster
 	echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/.venv/lib/python*/site-packages)')" \
 	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/above.pth
-	.venv/cluster/bin/pip install --quiet '.[$(CLUSTER_EXTRAS)]'
+	.venv/cluster/bin/pip install --quiet --editable '.[$(CLUSTER_EXTRAS)]'
 	touch $@

@@ -43,7 +43,7 @@ def limited_study(
 def kill_process(study: Path) -> None:
     """Kill the process that trains the study's first trajectory."""
     for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"][-4:] == ["study", "work", str(study), "1"]:
+        if (process.info["cmdline"] or [])[-4:] == ["study", "work", str(study), "1"]:
             process.kill()
 
 
