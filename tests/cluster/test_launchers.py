@@ -33,9 +33,9 @@ def limited_study(
     slurm: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> "tuple[Path, subprocess.Popen[str]]":
-    """A study beside the tests, of an epoch too many for the two minutes that Slurm gives it."""
+    """A study beside the tests, with more epochs than Slurm gives it time for."""
     words = ("annealing.cycles=1", "annealing.epochs_per_cycle=9999", *SLURM)
-    limits = ("timeout_min=1", "signal_delay_s=10", "max_num_timeout=1")
+    limits = ("timeout_min=2", "signal_delay_s=10", "max_num_timeout=1")
     folder = tmp_path_factory.mktemp("limited") / "study"
     return folder, start_study(folder, slurm, *words, *(f"hydra.launcher.{one}" for one in limits))
 
