@@ -3,10 +3,12 @@
 import os
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import execute
 from support.runs import ROOT
 
@@ -23,6 +25,21 @@ def test_links_between_files_hold(page: Path) -> None:
     """In the repository; mkdocs checks those of the site."""
     targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_compose_file_has_the_versions_of_the_tests() -> None:
+    page, pins = (ROOT / "docs" / "server.md").read_text(), (ROOT / "constraints.txt").read_text()
+    compose = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    assert compose["services"].keys() == {"database", "mlflow"}
+    volumes = [service["volumes"][0].partition(":")[0] for service in compose["services"].values()]
+    assert set(volumes) == compose["volumes"].keys()
+    build = compose["services"]["mlflow"]["build"]["dockerfile_inline"]
+    versions = re.findall(r"([\w-]+)(?:\[\w+\])?(==[\d.]+)", build)
+    assert [name for name, _ in versions] == ["mlflow", "psycopg", "Flask-WTF"]
+    assert {name + version for name, version in versions} <= set(pins.split())
+    settings = ConfigParser()
+    settings.read_string(compose["configs"]["auth"]["content"])
+    assert settings["mlflow"]["database_uri"] in compose["services"]["mlflow"]["command"]
 
 
 @pytest.mark.slow

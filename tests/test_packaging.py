@@ -21,10 +21,11 @@ TOOLS = ("dev", "docs", "joblib", "ray", "slurm")
 # Of one command or option each, which imports them only if it is used.
 FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in TOOLS}
 # Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx,
-# MLflow psutil; a user's search optuna; the notebook's kernel; pytest's process per core; the tools
-# of `make lint`; what builds a wheel.
+# MLflow psutil, its server Flask-WTF, SQLAlchemy psycopg; a user's search optuna; the notebook's
+# kernel; pytest's process per core; the tools of `make lint`; what builds a wheel.
 PLUGINS = {
     *("hydra-joblib-launcher", "ipykernel", "onnx", "optuna", "psutil"),
+    *("flask-wtf", "psycopg"),
     *("pytest-xdist", "setuptools"),
     *("ruff", "mypy", "pandas-stubs", "pre-commit"),
 }

@@ -16,7 +16,7 @@ def distill(run: Path, settings: tuple[str, ...]) -> None:
     RUN is the run's folder below outputs. The new run lies beside it and is scored like any other.
     It has RUN's settings, and one period as long as all of RUN's; its loss is the cross entropy to
     the members' mean probabilities of the training cycles. Further settings change it, for example
-    model.width=0.125.
+    model=cnn7_eighth, or model=timm model.name=resnet18.
     """
     from lungsound.runs.teacher import distill_run
 

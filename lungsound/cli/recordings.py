@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from lungsound.data.readers.cycle_times import read_cycle_times
+from lungsound.data.readers.cycle_times import parse_path, read_cycle_times
 from lungsound.data.readers.files import is_folder, read_tree
 from lungsound.data.registry import DATABASES
 from lungsound.data.sound import SUFFIXES, open_sound
@@ -108,14 +108,14 @@ def _track(recordings: dict[str, Path]) -> Iterable[tuple[str, Path]]:
 
 
 def match_cycles(cycles: Cycles, recordings: Iterable[str], table: Path | None) -> Cycles:
-    """Return each recording's cycles: `table` has its path, its file's name, or its stem.
+    """Return each recording's cycles: `table` has its path or its file's name, or without suffix.
 
     Prints a note on rows whose recording is not there. Raises DataError if there are two.
     """
     matched: Cycles = {}
     unused = []
     for key, times in cycles.items():
-        names = [name for name in recordings if key in (name, Path(name).name, Path(name).stem)]
+        names = [name for name in recordings if key in _spellings(name)]
         if len(names) > 1:
             raise DataError(f"{table}: expected one recording {key!r}, but got {', '.join(names)}")
         if names:
@@ -127,6 +127,11 @@ def match_cycles(cycles: Cycles, recordings: Iterable[str], table: Path | None) 
         first = ", ".join(unused[:5]) + ", ..." * (len(unused) > 5)
         print(f"note: {table}: {missing}: {first}", file=sys.stderr)
     return matched
+
+
+def _spellings(name: str) -> list[str]:
+    path = parse_path(name)
+    return [str(path), str(path.with_suffix("")), path.name, path.stem]
 
 
 def _find_cycles(cycles: Cycles, name: str, table: Path | None) -> list[tuple[float, float]]:

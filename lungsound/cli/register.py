@@ -18,9 +18,13 @@ def register(run: Path, name: str, uri: str | None) -> None:
     answers requests with probabilities, and lungsound.Ensemble.load(ADDRESS) loads it.
     """
     from lungsound.cli.send import send_folder
-    from lungsound.errors import DataError
+    from lungsound.errors import ConfigError, DataError
     from lungsound.results.folder import RunFolder
 
+    if not name.strip() or set("/:'") & set(name):
+        raise ConfigError(
+            f"--name {name!r}: expected a name, without any of / : ', such as breaths"
+        )
     folder = RunFolder(run)
     if not (folder.is_complete and folder.is_trained):
         raise DataError(

@@ -4,12 +4,13 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher
 from typing import Any, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 
 from lungsound.config.schema import CONFIG_DIR, Config
 from lungsound.errors import ConfigError
@@ -38,6 +39,7 @@ def _schema_types(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 KEYS = dict(_schema_types(Config))
 TEXT_KEYS = {key for key, kind in KEYS.items() if kind in (str, str | None)}
 MORE_DEVICES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
+LIST_KEYS = {key for key, kind in KEYS.items() if kind == list[str] | None}
 TRUE_KEYS = {"plan", *(key for key, kind in KEYS.items() if kind is bool)}  # --key is key=true
 # hydra/ has launchers, in Hydra's own group.
 GROUPS = sorted({path.name for path in CONFIG_DIR.iterdir() if path.is_dir()} - {"hydra"})
@@ -65,7 +67,7 @@ def describe_unknown_key(key: str) -> str:
     nearest = max([*KEYS, *GROUPS], key=lambda known: _likeness(key, known))
     return (
         f"expected a key that there is, but got a new one. The nearest is {nearest}; "
-        "--cfg job shows them all"
+        "lungsound train --cfg job shows them all"
     )
 
 
@@ -167,9 +169,11 @@ def _complete(word: str) -> str:
 def quote_text(parser: OverridesParser, word: str, sweeps: bool) -> str:
     """Return the word, quoted for Hydra if it sets a text that Hydra reads otherwise, or not.
 
-    `sweeps`: commas separate values, as on a sweep's command line.
+    So are the texts of a list. `sweeps`: commas separate values, as on a sweep's command line.
     """
     key, _, text = word.partition("=")
+    if key.lstrip("+") in LIST_KEYS and text.lower() != "null" and "],[" not in text:
+        return _quote_list(parser, word)
     if key.lstrip("+") not in TEXT_KEYS or text[:1] in ("'", '"') or text.lower() == "null":
         return word
     try:
@@ -183,3 +187,14 @@ def quote_text(parser: OverridesParser, word: str, sweeps: bool) -> str:
     except Exception:  # Hydra raises many types
         pass
     return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
+
+
+def _quote_list(parser: OverridesParser, word: str) -> str:
+    key, _, text = word.partition("=")
+    with suppress(Exception):  # as above
+        (override,) = parser.parse_overrides([word])
+        if text.startswith("[") or not isinstance(override.value(), str | ChoiceSweep):
+            return word
+    items = [item.strip("'\" ") for item in text.strip("[] ").split(",")]
+    quoted = [QuotedString(item, Quote.double).with_quotes() for item in items]
+    return f"{key}=[{','.join(quoted)}]"

@@ -56,8 +56,11 @@ def check_timm(name: str, /, classes: int, bands: int, frames: int, **options: A
         problem = "" if shape == (2, classes) else f"outputs {list(shape)}, not [2, {classes}]"
     except Exception as error:  # of a thousand networks
         problem = str(error).partition("\n")[0].rstrip(".") or repr(error)
-    return problem and (
-        f"expected a network of timm for log-mels [{bands}, {frames}], but got: {problem}. Choose "
-        "another model.name or size (features.n_mels, segment), or timm's own arguments, such as "
-        "+model.options.img_size=[48,96]"
+    remedy = (
+        "Choose another model.name or size (features.n_mels, segment), or timm's own arguments, "
+        "such as +model.options.img_size=[48,96]"
     )
+    if "table1" in options:  # of the paper's network
+        remedy = "Add model=timm, which has none of the paper's network's settings"
+    what = f"expected a network of timm for log-mels [{bands}, {frames}]"
+    return problem and f"{what}, but got: {problem}. {remedy}"

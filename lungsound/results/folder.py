@@ -127,7 +127,7 @@ class RunFolder:
     def write_checksums(self) -> None:
         """Write SHA256SUMS, which makes the run complete."""
         paths = [*(self.path / name for name in CHECKED_FILES), *self.member_paths()]
-        paths += self.figures()
+        paths += sorted((self.path / "figures").glob("*.p*"))
         digests = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in paths}
         write_checksums(self.path, digests)
 
@@ -237,13 +237,15 @@ class RunFolder:
             raise DataError(f"{self.path / PREDICTIONS}: {error}") from error
 
     def write_figure(self, name: str, figure: "Figure") -> None:
-        """Write figures/NAME.png."""
-        from lungsound.storage.figures import write_figure
+        """Write figures/NAME.png, and as a PDF for publications."""
+        from lungsound.storage.figures import pdf_bytes, write_figure
 
-        write_figure(self.path / "figures" / f"{name}.png", figure)
+        path = self.path / "figures" / f"{name}.png"
+        write_figure(path, figure)
+        write_file(path.with_suffix(".pdf"), pdf_bytes(figure))
 
     def figures(self) -> list[Path]:
-        """Return the figures' files."""
+        """Return the figures' PNG files."""
         return sorted((self.path / "figures").glob("*.png"))
 
 

@@ -1,4 +1,4 @@
-"""Check, before any work, that results can be written, and files locked."""
+"""Check, before any work, that results can be written, and MLflow's file locked."""
 
 import errno
 import os
@@ -8,21 +8,20 @@ from pathlib import Path
 
 from lungsound.config.schema import Config
 from lungsound.errors import StorageError
-from lungsound.storage.locks import NO_LOCKS_HINT, flock_error
+from lungsound.storage.locks import flock_error
 from lungsound.storage.places import SQLITE
 
 
 def ensure_writable(settings: Config) -> None:
     """Raise StorageError if output_dir, store_dir or MLflow's database cannot be used.
 
-    That is if it is not writable, or on a file system without locks.
+    That is if it is not writable, or if MLflow's database is on a file system without locks.
     """
     for key in ("output_dir", "store_dir"):
         value = getattr(settings, key)
         with translate_write_errors(key, value):
             Path(value).mkdir(parents=True, exist_ok=True)
-            error = flock_error(Path(value))
-        _check_locks(key, value, error)
+            flock_error(Path(value))  # makes a file; without flock there is another lock
     uri = settings.tracking.uri
     database = Path(uri.removeprefix(SQLITE))
     if uri.startswith(SQLITE) and database.parent.is_dir():
@@ -31,15 +30,12 @@ def ensure_writable(settings: Config) -> None:
             error = flock_error(database.parent) or flock_error(database.parent, posix=True)
             if database.exists() and not os.access(database, os.W_OK, effective_ids=True):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
-        _check_locks("tracking.uri", uri, error)
-
-
-def _check_locks(key: str, value: str, error: OSError | None) -> None:
-    if error is not None:
-        raise StorageError(
-            f"{key}={value}: expected a place where files can be locked, but got: "
-            f"{error.strerror}. {NO_LOCKS_HINT}: name another disk with {key}=..."
-        )
+        if error is not None:
+            raise StorageError(
+                f"tracking.uri={uri}: expected a place where files can be locked, but got: "
+                f"{error.strerror}. Its file system has no locks: name a file on another disk, or "
+                "a server, with tracking.uri=..."
+            )
 
 
 @contextmanager

@@ -13,6 +13,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lungsound.config.corrections import GROUPS as CONFIG_GROUPS
+from lungsound.config.corrections import check_words
+from lungsound.config.overrides import compose_config
 from lungsound.config.schema import Config
 from lungsound.data.splits.table import COLUMNS, split_table
 from lungsound.errors import ConfigError
@@ -31,12 +34,13 @@ GROUPS = ("segment", "padding", "features", "model", "task")
 def distill_run(run: Path, changes: Sequence[str]) -> None:
     """Train the student of a finished run: its settings, one period as long as all of its periods.
 
-    `changes` are further settings, KEY=VALUE. Raises ConfigError if `run` is not finished, or a key
-    or value is unknown.
+    `changes` are further settings, as of `train`. Raises ConfigError if `run` is not finished, or
+    one of them is unknown.
     """
     from lungsound.runs.rescore import load_run_config
     from lungsound.runs.run import run as train_run
 
+    changes = check_words(changes)
     source = RunFolder(run.resolve())
     settings = load_run_config(source, None)
     settings.annealing.total_epochs = Annealing(**vars(settings.annealing)).epochs
@@ -44,18 +48,29 @@ def distill_run(run: Path, changes: Sequence[str]) -> None:
     settings.loss.teacher = str(source.path)
     settings.output_dir = str(source.path.parent)
     settings.tracking.study, settings.redo = None, False
+    cfg, options = _change(settings, changes)
+    if cfg.loss.teacher != settings.loss.teacher:
+        raise ConfigError(f"loss.teacher: expected none beside RUN, but got {cfg.loss.teacher}")
+    train_run(cfg, {**source.metadata(), **options, "experiment": "distill"})
+
+
+def _change(settings: Config, changes: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """Return the settings with `changes`, and the options of config groups among these."""
+    pairs = [word.partition("=")[::2] for word in changes]
+    options = {key: option for key, option in pairs if key in CONFIG_GROUPS}
+    keys = OmegaConf.from_dotlist([f"{key}={value}" for key, value in pairs if key not in options])
+    composed = compose_config([f"{group}={option}" for group, option in options.items()])
     try:
-        cfg = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.from_dotlist([*changes]))
+        groups = {group: composed[group] for group in options}
+        cfg = OmegaConf.merge(OmegaConf.structured(settings), groups, keys)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{' '.join(changes)}: expected KEY=VALUE of single keys, such as model.width=0.125, "
-            f"but got: {reason}"
+            f"{' '.join(changes)}: expected GROUP=OPTION and KEY=VALUE, such as model=timm "
+            f"and model.name=resnet18, but got: {reason}"
         ) from error
     assert isinstance(cfg, DictConfig)
-    if cfg.loss.teacher != settings.loss.teacher:
-        raise ConfigError(f"loss.teacher: expected none beside RUN, but got {cfg.loss.teacher}")
-    train_run(cfg, {**source.metadata(), "experiment": "distill"})
+    return cfg, options
 
 
 def teacher_key(teacher: str) -> list[Any]:

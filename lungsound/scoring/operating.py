@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lungsound.scoring.bootstrap import DRAWS, SEED, quantile_intervals
+from lungsound.data.labels import TWO_CLASS
+from lungsound.scoring.bootstrap import (
+    DRAWS,
+    SEED,
+    bootstrap_scores,
+    patient_confusions,
+    quantile_intervals,
+)
 
 Floats = NDArray[np.float64]
 MIN_SPECIFICITY = 0.9
@@ -77,9 +84,45 @@ def auc_interval(
         not_above = np.searchsorted(normal, scores[is_abnormal], "right")
         np.add.at(wins[:, place], group[is_abnormal], (below + not_above) / 2)
         totals[:, place] = len(normal), (group[is_abnormal] == place).sum()
-    rng = np.random.default_rng(SEED)
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    times = _draws(len(names))
     with np.errstate(invalid="ignore"):
         pairs = (times @ totals[0]) * (times @ totals[1])
         areas = ((times @ wins) * times).sum(1) / pairs
     return quantile_intervals({"auc": areas})["auc"]
+
+
+def average_precision_interval(
+    scores: Floats, is_abnormal: NDArray[np.bool_], patients: NDArray[np.object_]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the average precision by bootstrap over patients.
+
+    The average precision is Σ (R_k - R_{k-1}) · P_k over the thresholds, from the highest down;
+    a cycle counts as often as its patient is drawn.
+    """
+    names, group = np.unique(patients.astype(str), return_inverse=True)
+    order = np.argsort(-scores, kind="stable")
+    is_last = np.append(np.diff(scores[order]) != 0, True)  # of cycles with one score
+    times = _draws(len(names))[:, group[order]]
+    called = times.cumsum(1)[:, is_last]
+    found = (times * is_abnormal[order]).cumsum(1)[:, is_last]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = np.diff(found / found[:, -1:], axis=1, prepend=0)
+        areas = (recall * np.where(called > 0, found / called, 0)).sum(1)
+    return quantile_intervals({"": areas})[""]
+
+
+def point_intervals(
+    scores: Floats, is_abnormal: NDArray[np.bool_], patients: NDArray[np.object_], threshold: float
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals by patient of what a threshold gives: see `OperatingPoint`."""
+    called = (scores >= threshold).astype(np.int64)
+    counts = patient_confusions(is_abnormal.astype(np.int64), called, patients, len(TWO_CLASS))
+    intervals = quantile_intervals(bootstrap_scores(counts, TWO_CLASS))
+    names = {"specificity": "specificity", "sensitivity": "sensitivity_2", "score": "score_2"}
+    return {name: intervals[column] for name, column in names.items()}
+
+
+def _draws(patients: int) -> NDArray[np.int64]:
+    """Return how often each patient is drawn [draws, patients]: as `draw_patients` has it."""
+    rng = np.random.default_rng(SEED)
+    return rng.multinomial(patients, np.full(patients, 1 / patients), DRAWS)

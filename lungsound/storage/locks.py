@@ -1,19 +1,18 @@
-"""File locks that the system releases if their process dies."""
+"""File locks that end with their process, or once its machine no longer touches the lock file."""
 
 import contextlib
-import errno
 import fcntl
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
-from lungsound.errors import StorageError
 from lungsound.storage.files import remove_temp_files, storage_error
 
-NO_LOCKS_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-NO_LOCKS_HINT = "Its file system has no locks (flock)"
+LEASE_S = 120.0  # without flock: a holder that has not touched its lock file for so long is dead
 
 
 @contextlib.contextmanager
@@ -38,22 +37,37 @@ def try_lock(path: Path, timeout: float = 0) -> Iterator[bool]:
 
     `timeout`: seconds to wait; -1 waits without limit.
     """
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive its process
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _file_system_lock(path)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout)
-        refusal = None if lock.is_locked else flock_error(path.parent)
-        if refusal is not None:  # it was no other process
-            raise _no_locks(path, refusal)
     except OSError as error:
-        if error.errno in NO_LOCKS_ERRNOS:
-            raise _no_locks(path, error) from error
         raise storage_error(path, 0, error) from error
     try:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+def _file_system_lock(path: Path) -> FileLock | SoftFileLease:
+    """Return a lock by flock, or one that its holder touches if the file system has no flock."""
+    with contextlib.suppress(OSError):  # a folder that is read-only may have the lock file
+        if flock_error(path.parent):
+            # Another name: what flock leaves behind would be a lock of a holder unknown.
+            return SoftFileLease(f"{path}.lease", lease_duration=LEASE_S, on_compromise=_end_work)
+    return FileLock(path, fallback_to_soft=False)
+
+
+def _end_work(loss: LeaseCompromise) -> None:
+    """End this process's work, as SIGTERM does, once another one may have taken its lock."""
+    print(
+        f"{loss.lock_file}: expected to keep this lock, but its file could not be touched for "
+        f"{LEASE_S:.0f} seconds ({loss.reason}): another process may be at work there. This one "
+        "ends; the same command goes on",
+        flush=True,
+    )
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def flock_error(folder: Path, *, posix: bool = False) -> OSError | None:
@@ -68,10 +82,3 @@ def flock_error(folder: Path, *, posix: bool = False) -> OSError | None:
         except OSError as error:
             return error
     return None
-
-
-def _no_locks(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path}: expected to lock this file, but got: {error.strerror}. {NO_LOCKS_HINT}: move the "
-        "folder to another disk (output_dir, store_dir)"
-    )

@@ -21,6 +21,13 @@ from lungsound.storage.keys import canonical_json
 from lungsound.storage.locks import file_lock
 from lungsound.studies import figures as study_figures
 from lungsound.studies import tables as study_tables
+from lungsound.studies.controls import (
+    control_rows,
+    control_table,
+    has_controls,
+    plot_differences,
+    plot_sizes,
+)
 from lungsound.studies.jobs import format_values
 from lungsound.studies.statistics import (
     SPLIT_KEYS,
@@ -87,7 +94,7 @@ def read_runs(folder: Path) -> StudyRuns:
     for number, job in enumerate(study["jobs"], start=-earlier):
         name, run = format_values(job["values"]), RunFolder(outputs / Path(job["run"]).name)
         if run.is_complete:
-            rows.append({**run_row(run), **job["values"]})
+            rows.append({**run_row(run), **job["values"], "folder": str(run.path)})
             histories.append((name, pd.DataFrame(run.read_history())))
         else:
             failure = read_failure(folder, number)
@@ -115,6 +122,10 @@ def render_protocol(
     main_table = ""
     files: dict[str, bytes] = {}
     tables = build_tables(table, runs.keys, paper)
+    controls = None
+    if "annealing" in runs.keys and has_controls(table):
+        controls = control_rows(table, runs.keys)
+        tables = {"controls": control_table(controls, runs.keys), **tables}
     for name, rows in tables.items():
         comparison = []
         if paper and name in PAPER_SETTINGS:
@@ -134,7 +145,11 @@ def render_protocol(
     if suffix:
         title += f"; split={table['protocol'].iloc[0]}"
     histories = dict(runs.histories[row] for row in table.index)
-    for name, figure in draw_figures(tables, runs.keys, histories, title).items():
+    figures = draw_figures(tables, runs.keys, histories, title)
+    if controls is not None:
+        figures["differences"] = plot_differences(controls, title)
+        figures["controls"] = plot_sizes(controls, title)
+    for name, figure in figures.items():
         files[f"figures/{name}{suffix}.png"] = png_bytes(figure)
         files[f"figures/{name}{suffix}.pdf"] = pdf_bytes(figure)
     return main_table, files

@@ -76,7 +76,7 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
     for row, group in sorted_groups(runs, own_keys):
         row["splits"] = len(group)
         for score in scores:
-            for part, value in zip(PARTS, _spread(group[score], group), strict=False):
+            for part, value in zip(PARTS, spread_over_splits(group[score], group), strict=False):
                 row[f"{score}{part}"] = value
         rows.append(row)
     score_columns = [f"{score}{part}" for score in scores for part in PARTS]
@@ -133,7 +133,11 @@ def sorted_groups(
         yield {key: group[key].iloc[0] for key in by}, group
 
 
-def _spread(values: pd.Series, group: pd.DataFrame) -> Spread:
+def spread_over_splits(values: pd.Series, group: pd.DataFrame) -> Spread:
+    """Return mean, deviation and interval of `values` [splits], those that are defined.
+
+    `group` has their runs' protocol and numbers of cycles.
+    """
     values = values.astype(float).dropna()
     train = (group["train_cycles"] + group["val_cycles"]).mean()
     interval = nan
@@ -150,7 +154,7 @@ def _difference_rows(
         combination = ", ".join(f"{key}={values[key]}" for key in keys)
         difference = f"{combination}: {name}" if combination else name
         for score in scores:
-            spread = _spread(group[score], group)
+            spread = spread_over_splits(group[score], group)
             if spread.splits:
                 labels = {"difference": difference, "protocol": values["protocol"], "score": score}
                 rows.append(labels | spread._asdict())

@@ -190,7 +190,7 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
 
     With up to four columns of scores each has its spread.
     """
-    hidden = {"protocol", "seconds", "note"}
+    hidden = {"protocol", "seconds", "note", *table.filter(regex="^(higher|lower)_")}
     hidden |= {str(name) for name in table.filter(regex="_splits$")}
     scores = set()
     for name in map(str, table):
@@ -199,12 +199,13 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
             scores.add(name)
         elif found:
             hidden.add(name)
-    if len(scores) > MAX_SPREADS:
+    if len(scores) > MAX_SPREADS or "minus_base_score_4" in table:
         table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
     head, rows = _head_and_cells(table, hidden)
     shown = Table(box=box.SIMPLE_HEAD, padding=0)
     for name in head:
-        shown.add_column(name, overflow="fold")  # a setting is never cut
+        # A setting is never cut, and the name of a system stays whole.
+        shown.add_column(name, overflow="fold", no_wrap=name == "system")
     for row in rows:
         shown.add_row(*row)
     page = Console(file=io.StringIO(), width=CONSOLE_WIDTH, highlight=False, markup=False)
@@ -267,7 +268,8 @@ def _cell(row: Mapping[Any, Any], column: str) -> str:
     if pd.isna(value):
         return "-"
     if SCORE_COLUMN_PATTERN.fullmatch(column):
-        text = f"{value:+.3f}" if column == "mean" else f"{value:.3f}"
+        signed = column == "mean" or column.startswith("minus_")
+        text = f"{value:+.3f}" if signed else f"{value:.3f}"
         std = row.get(f"{column}_std", nan)
         return text if pd.isna(std) else f"{text} ± {std:.3f}"
     if isinstance(value, float):

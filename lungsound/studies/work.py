@@ -51,22 +51,22 @@ def run_job(folder: Path, number: int, job: dict[str, Any]) -> None:
                 "the data or the source of lungsound changed while the study ran. The same "
                 "command runs what is missing"
             )
-        notes = ["finished before"] if was_complete else []
-        print(job_line(study, number, folder, *notes), flush=True)
+        note = "finished before" if was_complete else ""
+        print(job_line(study, number, folder, note), flush=True)
 
 
 def job_name(study: dict[str, Any], number: int) -> str:
     """Return the number of a job, from 0, and its values, as a user reads them."""
     jobs = planned_jobs(study)
-    return f"job {number + 1} of {len(jobs)}  {format_values(jobs[number]['values'])}"
+    return f"job {number + 1}/{len(jobs)}  {format_values(jobs[number]['values'])}"
 
 
-def job_line(study: dict[str, Any], number: int, folder: Path, *notes: str) -> str:
-    """Return a job's name, test scores, the time left of the study, and `notes`, within 80 columns.
+def job_line(study: dict[str, Any], number: int, folder: Path, note: str = "") -> str:
+    """Return a job's name, test scores, and `note`, or the time left of the study, in 80 columns.
 
-    All but the name is on a second line if one is too short. The time left is the time since the
-    study's start, times the work of the jobs to come, divided by that of the finished ones; failed
-    jobs are in neither.
+    All but the name is on a second line only if several swept keys are too long for one. The time
+    left is the time since the study's start, times the work of the jobs to come, divided by that of
+    the finished ones; failed jobs are in neither.
     """
     done = left = 0.0
     runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
@@ -79,10 +79,12 @@ def job_line(study: dict[str, Any], number: int, folder: Path, *notes: str) -> s
     words = []
     for name in score_names(scores):
         words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
-    if done and left:
+    if note:
+        words.append(note)
+    elif done and left:
         seconds = (time.time() - study["started"]) * left / done
-        words.append(f"about {format_duration(seconds)} left")
-    name, rest = job_name(study, number), "  ".join([*words, *notes])
+        words.append(f"{format_duration(seconds)} left")
+    name, rest = job_name(study, number), "  ".join(words)
     line = f"{name}  {rest}"
     return line if len(line) <= CONSOLE_WIDTH else f"{name}\n  {rest}"
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import sqlite3
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,13 +18,15 @@ from urllib.parse import quote
 # import's lock that the thread holds at that moment is never released in the worker.
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import sqlalchemy
-from mlflow import MlflowClient
+from mlflow import MlflowClient, entities
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import ExclusiveFileLock
 
 from lungsound.errors import ConfigError, LungsoundError
 from lungsound.storage.places import (
+    SECRETS_HINT,
     SQLITE,
     URI_VARIABLE,
     expand_user,
@@ -56,6 +58,7 @@ EXPERIMENT_TAGS = {
 }
 MLFLOW_TABLES = {"experiments", "runs", "metrics"}
 TABLE_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+POSTGRES_HINT = ": pip install 'lungsound[postgres]', and name postgresql+psycopg://HOST/DATABASE"
 MAX_REASON_LENGTH = 200  # characters; MLflow's messages hold whole statements and pages
 
 
@@ -103,7 +106,8 @@ def _uri_problem(uri: str) -> str | None:
     try:
         sqlalchemy.create_engine(uri)  # checks dialect and driver; does not connect
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        return root_cause(error)
+        lacks_driver = isinstance(error, ImportError) and uri.startswith("postgres")
+        return root_cause(error) + POSTGRES_HINT * lacks_driver
     return None
 
 
@@ -199,7 +203,7 @@ def open_experiment(uri: str, name: str) -> Experiment:
     database = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
     if experiment is None:  # without a location MLflow uses the working folder
         location = (database.parent / FILES_FOLDER).as_uri() if database else None
-        experiment = client.get_experiment(client.create_experiment(name, location))
+        experiment = _create_experiment(client, name, location)
     if experiment.lifecycle_stage != "active":
         raise LungsoundError(
             f"its experiment {name} is deleted; name another with tracking.experiment=NAME, or "
@@ -213,8 +217,21 @@ def open_experiment(uri: str, name: str) -> Experiment:
         require_folder(experiment.artifact_location, name)
     for tag in EXPERIMENT_TAGS.keys() - experiment.tags:
         value = EXPERIMENT_TAGS[tag].replace("{id}", experiment.experiment_id)
-        client.set_experiment_tag(experiment.experiment_id, tag, value)
+        with suppress(MlflowException):  # another process just sets it
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
     return Experiment(client, experiment.experiment_id)
+
+
+def _create_experiment(
+    client: MlflowClient, name: str, location: str | None
+) -> entities.Experiment:
+    try:
+        return client.get_experiment(client.create_experiment(name, location))
+    except MlflowException:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment  # another process has just created it
 
 
 def find_unique_run(experiment: Experiment, identity: str) -> Run | None:
@@ -230,6 +247,8 @@ def root_cause(error: BaseException) -> str:
     """Return the first line of the error at the start of the chain, without passwords."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
+    if getattr(error, "error_code", "") == "UNAUTHENTICATED":  # MLflow's names a web page
+        return f"the server accepts no such user, password or token. {SECRETS_HINT}"
     message = str(error).strip() or type(error).__name__
     own = _own_uri()
     if own != without_secrets(own):  # MLflow's messages may quote it, or a part of it

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from lungsound.results.folder import RunFolder, folder_lock_path
@@ -168,7 +169,11 @@ def log_results(target: MlflowSync, run: RunFolder) -> None:
     """Log what a finished run has: scores, data sets, description and files."""
     results = run.read_json("scores.json")
     target.log_metrics(score_metrics(results))
-    target.client.log_inputs(target.run_id, run_datasets(run))
+    datasets = run_datasets(run)
+    try:
+        target.client.log_inputs(target.run_id, datasets)
+    except MlflowException:  # another process has just stored the same data sets: now they exist
+        target.client.log_inputs(target.run_id, datasets)
     target.client.set_tag(target.run_id, MLFLOW_RUN_NOTE, run_description(results))
     target.log_files(run.path, files_to_send(run.path))
     target.log_report(run.path)

@@ -64,7 +64,7 @@ def test_known_cycles_of_a_table(
     finished_run: Path, folder: Path, tmp_path: Path, separator: str
 ) -> None:
     lines = [
-        "label,recording,end_seconds,start_seconds", "x,a,2.5,1", "y,a,4,3.5", "z,a $1$.wav,1.5,0"
+        "label,recording,end_seconds,start_seconds", "x,a,2.5,1", "y,a,4,3.5", r"z,.\a $1$,1.5,0"
     ]  # fmt: skip
     text = "\n".join(lines).replace(",", separator)
     (tmp_path / "cycles.csv").write_text(text)
@@ -113,7 +113,7 @@ def test_a_name_of_two_recordings_is_refused(
         ("", "line 1: expected the columns recording, start_seconds, end_seconds"),
         ("recording,start_seconds\na,1\n", "end_seconds missing"),
         ("recording,start_seconds,end_seconds\na,1,2\na,2,1\na,x,2\n", r"line 3.*\n.*line 4"),
-        (None, "cannot be read"),
+        (None, r"\(--cycles\): cannot be read"),
         (b"\xff\xff", "expected a table as text in UTF-8"),
         ("recording,start_seconds,end_seconds\na,1," + "9" * 200_000, "expected cells"),
     ],

@@ -152,6 +152,19 @@ def test_a_text_comes_back_quoted_for_the_shell_and_for_hydra(text: str) -> None
     assert cfg.data.root == text
 
 
+@pytest.mark.parametrize(
+    "text", ["[normal,grob,Größe(1)]", "normal,grob,Größe(1)", "[normal,'grob',Größe(1)]"]
+)
+def test_the_texts_of_a_list_come_back_quoted(text: str) -> None:
+    cfg = compose_config([*right_line("data.labels", text), "data=table"])
+    assert cfg.data.labels == ["normal", "grob", "Größe(1)"]
+
+
+@pytest.mark.parametrize("text", ["[normal,fine crackle]", "null", "[a,b],[a,c]", "[1,b]"])
+def test_a_list_that_hydra_reads_stays(text: str) -> None:
+    parse_overrides([f"data.labels={text}"])  # raises nothing
+
+
 def test_every_key_that_is_a_text_can_be_quoted() -> None:
     assert {"split.file", "output_dir", "store_dir", "tracking.uri", "data.root"} < TEXT_KEYS
     for key in sorted(TEXT_KEYS):

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import timm
 import torch
+from support.commands import run_lungsound
 from support.runs import SMALL_RUN_OVERRIDES, compose_config, compose_settings
 
 from lungsound import Ensemble
 from lungsound.errors import ConfigError
 from lungsound.models.timm_networks import check_timm
-from lungsound.results.export import export_torch
+from lungsound.results.export import export_onnx, export_torch
 from lungsound.results.folder import RunFolder
 from lungsound.results.members import load_members
 from lungsound.runs.build import build_components
@@ -62,6 +64,7 @@ def test_the_check_is_right_about_each_size(name: str, size: tuple[int, int]) ->
             "model.checkpoint=/no/file",
             r"model\.checkpoint: expected a file of weights, .*/file'",
         ),
+        ("model=cnn7 model.name=resnet18", r"unexpected keyword .*\. Add model=timm"),
         ("model=cnn7 model.pretrained=true", "model.pretrained: expected false for .*cnn7"),
     ],
 )
@@ -115,9 +118,14 @@ def test_a_run_from_a_checkpoint_needs_no_file_afterwards(
     waveform = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
     rate = ensemble.features.sample_rate
     answer = ensemble.predict(waveform, rate, cycles=[(0, length / rate)]).filter(like="p_")
-    (tmp_path / "run.pt2").write_bytes(export_torch(load_members(RunFolder(run))))
+    parts = load_members(RunFolder(run))
+    (tmp_path / "run.pt2").write_bytes(export_torch(parts))
     exported = torch.export.load(tmp_path / "run.pt2").module()
     np.testing.assert_allclose(exported(torch.from_numpy(waveform)[None]), answer, atol=1e-5)
+    assert export_onnx(parts)  # compares onnxruntime's answers with torch's
+    soundfile.write(tmp_path / "breath.wav", waveform, rate)
+    run_lungsound("explain", run, tmp_path / "breath.wav", "--to", tmp_path / "breath.png")
+    assert (tmp_path / "breath.png").exists()
 
 
 def test_the_key_has_the_checkpoints_content_and_timms_version(

@@ -9,7 +9,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pytest
 from support.disk import disk_full_for, drop_root_privileges, read_only
@@ -172,32 +172,44 @@ def test_no_permission_is_said_before_any_work(
         run_training(tmp_path, f"{key}={value}")
 
 
-@pytest.mark.parametrize(
-    ("key", "function", "code"),
-    [
-        *(("output_dir", "flock", errno.ENOLCK), ("store_dir", "flock", errno.EINVAL)),
-        *(("tracking.uri", "flock", errno.EACCES), ("tracking.uri", "lockf", errno.ENOLCK)),
-    ],
-)
+@pytest.mark.parametrize("function", ["flock", "lockf"])
 def test_a_file_system_without_locks_is_named_before_any_work(
-    run_training: TrainIn, tmp_path: Path, key: str, function: str, code: int,
+    run_training: TrainIn, tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungsound.runs.run.build_inputs", lambda _: pytest.fail("work began"))
+    monkeypatch.setattr(fcntl, function, refuse_locks(tmp_path, getattr(fcntl, function)))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    expected = rf"^tracking.uri={uri}: expected.*No locks available\. .*another disk, or a server"
+    with pytest.raises(LungsoundError, match=expected):
+        run_training(tmp_path, f"tracking.uri={uri}")
+
+
+def test_a_run_on_a_file_system_without_locks(
+    run_training: TrainIn, finished_run: Path, tmp_path: Path, empty_mlflow: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("lungsound.runs.run.build_inputs", lambda _: pytest.fail("work began"))
-    original, other = getattr(fcntl, function), tmp_path / "other"
-    other.mkdir()
+    """It finishes from a store that was filled elsewhere, with flock's lock files in it."""
+    shared = tmp_path / "shared"
+    shutil.copytree(finished_run.parents[1] / "store", shared / "store")
+    assert list(shared.rglob("*.lock"))
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    monkeypatch.setattr(fcntl, "flock", refuse_locks(shared, fcntl.flock))
+    folder = run_training(shared, f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}")
+    for name in ("predictions.parquet", "scores.json"):
+        assert (folder / name).read_bytes() == (finished_run / name).read_bytes()
+    assert not [*shared.rglob("*.lease*"), *shared.rglob("*.lock.*")]
 
-    def lock(file: IO[bytes], *arguments: int) -> None:
-        if Path(f"/proc/self/fd/{file.fileno()}").readlink().is_relative_to(other):
-            raise OSError(code, os.strerror(code))
-        original(file, *arguments)
 
-    monkeypatch.setattr(fcntl, function, lock)
-    value = f"sqlite:///{other / 'mlflow.db'}" if key == "tracking.uri" else other
-    reason = os.strerror(code)
-    expected = rf"^{key}={value}: expected.*{reason}\. .*no locks.*another disk with {key}=\.\.\.$"
-    with pytest.raises(LungsoundError, match=expected):
-        run_training(tmp_path, f"{key}={value}")
+def refuse_locks(folder: Path, lock: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
+    """A `lock` that fails in the folder, as on NFS without its lock service."""
+
+    def refuse(file: Any, operation: int) -> None:
+        number = file if isinstance(file, int) else file.fileno()
+        if Path(f"/proc/self/fd/{number}").readlink().is_relative_to(folder):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        lock(file, operation)
+
+    return refuse
 
 
 def test_a_database_file_that_cannot_be_written_to(

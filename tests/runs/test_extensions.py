@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from sklearn.metrics import f1_score, recall_score
 from support.commands import run_lungsound
-from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_settings
+from support.runs import ROOT, SMALL_RUN_OVERRIDES, compose_config, compose_settings
 
 from lungsound import Ensemble
 from lungsound.data import labels as label_sets
@@ -22,6 +22,8 @@ from lungsound.data.splits.protocols import PROTOCOLS, register_protocol
 from lungsound.errors import ConfigError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.inputs import build_inputs
+from lungsound.runs.naming import run_name
+from lungsound.runs.validation import validate_config
 from lungsound.studies.plan import count_items, plan_jobs
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -176,6 +178,29 @@ def test_the_order_of_the_labels_is_another_training(own: Path, decoded_store: P
         settings = compose_settings(*own_words(own, labels), f"store_dir={decoded_store}")
         keys.add(build_inputs(settings).trajectory.folder.name)
     assert len(keys) == 3
+
+
+def test_other_patients_are_another_run(own: Path, decoded_store: Path, tmp_path: Path) -> None:
+    """They decide intervals and what leaks, and by patient also the split."""
+    table = pd.read_csv(own / "cycles.csv", sep="\t")
+    number = table["recording"].str[:2].astype(int)
+    words = [
+        *own_words(own)[:-1],
+        f"store_dir={decoded_store}",
+        f"data.table={tmp_path}/cycles.csv",
+    ]
+
+    def names(split: str, patients: pd.Series | None) -> tuple[str, str]:
+        table.assign(patient=patients).to_csv(tmp_path / "cycles.csv", index=False)
+        cfg, choices = compose_config(*SMALL_RUN_OVERRIDES, *words, f"split={split}")
+        settings = validate_config(cfg)
+        inputs = build_inputs(settings)
+        return run_name(settings, choices, inputs), inputs.trajectory.folder.name
+
+    found = [names("random", patients) for patients in (None, number, number.clip(upper=8))]
+    assert [len(set(column)) for column in zip(*found, strict=True)] == [3, 1]
+    found = [names("patient", patients) for patients in (number, number.clip(upper=8), number)]
+    assert [len(set(column)) for column in zip(*found, strict=True)] == [2, 2]
 
 
 def test_a_protocol_of_ones_own_is_trained_with(

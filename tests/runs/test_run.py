@@ -560,4 +560,10 @@ def test_every_option_trains(
     assert metrics == {name.replace("_4", "_2") if two_class else name for name in STEPS}
     figures = {"annealing", "calibration", "members", "examples", "confusion_2", "confusion_4"}
     expected = figures - {"confusion_4"} if two_class else figures
-    assert {path.stem for path in (folder / "figures").glob("*.png")} == expected
+    sums = (folder / "SHA256SUMS").read_text()
+    for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF-")):
+        files = list((folder / "figures").glob(f"*{suffix}"))
+        assert {path.stem for path in files} == expected
+        if two_class:  # painted
+            assert {path.read_bytes()[: len(start)] for path in files} == {start}
+        assert all(f"  figures/{path.name}\n" in sums for path in files)

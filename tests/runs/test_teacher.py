@@ -68,19 +68,23 @@ def test_targets_are_the_ensembles_answers(teacher: Path) -> None:
 def test_a_student_is_a_run_like_any_other(
     teacher: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also with a network of another kind than its teacher's."""
     monkeypatch.chdir(teacher.parents[1])
+    words = ("distill", teacher, "annealing.total_epochs=2", "model.name=test_resnet", "model=timm")
     with skip_rendering():
-        run_lungsound("distill", teacher, "annealing.total_epochs=2")
+        run_lungsound(*words)
     printed = capsys.readouterr().out
     assert "Teacher: 2 members, on " in printed
     student = RunFolder(Path(printed.rpartition("run: ")[2].strip()))
     assert student.path.parent == teacher.parent
     assert student.is_complete
-    assert student.metadata()["loss.teacher"] == teacher.name
+    facts = student.metadata()
+    assert (facts["loss.teacher"], facts["model"]) == (teacher.name, "timm")
+    assert student.read_config()["model"]["width"] is None
     assert len(student.member_paths()) == 1
     assert len(student.read_history()) == 2
     with skip_rendering():
-        run_lungsound("distill", teacher, "annealing.total_epochs=2")
+        run_lungsound(*words)
     assert "This run is finished" in capsys.readouterr().out
 
 
@@ -121,8 +125,12 @@ def test_a_teacher_that_cannot_be_used(
         ConfigError, match=r"loss\.teacher=.*: expected the folder of a finished run"
     ):
         run_training(tmp_path, f"loss.teacher={tmp_path}")
-    for change in ("annealing.cycle=2", "annealing.cycles=two"):
-        with pytest.raises(ConfigError, match=rf"{change}: expected KEY=VALUE"):
+    for change, fault in (
+        ("model.widht=1", r"The nearest is model\.width"),
+        ("annealing.cycles=two", "annealing.cycles=two: expected GROUP=OPTION and KEY=VALUE"),
+        ("model=cnn8", "Could not find 'model/cnn8'"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
             run_lungsound("distill", teacher, change)
     with pytest.raises(ConfigError, match=r"loss\.teacher: expected none beside RUN, but got None"):
         run_lungsound("distill", teacher, "loss.teacher=null")

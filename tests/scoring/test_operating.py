@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lungsound.scoring.bootstrap import draw_patients
-from lungsound.scoring.operating import auc_interval, choose_thresholds, point_at
+from lungsound.scoring.operating import (
+    auc_interval,
+    average_precision_interval,
+    choose_thresholds,
+    point_at,
+    point_intervals,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -60,3 +66,22 @@ def test_the_areas_interval_is_that_of_drawn_patients() -> None:
     # The same draws as for other scores.
     ones = np.ones((len(rows), 1, 1))
     assert (draw_patients(ones) == len(rows)).all()
+
+
+def test_average_precision_and_points_have_the_intervals_of_drawn_patients() -> None:
+    scores, is_abnormal, patients = cycles()
+    precision = average_precision_interval(scores, is_abnormal, patients)
+    points = point_intervals(scores, is_abnormal, patients, 0.5)
+    rows = [np.flatnonzero(patients == name) for name in np.unique(patients)]
+    rng, drawn = np.random.default_rng(4), []
+    for _ in range(1500):
+        chosen = np.concatenate([rows[one] for one in rng.integers(0, len(rows), len(rows))])
+        truth, values = is_abnormal[chosen], scores[chosen]
+        called = values >= 0.5
+        area = average_precision_score(truth, values)
+        drawn.append([area, (~called[~truth]).mean(), called[truth].mean()])
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    assert precision == pytest.approx((low[0], high[0]), abs=0.012)
+    assert points["specificity"] == pytest.approx((low[1], high[1]), abs=0.012)
+    assert points["sensitivity"] == pytest.approx((low[2], high[2]), abs=0.012)
+    assert precision[0] < average_precision_score(is_abnormal, scores) < precision[1]

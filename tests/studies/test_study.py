@@ -88,15 +88,13 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     study = only_study(typed_study)
     assert printed.splitlines()[-1] == f"study: {study.relative_to(typed_study)}"
     assert "HYDRA" not in printed
-    joined = printed.replace("\n  4-class", "  4-class")  # of a line above 80 columns
-    lines = [line for line in joined.splitlines() if re.match(r"job \d", line)]
+    lines = [line for line in printed.splitlines() if re.match(r"job \d", line)]
     for number, (members, run) in enumerate(runs.items(), start=1):
         test = json.loads((run / "scores.json").read_text())["scores"]["ensemble"][-1]["test"]
         scores = f"4-class {test['score_4']:.3f}  2-class {test['score_2']:.3f}"
-        expected = f"job {number} of {len(runs)}  annealing.cycles={members}  {scores}"
-        line, _, left = lines[number - 1].partition("  about ")
-        assert line == expected
-        assert left.endswith(" left") == (number < len(runs))
+        expected = f"job {number}/{len(runs)}  annealing.cycles={members}  {scores}"
+        time_left = r"  \d+ \w+ left" if number < len(runs) else ""
+        assert re.fullmatch(re.escape(expected) + time_left, lines[number - 1])
     assert len(lines) == len(runs)
 
 
@@ -116,14 +114,17 @@ def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
         return "  ".join(words[:2]), words[-1]
 
     # 4 minutes for 30 of the work; 75 are to come, and 30 after the third has failed.
-    assert name_and_time() == ("job 4 of 4  seed=3", "about 10 minutes left")
+    assert name_and_time() == ("job 4/4  seed=3", "10 minutes left")
     (tmp_path / "failed-2.json").touch()
-    assert name_and_time()[1] == "about 4 minutes left"
+    assert name_and_time()[1] == "4 minutes left"
+    assert job_line(study, 3, tmp_path, "finished before").endswith("  finished before")
+    study["jobs"][4]["values"] = {"annealing.cycles": 10}
+    assert job_line(study, 3, tmp_path).count("\n") == 0
     study["jobs"][4]["values"] = {"annealing.cycles": 1, "loss.gamma": 0}
-    first, second = job_line(study, 3, tmp_path, "finished before").splitlines()
-    assert first == "job 4 of 4  annealing.cycles=1 loss.gamma=0"
+    first, second = job_line(study, 3, tmp_path).splitlines()
+    assert first == "job 4/4  annealing.cycles=1 loss.gamma=0"
     assert second.startswith("  4-class ")
-    assert second.endswith("  about 4 minutes left  finished before")
+    assert second.endswith("  4 minutes left")
     study["work"] = [0.0] * 4
     assert "left" not in name_and_time()[1]
 
@@ -394,7 +395,7 @@ def test_signal_during_the_last_sync_of_a_study_leaves_its_status(
     assert end.value.code == 143
     status = "FAILED" if broken else "FINISHED"
     assert mlflow_statuses(tmp_path) == (status, [status])
-    line = "job 1 of 1  the run  error: nothing can be done here\n"
+    line = "job 1/1  the run  error: nothing can be done here\n"
     assert (line in capsys.readouterr().err) == broken
 
 

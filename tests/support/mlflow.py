@@ -45,7 +45,12 @@ def mlflow_client(run_folder: Path) -> MlflowClient:
 
 def metric_points(folder: Path, run: Run) -> dict[str, dict[int, float]]:
     """Every stored metric of a run: step -> value. Fails where a step was sent twice."""
-    client, stored = mlflow_client(folder), {}
+    return stored_points(mlflow_client(folder), run)
+
+
+def stored_points(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
+    """`metric_points` of a run wherever it is."""
+    stored = {}
     for name in run.data.metrics:
         history = client.get_metric_history(run.info.run_id, name)
         stored[name] = {point.step: point.value for point in history}

@@ -1,10 +1,21 @@
-"""A server between the client and MLflow that is out of order in several ways."""
+"""MLflow's server, PostgreSQL, and one between client and server that is out of order."""
 
 import http.client
+import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from support.commands import discard, prints_line
 
 LOOPBACK = "127.0.0.1"
 
@@ -64,3 +75,53 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         return int(free.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(folder: Path, *options: str, **environment: str) -> Iterator[int]:
+    """A real `mlflow server` on loopback, with its artifacts in the folder: its port."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port),
+        "--workers", "1", "--artifacts-destination", str(folder / "files"), *options,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment},
+    )  # fmt: skip
+    try:
+        assert prints_line(process, "startup complete")
+        assert process.stdout
+        discard(process.stdout)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def postgres_server(password: str) -> Iterator[str]:
+    """A real PostgreSQL on loopback, in a folder of its own: the address of an empty database."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert programs, "expected PostgreSQL's programs in /usr/lib/postgresql: Debian's postgresql"
+    # It refuses to be root; not in pytest's folders, which nobody else may enter.
+    user = "postgres" if os.geteuid() == 0 else None
+    folder, port = Path(tempfile.mkdtemp()), free_port()
+
+    def run(program: str, *words: object) -> None:
+        command = [str(programs[-1] / program), *map(str, words)]
+        subprocess.run(command, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
+
+    if user:
+        shutil.chown(folder, user)
+    (folder / "password").write_text(password)
+    run("initdb", "-D", folder / "data", "-U", "mlflow", "-A", "scram-sha-256",
+        f"--pwfile={folder / 'password'}")  # fmt: skip
+    options = f"-h {LOOPBACK} -p {port} -k {folder}"
+    try:
+        run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "start")
+        yield f"postgresql+psycopg://mlflow@{LOOPBACK}:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

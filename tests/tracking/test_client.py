@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from lungsound.errors import LungsoundError
 from lungsound.tracking.client import (
@@ -90,6 +92,32 @@ def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(
     command = command.replace(" mlflow ", f" {sys.executable} -m mlflow ")
     subprocess.run(command, shell=True, check=True, capture_output=True)
     assert open_experiment(f"sqlite:///{path}", "my trial").id == experiment.id
+
+
+def test_an_experiment_that_another_process_has_just_created(
+    tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path)}"
+    original = MlflowClient.get_experiment_by_name
+    created, answers = open_experiment(uri, "new"), [None]
+
+    def find(client: MlflowClient, name: str) -> object:
+        return answers.pop() if answers else original(client, name)
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("duplicate key value violates unique constraint")
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", find)
+    created.client.delete_experiment_tag(created.id, "mlflow.experimentKind")
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    assert open_experiment(uri, "new").id == created.id
+    assert not answers
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(LungsoundError, match=r"psycopg.*pip install 'lungsound\[postgres\]'"):
+        validate_tracking_uri("postgresql+psycopg://host/db")
 
 
 def test_the_password_of_the_environment_is_for_its_address_alone(

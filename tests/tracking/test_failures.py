@@ -1,12 +1,10 @@
 """Whatever MLflow does, a run trains on and its folder is whole; the rest is sent later, once."""
 
-import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from base64 import b64encode
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
-from support.commands import discard, run_lungsound
+from support.commands import run_lungsound
 from support.mlflow import (
     artifact_paths,
     join_tracking_threads,
@@ -27,7 +25,7 @@ from support.mlflow import (
     only_run,
 )
 from support.runs import ROOT, skip_rendering
-from support.server import LOOPBACK, BrokenServer, free_port
+from support.server import LOOPBACK, BrokenServer, free_port, mlflow_server
 
 import lungsound.runs.predict
 from lungsound.cli.command import cli_command
@@ -296,20 +294,8 @@ def test_a_server_that_fails_and_comes_back(
 ) -> None:  # fmt: skip
     """A real server, which a run meets in all its states, one per epoch."""
     shutil.copy(empty_mlflow, tmp_path / "served.db")
-    server.backend = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(server.backend),
-        "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path / 'served.db'}",
-        "--artifacts-destination", str(tmp_path / "files"),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout
-        assert any("startup complete" in line for line in process.stdout)
-        discard(process.stdout)
+    backend_store = f"sqlite:///{tmp_path / 'served.db'}"
+    with mlflow_server(tmp_path, "--backend-store-uri", backend_store) as server.backend:
         modes, original = ["forward", "500", "drop", "hang"], SnapshotModule.on_train_epoch_start
 
         def next_mode(module: SnapshotModule) -> None:
@@ -328,9 +314,6 @@ def test_a_server_that_fails_and_comes_back(
         output = capfd.readouterr()
         assert "did not take everything" not in output.out
         assert "Traceback" not in output.out + output.err
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     shutil.copy(tmp_path / "served.db", tmp_path / "mlflow.db")
     run = only_run(folder)
     assert run.info.status == "FINISHED"

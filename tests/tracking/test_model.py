@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from support.mlflow import metric_points, mlflow_client, only_run
 from support.server import LOOPBACK, free_port
 
 from lungsound import Ensemble
-from lungsound.errors import DataError, LungsoundError
+from lungsound.errors import ConfigError, DataError, LungsoundError
 from lungsound.serving import model as serving
 from lungsound.tracking.model import REQUIREMENTS
 
@@ -72,6 +73,12 @@ def test_a_run_is_registered_once(registered: Path) -> None:
     assert scores["test/score_4"] == run.data.metrics["test/score_4"]
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "breaths", "version": 1}]
     metric_points(registered, run)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:1", "it's", " ", ""])
+def test_an_impossible_name_is_named(finished_run: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--name {re.escape(repr(name))}: expected a name"):
+        run_lungsound("register", finished_run, "--name", name)
 
 
 def test_the_model_says_what_it_needs_and_gives(registered: Path) -> None:

@@ -4,10 +4,9 @@ import os
 from collections import defaultdict
 from collections.abc import Collection
 from math import nan
-from pathlib import Path, PurePosixPath
-from unicodedata import normalize
+from pathlib import Path
 
-from lungsound.data.readers.cycle_times import TIMES, Parser, Row, read_rows
+from lungsound.data.readers.cycle_times import TIMES, Parser, Row, parse_path, read_rows
 from lungsound.data.readers.files import missing_reason, parse_number, quoted, read_tree
 from lungsound.data.recordings import Annotation, ReadResult, Recording
 from lungsound.errors import DataError
@@ -28,7 +27,7 @@ def read_table(root: Path, table: Path, labels: Collection[str]) -> ReadResult:
     root = Path(os.path.expanduser(root))
     sounds, notes = _find_sounds(root)
     rows: dict[str, list[Row]] = defaultdict(list)
-    for row in read_rows(table, _parsers(labels), [*TIMES, "label"]):
+    for row in read_rows(table, _parsers(labels), [*TIMES, "label"], "data.table"):
         rows[recording_name(row.values.get("recording", ""))].append(row)
     recordings, problems = [], [problem for row in rows.pop("", []) for problem in row.problems]
     for name, own in sorted(rows.items()):
@@ -56,7 +55,7 @@ def read_table(root: Path, table: Path, labels: Collection[str]) -> ReadResult:
 
 def recording_name(text: str) -> str:
     """Return a recording's path without the suffix of audio, as a table may write it."""
-    path = PurePosixPath(normalize("NFC", text.replace("\\", "/")))  # macOS writes NFD
+    path = parse_path(text)
     return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path) if text else ""
 
 

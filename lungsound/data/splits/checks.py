@@ -10,7 +10,7 @@ SET_NAMES = ("train", "val", "test")
 
 
 def check_classes(classes: pd.Series, sets: pd.Series, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return notes on the classes, of `labels`, that occur in the split but not in val or test.
+    """Return notes on the classes, of `labels`, that a set or the whole split lacks.
 
     `classes` and `sets` have the class and the set ("" for none) of every cycle. Raises DataError
     if a set is empty, or if a class that occurs in the split has no training cycle.
@@ -31,7 +31,12 @@ def check_classes(classes: pd.Series, sets: pd.Series, labels: Sequence[str]) ->
             "protocol:",
             tuple(problems),
         )
-    return tuple(
+    absent = [
+        f"class {label} has no cycle in this split: it is not learnt, and no score counts it"
+        for label in labels
+        if label not in present
+    ]
+    return tuple(absent) + tuple(
         f"class {label} has no {name} cycle: scores of {name} are over the other classes"
         for name in ("val", "test")
         for label in counts.index[counts[name] == 0]

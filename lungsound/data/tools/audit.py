@@ -140,7 +140,7 @@ def _comparison_table(spec: DatabaseSpec, pairs: Pairs) -> pd.DataFrame:
     rows: dict[str, None] = {}
     for part, published in (spec.published or {ALL_PARTS: {}}).items():
         chosen = [pair for pair in pairs if part in (pair[0].part, ALL_PARTS)]
-        columns[part, "here"] = _count(spec, chosen) if chosen else {}
+        columns[part, "here"] = _count(spec, chosen) if chosen or not published else {}
         if published:
             columns[part, "promised"] = dict(published)
         rows |= dict.fromkeys(columns[part, "here"])

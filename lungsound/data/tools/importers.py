@@ -3,14 +3,22 @@
 HF_Lung_V1: Hsu et al., PLOS ONE 2021, https://gitlab.com/techsupportHF/HF_Lung_V1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from lungsound.data.labels import FOUR_CLASS
-from lungsound.data.readers.files import parse_cycles, parse_number, quoted, read_lines, read_tree
+from lungsound.data.readers.files import (
+    missing_reason,
+    name_clashes,
+    parse_cycles,
+    parse_number,
+    quoted,
+    read_lines,
+    read_tree,
+)
 from lungsound.data.readers.table import SUFFIXES, recording_name
 from lungsound.data.recordings import Annotation
 from lungsound.errors import DataError, StorageError
@@ -35,11 +43,12 @@ def import_annotations(kind: str, root: Path, out: Path) -> list[str]:
         raise DataError(f"{out}: expected a new file, but it is there, and stays as it is (--out)")
     ending, parse, convert = FORMATS[kind]
     rows, problems, unused, without = [], list[str](), list[str](), list[str]()
-    for audio in (path for paths in read_tree(root, *SUFFIXES).folders.values() for path in paths):
-        track = audio.with_name(audio.stem + ending)
+    if reason := missing_reason(root, ""):
+        raise DataError(f"{root}: expected the folder of the recordings, but got: {reason}")
+    for audio, track, clashes in _find_tracks(root, ending):
         name = recording_name(audio.relative_to(root).as_posix())
         annotations, faults = _read_track(track, parse)
-        problems += faults
+        problems += [*clashes, *faults]
         cycles, others = convert(annotations)
         unused += [f"{track}, line {other.line + 1}" for other in others]
         without += [] if cycles else [name]
@@ -48,7 +57,9 @@ def import_annotations(kind: str, root: Path, out: Path) -> list[str]:
             row = {"recording": name, **times, "label": cycle.label}
             rows.append(row | (_hf_lung_facts(audio) if kind == "hf_lung" else {}))
     if problems:
-        raise DataError(f"{root}: these annotations cannot be used:", tuple(problems))
+        raise DataError(
+            f"{root}: these annotations cannot be used:", tuple(dict.fromkeys(problems))
+        )
     if not rows:
         expected = f"one or more .wav or .flac with cycles in NAME{ending} beside it"
         raise DataError(f"{root}: expected {expected}, but there is none")
@@ -64,8 +75,19 @@ def import_annotations(kind: str, root: Path, out: Path) -> list[str]:
     return report
 
 
-def _read_track(path: Path, parse: Callable[[int, str], Annotation]) -> Track:
-    if not path.exists():
+def _find_tracks(root: Path, ending: str) -> Iterator[tuple[Path, Path | None, list[str]]]:
+    """Yield each recording, its track if there is one, and a problem per other file of its name."""
+    for paths in read_tree(root, *SUFFIXES, ".txt").folders.values():
+        clashes = name_clashes(paths)
+        tracks = {path.name.lower(): path for path in paths}
+        for audio in paths:
+            if audio.suffix.lower() in SUFFIXES:
+                track = tracks.get(f"{audio.stem}{ending}".lower())
+                yield audio, track, clashes.get(audio.stem, [])
+
+
+def _read_track(path: Path | None, parse: Callable[[int, str], Annotation]) -> Track:
+    if path is None:
         return (), ()
     try:
         lines = read_lines(path)
@@ -97,11 +119,18 @@ def _parse_event(number: int, line: str) -> Annotation:
     if len(words) != 3 or words[0] not in (*PHASES, *SOUNDS):
         names = ", ".join((*PHASES, *SOUNDS))
         raise ValueError(f"got {quoted(line)}, expected one of {names}, its start and its end")
-    midnight = datetime(1900, 1, 1)
-    start, end = (datetime.strptime(word, "%H:%M:%S.%f") - midnight for word in words[1:])
+    start, end = map(_parse_time, words[1:])
     if end <= start:
         raise ValueError(f"end is {words[2]}, expected one after the start, {words[1]}")
-    return Annotation(number, start.total_seconds(), end.total_seconds(), words[0])
+    return Annotation(number, start, end, words[0])
+
+
+def _parse_time(word: str) -> float:
+    try:
+        time = datetime.strptime(word, "%H:%M:%S.%f")
+    except ValueError:
+        raise ValueError(f"got {quoted(word)}, expected a time such as 00:00:01.250") from None
+    return (time - datetime(1900, 1, 1)).total_seconds()
 
 
 def _split_breaths(events: Sequence[Annotation]) -> Split:

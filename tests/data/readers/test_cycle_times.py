@@ -37,7 +37,10 @@ def test_cells_are_those_of_pandas(tmp_path: Path, separator: str, encoding: str
         ("a,-1,nan\n", ["line 2: start_seconds is '-1',", "line 2: end_seconds is 'nan',"]),
         ("a,1,٣\n", ["line 2: end_seconds is '٣',"]),
         ('a,1,2\na,"0,5",1\n', ["line 3: start_seconds is '0,5', .* decimal point .*: 0.5"]),
-        ("a,0,5,1,5\n", ["line 2: 5 cells, expected 3 as in line 1: is a comma in one of them?"]),
+        (
+            "a,0,5,1,5\n",
+            ["line 2: 5 cells, expected 3 as in the header: is a comma in one of them?"],
+        ),
         ("\n\n ,1,2\n", ["line 4: recording is empty, expected a value"]),
         ("a,2,1\nb,1\n", ["line 2: end_seconds is 1, .*start_seconds, 2", "line 3: .* is '',"]),
     ],
@@ -61,6 +64,14 @@ def test_every_wrong_cell_is_named_by_line_and_column(
 def test_a_table_that_leaves_a_doubt(tmp_path: Path, text: str, fault: str) -> None:
     (tmp_path / "cycles.csv").write_text(text)
     with pytest.raises(DataError, match=fault):
+        read_cycle_times(tmp_path / "cycles.csv")
+
+
+def test_excels_own_first_line_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "cycles.csv").write_text(f"sep=;\n{HEADER}a,1,2\n".replace(",", ";"))
+    assert read_cycle_times(tmp_path / "cycles.csv") == {"a": [(1.0, 2.0)]}
+    (tmp_path / "cycles.csv").write_text("sep=;\nrecording;start_seconds\n")
+    with pytest.raises(DataError, match=r"line 2: expected .* end_seconds missing"):
         read_cycle_times(tmp_path / "cycles.csv")
 
 

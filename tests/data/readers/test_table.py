@@ -104,6 +104,14 @@ def test_every_fault_is_listed_and_its_recording_left_out(read_rows: ReadRows) -
     assert note.endswith("without a cycle: 1, such as 'p2/c.1'")
 
 
+def test_a_table_that_is_not_there_is_named(read_rows: ReadRows, tmp_path: Path) -> None:
+    read_rows(HEADER, "p1/a,0,1,calm")
+    with pytest.raises(
+        DataError, match=r"no\.csv: .*\(data\.table\): cannot be read: No such file"
+    ):
+        read_table(tmp_path, tmp_path / "no.csv", FOUR_CLASS.labels)
+
+
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
     (tmp_path / "cycles.csv").write_text(f"{HEADER}\na,1,2,normal\n")
     for root, fault in ((tmp_path, r"no \.wav or \.flac"), (tmp_path / "no", "no such folder")):

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from support.commands import run_lungsound
 
-from lungsound.data.registry import DATABASES
+from lungsound.data.registry import DATABASES, find_database
 from lungsound.data.tools.audit import MIN_CLIPPED_RUN, AuditReport, audit, count_clipped
 from lungsound.errors import DataError
 
@@ -157,6 +157,14 @@ def test_missing_folder_is_one_message(
     with pytest.raises(DataError, match=f"^No {title} recordings"):
         run_lungsound("data", "check", name, str(tmp_path / "nowhere"))
     assert capsys.readouterr().out == ""
+
+
+def test_a_table_that_fits_no_recording_has_counts_of_0(icbhi: Path) -> None:
+    table = icbhi / "cycles.csv"
+    table.write_text("recording,start_seconds,end_seconds,label\nmine,0,1,normal\n")
+    counts, problems, _ = audit(find_database("table", table), icbhi)
+    assert counts["all", "here"][["recordings", "cycles", "normal"]].tolist() == [0, 0, 0]
+    assert problems[0].startswith("cycles.csv, line 2: recording is 'mine', expected one")
 
 
 def test_icbhi_numbers_are_those_of_pandas_and_soundfile(icbhi: Path) -> None:

@@ -93,7 +93,7 @@ def test_labels_of_hf_lung(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("audacity", "0,5\t1.5\tx", "start is '0,5', expected a decimal point"),
         ("audacity", "2\t1.5\tx", "end is 1.5, expected one after the start, 2"),
         ("hf_lung", "X 00:00:00.100 00:00:00.400", "expected one of I, E, D, Wheeze, Rhonchi"),
-        ("hf_lung", "I 0.1 0.4", "time data '0.1' does not match format"),
+        ("hf_lung", "I 0.1 0.4", "got '0.1', expected a time such as 00:00:01.250"),
         ("hf_lung", "I 00:00:00.400 00:00:00.100", "expected one after the start"),
     ],
 )
@@ -113,6 +113,21 @@ def test_wrong_lines_are_all_named(tmp_path: Path, kind: str, line: str, fault: 
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_suffixes_of_other_systems(tmp_path: Path) -> None:
+    write_track(tmp_path, "a.WAV", ".TXT", "0\t1\tnormal")
+    run_lungsound("data", "import", "audacity", tmp_path, "--out", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["a,0.0,1.0,normal"]
+
+
+def test_two_recordings_of_one_name_are_a_problem(tmp_path: Path) -> None:
+    write_track(tmp_path, "a.wav", ".txt", "0\t1\tnormal")
+    (tmp_path / "a.flac").touch()
+    with pytest.raises(DataError, match="cannot be used") as error:
+        run_lungsound("data", "import", "audacity", tmp_path, "--out", tmp_path / "out.csv")
+    (problem,) = error.value.problems
+    assert problem.startswith("a.flac and a.wav: 2 files for one name")
+
+
 def test_a_table_is_never_replaced(tmp_path: Path) -> None:
     write_track(tmp_path, "a.wav", ".txt", "0\t1\tnormal")
     out = tmp_path / "cycles.csv"
@@ -124,3 +139,6 @@ def test_a_table_is_never_replaced(tmp_path: Path) -> None:
         run_lungsound("data", "import", "audacity", tmp_path, "--out", out / "below.csv")
     with pytest.raises(DataError, match=r"expected one or more .* in NAME_label\.txt beside it"):
         run_lungsound("data", "import", "hf_lung", tmp_path, "--out", tmp_path / "new.csv")
+    for folder, reason in ((tmp_path / "no", "no such folder"), (out, "not a folder")):
+        with pytest.raises(DataError, match=f"{folder}: expected the folder.*{reason}"):
+            run_lungsound("data", "import", "hf_lung", folder, "--out", tmp_path / "new.csv")
