@@ -452,7 +452,7 @@ def test_launcher_that_dies_is_a_failed_study(
         patch.setattr("lungsound.studies.launch.run_trajectory", lambda _: sys.exit(1))
         with pytest.raises(LungsoundError, match="expected Hydra to launch the study's jobs"):
             sweep(*words)
-    assert mlflow_statuses(tmp_path) == ("FAILED", [])
+    assert mlflow_statuses(tmp_path) == ("FAILED", ["FAILED"])  # without a word
     sweep(*words)
     assert mlflow_statuses(tmp_path) == ("FINISHED", ["FINISHED"])
     assert list(tmp_path.glob("it's (mine), 1/studies/*/report.md"))
