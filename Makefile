@@ -4,11 +4,13 @@ FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 pyth
 	$$name -c '$(USABLE)' > /dev/null 2>&1 && echo $$name && break; done)
 BIN := .venv/bin
 PINS := .venv/constraints.txt
-EVERYTHING := dev,docs,parallel
+EVERYTHING := dev,docs,joblib
+CLUSTER_EXTRAS := ray,slurm
+CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server iproute2
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz kills mutants browser lint docs ui bench gpu
+.PHONY: help demo test test-all test-cluster fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -17,11 +19,18 @@ demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo 
 	$(BIN)/python train.py experiment=demo
 
 test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu"
+	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu and not cluster"
 
 test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
-	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu" --junitxml=.venv/test-all.xml; code=$$?; \
+	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu and not cluster" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
+
+# Root's, as Slurm is, and where there is only the loopback, so that nothing of it can be reached from outside.
+test-cluster: .venv/cluster/installed ## studies on a real Slurm and a real Ray on this machine, as root on Debian; 10 minutes
+	dpkg -s $(CLUSTER_PACKAGES) > /dev/null 2>&1 || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLUSTER_PACKAGES); } > /dev/null
+	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" OMP_NUM_THREADS=1 unshare --net sh -c 'ip link set lo up && \
+	    ip address add 10.0.0.1/32 dev lo && .venv/cluster/bin/python -m pytest -m cluster tests/cluster'
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write
@@ -72,5 +81,13 @@ else
 	cp constraints.txt $(PINS)
 endif
 	$(BIN)/pip install --quiet --constraint $(PINS) torch
-	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),parallel,$(EVERYTHING))]'
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable '.[$(if $(filter cpu,$(TORCH)),joblib,$(EVERYTHING))]'
+	touch $@
+
+# Ray's plugin needs an older cloudpickle than joblib: an environment above the other one, with all of its packages.
+.venv/cluster/installed: .venv/installed
+	$(BIN)/python -m venv .venv/cluster
+	echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/.venv/lib/python*/site-packages)')" \
+	    > $$(ls -d .venv/cluster/lib/python*/site-packages)/above.pth
+	.venv/cluster/bin/pip install --quiet --editable '.[$(CLUSTER_EXTRAS)]'
 	touch $@

@@ -17,7 +17,7 @@ import lungsound
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-TOOLS = ("dev", "docs", "parallel")
+TOOLS = ("dev", "docs", "joblib", "ray", "slurm")
 # Of one command or option each, which imports them only if it is used.
 FEATURES = {name: wanted for name, wanted in EXTRAS.items() if name not in TOOLS}
 # Imported by nobody, and needed: Hydra finds its launcher as a plugin; torch.onnx uses onnx,

@@ -1,6 +1,9 @@
 """`lungsound study`: rewrite reports of studies; list and remove stored trajectories."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +71,20 @@ def rm(store: Path, outputs: Path, keys: tuple[str, ...]) -> None:
     from lungsound.studies.store_admin import remove_trajectories
 
     print(remove_trajectories(store, outputs, list(keys)))
+
+
+@study.command(hidden=True)
+@click.argument("folder", metavar="STUDY", type=user_path)
+@click.argument("trajectory", type=int)
+def work(folder: Path, trajectory: int) -> None:
+    """Train a trajectory of STUDY and finish its runs, until stdin is closed: for a launcher."""
+    from lungsound.studies.work import train_trajectory
+
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning is for the launcher's worker
+
+    def stop_with_parent() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    train_trajectory(folder, trajectory)

@@ -38,9 +38,11 @@ def _schema_types(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 KEYS = dict(_schema_types(Config))
 TEXT_KEYS = {key for key, kind in KEYS.items() if kind in (str, str | None)}
+MORE_DEVICES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 LIST_KEYS = {key for key, kind in KEYS.items() if kind == list[str] | None}
 TRUE_KEYS = {"plan", *(key for key, kind in KEYS.items() if kind is bool)}  # --key is key=true
-GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+# hydra/ has launchers, in Hydra's own group.
+GROUPS = sorted({path.name for path in CONFIG_DIR.iterdir() if path.is_dir()} - {"hydra"})
 
 
 def is_known(key: str) -> bool:
@@ -56,6 +58,12 @@ def describe_unknown_key(key: str) -> str:
     """Return what is wrong with a key that the schema lacks, and the nearest one."""
     if key == "plan":
         return "expected a key of a run, but plan=true is for sweep.py"
+    if key in MORE_DEVICES:
+        return (
+            "expected one device per run, as one GPU trains this small network faster than several "
+            "that wait for each other (docs/clusters.md): a study's runs use them side by side, "
+            "with hydra/launcher=joblib, slurm or ray"
+        )
     nearest = max([*KEYS, *GROUPS], key=lambda known: _likeness(key, known))
     return (
         f"expected a key that there is, but got a new one. The nearest is {nearest}; "

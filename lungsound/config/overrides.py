@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,9 @@ from lungsound.config.corrections import GROUPS, KEYS, check_words, quote_text, 
 from lungsound.config.schema import CONFIG_DIR  # the import also registers the schema
 from lungsound.errors import ConfigError
 from lungsound.storage.places import SECRETS_HINT, reject_secrets
+
+# A launcher of ours has the name of its plugin's schema, and is validated against it.
+warnings.filterwarnings("ignore", message=r"(?s).*automatic_schema_matching")
 
 # Hydra's flags that print something and run no job.
 INFO_FLAGS = {

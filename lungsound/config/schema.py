@@ -181,8 +181,15 @@ class Config:
     redo: bool = MISSING
 
 
+def gpu_count(default: int) -> int:
+    """Return the number of visible GPUs; `default` if there is none."""
+    import torch  # slow, and only a parallel launcher asks
+
+    return torch.cuda.device_count() or default
+
+
 ConfigStore.instance().store(name="schema", node=Config)
-for resolver in (environment, expand_user):  # ${environment:NAME,DEFAULT}
+for resolver in (environment, expand_user, gpu_count):  # ${environment:NAME,DEFAULT}
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 

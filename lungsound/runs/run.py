@@ -1,5 +1,6 @@
 """One run from start to end: check, build, train, predict, report, send to MLflow."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ def complete_run(
     from lungsound.runs.teacher import teacher_probabilities
     from lungsound.runs.train import train
 
+    warnings.filterwarnings("ignore", message=".*`srun`")  # Lightning's, wherever Slurm is
     if not folder.is_trained:
         if settings.loss.teacher is not None:
             parts.datamodule.teacher = teacher_probabilities(settings, parts)

@@ -86,9 +86,10 @@ def registered_choices() -> dict[str, Sequence[Any]]:
     }
 
 
-def validate_config(cfg: DictConfig) -> Config:
+def validate_config(cfg: DictConfig, trains_here: bool = True) -> Config:
     """Check the composed configuration, and return it as typed objects.
 
+    `trains_here`: this machine's device is checked too; a run on another one checks its own.
     Raises ConfigError with all errors, each with its key, the expected and the given value.
     """
     try:
@@ -106,7 +107,9 @@ def validate_config(cfg: DictConfig) -> Config:
     errors = [f"{key}: {describe_unknown_key(key)}" for key in _unknown_keys(cfg, settings)]
     errors += [*_check_values(cfg), *_check_labels(settings), *_expand_paths(settings)]
     if not errors:  # the checks below rely on each value being valid
-        checks = (_check_database, _check_split, _check_augment, _check_device, _check_sizes)
+        checks = [_check_database, _check_split, _check_augment, _check_sizes]
+        if trains_here:
+            checks.append(_check_device)
         errors = [message for check in checks for message in check(settings)]
     if errors:
         lines = "".join(f"\n  - {error}" for error in errors)

@@ -19,6 +19,7 @@ from lungsound.errors import ConfigError, LungsoundError
 from lungsound.runs.validation import validate_config
 
 MAX_JOBS = 10_000
+LOCAL_LAUNCHERS = ("basic", "joblib")  # the others may train on another machine
 
 Values = dict[str, str | int | float]
 
@@ -44,7 +45,9 @@ def compose_jobs(words: Sequence[str]) -> list[ComposedJob]:
             values = {key: _parse_number(overrides[key]) for key in swept}
             try:
                 cfg, choices = compose_run([f"{key}={value}" for key, value in overrides.items()])
-                jobs.append(ComposedJob(values, fixed, validate_config(cfg), choices))
+                trains_here = choices["hydra/launcher"] in LOCAL_LAUNCHERS
+                settings = validate_config(cfg, trains_here)
+                jobs.append(ComposedJob(values, fixed, settings, choices))
             except LungsoundError as error:
                 invalid.append((format_values(values, " ".join(words)), error))
     raise_invalid_jobs(invalid, len(overrides_per_job))

@@ -148,6 +148,14 @@ def format_cost(jobs: Sequence[Job]) -> str:
     )
 
 
+def group_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return the jobs of each trajectory: what a launcher runs as one."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.trajectory, []).append(job)
+    return list(groups.values())
+
+
 def stored_epochs(jobs: Sequence[Job]) -> list[int]:
     """Return how many of its epochs each job will find stored, if the jobs run in this order."""
     stored: dict[str, int] = {}

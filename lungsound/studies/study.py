@@ -3,40 +3,42 @@
 import json
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig
-
-from lungsound.config.overrides import run_hydra
+from lungsound.config.schema import to_container
 from lungsound.errors import CorruptFileError, LungsoundError, StorageError
-from lungsound.results.folder import RunFolder, folder_lock_path
-from lungsound.results.report import format_score
-from lungsound.results.study_folder import STUDY_FILE, read_study
+from lungsound.results.folder import folder_lock_path
+from lungsound.results.study_folder import (
+    PLAN_FILE,
+    STUDY_FILE,
+    read_failure,
+    read_study,
+    record_unfinished,
+)
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.identity import source_hash
 from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
-from lungsound.runs.run import run
-from lungsound.scoring.scores import score_names
-from lungsound.storage.files import quarantine, read_file, write_file
+from lungsound.storage.files import quarantine, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 from lungsound.storage.signals import defer_signals, raise_if_interrupted
-from lungsound.storage.streams import tolerate_output_errors
-from lungsound.studies.jobs import format_values
-from lungsound.studies.plan import Job, format_cost, format_plan, job_work, plan_jobs
+from lungsound.studies.launch import check_launcher, launch
+from lungsound.studies.plan import (
+    Job,
+    format_cost,
+    format_plan,
+    group_jobs,
+    job_work,
+    plan_jobs,
+)
 from lungsound.studies.report import leakage_line, write_report
-from lungsound.studies.tables import CONSOLE_WIDTH
-from lungsound.tracking.background import ERROR_NOTE, BackgroundSync
+from lungsound.studies.work import train_trajectory
+from lungsound.tracking.background import BackgroundSync
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking
-from lungsound.training.progress import format_duration
 
 CONTROL_OVERRIDES = ("-m", "--multirun", "plan=true", "plan=false")
 # Overrides that do not change the study's identity.
@@ -55,6 +57,7 @@ def run_study(words: list[str]) -> None:
     dry_run = "plan=true" in map(str.lower, words)
     words = [word for word in words if word.lower() not in CONTROL_OVERRIDES]
     jobs = plan_jobs(words, check_places=not dry_run)
+    check_launcher(jobs[0].choices["hydra/launcher"])
     plan = format_plan(jobs)
     print(experiment_sentence(jobs[0].settings, jobs[0].choices["experiment"]))
     notes = dict.fromkeys(note for job in jobs for note in job.inputs.notes)
@@ -92,32 +95,27 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
     failed: list[tuple[str, str]] = []
     try:
         with defer_signals(False):
-            launch_jobs(folder, words)
+            run_trajectories(folder, words, jobs)
         failed = collect_failures(folder, jobs)
         status = "FAILED" if failed else "FINISHED"
     except Exception:
-        status = "FAILED"
+        status, failed = "FAILED", collect_failures(folder, jobs)
         raise
     finally:
         finalize_study(folder, background, status, jobs, failed)
     return [name for name, _ in failed]
 
 
-def launch_jobs(folder: Path, words: list[str]) -> None:
-    """Let Hydra's launcher call `run_job` once per job.
-
-    Raises LungsoundError if Hydra exits: it prints its own errors before.
-    """
-    study = QuotedString(str(folder), Quote.single).with_quotes()
-    try:
-        # redo=false, because `reset_for_redo` has already done the work of redo=true.
-        run_hydra(run_job, ["--multirun", *words, f"tracking.study={study}", "redo=false"])
-    except SystemExit as error:
-        raise LungsoundError(
-            "expected Hydra to launch the study's jobs, but it ended with the message above; "
-            "perhaps a process of its launcher died. The finished runs are kept, and the same "
-            "command runs the others"
-        ) from error
+def run_trajectories(folder: Path, words: Sequence[str], jobs: Sequence[Job]) -> None:
+    """Launch a job per trajectory; list those here whose runs are all finished."""
+    unfinished = []
+    for number, group in enumerate(group_jobs(jobs), start=1):
+        if all(job.folder.is_complete for job in group):
+            train_trajectory(folder, number)
+        else:
+            unfinished.append(number)
+    if unfinished:
+        launch(folder, words, unfinished)
 
 
 def reset_for_redo(jobs: Sequence[Job]) -> None:
@@ -132,83 +130,6 @@ def reset_for_redo(jobs: Sequence[Job]) -> None:
             with job.inputs.trajectory.lock():
                 job.inputs.trajectory.prune(0)
             reset_run_folder(job.folder)
-
-
-def run_job(cfg: DictConfig) -> None:
-    """Run one job of a study, called by Hydra; a failure does not stop the other jobs."""
-    tolerate_output_errors()  # a parallel launcher's process has its own
-    hydra = HydraConfig.get()
-    folder = Path(cfg.tracking.study)
-    study = read_study(folder)
-    # A parallel launcher's process may have another default, and the count may change last bits.
-    torch.set_num_threads(study["threads"])
-    name = job_name(study, hydra.job.num)
-    was_complete = RunFolder(Path(planned_jobs(study)[hydra.job.num]["run"])).is_complete
-    with record_failure(folder / f"failed-{hydra.job.num}.json", name):
-        run_path = run(cfg, dict(hydra.runtime.choices))
-        if str(run_path) not in {job["run"] for job in study["jobs"]}:
-            raise LungsoundError(
-                f"expected this job's run in one of the study's folders, but it is {run_path}: "
-                "the data or the source of lungsound changed while the study ran. The same "
-                "command runs what is missing"
-            )
-        note = "finished before" if was_complete else ""
-        print(job_line(study, hydra.job.num, folder, note), flush=True)
-
-
-def job_name(study: dict[str, Any], number: int) -> str:
-    """Return the number of a job, from 0, and its values, as a user reads them."""
-    jobs = planned_jobs(study)
-    return f"job {number + 1}/{len(jobs)}  {format_values(jobs[number]['values'])}"
-
-
-def planned_jobs(study: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the jobs of the latest command, in its order."""
-    jobs: list[dict[str, Any]] = study["jobs"]
-    return jobs[len(jobs) - len(study["work"]) :]
-
-
-def job_line(study: dict[str, Any], number: int, folder: Path, note: str = "") -> str:
-    """Return a job's name, test scores, and `note`, or the time left of the study, in 80 columns.
-
-    All but the name is on a second line only if several swept keys are too long for one. The time
-    left is the time since the study's start, times the work of the jobs to come, divided by that of
-    the finished ones; failed jobs are in neither.
-    """
-    done = left = 0.0
-    runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
-    for place, work in enumerate(study["work"]):
-        if runs[place].is_complete:
-            done += work
-        elif not (folder / f"failed-{place}.json").exists():
-            left += work
-    scores = runs[number].read_json("scores.json")["scores"]["ensemble"][-1]["test"]
-    words = []
-    for name in score_names(scores):
-        words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
-    if note:
-        words.append(note)
-    elif done and left:
-        seconds = (time.time() - study["started"]) * left / done
-        words.append(f"{format_duration(seconds)} left")
-    name, rest = job_name(study, number), "  ".join(words)
-    line = f"{name}  {rest}"
-    return line if len(line) <= CONSOLE_WIDTH else f"{name}\n  {rest}"
-
-
-@contextmanager
-def record_failure(path: Path, name: str) -> Iterator[None]:
-    """Print an exception of the job `name`, and store it in `path` for `collect_failures`."""
-    try:
-        yield
-    except Exception as error:
-        text = "".join(traceback.format_exception(error))
-        message = f"error: {error}" if isinstance(error, LungsoundError) else text
-        print(f"{name}  {message}", file=sys.stderr, flush=True)
-        in_mlflow = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
-        failure = {"error": str(error), "traceback": text, "shown": in_mlflow}
-        with suppress(StorageError):  # disk full: `collect_failures` sees the unfinished run
-            write_file(path, json.dumps(failure).encode())
 
 
 def leakage_lines(jobs: Sequence[Job]) -> list[str]:
@@ -247,7 +168,7 @@ def study_folder(jobs: Sequence[Job]) -> Path:
 
 
 def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
-    """Write plan.txt, and study.json with the runs of this and of earlier commands."""
+    """Write the plan, and study.json with the runs of this and of earlier commands."""
     path = folder / STUDY_FILE
     new_jobs = [{"run": str(job.folder.path), "values": job.values} for job in jobs]
     new_values = [job.values for job in jobs]
@@ -260,25 +181,43 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
     study = {
         "words": list(words),
         "swept": sorted(jobs[0].values),
-        "threads": torch.get_num_threads(),
         "started": time.time(),
         "work": job_work(jobs),
         "jobs": [*(job for job in earlier_jobs if job["values"] not in new_values), *new_jobs],
     }
     write_file(path, json.dumps(study, indent=2).encode())
     write_file(folder / "plan.txt", plan.encode())
+    write_file(folder / PLAN_FILE, json.dumps(plan_entries(folder, jobs)).encode())
+
+
+def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Return what a job needs on any machine: its configuration as it is planned here."""
+    trajectories = list(dict.fromkeys(job.trajectory for job in jobs))
+    entries = []
+    for job in jobs:
+        config = to_container(job.settings)
+        config["tracking"]["study"] = str(folder)
+        config["redo"] = False  # `reset_for_redo` has already done its work
+        entries.append(
+            {
+                "run": str(job.folder.path),
+                "trajectory": trajectories.index(job.trajectory) + 1,
+                "config": config,
+                "choices": job.choices,
+            }
+        )
+    return entries
 
 
 def collect_failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     """Return the failed jobs, each with its traceback unless its own MLflow run has it."""
+    with suppress(StorageError):  # disk full
+        record_unfinished(folder, "")
     failed = []
     for number, job in enumerate(jobs):
-        path = folder / f"failed-{number}.json"
-        if path.exists():
-            failure = json.loads(read_file(path))
-            failed.append((str(job), "" if failure["shown"] else failure["traceback"]))
-        elif not job.folder.is_complete:  # disk full: its failure file could not be written
-            failed.append((str(job), ""))
+        failure = read_failure(folder, number)
+        if failure or not job.folder.is_complete:
+            failed.append((str(job), failure["traceback"] if failure else ""))
     return failed
 
 

@@ -30,6 +30,12 @@ def test_an_unknown_key_is_an_error_with_the_nearest(plus: str, word: str, key: 
     assert f"+{word}" not in str(error.value).replace(plus + word, "")  # Hydra recommends it
 
 
+@pytest.mark.parametrize("word", ["trainer.devices=2", "+trainer.devices=2"])
+def test_a_second_device_is_refused_with_the_reason(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2: expected one device per run, as"):
+        read_arguments([word])
+
+
 @pytest.mark.parametrize("flag", ["-m", "--cfg=job"])
 def test_a_key_is_checked_before_hydra_sees_its_flags(flag: str) -> None:
     with pytest.raises(ConfigError, match=r"^lr=1: expected .* The nearest is annealing\.max_lr"):

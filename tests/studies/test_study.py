@@ -34,12 +34,13 @@ import lungsound.runs.identity
 import lungsound.runs.predict
 import lungsound.runs.run
 import lungsound.studies.study
+import lungsound.studies.work
 import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
 from lungsound.studies.plan import format_plan, plan_jobs
-from lungsound.studies.study import job_line
+from lungsound.studies.work import job_line
 from lungsound.tracking.sync import MlflowSync, StudySync
 from lungsound.training.weights import read_weights
 
@@ -106,7 +107,7 @@ def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
     jobs = [{"run": str(run), "values": {"seed": seed}} for seed, run in enumerate(runs)]
     earlier = {"run": "outputs/another", "values": {"seed": 9}}  # of an earlier command
     study = {"work": [30.0, 15.0, 45.0, 15.0], "started": 1000.0, "jobs": [earlier, *jobs]}
-    monkeypatch.setattr("lungsound.studies.study.time.time", lambda: 1000.0 + 4 * 60)
+    monkeypatch.setattr("lungsound.studies.work.time.time", lambda: 1000.0 + 4 * 60)
 
     def name_and_time() -> tuple[str, str]:
         words = job_line(study, 3, tmp_path).split("  ")
@@ -304,7 +305,8 @@ def test_study_fails_in_part_goes_on_and_grows(
         patch.setattr(lungsound.runs.predict, "predict_run", predict)
         sweep("annealing.cycles=1,2,3")
     assert trained_epochs == [1, 2, 3]
-    assert "missing: annealing.cycles=2" in (only_study(tmp_path) / "table3.md").read_text()
+    missing = "missing: annealing.cycles=2: the disk is full"
+    assert missing in (only_study(tmp_path) / "table3.md").read_text()
     assert swept_cycles(tmp_path) == [1, 3]
     assert mlflow_statuses(tmp_path) == ("FAILED", ["FINISHED", "FAILED", "FINISHED"])
     _, (_, failed, _) = study_in_mlflow(tmp_path)
@@ -360,14 +362,15 @@ def test_signal_between_jobs_or_after_them_stops_the_study(
     during: str,
     cycles: str,
 ) -> None:
-    original = getattr(lungsound.studies.study, during)
+    module = lungsound.studies.work if during == "run" else lungsound.studies.study
+    original = getattr(module, during)
 
     def signalled(*arguments: object) -> object:
         result = original(*arguments)
         signal.raise_signal(signal.SIGTERM)
         return result
 
-    monkeypatch.setattr(lungsound.studies.study, during, signalled)
+    monkeypatch.setattr(module, during, signalled)
     with pytest.raises(SystemExit) as end:
         cli_command(sweep)(f"annealing.cycles={cycles}")
     assert end.value.code == 143
@@ -446,10 +449,10 @@ def test_launcher_that_dies_is_a_failed_study(
     """Hydra prints its launcher's error, and exits. The output folder may have any name."""
     words = ("annealing.cycles=1", "output_dir='it\\'s (mine), 1'")
     with monkeypatch.context() as patch:
-        patch.setattr("lungsound.studies.study.run_job", lambda _: sys.exit(1))
+        patch.setattr("lungsound.studies.launch.run_trajectory", lambda _: sys.exit(1))
         with pytest.raises(LungsoundError, match="expected Hydra to launch the study's jobs"):
             sweep(*words)
-    assert mlflow_statuses(tmp_path) == ("FAILED", [])
+    assert mlflow_statuses(tmp_path) == ("FAILED", ["FAILED"])  # without a word
     sweep(*words)
     assert mlflow_statuses(tmp_path) == ("FINISHED", ["FINISHED"])
     assert list(tmp_path.glob("it's (mine), 1/studies/*/report.md"))

@@ -1,0 +1,103 @@
+"""The jobs of one trajectory, in the process that trains it; a failed one stops no other."""
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lungsound.config.schema import Config
+from lungsound.errors import LungsoundError, StorageError
+from lungsound.results.folder import RunFolder
+from lungsound.results.report import format_score
+from lungsound.results.study_folder import (
+    failure_path,
+    planned_jobs,
+    read_plan,
+    read_study,
+    write_failure,
+)
+from lungsound.runs.run import run
+from lungsound.scoring.scores import score_names
+from lungsound.storage.streams import tolerate_output_errors
+from lungsound.studies.jobs import format_values
+from lungsound.studies.tables import CONSOLE_WIDTH
+from lungsound.tracking.background import ERROR_NOTE
+from lungsound.training.progress import format_duration
+
+
+def train_trajectory(folder: Path, trajectory: int) -> None:
+    """Train a trajectory of the study, from 1, once, and finish each run that needs it."""
+    tolerate_output_errors()  # a launcher's process has its own
+    for number, job in enumerate(read_plan(folder)):
+        if job["trajectory"] == trajectory:
+            run_job(folder, number, job)
+
+
+def run_job(folder: Path, number: int, job: dict[str, Any]) -> None:
+    """Run one job of a study's plan; an exception is printed and stored."""
+    study = read_study(folder)
+    was_complete = RunFolder(Path(planned_jobs(study)[number]["run"])).is_complete
+    with record_failure(folder, number, job["trajectory"], job_name(study, number)):
+        cfg = OmegaConf.merge(OmegaConf.structured(Config), job["config"])
+        run_path = run(cfg, job["choices"])  # type: ignore[arg-type]
+        if str(run_path) not in {job["run"] for job in study["jobs"]}:
+            raise LungsoundError(
+                f"expected this job's run in one of the study's folders, but it is {run_path}: "
+                "the data or the source of lungsound changed while the study ran. The same "
+                "command runs what is missing"
+            )
+        note = "finished before" if was_complete else ""
+        print(job_line(study, number, folder, note), flush=True)
+
+
+def job_name(study: dict[str, Any], number: int) -> str:
+    """Return the number of a job, from 0, and its values, as a user reads them."""
+    jobs = planned_jobs(study)
+    return f"job {number + 1}/{len(jobs)}  {format_values(jobs[number]['values'])}"
+
+
+def job_line(study: dict[str, Any], number: int, folder: Path, note: str = "") -> str:
+    """Return a job's name, test scores, and `note`, or the time left of the study, in 80 columns.
+
+    All but the name is on a second line only if several swept keys are too long for one. The time
+    left is the time since the study's start, times the work of the jobs to come, divided by that of
+    the finished ones; failed jobs are in neither.
+    """
+    done = left = 0.0
+    runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
+    for place, work in enumerate(study["work"]):
+        if runs[place].is_complete:
+            done += work
+        elif not failure_path(folder, place).exists():
+            left += work
+    scores = runs[number].read_json("scores.json")["scores"]["ensemble"][-1]["test"]
+    words = []
+    for name in score_names(scores):
+        words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
+    if note:
+        words.append(note)
+    elif done and left:
+        seconds = (time.time() - study["started"]) * left / done
+        words.append(f"{format_duration(seconds)} left")
+    name, rest = job_name(study, number), "  ".join(words)
+    line = f"{name}  {rest}"
+    return line if len(line) <= CONSOLE_WIDTH else f"{name}\n  {rest}"
+
+
+@contextmanager
+def record_failure(folder: Path, number: int, trajectory: int, name: str) -> Iterator[None]:
+    """Print an exception of the job `name`, and store it for the study's tables and MLflow."""
+    try:
+        yield
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        message = f"error: {error}" if isinstance(error, LungsoundError) else text
+        print(f"{name}  {message}", file=sys.stderr, flush=True)
+        in_mlflow = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
+        with suppress(StorageError):  # disk full: the study's process sees the unfinished run
+            write_failure(folder, number, trajectory, str(error), "" if in_mlflow else text)
