@@ -5,8 +5,8 @@ FOUND = $(shell for name in $(or $(PYTHON),python3.11 python3.12 python3.13 pyth
 BIN := .venv/bin
 PINS := .venv/constraints.txt
 EVERYTHING := dev,docs,joblib
-CLUSTER_EXTRAS := ray,slurm
-CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server iproute2
+CLUSTER_EXTRAS := ray,slurm,postgres
+CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server iproute2 postgresql
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ test-all: .venv/installed ## and the slow ones, an hour at most; writes the figu
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 
 # Root's, as Slurm is, and where there is only the loopback, so that nothing of it can be reached from outside.
-test-cluster: .venv/cluster/installed ## studies on a real Slurm and a real Ray on this machine, as root on Debian; 10 minutes
+test-cluster: .venv/cluster/installed ## a real Slurm, Ray and PostgreSQL on this machine, as root on Debian; 10 minutes
 	dpkg -s $(CLUSTER_PACKAGES) > /dev/null 2>&1 || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLUSTER_PACKAGES); } > /dev/null
 	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" OMP_NUM_THREADS=1 unshare --net sh -c 'ip link set lo up && \
