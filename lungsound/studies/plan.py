@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from lungsound.config.schema import Config
@@ -135,15 +134,11 @@ def format_sweep(jobs: Sequence[Job]) -> str:
 
 def format_cost(jobs: Sequence[Job]) -> str:
     """Estimate time and disk space of the jobs, by measuring training steps."""
-    seconds = sum(estimate_scoring_seconds(job) for job in jobs if job.state != "finished")
-    size = 0
-    for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
-        if stored == job.epochs:
-            continue
-        seconds += (job.epochs - stored) * estimate_epoch_seconds(job)
-        size += estimate_snapshot_bytes(job, stored)
+    from lungsound.training.progress import format_duration  # imports Lightning
+
+    seconds, size = estimate_cost(jobs)
     return (
-        f"About {timedelta(seconds=round(seconds))} on this machine, as measured just now, and "
+        f"About {format_duration(seconds)} on this machine, as measured just now, and "
         f"{size / 1e6:.0f} MB of snapshots."
     )
 
@@ -154,6 +149,17 @@ def group_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in jobs:
         groups.setdefault(job.trajectory, []).append(job)
     return list(groups.values())
+
+
+def estimate_cost(jobs: Sequence[Job]) -> tuple[float, int]:
+    """Estimate seconds and bytes of all jobs together."""
+    seconds = sum(estimate_scoring_seconds(job) for job in jobs if job.state != "finished")
+    size = 0
+    for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
+        if stored < job.epochs:
+            seconds += (job.epochs - stored) * estimate_epoch_seconds(job)
+            size += estimate_snapshot_bytes(job, stored)
+    return seconds, size
 
 
 def stored_epochs(jobs: Sequence[Job]) -> list[int]:
