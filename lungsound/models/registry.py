@@ -39,11 +39,15 @@ class NetworkSpec:
     pretrained: Callable[..., nn.Module] | None = None
     version: str = ""
 
-    def create(self, seed: int, **arguments: Any) -> nn.Module:
-        """Build the network: its initial weights depend on the arguments of `build` alone."""
+    def create(self, seed: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
+        """Build the network: its initial weights depend on the arguments of `build` alone.
+
+        With `pretrained` the published ones, if there are any, but for the layers that they lack.
+        """
+        build = self.pretrained if pretrained and self.pretrained else self.build
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.build(seed=seed, **arguments)
+            return build(seed=seed, **arguments)
 
     def check_input(self, **arguments: Any) -> str:
         """Return why the network cannot take log-mels [2, 1, F, N], or ""; takes all but seed."""

@@ -25,6 +25,8 @@ the chest, patients and noise.
 **Not for diagnosis, triage or treatment.** It is no medical device, and nobody has tested it as
 one. Its probabilities are not calibrated for other hospitals, devices or ages, and it always names
 one of its classes, also for speech, heart sounds or silence."""
+SELECTED = {"best": "best epoch", "last": "last epoch", "average": "average of the weights"}
+FRESH = ", each period from its own initial weights"
 SYNTHETIC = (
     "**The data are SYNTHETIC: no patient was recorded, and it knows nothing of real lungs.**"
 )
@@ -44,8 +46,9 @@ def _card(metadata: dict[str, Any], config: dict[str, Any], results: dict[str, A
     segment, features, annealing = (config[name] for name in ("segment", "features", "annealing"))
     facts = {
         "network": f"{metadata['model']}, {parameters:,} parameters",
-        "members": f"{members}, each the {annealing['select']} epoch of a period "
-        f"({annealing['schedule']} schedule)",
+        "members": f"{members}, each the {SELECTED[annealing['select']]} of a period "
+        f"({annealing['schedule']} schedule"
+        f"{FRESH if annealing['continue_from'] == 'fresh' else ''})",
         "input": f"segments of {segment['seconds']:g} s at {features['sample_rate']} Hz in "
         f"{segment['chunks']} chunks, padding {config['padding']['mode']}",
         **({"learned from": metadata["loss.teacher"]} if "loss.teacher" in metadata else {}),
@@ -57,7 +60,7 @@ def _card(metadata: dict[str, Any], config: dict[str, Any], results: dict[str, A
     }
     synthetic = [SYNTHETIC] if metadata["synthetic"] else []
     parts = [
-        f"# Snapshot ensemble of {members}: {results['data']}",
+        f"# Ensemble of {members}: {results['data']}",
         *synthetic,
         markdown_table(["", ""], facts.items()),
         "## Use",

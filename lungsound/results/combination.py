@@ -45,7 +45,8 @@ class MemberAnswers(NamedTuple):
         nobody = np.zeros(len(truth), dtype=object)
         counts = patient_confusions(truth, probabilities.argmax(1), nobody, len(labels)).sum(0)
         scores = scores_of_counts(counts, labels)
-        return float(np.nan_to_num(scores[name or score_names(scores)[0]], nan=-1))
+        value = float(np.nan_to_num(scores[name or score_names(scores)[0]], nan=-1))
+        return round(value, 12)  # equal ratios of counts are equal numbers
 
 
 class Combination(NamedTuple):
@@ -67,8 +68,8 @@ def member_answers(predictions: pd.DataFrame, set_name: str) -> MemberAnswers:
 def choose_combinations(validation: MemberAnswers) -> Iterator[Combination]:
     """Yield the ways to combine the members; the first is the run's, the mean of all.
 
-    What each way leaves open is chosen by the own score on `validation`, the fewest members of
-    equals.
+    What each way leaves open is chosen on `validation`: by the own score, the fewest members of
+    equals; the weights by the loss.
     """
     members, score = validation.members, validation.score
     count, truth, orders = len(members), validation.mean.truth, member_orders(validation)

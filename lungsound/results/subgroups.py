@@ -1,6 +1,6 @@
 """A run's test scores for parts of its cycles, and for whole recordings and patients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lungsound.data.splits.patient import has_unknown_patients
 from lungsound.results.comparison import Answers, ensemble_answers
 from lungsound.results.report import format_score, markdown_table
 from lungsound.scoring.bootstrap import (
@@ -29,9 +30,10 @@ UNITS = ("recording", "patient")
 def subgroup_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the ensemble's test scores by each of COLUMNS that the predictions have.
 
-    A row has `by` (the column), `group`, `cycles`, `patients`, `specificity`, the own
-    `sensitivity` and `score` (None if undefined), the score's interval by patient `low`, `high`,
-    or the reason why there is none in `problem`. Raises DataError as `summarize`.
+    A row has `by` (the column), `group`, `cycles`, `patients` (None: unknown), `specificity`, the
+    own `sensitivity` and `score` (None if undefined; the score needs both), the score's interval by
+    patient `low`, `high`, or the reason why there is none in `problem`. Raises DataError as
+    `summarize`.
     """
     answers = ensemble_answers(predictions)
     facts = _cycle_facts(predictions, answers)
@@ -50,25 +52,34 @@ def _cycle_facts(predictions: pd.DataFrame, answers: Answers) -> pd.DataFrame:
 
 
 def _rows_by(name: str, facts: pd.DataFrame, answers: Answers) -> Iterator[dict[str, Any]]:
-    for group, places in sorted(facts.groupby(name).indices.items()):
+    groups = {str(group): places for group, places in facts.groupby(name).indices.items()}
+    order = [one for one in (*AGE_GROUPS, UNKNOWN) if one in groups]
+    for group in order if name == "age_group" else sorted(groups):
+        places = groups[group]
         part = answers.select(np.asarray(places, dtype=np.int64))
         scores = scores_of_counts(part.counts.sum(0), part.labels)
         own = score_names(scores)[0]
         sensitivity = own.replace("score", "sensitivity")
-        values = [scores[score] for score in ("specificity", sensitivity, own)]
+        values = [float(scores[score]) for score in ("specificity", sensitivity, own)]
         problem = part.interval_problem
+        if not np.isfinite(values[:2]).all():
+            values[2], problem = np.nan, problem or "normal or abnormal cycles alone"
         interval: tuple[float, float] = (np.nan, np.nan)
         if not problem:
             interval = quantile_intervals(bootstrap_scores(part.counts, part.labels))[own]
-        numbers = [_defined(value) for value in [*map(float, values), *interval]]
-        row = {"by": name, "group": str(group), "cycles": len(places)}
-        row["patients"] = part.cycles["patient"].nunique()
+        numbers = [_defined(value) for value in [*values, *interval]]
+        row = {"by": name, "group": group, "cycles": len(places)}
+        patients = part.cycles["patient"]
+        row["patients"] = None if has_unknown_patients(part.cycles) else patients.nunique()
         names = ("specificity", "sensitivity", "score", "low", "high")
         yield row | dict(zip(names, numbers, strict=True)) | {"problem": problem}
 
 
-def unit_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+def unit_rows(predictions: pd.DataFrame, leaks: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return how well whole recordings and patients are told apart, normal or abnormal.
+
+    `leaks` is of `count_leakage`: if a unit of test is also in another set, test has a fragment of
+    it, and that kind of unit has no row; nor have patients who are unknown.
 
     A unit is abnormal if one of its cycles is; its score is the mean of 1 − p_normal over its
     cycles. A row has `unit`, `units` (in test), `auc`, and `threshold` (of the best score on
@@ -80,6 +91,8 @@ def unit_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     sets = [ensemble_answers(predictions, name) for name in ("val", "test")]
     rows = []
     for unit in UNITS:
+        if leaks[f"{unit}s"] or (unit == "patient" and has_unknown_patients(sets[1].cycles)):
+            continue
         (scores, abnormal), (test_scores, test_abnormal) = (_units(one, unit) for one in sets)
         if len(set(abnormal.tolist())) < 2 or len(set(test_abnormal.tolist())) < 2:
             continue
@@ -113,7 +126,8 @@ def subgroup_section(rows: list[dict[str, Any]], units: list[dict[str, Any]]) ->
         if row["by"] in LISTED:
             scores = [format_score(row[name]) for name in ("specificity", "sensitivity", "score")]
             interval = row["problem"] or f"{row['low']:.3f} to {row['high']:.3f}"
-            numbers = [str(row[name]) for name in ("cycles", "patients")]
+            patients = "-" if row["patients"] is None else str(row["patients"])
+            numbers = [str(row["cycles"]), patients]
             cells.append([row["by"], row["group"], *numbers, *scores, interval])
     if cells:
         head = ["by", "group", "cycles", "patients", "Sp", "Se", "score", "95 % by patient"]
@@ -129,6 +143,7 @@ def subgroup_section(rows: list[dict[str, Any]], units: list[dict[str, Any]]) ->
         parts += [
             "## Whole recordings and patients (test, ensemble, abnormal if a cycle is)",
             markdown_table(head, rows_of_units),
+            f"Fewer than {MIN_PATIENTS} units say little about others.",
         ]
     return parts
 

@@ -103,9 +103,13 @@ def build_module(
 def build_period_network(settings: Config, period: int) -> nn.Module:
     """Build the network that a period starts from, if each has its own (continue_from="fresh").
 
-    Its seed is `period - 1` above the run's: the first one's is that of any run.
+    The first one is that of any run. With `model.checkpoint` or `model.pretrained` they share what
+    that has.
     """
-    seeded = replace(settings, seed=settings.seed + period - 1)
+    seed = settings.seed
+    if period > 1:
+        seed = int(make_rng(settings.seed, "period", period).integers(2**31))
+    seeded = replace(settings, seed=seed)
     network = build_network(seeded)
     load_initial_weights(seeded, network)
     return network

@@ -55,8 +55,8 @@ def time_training_step(
     keep_freed_memory()  # as training does
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     options = json.loads(model_settings)
-    sizes = {"classes": 4, "bands": bands, "frames": frames}
-    network = find_network(name).create(seed=0, **sizes, **options).to(device)
+    spec = find_network(name)
+    network = spec.create(seed=0, classes=4, bands=bands, frames=frames, **options).to(device)
     log_mels = torch.zeros(TIMING_BATCH_SIZE, 1, bands, frames, device=device)
     target = torch.zeros(TIMING_BATCH_SIZE, dtype=torch.long, device=device)
     fastest, begin = math.inf, time.perf_counter()

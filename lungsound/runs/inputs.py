@@ -81,9 +81,8 @@ def build_trajectory(settings: Config, annealing: Annealing, key: str) -> Trajec
 
 def build_network(settings: Config, pretrained: bool = False) -> nn.Module:
     """Build the untrained network, or the `pretrained` one that `validate_config` has found."""
-    spec = find_network(settings.model.name)
-    build = spec.pretrained if pretrained and spec.pretrained else spec.create
-    return build(
+    return find_network(settings.model.name).create(
+        pretrained=pretrained,
         classes=settings.task.classes,
         bands=settings.features.n_mels,
         frames=segment_spec(settings).chunk_frames,

@@ -62,7 +62,9 @@ def write_figures(
     period_epochs, monitor = parts.annealing.epochs_per_period, f"val/{parts.annealing.monitor}"
     if monitor == "val/score":
         monitor = score_names(map(str, history))[0]  # of the task's own classes
-    annealing = plot_annealing(history, period_epochs, title, epochs, monitor)
+    # An average's own validation score is not in the history.
+    marked = [] if parts.annealing.select == "average" else epochs
+    annealing = plot_annealing(history, period_epochs, title, marked, monitor)
     folder.write_figure("annealing", annealing)
     folder.write_figure("members", plot_ensemble_size(summary, title))
     if results["calibration"] and results["operating"]:

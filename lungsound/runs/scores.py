@@ -34,7 +34,7 @@ def write_scores(inputs: RunInputs, folder: RunFolder) -> dict[str, Any]:
         "operating": operating_summary(predictions),
         "combinations": combination_rows(predictions),
         "subgroups": subgroup_rows(predictions),
-        "units": unit_rows(predictions),
+        "units": unit_rows(predictions, inputs.leakage),
         "biocas": biocas_scores_by_part(predictions),
     }
     folder.write_json("scores.json", results)

@@ -48,7 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.sample_rate": (1, 1_000_000),
     "features.n_fft": (2, 2**16),
     "features.hop": (1, 2**16),
-    "features.test_rolls": (1, 1000),
+    "features.test_rolls": (1, 100),
     "features.n_mels": (1, 2**12),
     "features.f_min": (0, math.inf),
     "features.f_max": (ABOVE_0, math.inf),

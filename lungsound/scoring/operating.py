@@ -19,6 +19,7 @@ from lungsound.scoring.bootstrap import (
 
 Floats = NDArray[np.float64]
 MIN_SPECIFICITY = 0.9
+BLOCK_DRAWS = 50
 
 
 class OperatingPoint(NamedTuple):
@@ -102,13 +103,17 @@ def average_precision_interval(
     names, group = np.unique(patients.astype(str), return_inverse=True)
     order = np.argsort(-scores, kind="stable")
     is_last = np.append(np.diff(scores[order]) != 0, True)  # of cycles with one score
-    times = _draws(len(names))[:, group[order]]
-    called = times.cumsum(1)[:, is_last]
-    found = (times * is_abnormal[order]).cumsum(1)[:, is_last]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall = np.diff(found / found[:, -1:], axis=1, prepend=0)
-        areas = (recall * np.where(called > 0, found / called, 0)).sum(1)
-    return quantile_intervals({"": areas})[""]
+    areas = []
+    for some in np.array_split(
+        _draws(len(names)), DRAWS // BLOCK_DRAWS
+    ):  # all need too much memory
+        times = some[:, group[order]]
+        called = times.cumsum(1)[:, is_last]
+        found = (times * is_abnormal[order]).cumsum(1)[:, is_last]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall = np.diff(found / found[:, -1:], axis=1, prepend=0)
+            areas.append((recall * np.where(called > 0, found / called, 0)).sum(1))
+    return quantile_intervals({"": np.concatenate(areas)})[""]
 
 
 def point_intervals(

@@ -38,7 +38,8 @@ def split_into_chunks(log_mels: Tensor, chunks: int, rolls: int = 1) -> Tensor:
     """Cut log-mels into all their chunks: [B, F, N] -> [B, rolls * chunks, F, N // chunks].
 
     With `rolls` above 1 this is repeated for log-mels that are rolled along time, cyclically and by
-    equal steps of N / rolls frames; the first of them is not rolled. Raises ValueError if a chunk
+    equal steps of a chunk's length / rolls (a roll by whole chunks would repeat them); the first
+    of them is not rolled. Raises ValueError if a chunk
     would be empty.
 
     Examples:
@@ -46,13 +47,13 @@ def split_into_chunks(log_mels: Tensor, chunks: int, rolls: int = 1) -> Tensor:
         torch.Size([8, 2, 50, 193])
         >>> log_mels = torch.arange(4.0).view(1, 1, 4)
         >>> split_into_chunks(log_mels, chunks=2, rolls=2).flatten().tolist()
-        [0.0, 1.0, 2.0, 3.0, 2.0, 3.0, 0.0, 1.0]
+        [0.0, 1.0, 2.0, 3.0, 3.0, 0.0, 1.0, 2.0]
     """
     batch, bands, frames = log_mels.shape
     size = _chunk_size(frames, chunks)
     parts = []
     for number in range(rolls):
-        rolled = log_mels.roll(number * frames // rolls, -1) if number else log_mels
+        rolled = log_mels.roll(number * size // rolls, -1) if number else log_mels
         parts.append(rolled[..., : chunks * size].view(batch, bands, chunks, size).transpose(1, 2))
     return torch.cat(parts, dim=1) if rolls > 1 else parts[0]
 

@@ -42,6 +42,14 @@ SYSTEMS = (
     System("ensemble of averages", "average", ENSEMBLE),
     System("independent, all epochs each", "independent_long", ENSEMBLE),
 )
+# What makes an option of `annealing` the control that it is.
+OWN_SETTINGS = {
+    "one_cosine": {"schedule": "one_cosine", "continue_from": "last"},
+    "constant": {"schedule": "constant"},
+    "independent": {"schedule": "cosine", "continue_from": "fresh"},
+    "average": {"schedule": "cosine", "select": "average"},
+    "independent_long": {"schedule": "one_cosine", "continue_from": "fresh"},
+}
 CONTROLS = {system.annealing for system in SYSTEMS} - {"cosine", "constant"}
 
 
@@ -67,8 +75,8 @@ def control_rows(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
             continue
         base = _answers(by_option[BASE.annealing], BASE.answer)
         for system in SYSTEMS:
-            if system.annealing in by_option:
-                run = by_option[system.annealing]
+            run = by_option.get(system.annealing)
+            if run is not None and _is_system(system, run):
                 rows.append(
                     {
                         **{str(name): value for name, value in run.items()},
@@ -76,6 +84,13 @@ def control_rows(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _is_system(system: System, run: pd.Series) -> bool:
+    """Return whether the run has the option's own settings: a command may have changed them."""
+    annealing = RunFolder(Path(run["folder"])).read_config()["annealing"]
+    settings = OWN_SETTINGS.get(system.annealing, {})
+    return all(annealing[name] == value for name, value in settings.items())
 
 
 def _answers(run: pd.Series, answer: str) -> Answers:
@@ -112,9 +127,9 @@ def control_table(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return a row per system: mean, spread and interval over the splits, and of its difference.
 
     `rows` is of `control_rows`. Columns: `system`, other keys, `protocol`, `members`, `epochs`,
-    `splits`, and for each N `score_N` and `minus_base_score_N` with `_std` and `_interval`
-    (`corrected_interval`), and `higher_N`, `lower_N`: the number of splits whose interval by
-    patient lies above or below 0.
+    `splits`, and for each N `score_N` and `minus_ensemble_score_N` with `_std` and `_interval`
+    (`corrected_interval`), and `above_0_N`, `below_0_N`: the number of splits whose interval
+    by patient lies above or below 0.
     """
     others = exclude(keys, "annealing", *SPLIT_KEYS)
     by = ["system", *others, "protocol", "members", "epochs"]
@@ -123,14 +138,28 @@ def control_table(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         row = dict(zip(by, values, strict=True)) | {"splits": len(group)}
         for name in score_names(rows):
             classes = name.removeprefix("score_")
-            for title, column in ((name, name), (f"minus_base_{name}", f"d_{name}")):
+            for title, column in ((name, name), (f"minus_ensemble_{name}", f"d_{name}")):
                 spread = spread_over_splits(group[column], group)
                 row |= {title: spread.mean, f"{title}_std": spread.std}
                 row[f"{title}_interval"] = spread.interval
-            row[f"higher_{classes}"] = int((group[f"low_{name}"] > 0).sum())
-            row[f"lower_{classes}"] = int((group[f"high_{name}"] < 0).sum())
+            row[f"above_0_{classes}"] = int((group[f"low_{name}"] > 0).sum())
+            row[f"below_0_{classes}"] = int((group[f"high_{name}"] < 0).sum())
         table.append(row)
     return pd.DataFrame(table)
+
+
+def draw_controls(rows: pd.DataFrame, keys: Sequence[str], title: str) -> dict[str, Figure]:
+    """Return the figures of `control_rows`; with other swept keys, those of each combination."""
+    others = exclude(keys, "annealing", *SPLIT_KEYS)
+    if not others:
+        return {"differences": plot_differences(rows, title), "controls": plot_sizes(rows, title)}
+    figures = {}
+    for number, (values, group) in enumerate(rows.groupby(others, sort=False), start=1):
+        words = [f"{key}={value}" for key, value in zip(others, values, strict=True)]
+        full_title = " ".join([title, *words])
+        figures[f"differences_{number}"] = plot_differences(group, full_title)
+        figures[f"controls_{number}"] = plot_sizes(group, full_title)
+    return figures
 
 
 def plot_differences(rows: pd.DataFrame, title: str) -> Figure:
@@ -138,7 +167,7 @@ def plot_differences(rows: pd.DataFrame, title: str) -> Figure:
 
     `rows` is of `control_rows`; a diamond is the mean over the splits.
     """
-    scores = score_names(rows)
+    scores = _defined_scores(rows)
     systems = [system.title for system in SYSTEMS[1:] if (rows["system"] == system.title).any()]
     figure = new_figure(4.2 * len(scores) + 3.4, 0.55 * len(systems) + 2.0, title)
     panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
@@ -154,6 +183,10 @@ def plot_differences(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def _defined_scores(rows: pd.DataFrame) -> list[str]:
+    return [name for name in score_names(rows) if rows[name].notna().any()]
+
+
 def _draw_differences(panel: Axes, place: int, group: pd.DataFrame, score: str) -> None:
     heights = place + np.linspace(-0.25, 0.25, len(group)) * (len(group) > 1)
     low, high = group[f"low_{score}"], group[f"high_{score}"]
@@ -167,8 +200,9 @@ def plot_sizes(rows: pd.DataFrame, title: str) -> Figure:
 
     `rows` is of `control_rows`. The band is the base's standard deviation.
     """
-    scores = score_names(rows)
-    figure, panels = score_panels(scores, title, "m: the first m members")
+    scores = _defined_scores(rows)
+    note = "m: the first m members; band: ± standard deviation"
+    figure, panels = score_panels(scores, title, note)
     colors = (DARK, LIGHT, "#7b3f8c", "#2e8b57", "black", "#7fb8d4", "0.5", "#8b2e2e")
     lines = ("-", "--", "-.", ":")
     for number, system in enumerate(SYSTEMS):

@@ -24,9 +24,8 @@ from lungsound.studies import tables as study_tables
 from lungsound.studies.controls import (
     control_rows,
     control_table,
+    draw_controls,
     has_controls,
-    plot_differences,
-    plot_sizes,
 )
 from lungsound.studies.jobs import format_values
 from lungsound.studies.statistics import (
@@ -147,8 +146,7 @@ def render_protocol(
     histories = dict(runs.histories[row] for row in table.index)
     figures = draw_figures(tables, runs.keys, histories, title)
     if controls is not None:
-        figures["differences"] = plot_differences(controls, title)
-        figures["controls"] = plot_sizes(controls, title)
+        figures |= draw_controls(controls, runs.keys, title)
     for name, figure in figures.items():
         files[f"figures/{name}{suffix}.png"] = png_bytes(figure)
         files[f"figures/{name}{suffix}.pdf"] = pdf_bytes(figure)
@@ -254,7 +252,7 @@ def build_tables(runs: pd.DataFrame, keys: Sequence[str], paper: bool) -> dict[s
         tables["table3"] = study_tables.table3(all_rows, fits["table3"])
     if "segment" in keys:
         tables["table2"] = study_tables.table2(all_rows, fits["table2"])
-    if "annealing" in keys:
+    if "annealing" in keys and not has_controls(runs):
         tables["table4"] = study_tables.table4(all_rows, runs, paper)
     return {**tables, "all": all_rows, "differences": paired_differences(runs, keys)}
 

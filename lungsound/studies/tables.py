@@ -190,7 +190,7 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
 
     With up to four columns of scores each has its spread.
     """
-    hidden = {"protocol", "seconds", "note", *table.filter(regex="^(higher|lower)_")}
+    hidden = {"protocol", "seconds", "note", *table.filter(regex="^(above|below)_0_")}
     hidden |= {str(name) for name in table.filter(regex="_splits$")}
     scores = set()
     for name in map(str, table):
@@ -199,7 +199,7 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
             scores.add(name)
         elif found:
             hidden.add(name)
-    if len(scores) > MAX_SPREADS or "minus_base_score_4" in table:
+    if len(scores) > MAX_SPREADS or any(name.startswith("minus_") for name in scores):
         table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
     head, rows = _head_and_cells(table, hidden)
     shown = Table(box=box.SIMPLE_HEAD, padding=0)

@@ -100,7 +100,11 @@ class SnapshotModule(pl.LightningModule):
     def predict_step(self, batch: Batch, _: int = 0) -> tuple[Tensor, Tensor]:
         """Probabilities [B · rolls · chunks, K], and the cycle of each."""
         inputs = split_into_chunks(self._log_mels(batch), self.chunks, self.test_rolls)
-        logits = self.network(inputs.flatten(0, 1).unsqueeze(1))
+        parts = []
+        for rolled in torch.split(inputs, self.chunks, dim=1):  # one roll at a time: memory
+            logits = self.network(rolled.flatten(0, 1).unsqueeze(1))
+            parts.append(logits.unflatten(0, (-1, self.chunks)))
+        logits = torch.cat(parts, dim=1).flatten(0, 1)
         cycle = batch["cycle"].repeat_interleave(inputs.shape[1])
         return torch.softmax(logits.float(), 1), cycle
 

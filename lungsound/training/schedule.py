@@ -18,8 +18,7 @@ class Annealing:
     `cycles` is M (a period is not a respiratory cycle). `schedule="constant"` is the paper's
     baseline: one period of `constant_epochs` epochs (or `total_epochs`, if given; M·C, if neither
     is) at `max_lr`. `schedule="one_cosine"` is one period of all M·C epochs. With
-    `continue_from="fresh"` each period trains another network, M in all: from its own initial
-    weights.
+    `continue_from="fresh"` each period trains another network, from its own initial weights.
     """
 
     schedule: str

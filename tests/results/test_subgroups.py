@@ -10,6 +10,7 @@ from lungsound.results.predictions import encode_predictions, parse_predictions
 from lungsound.results.subgroups import subgroup_rows, subgroup_section, unit_rows
 
 LABELS = np.array(["normal", "crackle", "wheeze", "both"])
+NO_LEAKS = {"recordings": 0, "patients": 0}
 AGES = [0.5, 5.9, 6.0, 17.0, 64.9, 65.0, np.nan]
 
 
@@ -52,13 +53,15 @@ def test_each_group_is_counted_by_pandas() -> None:
             part = key == group
             specificity = right[part & normal].mean()
             sensitivity = right[part & ~normal].mean()
-            expected = np.nanmean([specificity, sensitivity])
+            expected = (specificity + sensitivity) / 2
+            if np.isnan(expected):
+                assert found.loc[group, "problem"] != ""
             assert found.loc[group, "cycles"] == part.sum()
             assert found.loc[group, "patients"] == test.loc[part, "patient"].nunique()
             assert found.loc[group, "specificity"] == pytest.approx(specificity)
-            assert found.loc[group, "score"] == pytest.approx(expected)
+            assert found.loc[group, "score"] == pytest.approx(expected, nan_ok=True)
     groups = rows.loc[rows["by"] == "age_group", "group"].tolist()
-    assert groups == ["0-5", "12-17", "18-64", "6-11", "65+", "unknown"]
+    assert groups == ["0-5", "6-11", "12-17", "18-64", "65+", "unknown"]
     counts = rows.groupby("by")["cycles"].sum()
     assert set(counts) == {len(test)}
 
@@ -79,7 +82,7 @@ def test_units_have_the_mean_of_their_cycles() -> None:
     test = table[table["set"] == "test"].groupby("recording")
     abnormal = test["label"].agg(lambda labels: (labels != "normal").any())
     means = test["p_abnormal"].mean()
-    rows = unit_rows(table.drop(columns="p_abnormal"))
+    rows = unit_rows(table.drop(columns="p_abnormal"), NO_LEAKS)
     assert [(row["unit"], row["units"]) for row in rows] == [("recording", 40), ("patient", 20)]
     assert rows[0]["auc"] == pytest.approx(roc_auc_score(abnormal, means))
     called = means >= rows[0]["threshold"]
@@ -87,14 +90,21 @@ def test_units_have_the_mean_of_their_cycles() -> None:
     assert rows[0]["specificity"] == pytest.approx((~called[~abnormal]).mean())
     other = table.drop(columns="p_abnormal")
     turned = other["label"].where(other["set"] == "val", other["label"].shift(1, fill_value="both"))
-    thresholds = [row["threshold"] for row in unit_rows(other.assign(label=turned))]
+    thresholds = [row["threshold"] for row in unit_rows(other.assign(label=turned), NO_LEAKS)]
     assert thresholds == [row["threshold"] for row in rows]
-    assert unit_rows(other.assign(label="normal")) == []
+    assert unit_rows(other.assign(label="normal"), NO_LEAKS) == []
+    assert [row["unit"] for row in unit_rows(other, {"recordings": 0, "patients": 3})] == [
+        "recording"
+    ]
+    unknown = other.assign(patient=other["patient"].where(other["cycle"] > 20, ""))
+    assert [row["unit"] for row in unit_rows(unknown, NO_LEAKS)] == ["recording"]
+    by_device = [row for row in subgroup_rows(unknown) if row["by"] == "device"]
+    assert by_device[0]["patients"] is None
 
 
 def test_section_lists_groups_but_not_every_patient() -> None:
     table = predictions()
-    text = "\n".join(subgroup_section(subgroup_rows(table), unit_rows(table)))
+    text = "\n".join(subgroup_section(subgroup_rows(table), unit_rows(table, NO_LEAKS)))
     assert "| device | B | 120 | 6 |" in text
     assert "| patient | 20 |" in text
     assert "| patient | t1" not in text

@@ -65,13 +65,19 @@ def test_no_chunks_and_empty_chunks_are_refused(chunks: int) -> None:
         roll_and_chunk(log_mels, none, none, chunks)
 
 
+@pytest.mark.parametrize(("chunks", "rolls"), [(2, 2), (2, 8), (3, 9)])
+def test_no_chunk_is_answered_twice(chunks: int, rolls: int) -> None:
+    found = split_into_chunks(torch.arange(386.0).view(1, 1, 386), chunks, rolls)
+    assert len(found[0, :, 0, 0].unique()) == chunks * rolls
+
+
 @pytest.mark.parametrize("rolls", [1, 2, 3, 7])
 def test_rolled_chunks_are_those_of_numpys_roll(rolls: int) -> None:
     log_mels = torch.randn(2, 5, 14)
     found = split_into_chunks(log_mels, 3, rolls)
     assert found.shape == (2, 3 * rolls, 5, 4)
     for roll in range(rolls):
-        rolled = np.roll(log_mels.numpy(), int(roll * 14 / rolls), axis=-1)
+        rolled = np.roll(log_mels.numpy(), int(roll * 4 / rolls), axis=-1)
         for chunk in range(3):
             expected = rolled[..., 4 * chunk : 4 * chunk + 4]
             np.testing.assert_array_equal(found[:, 3 * roll + chunk].numpy(), expected)

@@ -1,16 +1,20 @@
 """The snapshot ensemble beside its controls, from stored predictions, counted again by pandas."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from scipy.special import softmax
+from support.runs import compose_config
 
 from lungsound.results.folder import RunFolder
 from lungsound.studies.controls import (
     control_rows,
     control_table,
+    draw_controls,
     has_controls,
     plot_differences,
     plot_sizes,
@@ -33,6 +37,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
             run.write_predictions(predictions(seed, annealing, members))
             epochs = [{"epoch": number, "period": 1} for number in range(1, EPOCHS[annealing] + 1)]
             run.write_history(epochs)
+            option = compose_config(f"annealing={annealing}")[0].annealing
+            run.write_text("config.yaml", OmegaConf.to_yaml({"annealing": option}))
             row = {"annealing": annealing, "split.seed": seed, "protocol": "random"}
             row |= {"members": members, "folder": str(folder)}
             rows.append({**row, "train_cycles": 300, "val_cycles": 100, "test_cycles": 240})
@@ -96,16 +102,16 @@ def test_the_table_has_means_over_the_splits(runs: pd.DataFrame) -> None:
     assert table["splits"].eq(3).all()
     ceiling = rows[rows["system"] == "independent, all epochs each"]
     row = table.loc["independent, all epochs each"]
-    assert row["minus_base_score_4"] == pytest.approx(ceiling["d_score_4"].mean())
-    assert row["minus_base_score_4_std"] == pytest.approx(ceiling["d_score_4"].std())
+    assert row["minus_ensemble_score_4"] == pytest.approx(ceiling["d_score_4"].mean())
+    assert row["minus_ensemble_score_4_std"] == pytest.approx(ceiling["d_score_4"].std())
     expected = corrected_interval(ceiling["d_score_4"].tolist(), 400, 240)
-    assert row["minus_base_score_4_interval"] == pytest.approx(expected)
-    assert (row["higher_4"], row["lower_4"]) == (3, 0)
+    assert row["minus_ensemble_score_4_interval"] == pytest.approx(expected)
+    assert (row["above_0_4"], row["below_0_4"]) == (3, 0)
     assert (
-        table.loc["best single member", "lower_4"]
+        table.loc["best single member", "below_0_4"]
         == (rows.loc[rows["system"] == "best single member", "high_score_4"] < 0).sum()
     )
-    assert np.isnan(table.loc["snapshot ensemble", "minus_base_score_4"])
+    assert np.isnan(table.loc["snapshot ensemble", "minus_ensemble_score_4"])
 
 
 def test_a_split_without_the_ensemble_has_nothing_to_compare_with(runs: pd.DataFrame) -> None:
@@ -115,6 +121,32 @@ def test_a_split_without_the_ensemble_has_nothing_to_compare_with(runs: pd.DataF
     assert has_controls(runs)
     assert not has_controls(runs[runs["annealing"] == "cosine"])
     assert not has_controls(runs[runs["annealing"] != "cosine"])
+
+
+def test_an_option_whose_settings_were_changed_is_not_named_by_it(
+    runs: pd.DataFrame, tmp_path: Path
+) -> None:
+    """annealing=average annealing.select=last is an ordinary ensemble."""
+    row = runs[runs["annealing"] == "average"].iloc[0].copy()
+    row["folder"] = str(shutil.copytree(row["folder"], tmp_path / "run"))
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("average", "last"))
+    cosine = runs[(runs["annealing"] == "cosine") & (runs["split.seed"] == row["split.seed"])]
+    rows = control_rows(pd.concat([cosine, row.to_frame().T]), ["annealing", "split.seed"])
+    assert rows["system"].tolist() == ["snapshot ensemble", "best single member"]
+
+
+def test_other_swept_keys_have_figures_of_their_own(runs: pd.DataFrame) -> None:
+    keys = ["annealing", "padding", "split.seed"]
+    both = [runs.assign(padding=name) for name in ("zero", "sample")]
+    rows = control_rows(pd.concat(both), keys)
+    rows.loc[rows["padding"] == "zero", "score_4"] = np.nan  # as of another task
+    figures = draw_controls(rows, keys, "a title")
+    names = ["differences_1", "controls_1", "differences_2", "controls_2"]
+    assert list(figures) == names
+    assert "padding=zero" in figures["controls_1"].get_suptitle()
+    assert [len(figures[name].axes) for name in names] == [1, 1, 2, 2]
+    assert list(draw_controls(rows, ["annealing", "split.seed"], "")) == ["differences", "controls"]
 
 
 def test_figures_have_every_system(runs: pd.DataFrame) -> None:

@@ -176,7 +176,10 @@ class Reference:
 
     def initial_weights(self, period: int = 1) -> Weights:
         """Glorot uniform from the seed, zero biases, batch normalization at its start."""
-        seed = int(rng(self.s["seed"] + period - 1, "weights").integers(2**31))
+        seed = self.s["seed"]
+        if period > 1:
+            seed = int(rng(seed, "period", period).integers(2**31))
+        seed = int(rng(seed, "weights").integers(2**31))
         generator = torch.Generator().manual_seed(seed)
         sizes = [1, *(max(1, round(self.s["model.width"] * n)) for n in FILTERS)]
         dense = max(1, round(self.s["model.width"] * 512))
