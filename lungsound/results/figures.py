@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lungsound.results.calibration import POINTS, abnormal_scores, is_abnormal
+from lungsound.results.combination import Floats, member_answers, member_orders
 from lungsound.results.comparison import Answers
 from lungsound.scoring.calibration import reliability_bins, scale_temperature
+from lungsound.scoring.combination import disagreement, error_correlation
 from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels, use_log_scale
 
@@ -183,3 +185,39 @@ def plot_confusion(
     panel.set_ylabel("true")
     figure.colorbar(image, ax=panel, label="share of the row")
     return figure
+
+
+def plot_combinations(predictions: pd.DataFrame, title: str) -> Figure:
+    """Plot how the members differ on test, and the ensemble's score against its size.
+
+    Raises DataError as `summarize`.
+    """
+    validation, test = (member_answers(predictions, name) for name in ("val", "test"))
+    figure = new_figure(14.0, 4.6, f"{title}\ntest set")
+    left, middle, right = figure.subplots(1, 3)
+    _heat_map(left, disagreement(test.members), "share of cycles in different classes")
+    errors = error_correlation(test.members, test.mean.truth)
+    _heat_map(middle, errors, "correlation of the errors")
+    numbers = np.arange(1, len(test.members) + 1)
+    styles = ((DARK, "-", "o"), (LIGHT, "--", "s"), ("0.4", ":", "^"))
+    orders = member_orders(validation).items()
+    for (name, order), (color, line, marker) in zip(orders, styles, strict=True):
+        scores = [test.score(test.members[order[:size]].mean(0)) for size in numbers]
+        label = f"{name} on validation" if name == "best m" else name
+        right.plot(numbers, scores, color=color, ls=line, marker=marker, label=label)
+    right.set(xlabel="m: number of members", ylabel=f"{test.members.shape[2]}-class ICBHI score")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.grid(axis="y", color="0.9")
+    right.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _heat_map(panel: Axes, values: Floats, title: str) -> None:
+    """Draw values [M, M] of pairs of members; the diagonal is left out, for it says nothing."""
+    count = len(values)
+    pairs = np.where(np.eye(count, dtype=bool), np.nan, values)
+    image = panel.imshow(pairs, cmap="viridis", extent=(0.5, count + 0.5, count + 0.5, 0.5))
+    panel.set(xlabel="member", ylabel="member", title=title)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panel.figure.colorbar(image, ax=panel, shrink=0.85)

@@ -9,12 +9,13 @@ from lungsound.config.schema import Config
 from lungsound.data.splits.leakage import leakage_rows
 from lungsound.results.biocas import LEGEND, biocas_table
 from lungsound.results.calibration import calibration_section
-from lungsound.results.combination import combination_section, plot_combinations
+from lungsound.results.combination import combination_section
 from lungsound.results.comparison import ensemble_answers
 from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import (
     plot_annealing,
     plot_calibration,
+    plot_combinations,
     plot_confusion,
     plot_ensemble_size,
 )

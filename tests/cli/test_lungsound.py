@@ -24,7 +24,7 @@ COMMANDS = {
     "score": set(),
     "send": set(),
     "show": set(),
-    "study": {"report", "ls", "du", "rm"},
+    "study": {"report", "ls", "du", "rm", "work"},
     "sweep": set(),
     "train": set(),
 }

@@ -10,9 +10,9 @@ from lungsound.results.combination import (
     combination_rows,
     combination_section,
     member_orders,
-    plot_combinations,
 )
 from lungsound.results.combination import member_answers as answers
+from lungsound.results.figures import plot_combinations
 from lungsound.results.summary import summarize
 
 LABELS = np.array(["normal", "crackle", "wheeze", "both"])

@@ -558,8 +558,9 @@ def test_every_option_trains(
     metrics = (metrics - recalls) | {name for name in STEPS if "recall" in name}
     # Four-class scores have no place in a two-class run; the others stay.
     assert metrics == {name.replace("_4", "_2") if two_class else name for name in STEPS}
-    figures = {"annealing", "calibration", "members", "examples", "confusion_2", "confusion_4"}
-    expected = figures - {"confusion_4"} if two_class else figures
+    expected = {"annealing", "calibration", "members", "examples", "confusion_2"}
+    expected |= {"confusion_4"} if not two_class else set()
+    expected |= {"combinations"} if members > 1 else set()
     sums = (folder / "SHA256SUMS").read_text()
     for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF-")):
         files = list((folder / "figures").glob(f"*{suffix}"))

@@ -26,6 +26,7 @@ PAPER = {
     "features": {
         "sample_rate": 22_000, "n_fft": 512, "hop": 512, "n_mels": 50, "f_min": 0.0,
         "f_max": 7500.0, "floor": 1e-11, "normalization": "segment", "roll": True,
+        "test_rolls": 1,
     },
     "augment": {
         "stretch": "phase_vocoder", "stretch_rate": [0.9, 1.1],

@@ -176,7 +176,7 @@ def test_a_request_without_rows_is_bad(served: Any) -> None:
 def test_what_cannot_be_registered_is_refused(registered: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the folder of a finished run"):
         run_lungsound("register", tmp_path, "--name", "breaths")
-    with pytest.raises(LungsoundError, match="Invalid"):
+    with pytest.raises(LungsoundError, match="expected a name, without any of"):
         uri = f"sqlite:///{registered.parents[1] / 'mlflow.db'}"
         run_lungsound("register", registered, "--name", "a/b:c", "--uri", uri)
 
