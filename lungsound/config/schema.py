@@ -188,8 +188,13 @@ def gpu_count(default: int) -> int:
     return torch.cuda.device_count() or default
 
 
+def gpus_per_job() -> int:
+    """Return 1 if a GPU is visible, and else 0: a training uses one at most."""
+    return min(1, gpu_count(0))
+
+
 ConfigStore.instance().store(name="schema", node=Config)
-for resolver in (environment, expand_user, gpu_count):  # ${environment:NAME,DEFAULT}
+for resolver in (environment, expand_user, gpu_count, gpus_per_job):  # ${environment:NAME,DEFAULT}
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 

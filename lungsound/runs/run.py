@@ -27,13 +27,14 @@ if TYPE_CHECKING:  # Lightning takes seconds to import, and a finished run is li
 
 
 @interruptible()
-def run(cfg: DictConfig, choices: dict[str, str]) -> Path:
+def run(cfg: DictConfig, choices: dict[str, str], trains_here: bool = True) -> Path:
     """Train what is missing, score the ensemble, send it to MLflow; return the run's folder.
 
-    `choices` has the chosen option of each config group. Raises LungsoundError for anything that a
+    `choices` has the chosen option of each config group. Without `trains_here` the run is finished,
+    and may need a device that this machine lacks. Raises LungsoundError for anything that a
     user can correct.
     """
-    settings = validate_config(cfg)
+    settings = validate_config(cfg, trains_here)
     is_standalone = settings.tracking.study is None
     if is_standalone:  # a study prints it once for all its runs
         print(experiment_sentence(settings, choices["experiment"]), flush=True)

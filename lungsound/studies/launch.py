@@ -115,7 +115,8 @@ def worker_environment(folder: Path, launcher: str) -> Iterator[dict[str, str]]:
     process of the study uses, if there is one.
     """
     environment = {**os.environ, "PYTHONPATH": python_path()}
-    if cores := environment.get("SLURM_CPUS_PER_TASK"):
+    cores = environment.get("SLURM_CPUS_PER_TASK")
+    if cores and launcher == "slurm":  # others may run within a Slurm job
         environment["OMP_NUM_THREADS"] = cores  # not those of who submitted it
     with contextlib.ExitStack() as stack:
         gpus = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -164,8 +165,9 @@ def supervise(folder: Path, number: int, environment: dict[str, str]) -> str:
 
 
 def copy_lines(lines: Iterable[str], log: TextIO) -> None:
-    """Write lines to the log, and print them."""
+    """Write lines to the log, and print them, until nobody reads them any more."""
     for line in lines:
         log.write(line)
         log.flush()
-        print(line, end="", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # `| head`: the training goes on
+            print(line, end="", flush=True)

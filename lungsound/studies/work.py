@@ -44,7 +44,7 @@ def run_job(folder: Path, number: int, job: dict[str, Any]) -> None:
     was_complete = RunFolder(Path(planned_jobs(study)[number]["run"])).is_complete
     with record_failure(folder, number, job["trajectory"], job_name(study, number)):
         cfg = OmegaConf.merge(OmegaConf.structured(Config), job["config"])
-        run_path = run(cfg, job["choices"])  # type: ignore[arg-type]
+        run_path = run(cfg, job["choices"], not was_complete)  # type: ignore[arg-type]
         if str(run_path) not in {job["run"] for job in study["jobs"]}:
             raise LungsoundError(
                 f"expected this job's run in one of the study's folders, but it is {run_path}: "

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lungsound.errors import CorruptFileError
+from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.storage.files import (
     corrupt_file_on_error,
     file_sha256,
@@ -80,8 +80,18 @@ class Trajectory:
             return parse_history(content)[:epochs]
 
     def add_epoch(self, record: EpochRecord, snapshot: dict[str, Any]) -> None:
-        """Store an epoch's record, and its weights if it is the last or the best of its period."""
+        """Store an epoch's record, and its weights if it is the last or the best of its period.
+
+        Raises LungsoundError if another process has stored it: its epochs would be lost.
+        """
         epoch = record["epoch"]
+        newest = max(files_by_epoch(self.folder, RESUME), default=0)
+        if newest >= epoch:
+            raise LungsoundError(
+                f"{self.folder}: expected to train here alone, but another process has finished "
+                f"epoch {newest}: the lock on this folder was lost (docs/server.md). This process "
+                f"ends at epoch {epoch}; the same command goes on after the other one"
+            )
         history = [*self.history(epoch - 1), record]
         if epoch in self._retained_epochs(history):
             write_weights(self.snapshot_path(epoch), snapshot)

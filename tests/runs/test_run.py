@@ -234,6 +234,27 @@ def test_three_periods_through_a_path_of_two_that_died_within_one(
     assert trained_epochs == [1, 2, 3, 3, 4, 5, 6]
 
 
+def test_what_another_process_trained_meanwhile_is_kept(
+    run_training: Train, tmp_path: Path, trained_epochs: list[int]
+) -> None:
+    """The lock was lost: another process has gone on while this one was in epoch 2."""
+    alone = run_training(tmp_path / "alone")
+    (trajectory,) = (tmp_path / "alone" / "store").rglob("history.jsonl")
+
+    def go_on_elsewhere() -> None:
+        place = trajectory.parent.relative_to(tmp_path / "alone")
+        shutil.copytree(trajectory.parent, tmp_path / "two" / place, dirs_exist_ok=True)
+
+    with (
+        before_call(Trajectory, "add_epoch", 2, go_on_elsewhere),
+        pytest.raises(LungsoundError, match="another process has finished epoch 4"),
+    ):
+        run_training(tmp_path / "two")
+    trained_epochs.clear()
+    assert_identical_runs(run_training(tmp_path / "two"), alone)
+    assert trained_epochs == []
+
+
 def test_an_epoch_that_was_lost_is_counted_once(
     run_training: Train, tmp_path: Path, trained_epochs: list[int]
 ) -> None:
