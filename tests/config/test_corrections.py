@@ -162,7 +162,8 @@ def test_the_texts_of_a_list_come_back_quoted(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[normal,fine crackle]", "null", "[a,b],[a,c]", "[1,b]"])
 def test_a_list_that_hydra_reads_stays(text: str) -> None:
-    parse_overrides([f"data.labels={text}"])  # raises nothing
+    (override,) = parse_overrides([f"data.labels={text}"])
+    assert override.input_line == f"data.labels={text}"
 
 
 def test_every_key_that_is_a_text_can_be_quoted() -> None:

@@ -127,6 +127,7 @@ def test_a_holder_shows_that_it_lives(foreign_lease: Path) -> None:
         os.utime(foreign_lease, (0, 0))
         while foreign_lease.stat().st_mtime == 0:
             pass
+        assert foreign_lease.stat().st_mtime > 0
 
 
 def test_a_holder_that_was_followed_ends_its_work(
