@@ -33,13 +33,13 @@ class MemberAnswers(NamedTuple):
     members: Floats
     mean: Answers
 
-    def score(self, probabilities: Floats, name: str = "") -> float:
-        """Return a score of probabilities [n, K] of the same cycles, the own one by default."""
+    def score(self, probabilities: Floats) -> float:
+        """Return the own score of probabilities [n, K] of the same cycles, -1 if undefined."""
         truth, labels = self.mean.truth, self.mean.labels
         nobody = np.zeros(len(truth), dtype=object)
         counts = patient_confusions(truth, probabilities.argmax(1), nobody, len(labels)).sum(0)
         scores = scores_of_counts(counts, labels)
-        value = float(np.nan_to_num(scores[name or score_names(scores)[0]], nan=-1))
+        value = float(np.nan_to_num(scores[score_names(scores)[0]], nan=-1))
         return round(value, 12)  # equal ratios of counts are equal numbers
 
 

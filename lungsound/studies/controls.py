@@ -77,12 +77,7 @@ def control_rows(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         for system in SYSTEMS:
             run = by_option.get(system.annealing)
             if run is not None and _is_system(system, run):
-                rows.append(
-                    {
-                        **{str(name): value for name, value in run.items()},
-                        **_system_row(system, run, base),
-                    }
-                )
+                rows.append(dict(run) | _system_row(system, run, base))
     return pd.DataFrame(rows)
 
 
