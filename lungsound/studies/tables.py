@@ -34,7 +34,6 @@ SCORE_COLUMN_PATTERN = re.compile(
 )
 CONSOLE_WIDTH = 80  # columns
 LATEX_ESCAPES = str.maketrans({name: f"\\{name}" for name in "&%$#_{}"})
-MAX_SPREADS = 4  # scores with a spread, beside each other, on the console
 SEGMENT = r"^(?:(?P<chunks>\d{1,3})x)?(?P<seconds>\d+(?:\.\d+)?)s$"
 # The settings of the paper's tables: its scores are shown only in rows that have them.
 PAPER_TABLE2 = {"annealing": "constant", "protocol": "random"}
@@ -188,7 +187,8 @@ def latex(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
 def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
     """Format a table for a terminal of 80 columns: the keys, and the scores.
 
-    With up to four columns of scores each has its spread.
+    If a row would not fit on one line, the head takes a line per word, and then scores have no
+    spread.
     """
     hidden = {"protocol", "seconds", "note", *table.filter(regex="^(above|below)_0_")}
     hidden |= {str(name) for name in table.filter(regex="_splits$")}
@@ -199,19 +199,30 @@ def console(table: pd.DataFrame, heading: str, notes: Sequence[str]) -> str:
             scores.add(name)
         elif found:
             hidden.add(name)
-    if len(scores) > MAX_SPREADS or any(name.startswith("minus_") for name in scores):
-        table = table.drop(columns=[name for name in table if str(name).endswith("_std")])
+    page = Console(file=io.StringIO(), width=CONSOLE_WIDTH, highlight=False, markup=False)
+    any_width = page.options.update(max_width=1000)
+    scores_only = table.drop(columns=[name for name in table if str(name).endswith("_std")])
+    is_mean = any(name.startswith("minus_") for name in scores)
+    for rows, has_short_head in ((table, False), (table, True), (scores_only, True)):
+        shown = _console_table(scores_only if is_mean else rows, hidden, has_short_head)
+        if page.measure(shown, options=any_width).maximum <= CONSOLE_WIDTH:
+            break
+    with page.capture() as text:
+        page.print(heading, shown, *notes, sep="\n")
+    return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+
+def _console_table(table: pd.DataFrame, hidden: Set[str], has_short_head: bool) -> Table:
     head, rows = _head_and_cells(table, hidden)
     shown = Table(box=box.SIMPLE_HEAD, padding=0)
+    if has_short_head:
+        head = [name.replace(".", ".\n").replace(" ", "\n") for name in head]
     for name in head:
         # A setting is never cut, and the name of a system stays whole.
         shown.add_column(name, overflow="fold", no_wrap=name == "system")
     for row in rows:
         shown.add_row(*row)
-    page = Console(file=io.StringIO(), width=CONSOLE_WIDTH, highlight=False, markup=False)
-    with page.capture() as text:
-        page.print(heading, shown, *notes, sep="\n")
-    return "\n".join(line.rstrip() for line in text.get().splitlines())
+    return shown
 
 
 def _full_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -451,3 +451,9 @@ def test_a_table_for_the_console_fits_80_columns() -> None:
     rows = table3(aggregate_over_splits(runs, [M, SEED]), paper=False)
     spread = console(rows, "table3", []).splitlines()[-1]
     assert f"{rows['score_4'][0]:.3f} ± {rows['score_4_std'][0]:.3f}" in spread
+    keys = {"augment__stretch": ["phase_vocoder"], "padding": ["sample"], "segment": ["2x4.5s"]}
+    runs = runs_of(annealing__cycles=[2, 10], annealing=["average"], **keys, split__seed=[0, 1])
+    names = [M, "annealing", "augment.stretch", "padding", "segment", SEED]
+    wide = console(aggregate_over_splits(runs, names), "all", []).splitlines()
+    assert [line.split()[0] for line in wide[-2:]] == ["2", "10"]  # a line per row
+    assert not any("±" in line for line in wide)
