@@ -16,9 +16,10 @@ from lungsound.storage.places import user_path
 def compare(runs: tuple[Path, ...], score: str | None, file: Path | None) -> None:
     """Compare the ensembles of finished runs with that of the first one.
 
-    RUN is a run's folder below outputs, or a folder of `lungsound score`. All must have the same
-    test cycles. Intervals (95 %) are by bootstrap over patients; p by exchanging the two ensembles'
-    answers patient by patient, then adjusted for several runs (Holm); McNemar's takes cycles as
+    RUN is a run's folder below outputs, a folder of `lungsound score`, or that of a study that
+    swept split.fold alone: its runs' answers together. All must have the same test cycles.
+    Intervals (95 %) are by bootstrap over patients; p by exchanging the two ensembles' answers
+    patient by patient, then adjusted for several runs (Holm); McNemar's takes cycles as
     independent.
     """
     from lungsound.cli.compared import compare_runs

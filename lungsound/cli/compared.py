@@ -12,15 +12,21 @@ from rich.table import Table
 
 from lungsound.data.splits.patient import has_unknown_patients
 from lungsound.errors import ConfigError, DataError
-from lungsound.results.comparison import compare_answers, ensemble_answers
+from lungsound.results.comparison import (
+    Answers,
+    compare_answers,
+    ensemble_answers,
+    join_answers,
+)
 from lungsound.results.folder import PREDICTIONS, RunFolder
+from lungsound.results.study_folder import STUDY_FILE, read_study
 from lungsound.storage.files import write_user_file
 
 WIDTH = 80
 
 
 def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) -> str:
-    """Return the comparison of each run with the first one, for a terminal of 80 columns.
+    """Return the comparison of each run or study with the first one, for a terminal of 80 columns.
 
     Raises ConfigError for fewer than two runs, or one that is not finished, and DataError if they
     cannot be compared.
@@ -28,17 +34,7 @@ def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) ->
     different = {path.resolve() for path in paths}
     if len(different) < max(2, len(paths)):
         raise ConfigError(f"expected two or more different runs, but got {len(different)}")
-    answers = {}
-    for path in paths:
-        folder = RunFolder(path)
-        if not (path / PREDICTIONS).is_file():
-            raise ConfigError(
-                f"{path}: expected the folder of a finished run, but it has no {PREDICTIONS}"
-            )
-        try:
-            answers[str(path)] = ensemble_answers(folder.read_predictions())
-        except DataError as error:
-            raise DataError(f"{path / PREDICTIONS}: {error}") from error
+    answers = {str(path): _read_answers(path) for path in paths}
     first = next(iter(answers.values()))
     name = score or f"score_{len(first.labels)}"
     table, note = compare_answers(answers, name)
@@ -50,6 +46,30 @@ def compare_runs(paths: Sequence[Path], score: str | None, file: Path | None) ->
     heading = f"{name} of {len(first.cycles)} test cycles; patients: {patients}"
     names = [f"{number}: {run}" for number, run in enumerate(table["run"], start=1)]
     return "\n".join([heading, _format(table), *names, *filter(None, [note])])
+
+
+def _read_answers(path: Path) -> Answers:
+    """Return the answers of a run, or of all runs of a study, each on its own fold."""
+    if not (path / STUDY_FILE).is_file():
+        return _read_run(path)
+    outputs = path.resolve().parents[1]
+    runs = [outputs / Path(job["run"]).name for job in read_study(path)["jobs"]]
+    parts = [_read_run(run) for run in runs]
+    try:
+        return join_answers(parts)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _read_run(path: Path) -> Answers:
+    if not (path / PREDICTIONS).is_file():
+        raise ConfigError(
+            f"{path}: expected the folder of a finished run, but it has no {PREDICTIONS}"
+        )
+    try:
+        return ensemble_answers(RunFolder(path).read_predictions())
+    except DataError as error:
+        raise DataError(f"{path / PREDICTIONS}: {error}") from error
 
 
 def _format(table: pd.DataFrame) -> str:

@@ -74,7 +74,7 @@ class FeatureConfig:
 
 @dataclass
 class AugmentConfig:
-    """`augment`: copies of the training cycles."""
+    """`augment`: copies of the training cycles, and how an epoch uses them."""
 
     stretch: str = MISSING
     stretch_rate: list[float] = MISSING
@@ -82,6 +82,11 @@ class AugmentConfig:
     vtlp_alpha: list[float] = MISSING
     vtlp_f_hi: list[float] = MISSING
     redraw: str = MISSING
+    # The defaults are for runs of release 0.2, which lack these keys.
+    balance: float = 0.0
+    mixup: float = 0.0
+    band_mask: int = 0
+    frame_mask: int = 0
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Compare the ensembles of finished runs on the same test cycles, from their predictions alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,13 +49,20 @@ class Answers(NamedTuple):
         patients = self.cycles["patient"].to_numpy(dtype=object)
         return patient_confusions(self.truth, self.predicted, patients, len(self.labels))
 
-    def is_right(self, score: str) -> NDArray[np.bool_]:
-        """Whether each cycle [n] is answered correctly, in the N classes of a `..._N` score."""
-        fold = np.arange(len(self.labels))
+    def fold(self, score: str) -> "Answers":
+        """Return the answers in the N classes of a `..._N` score, their own if it has none."""
         for coarser in self.labels.chain:
             if score.endswith(f"_{len(coarser)}"):
                 fold = np.array(self.labels.fold_to(coarser))
-        right: NDArray[np.bool_] = fold[self.predicted] == fold[self.truth]
+                label = np.array(coarser.labels)[fold[self.truth]]
+                answer = np.eye(len(coarser))[fold[self.predicted]]
+                return Answers(self.cycles.assign(label=label), answer, coarser)
+        return self
+
+    def is_right(self, score: str) -> NDArray[np.bool_]:
+        """Whether each cycle [n] is answered correctly, in the N classes of a `..._N` score."""
+        folded = self.fold(score)
+        right: NDArray[np.bool_] = folded.predicted == folded.truth
         return right
 
     @property
@@ -77,9 +84,28 @@ def ensemble_answers(predictions: pd.DataFrame, set_name: str = "test") -> Answe
     return Answers(cycles, ensemble_probabilities(members).numpy(), labels)
 
 
+def join_answers(parts: Sequence[Answers]) -> Answers:
+    """Join the answers of runs that test different cycles: the folds of a cross-validation.
+
+    Raises DataError if two of them test the same cycle, or have other classes.
+    """
+    cycles = pd.concat([part.cycles for part in parts], ignore_index=True)
+    if twice := int(cycles.duplicated(["recording", "cycle"]).sum()):
+        raise DataError(
+            f"expected runs that test different cycles, as of a sweep over split.fold alone, but "
+            f"{twice} come twice"
+        )
+    if len({part.labels.labels for part in parts}) > 1:
+        raise DataError("expected runs of one task, but their classes differ")
+    cycles = cycles.sort_values(["recording", "cycle"])
+    probabilities = np.concatenate([part.probabilities for part in parts])[cycles.index]
+    return Answers(cycles.reset_index(drop=True), probabilities, parts[0].labels)
+
+
 def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFrame, str]:
     """Compare each run but the first with the first one; return a table, and a note or "".
 
+    Runs with different classes are compared in those of a score that all have, such as score_2.
     Columns: `run`, `score`, `low`, `high` (95 % interval by patient), and for all but the first
     `difference` to it, with `difference_low`, `difference_high`, the p values `permutation` (by
     patient), `holm` (adjusted for the number of comparisons) and `mcnemar` (by cycle, in the
@@ -87,6 +113,8 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
     values by patient if the patients are unknown, or one alone. Raises DataError if the runs do not
     test the same cycles with the same labels, or do not have the score.
     """
+    if len({answers.labels.labels for answers in runs.values()}) > 1:
+        runs = {name: answers.fold(score) for name, answers in runs.items()}
     (first_name, first), *others = runs.items()
     for name, answers in others:
         _check_same_cycles(first_name, first, name, answers)

@@ -69,7 +69,8 @@ def build_datamodule(
     """Build the datamodule of `cycles`, which have `set` and `target`."""
     trainer, cutting = settings.trainer, segment_spec(settings)
     copies = vtlp_copies(settings, database)
-    augment = {**vars(settings.augment), "vtlp_copies": copies, "roll": settings.features.roll}
+    augment = {**vars(settings.augment), "vtlp_copies": copies}
+    augment |= {"roll": settings.features.roll, "bands": settings.features.n_mels}
     workers = trainer.num_workers
     if workers is None:  # on a CPU, workers would compete with training for cores
         workers = GPU_NUM_WORKERS if uses_gpu(settings) else 0

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.config.schema import Config, ModelConfig, to_container
+from lungsound.config.schema import AugmentConfig, Config, ModelConfig, to_container
 from lungsound.data.database import Database
 from lungsound.models.registry import find_network
 from lungsound.runs.teacher import teacher_key
@@ -42,7 +42,7 @@ def trajectory_key_fields(
     does another machine, although it may change last bits: every epoch's record names its machine.
     """
     trainer = settings.trainer
-    groups = ("segment", "padding", "augment", "task")
+    groups = ("segment", "padding", "task")
     features = to_container(settings.features)
     del features["test_rolls"]  # of the answers, which are stored for each number of rolls
     continue_from = annealing.continue_from
@@ -51,6 +51,7 @@ def trajectory_key_fields(
         "data": database.fingerprint,
         "split": cycles[["recording", "cycle", "set"]].to_numpy(dtype=object).tolist(),
         **{group: to_container(getattr(settings, group)) for group in groups},
+        "augment": _augment_fields(settings.augment),
         "features": features,
         "model": _model_fields(settings.model),
         "labels": list(database.spec.task(settings.task.classes).labels),
@@ -73,6 +74,13 @@ def trajectory_key_fields(
         **({"compile": True} if trainer.compile else {}),
         "source": source_hash(),
     }
+
+
+def _augment_fields(augment: AugmentConfig) -> dict[str, Any]:
+    """Return the settings of `augment`, without those that are off and earlier runs lack."""
+    added = ("balance", "mixup", "band_mask", "frame_mask")
+    fields = to_container(augment).items()
+    return {name: value for name, value in fields if value or name not in added}
 
 
 def _model_fields(model: ModelConfig) -> dict[str, Any]:

@@ -53,6 +53,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "features.f_min": (0, math.inf),
     "features.f_max": (ABOVE_0, math.inf),
     "features.floor": (ABOVE_0, math.inf),
+    "augment.balance": (0, 1),
+    "augment.mixup": (0, 100),
+    "augment.band_mask": (0, 2**12),
+    "augment.frame_mask": (0, 2**16),
     "annealing.cycles": (1, 10_000),
     "annealing.epochs_per_cycle": (1, 1_000_000),
     "annealing.total_epochs": (1, 1_000_000),
@@ -283,7 +287,16 @@ def _check_sizes(settings: Config) -> Iterator[str]:
         what = f"at most {frames}, one per frame of {name}"
         yield _format_error("segment.chunks", what, segment.chunks)
         return
-    yield from _check_network(settings, frames_per_chunk(frames, segment.chunks))
+    chunk_frames = frames_per_chunk(frames, segment.chunks)
+    yield from _check_masks(settings, chunk_frames)
+    yield from _check_network(settings, chunk_frames)
+
+
+def _check_masks(settings: Config, frames: int) -> Iterator[str]:
+    sizes = {"band_mask": settings.features.n_mels, "frame_mask": frames}
+    for key, size in sizes.items():
+        if (widest := getattr(settings.augment, key)) > size:
+            yield _format_error(f"augment.{key}", f"at most a chunk's {size}", widest)
 
 
 def _check_network(settings: Config, frames: int) -> Iterator[str]:

@@ -13,8 +13,10 @@ from torch.utils.data import Dataset
 
 from lungsound.data.store import WaveformStore
 from lungsound.signal.copies import draw_rate, draw_roll, draw_warp, plan_copies
+from lungsound.signal.mixup import draw_mixup
 from lungsound.signal.rng import make_rng
 from lungsound.signal.segments import SegmentSpec, cut_segment, segment_count
+from lungsound.signal.specaugment import draw_masks
 from lungsound.signal.stretch import stretched_length, time_stretch
 
 Batch = dict[str, Tensor]
@@ -22,7 +24,11 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The copies of the training cycles (the paper's III.B), and whether log-mels are rolled."""
+    """The copies of the training cycles (the paper's III.B), and how an epoch uses them.
+
+    `roll`: log-mels are rolled. `balance`: of `draw_order`. `mixup`: its α, 0 for none. `band_mask`
+    and `frame_mask`: the widest SpecAugment mask, 0 for none, of log-mels with `bands`.
+    """
 
     stretch: str
     stretch_rate: tuple[float, float]
@@ -31,6 +37,11 @@ class Augmentation:
     vtlp_f_hi: tuple[float, float]
     redraw: str
     roll: bool
+    balance: float = 0.0
+    mixup: float = 0.0
+    band_mask: int = 0
+    frame_mask: int = 0
+    bands: int = 0
 
 
 class Copy(NamedTuple):
@@ -86,10 +97,12 @@ class BatchDataset(Dataset[Batch], ABC):
 class TrainBatchDataset(BatchDataset):
     """The batches of one epoch, in order; an item is one chunk of one segment of one copy.
 
-    Every random draw is a function of (seed, purpose, cycle, copy, segment, epoch): `signal.rng`. A
-    batch has waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll
-    [B] (frames), chunk [B], target [B], and the item's cycle [B] (row of the given table), copy [B]
-    and segment [B]; with a teacher's probabilities [cycles, K], also those of the cycles [B, K].
+    Every random draw is a function of (seed, purpose, cycle, copy, segment, epoch), or of (seed,
+    purpose, epoch, number of the batch): `signal.rng`. A batch has waveforms [B, L], alpha [B] and
+    f_hi [B] (Hz) of the VTLP (alpha 1: not warped), roll [B] (frames), chunk [B], target [B], and
+    the item's cycle [B] (row of the given table), copy [B] and segment [B]; with a teacher's
+    probabilities [cycles, K], also those of the cycles [B, K]; with mixup partner [B] (place in the
+    batch) and share []; with masks band_mask and frame_mask [B, 2].
     """
 
     def __init__(
@@ -114,8 +127,9 @@ class TrainBatchDataset(BatchDataset):
         plan = plan_copies(cycles, augmentation.stretch != "none", augmentation.vtlp_copies)
         self.copies = [Copy(*values) for values in plan.itertuples(index=False, name=None)]
         self.segments = self._segments()
-        item_count = len(self.segments) * cutting.chunks
-        order = make_rng(seed, "order", epoch).permutation(item_count)
+        rows = np.array([copy.row for copy in self.copies])[self.segments[:, 0]]
+        classes = np.repeat(self.targets[rows], cutting.chunks)
+        order = draw_order(seed, epoch, classes, augmentation.balance)
         self.batches = make_batches(order, batch_size)
 
     def __getitem__(self, number: int) -> Batch:
@@ -132,7 +146,22 @@ class TrainBatchDataset(BatchDataset):
             "copy": torch.tensor([copy.copy for copy in copies]),
             "segment": torch.from_numpy(segments),
             **({} if self.teacher is None else {"teacher": self.teacher[rows]}),
+            **self._mixture(number, len(rows)),
         }
+
+    def _mixture(self, number: int, items: int) -> Batch:
+        """Return what batch `number` is mixed and masked with."""
+        augmentation, mixture = self.augmentation, Batch()
+        if augmentation.mixup:
+            partner, share = draw_mixup(self.seed, self.epoch, number, items, augmentation.mixup)
+            mixture |= {"partner": torch.from_numpy(partner), "share": torch.tensor(share)}
+        sizes = {"band_mask": augmentation.bands, "frame_mask": self.cutting.chunk_frames}
+        for name, size in sizes.items():
+            if widest := getattr(augmentation, name):
+                place = (self.epoch, number, items)
+                bounds = draw_masks(self.seed, name, *place, widest, size)
+                mixture[name] = torch.from_numpy(bounds)
+        return mixture
 
     def inputs(self, numbers: NDArray[np.int64]) -> Batch:
         """Return waveforms [B, L], alpha [B] and f_hi [B] (Hz) of the segments."""
@@ -225,6 +254,22 @@ class EvalBatchDataset(BatchDataset):
             self._cut(self._cycle(row), segment) for row, segment in self.segments[numbers]
         ]
         return {"waveforms": torch.from_numpy(np.stack(waveforms))}
+
+
+def draw_order(
+    seed: int, epoch: int, classes: NDArray[np.int64], balance: float
+) -> NDArray[np.int64]:
+    """Draw the order [n] of an epoch's items, of `classes` [n].
+
+    With `balance` 0 each item comes once. Above it n items are drawn with replacement, each with a
+    probability of its class's size to the power of -`balance`: with 1 all classes come equally
+    often.
+    """
+    draws = make_rng(seed, "order", epoch)
+    if not balance:
+        return draws.permutation(len(classes))
+    weights = np.bincount(classes)[classes] ** -float(balance)
+    return draws.choice(len(classes), len(classes), p=weights / weights.sum())
 
 
 def make_batches(items: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

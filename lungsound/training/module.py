@@ -12,6 +12,8 @@ from lungsound.models.registry import l2_parameters
 from lungsound.scoring.metric import CycleScores
 from lungsound.signal.chunks import roll_and_chunk, split_into_chunks
 from lungsound.signal.features import Features
+from lungsound.signal.mixup import mix
+from lungsound.signal.specaugment import mask_bands, mask_frames
 from lungsound.training.batches import Batch
 from lungsound.training.losses import distillation_loss, focal_loss
 from lungsound.training.schedule import Annealing
@@ -73,21 +75,24 @@ class SnapshotModule(pl.LightningModule):
             group["lr"] = self.annealing.learning_rate(self.current_epoch + 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The loss of the batch's items: to the teacher's probabilities, if the batch has them."""
+        """The loss of the batch's items; of mixed ones the mean of both losses, by their shares."""
         network = self.compiled or self.network
         logits = network(self.train_inputs(batch).unsqueeze(1))
-        if "teacher" in batch:
-            return self._log_loss(
-                "train", distillation_loss(logits.float(), batch["teacher"]), logits
-            )
-        return self._loss("train", logits, batch["target"])
+        loss = self._train_loss(logits, batch)
+        if "partner" in batch:
+            names = [name for name in ("target", "teacher") if name in batch]
+            partners = {name: batch[name][batch["partner"]] for name in names}
+            share = batch["share"]
+            loss = share * loss + (1 - share) * self._train_loss(logits, partners)
+        return self._log_loss("train", loss, logits)
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of all chunks; their probabilities go to their cycles' scores."""
         logits = self.network(self.eval_inputs(batch).flatten(0, 1).unsqueeze(1))
         cycle = batch["cycle"].repeat_interleave(self.chunks)
         self.validation_scores.update(torch.softmax(logits.float(), 1), cycle)
-        return self._loss("val", logits, batch["target"].repeat_interleave(self.chunks))
+        target = batch["target"].repeat_interleave(self.chunks)
+        return self._log_loss("val", focal_loss(logits.float(), target, self.gamma), logits)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation cycles."""
@@ -128,9 +133,16 @@ class SnapshotModule(pl.LightningModule):
         self.features.load_state_dict(snapshot["features"])
 
     def train_inputs(self, batch: Batch) -> Tensor:
-        """The log-mel chunk of each item, warped and rolled: [B, F, N // chunks]."""
+        """The log-mel chunk of each item, warped, rolled, mixed, masked: [B, F, N // chunks]."""
         log_mels = self._log_mels(batch)
-        return roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
+        inputs = roll_and_chunk(log_mels, batch["roll"], batch["chunk"], self.chunks)
+        if "partner" in batch:
+            inputs = mix(inputs, batch["partner"], batch["share"])
+        if "band_mask" in batch:
+            inputs = mask_bands(inputs, batch["band_mask"])
+        if "frame_mask" in batch:
+            inputs = mask_frames(inputs, batch["frame_mask"])
+        return inputs
 
     def eval_inputs(self, batch: Batch) -> Tensor:
         """Return all chunks of each segment: [B, chunks, F, N // chunks]."""
@@ -144,8 +156,11 @@ class SnapshotModule(pl.LightningModule):
         log_mels: Tensor = self.features(**inputs)
         return log_mels
 
-    def _loss(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        return self._log_loss(name, focal_loss(logits.float(), target, self.gamma), logits)
+    def _train_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss to the teacher's probabilities, if the batch has them, or to the targets."""
+        if "teacher" in batch:
+            return distillation_loss(logits.float(), batch["teacher"])
+        return focal_loss(logits.float(), batch["target"], self.gamma)
 
     def _log_loss(self, name: str, loss: Tensor, logits: Tensor) -> Tensor:
         self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))

@@ -1,5 +1,6 @@
 """`lungsound compare`: one table of 80 columns, and one sentence for what cannot be compared."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,31 @@ def test_the_table_fits_a_terminal(
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["score"].tolist() == pytest.approx(expected)
     assert all(any(f" {value:.3f} " in line for line in lines) for value in expected)
+
+
+def test_a_study_of_folds_is_compared_as_one(
+    finished_run: Path, other_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each run's test cycles in two folds, which a study of two jobs has."""
+    studies = []
+    for source in (finished_run, other_run):
+        table, outputs = RunFolder(source).read_predictions(), tmp_path / source.name / "outputs"
+        study = {"swept": ["split.fold"], "jobs": []}
+        for fold in (0, 1):
+            run = outputs / f"fold-{fold}"
+            run.mkdir(parents=True)
+            RunFolder(run).write_predictions(table[table["cycle"] % 2 == fold])
+            study["jobs"].append({"run": f"/elsewhere/{run.name}", "values": {"split.fold": fold}})
+        studies.append(outputs / "studies" / "folds")
+        studies[-1].mkdir(parents=True)
+        (studies[-1] / "study.json").write_text(json.dumps(study))
+    for number, pair in enumerate([(finished_run, other_run), studies]):
+        run_lungsound("compare", *pair, "--to", tmp_path / f"{number}.csv")
+    tables = [pd.read_csv(tmp_path / f"{number}.csv").drop(columns="run") for number in (0, 1)]
+    pd.testing.assert_frame_equal(*tables)
+    RunFolder(run).write_predictions(table)
+    with pytest.raises(DataError, match="folds: expected runs that test different cycles"):
+        run_lungsound("compare", *studies)
 
 
 def test_what_cannot_be_compared(finished_run: Path, other_run: Path, tmp_path: Path) -> None:

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from lungsound.errors import DataError
-from lungsound.results.comparison import Answers, compare_answers, ensemble_answers
+from lungsound.results.comparison import (
+    Answers,
+    compare_answers,
+    ensemble_answers,
+    join_answers,
+)
 from lungsound.scoring.comparison import holm
 
 LABELS = ("normal", "crackle", "wheeze", "both")
@@ -103,6 +108,38 @@ def test_mcnemar_counts_in_the_classes_of_the_score() -> None:
     runs = {"a": first, "b": swapped}
     assert compare_answers(runs, "score_4")[0]["mcnemar"].iloc[1] < 0.001
     assert compare_answers(runs, "score_2")[0]["mcnemar"].iloc[1] == 1
+
+
+def test_folds_together_are_the_whole() -> None:
+    table = predictions(1, 1)
+    whole = ensemble_answers(table)
+    fold = table["patient"].str[1:].astype(int) % 3
+    parts = [ensemble_answers(table[fold == number]) for number in (2, 0, 1)]
+    joined = join_answers(parts)
+    pd.testing.assert_frame_equal(joined.cycles, whole.cycles)
+    np.testing.assert_array_equal(joined.probabilities, whole.probabilities)
+    with pytest.raises(DataError, match="fold alone, but 80 come twice"):
+        join_answers([*parts, parts[0]])
+    with pytest.raises(DataError, match="their classes differ"):
+        join_answers([parts[0], parts[1].fold("score_2")])
+
+
+def test_models_of_other_classes_are_compared_in_those_that_both_have() -> None:
+    """A two-class model that answers what the four-class model's folded answers are."""
+    table = predictions(1, 1)
+    four, names = ensemble_answers(table), ["p_normal", "p_abnormal"]
+    answers = means(table)["answer"] == "normal"
+    label = four.cycles["label"].where(four.cycles["label"] == "normal", "abnormal")
+    rows = four.cycles.assign(label=label, set="test", member=1)
+    two = rows.assign(**dict(zip(names, [answers * 1.0, ~answers * 1.0], strict=True)))
+    found, _ = compare_answers({"four": four, "two": ensemble_answers(two)}, "score_2")
+    right = (label == "normal") == answers
+    normal = label == "normal"
+    expected = (right[normal].mean() + right[~normal].mean()) / 2
+    assert found["score"].tolist() == pytest.approx([expected] * 2)
+    assert found["permutation"].iloc[1] == found["mcnemar"].iloc[1] == 1
+    with pytest.raises(DataError, match="two: expected the labels normal crackle wheeze both"):
+        compare_answers({"four": four, "two": ensemble_answers(two)}, "score_4")
 
 
 def changed(answers: Answers, **columns: object) -> Answers:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import SMALL_RUN_OVERRIDES, compose_config
+from support.runs import SMALL_RUN_OVERRIDES, compose_config, compose_settings
 
-from lungsound.runs.identity import code_without_comments, describe_machine
+from lungsound.runs.identity import (
+    code_without_comments,
+    describe_machine,
+    trajectory_key_fields,
+)
 from lungsound.runs.inputs import build_inputs
 from lungsound.runs.naming import run_name
 from lungsound.runs.validation import validate_config
@@ -50,6 +54,19 @@ def test_another_machine_names_the_same_run(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert run_name(settings, choices, build_inputs(settings)) == finished_run.name
     assert describe_machine(settings) == "a GPU, threads: 64, torch 3.0" != machine
+
+
+@pytest.mark.parametrize("key", ["balance", "mixup", "band_mask", "frame_mask"])
+def test_a_setting_that_is_off_names_no_new_path(finished_run: Path, key: str) -> None:
+    store = f"store_dir={finished_run.parents[1] / 'store'}"
+    paths = []
+    for value in (0, 1):
+        settings = compose_settings(*SMALL_RUN_OVERRIDES, store, f"augment.{key}={value}")
+        inputs = build_inputs(settings)
+        paths.append(inputs.trajectory.folder)
+        fields = trajectory_key_fields(settings, inputs.database, inputs.cycles, inputs.annealing)
+        assert (key in fields["augment"]) == (value == 1)
+    assert paths[0] != paths[1]
 
 
 def test_a_path_that_goes_on_elsewhere_is_marked(

@@ -175,15 +175,22 @@ def test_stopped_anywhere_ends_the_same(
     assert metadata(resumed)["epochs_trained"] == 4
 
 
-@pytest.mark.parametrize("word", ["select=average", "continue_from=fresh"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("annealing.select=average",),
+        ("annealing.continue_from=fresh",),
+        ("augment.balance=1", "augment.mixup=0.4", "augment.band_mask=9", "augment.frame_mask=9"),
+    ],
+)
 def test_what_a_period_needs_of_the_past_is_in_its_resume_point(
-    run_training: Train, tmp_path: Path, trained_epochs: list[int], word: str
+    run_training: Train, tmp_path: Path, trained_epochs: list[int], words: tuple[str, ...]
 ) -> None:
-    undisturbed = run_training(tmp_path / "undisturbed", f"annealing.{word}")
+    undisturbed = run_training(tmp_path / "undisturbed", *words)
     for _ in range(3):  # each start trains one epoch, and dies in the next
         with crash_before_call(Trajectory, "add_epoch", 2):
-            run_training(tmp_path / "stopped", f"annealing.{word}")
-    resumed = run_training(tmp_path / "stopped", f"annealing.{word}")
+            run_training(tmp_path / "stopped", *words)
+    resumed = run_training(tmp_path / "stopped", *words)
     assert_identical_runs(resumed, undisturbed)
     assert trained_epochs == [1, 2, 3, 4, *(1, 2), *(2, 3), *(3, 4), 4]
 
@@ -554,6 +561,8 @@ OPTIONS = {
                      2, 2),
     "resample": ("augment=paper augment.stretch=resample segment=3s annealing.epochs_per_cycle=1",
                  2, 2),
+    "mixed": ("augment.balance=1 augment.mixup=0.4 augment.band_mask=10 augment.frame_mask=20 "
+              "annealing.epochs_per_cycle=1", 2, 2),
     "bf16": ("trainer.precision=bf16-mixed annealing.epochs_per_cycle=1 features.roll=false", 2, 2),
 }  # fmt: skip
 

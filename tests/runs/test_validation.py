@@ -32,6 +32,7 @@ PAPER = {
         "stretch": "phase_vocoder", "stretch_rate": [0.9, 1.1],
         "vtlp_copies": {"normal": 1, "crackle": 3, "wheeze": 4, "both": 7},
         "vtlp_alpha": [0.9, 1.1], "vtlp_f_hi": [3200.0, 3800.0], "redraw": "once",
+        "balance": 0.0, "mixup": 0.0, "band_mask": 0, "frame_mask": 0,
     },
     "model": {
         "name": "cnn7", "options": {}, "width": 1.0, "table1": "inputs", "l2": 0.001,
@@ -106,6 +107,10 @@ WRONG = [
     ("augment.vtlp_f_hi=[3800,3200]", r"augment.vtlp_f_hi: .*but got \[3800.0, 3200.0\]"),
     ("augment.vtlp_f_hi=[3200]", r"augment.vtlp_f_hi: .*two .*but got \[3200.0\]"),
     ("augment.vtlp_f_hi=[3200,11000]", r"augment.vtlp_f_hi: .*rate=22000 .*\[3200.0, 11000.0\]"),
+    ("augment.balance=2", "augment.balance: .*from 0 to 1, but got 2.0"),
+    ("augment.mixup=-1", "augment.mixup: .*from 0 to 100, but got -1.0"),
+    ("augment.band_mask=51", "augment.band_mask: .*at most a chunk's 50, but got 51"),
+    ("augment.frame_mask=194", "augment.frame_mask: .*at most a chunk's 193, but got 194"),
     ("augment.vtlp_copies.wheeze=-1", "augment.vtlp_copies: .*but got .*'wheeze': -1"),
     ("++augment.vtlp_copies.Wheeze=9", "augment.vtlp_copies: .*, wheeze, .*but got .*'Wheeze': 9"),
     ("augment.vtlp_copies.both=1000000", "augment.vtlp_copies: .*from 0 to 1000, but got"),

@@ -61,6 +61,10 @@ BASE: dict[str, Any] = {
     "augment.vtlp_alpha": [0.8, 1.2],
     "augment.vtlp_f_hi": [1000.0, 1500.0],
     "augment.redraw": "once",
+    "augment.balance": 0.0,
+    "augment.mixup": 0.0,
+    "augment.band_mask": 0,
+    "augment.frame_mask": 0,
     "model.width": 0.0625,
     "model.table1": "inputs",
     "model.l2": 0.01,
@@ -102,6 +106,11 @@ KEYS: list[tuple[str, Any, int]] = [
     ("augment.vtlp_alpha", [1.05, 1.1], 1),
     ("augment.vtlp_f_hi", [600.0, 700.0], 1),
     ("augment.redraw", "epoch", 1),
+    ("augment.balance", 1.0, 1),
+    ("augment.balance", 0.5, 1),
+    ("augment.mixup", 0.4, 1),
+    ("augment.band_mask", 20, 1),
+    ("augment.frame_mask", 12, 1),
     ("model.width", 0.03125, 1),
     ("model.table1", "outputs", 1),
     ("model.l2", 0.0, 1),
@@ -247,11 +256,15 @@ def test_history_has_the_optimizers_own_rate(
     assert train(1, ("seed", 5)).parts.trajectory.history(1)[0]["lr"] == 1.5e-3
 
 
-@pytest.mark.parametrize("classes", [4, 2])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("task.classes", 4), ("task.classes", 2), ("augment.mixup", 0.4), ("augment.frame_mask", 12)],
+)
 def test_losses_and_validation_scores_are_those_by_hand(
-    train: Callable[..., Trained], classes: int
+    train: Callable[..., Trained], key: str, value: Any
 ) -> None:
-    trained = train(4, ("task.classes", classes))
+    """Validation cycles are neither mixed nor masked."""
+    trained = train(4, (key, value))
     history = trained.parts.trajectory.history(4)
     for ours, by_hand in zip(history, trained.by_hand, strict=True):
         assert (ours.pop("machine"), ours.pop("period")) == ("a machine", 1 + (ours["epoch"] > 3))

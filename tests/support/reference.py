@@ -114,8 +114,16 @@ class Reference:
                 for number, piece in enumerate(pieces):
                     for chunk in range(self.s["segment.chunks"]):
                         items.append((cycle, copy, copy % (warps + 1) > 0, number, chunk, piece))
-        order = rng(self.s["seed"], "order", epoch).permutation(len(items))
-        return [items[place] for place in order]
+        return [items[place] for place in self.order(items, epoch)]
+
+    def order(self, items: list[Item], epoch: int) -> Array:
+        """Each item once; with a balance n of n items, rarer classes' more often."""
+        draw = rng(self.s["seed"], "order", epoch)
+        classes = [self.target(item[0]) for item in items]
+        if self.s["augment.balance"] == 0:
+            return draw.permutation(len(items))
+        chances = np.array([classes.count(one) ** -self.s["augment.balance"] for one in classes])
+        return draw.choice(len(items), len(items), p=chances / chances.sum())
 
     def waveform(self, cycle: Cycle, stretched: bool, epoch: int) -> Array:
         if not stretched:
@@ -159,15 +167,35 @@ class Reference:
         return [log_mel[:, part * size : (part + 1) * size] for part in range(number)]
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs [B, 1, F, N] and targets [B]; a last batch of one item joins the one before."""
+        """Inputs [B, 1, F, N] and shares of the classes [B, K].
+
+        A last batch of one item joins the one before.
+        """
         items, size = self.items(epoch), self.s["trainer.batch_size"]
         edges = [*range(0, len(items), size), len(items)]
         if len(items) % size == 1:
             del edges[-2]
-        for start, end in itertools.pairwise(edges):
+        for number, (start, end) in enumerate(itertools.pairwise(edges)):
             inputs = np.array([self.train_input(item, epoch) for item in items[start:end]])
-            targets = [self.target(item[0]) for item in items[start:end]]
-            yield torch.from_numpy(inputs)[:, None], torch.tensor(targets)
+            targets = np.eye(self.classes)[[self.target(item[0]) for item in items[start:end]]]
+            if self.s["augment.mixup"]:
+                draw = rng(self.s["seed"], "mixup", epoch, number)
+                others = draw.permutation(end - start)
+                share = draw.beta(self.s["augment.mixup"], self.s["augment.mixup"])
+                inputs = share * inputs + (1 - share) * inputs[others]
+                targets = share * targets + (1 - share) * targets[others]
+            self.mask(inputs, epoch, number)
+            yield torch.from_numpy(inputs)[:, None], torch.from_numpy(targets)
+
+    def mask(self, inputs: Array, epoch: int, number: int) -> None:
+        """One mask of bands and one of frames per item (Park et al. 2019, section 2)."""
+        for name, axis in (("band_mask", 1), ("frame_mask", 2)):
+            if widest := self.s[f"augment.{name}"]:
+                draw = rng(self.s["seed"], f"{name}", epoch, number)
+                widths = draw.integers(0, widest + 1, len(inputs))
+                starts = draw.integers(0, inputs.shape[axis] - widths + 1)
+                for item, start, width in zip(inputs, starts, widths, strict=True):
+                    item.swapaxes(0, axis - 1)[start : start + width] = 0
 
     def target(self, cycle: Cycle) -> int:
         return min(LABELS.index(cycle["label"]), self.classes - 1)
@@ -232,10 +260,10 @@ class Reference:
         return scaled * weights[f"{name}.weight"].view(shape) + weights[f"{name}.bias"].view(shape)
 
     def focal_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Eq. 2 of every item."""
-        p = torch.softmax(logits, 1)[torch.arange(len(targets)), targets]
-        weight: Tensor = (1 - p) ** self.s["loss.gamma"]
-        return -weight * p.log()
+        """Eq. 2 of every item, its mean over the shares of the classes [B, K]."""
+        p = torch.softmax(logits, 1)
+        losses: Tensor = -((1 - p) ** self.s["loss.gamma"]) * p.log()
+        return (targets * losses).sum(1)
 
     # The training.
 
@@ -323,7 +351,8 @@ class Reference:
                 chunks += self.chunks(self.normalize(self.log_mel(piece)))
             logits = self.logits(weights, torch.from_numpy(np.array(chunks))[:, None], False)
             means.append(torch.softmax(logits, 1).mean(0))
-            losses.append(self.focal_losses(logits, torch.full((len(chunks),), self.target(cycle))))
+            target = torch.eye(self.classes)[self.target(cycle)].double()
+            losses.append(self.focal_losses(logits, target.expand(len(chunks), -1)))
         return torch.stack(means), torch.cat(losses)
 
     def validate(self, weights: Weights) -> dict[str, float]:

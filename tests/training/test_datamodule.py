@@ -68,11 +68,11 @@ def make_datamodule(tmp_path: Path) -> Made:
     def make(
         stretch: str = "none", redraw: str = "once", padding: str = "sample", chunks: int = 2,
         frames: int = 10**9, roll: bool = True, seed: int = SEED, batch_size: int = 8,
-        workers: int = 0, cache: str = "auto", samples: Floats = SAMPLES,
+        workers: int = 0, cache: str = "auto", samples: Floats = SAMPLES, **more: Any,
     ) -> CyclesDataModule:  # fmt: skip
         (tmp_path / "waveforms.f32").write_bytes(samples.tobytes())
         store = WaveformStore(tmp_path, "marked", 22_000, {})
-        augmentation = Augmentation(stretch, RATES, VTLP, ALPHAS, F_HIS, redraw, roll)
+        augmentation = Augmentation(stretch, RATES, VTLP, ALPHAS, F_HIS, redraw, roll, **more)
         cutting = SegmentSpec(LENGTH, padding, frames, chunks)
         settings = (batch_size, workers, seed, cache)
         return CyclesDataModule(CYCLES, store, cutting, augmentation, *settings)
@@ -259,14 +259,48 @@ def test_an_epochs_batches_depend_on_its_number_and_the_seed_alone(
     assert orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_makes_rare_classes_as_frequent_as_it_says(
+    make_datamodule: Made, balance: float
+) -> None:
+    datamodule = make_datamodule(balance=balance)
+    items = [item_rows(datamodule, epoch) for epoch in range(1, 21)]
+    sizes = np.bincount([item["target"] for item in item_rows(make_datamodule())])
+    drawn = np.bincount([item["target"] for epoch in items for item in epoch])
+    expected = sizes ** (1 - balance)
+    np.testing.assert_allclose(drawn / drawn.sum(), expected / expected.sum(), atol=0.02)
+    assert {len(epoch) for epoch in items} == {sizes.sum()}
+    repeated = [len(set(map(identity, epoch))) < len(epoch) for epoch in items]
+    assert repeated == [balance > 0] * 20
+
+
+def test_a_batch_has_its_own_mixture_and_masks(make_datamodule: Made) -> None:
+    more = {"mixup": 0.4, "band_mask": 3, "frame_mask": 5, "bands": 7}
+    datamodule = make_datamodule(frames=40, **more)  # two chunks of 20
+    batches = [*epoch_of(datamodule, 1), *epoch_of(datamodule, 2)]
+    for batch in batches:
+        items = len(batch["target"])
+        assert sorted(batch["partner"].tolist()) == list(range(items))
+        assert batch["band_mask"].shape == batch["frame_mask"].shape == (items, 2)
+    assert len({batch["share"].item() for batch in batches}) == len(batches)
+    for name, widest, size in (("band_mask", 3, 7), ("frame_mask", 5, 20)):
+        bounds = torch.cat([batch[name] for batch in batches])
+        widths = bounds[:, 1] - bounds[:, 0]
+        assert (widths.min(), widths.max(), bounds.max()) == (0, widest, size)
+    plain = epoch_of(make_datamodule(frames=40), 1)
+    others = [{name: batch[name] for name in plain[0]} for batch in batches[: len(plain)]]
+    assert equal(plain, others)
+
+
 def test_worker_processes_change_no_bit(make_datamodule: Made) -> None:
     loaded = []
+    more = {"balance": 1.0, "mixup": 0.4, "band_mask": 3, "bands": 7}
     for workers in (0, 2):
-        datamodule = make_datamodule("phase_vocoder", "epoch", workers=workers)
+        datamodule = make_datamodule("phase_vocoder", "epoch", workers=workers, **more)
         datamodule.trainer = SimpleNamespace(current_epoch=1)  # Lightning counts from 0
         loaded.append([*datamodule.train_dataloader(), *datamodule.val_dataloader()])
     assert equal(*loaded)
-    training = epoch_of(make_datamodule("phase_vocoder", "epoch"), 2)
+    training = epoch_of(make_datamodule("phase_vocoder", "epoch", **more), 2)
     assert equal(loaded[0], [*training, *make_datamodule().eval_dataloader("val")])
     # As a worker that is not forked gets it.
     pickled = pickle.loads(pickle.dumps(datamodule.training_batches(2)))

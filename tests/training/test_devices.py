@@ -52,6 +52,10 @@ def batch_on_cuda() -> Batch:
         "chunk": whole_numbers(CHUNKS),
         "target": whole_numbers(2),
         "cycle": whole_numbers(CYCLES),
+        "partner": whole_numbers(BATCH),
+        "share": torch.rand((), device="cuda"),
+        "band_mask": torch.randint(50, (BATCH, 2), device="cuda"),
+        "frame_mask": torch.randint(50, (BATCH, 2), device="cuda"),
     }
 
 
