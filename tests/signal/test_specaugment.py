@@ -40,7 +40,7 @@ def test_widths_and_starts_are_uniform_up_to_the_ends() -> None:
 
 def test_a_mask_may_cover_all_but_no_more() -> None:
     assert draw_masks(0, "band_mask", 1, 0, 100, widest=4, size=4).max() == 4
-    with pytest.raises(ValueError, match="low"):
+    with pytest.raises(ValueError, match="high < 0"):
         draw_masks(0, "band_mask", 1, 0, 100, widest=9, size=4)
 
 

@@ -1,7 +1,8 @@
-"""A compiled network trains as the network does, and leaves the same weights' names."""
+"""The training step: of a compiled network, and of items that are mixed and masked."""
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,3 +55,25 @@ def test_a_compiled_network_has_the_same_gradients(monkeypatch: pytest.MonkeyPat
     # The statistics of batch normalization are among them.
     torch.testing.assert_close(dict(compiled.state_dict()), dict(plain.state_dict()))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("has_teacher", [False, True])
+def test_the_loss_of_mixed_items_is_the_mean_of_both_losses(has_teacher: bool) -> None:
+    module, batch = make_module(), random_batch(6)
+    partner, share = np.array([3, 0, 5, 1, 2, 4]), 0.3
+    truth = np.eye(4)[batch["target"]]
+    if has_teacher:
+        truth = np.random.default_rng(0).dirichlet(np.ones(4), 6)
+        batch["teacher"] = torch.from_numpy(truth)
+    plain = module.train_inputs(batch).numpy()
+    mixed = share * plain + (1 - share) * plain[partner]
+    mixed[:, 7:9], mixed[:, :, 20:25] = 0, 0
+    batch |= {"partner": torch.from_numpy(partner), "share": torch.tensor(share)}
+    batch |= {"band_mask": torch.tensor([[7, 9]] * 6), "frame_mask": torch.tensor([[20, 25]] * 6)}
+    loss = module.training_step(batch, 0)
+    logits = module.network(torch.from_numpy(mixed)[:, None]).detach().double().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    losses = -np.log(p) * (1 if has_teacher else 1 - p)  # cross entropy; Eq. 2 with gamma 1
+    shares = share * truth + (1 - share) * truth[partner]
+    assert loss.item() == pytest.approx((shares * losses).sum(1).mean(), rel=1e-4)
