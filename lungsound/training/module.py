@@ -80,7 +80,7 @@ class SnapshotModule(pl.LightningModule):
         logits = network(self.train_inputs(batch).unsqueeze(1))
         loss = self._train_loss(logits, batch)
         if "partner" in batch:
-            names = [name for name in ("target", "teacher") if name in batch]
+            names = {"target", "teacher"} & batch.keys()
             partners = {name: batch[name][batch["partner"]] for name in names}
             share = batch["share"]
             loss = share * loss + (1 - share) * self._train_loss(logits, partners)
