@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from lungsound.cli.completion import user_path
 from lungsound.errors import DataError, StorageError
-from lungsound.storage.places import user_path
 
 
 class DatabaseName(click.ParamType[str]):

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from lungsound.data.sound import Sound, open_sound
 from lungsound.ensemble import Ensemble, check_seconds
-from lungsound.errors import ConfigError, Interrupted
+from lungsound.errors import ConfigError
 from lungsound.results.timeline import plot_attribution, recording_log_mel
 from lungsound.signal.spectrum import frame_count
 from lungsound.signal.windows import cut_spans
@@ -38,10 +38,7 @@ def explain_recording(run: Path, file: Path, label: str | None, window: float, t
     table = ensemble.predict(sound, cycles=equal_windows(sound.seconds, window))
     if label is not None:
         table["label"] = label
-    try:
-        values = attribute_recording(ensemble, sound, table)
-    except Interrupted as stop:
-        raise Interrupted(stop.signal_number, f"{to} is not written") from stop
+    values = attribute_recording(ensemble, sound, table)
     log_mel = recording_log_mel(sound, ensemble.features)
     corner_hz = ensemble.features.corner_hz.cpu().numpy()
     figure = plot_attribution(log_mel, values, sound.seconds, corner_hz, table, file.name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lungsound.storage.places import user_path
+from lungsound.cli.completion import user_path
 
 
 @click.command()

@@ -15,11 +15,10 @@ from lungsound.data.readers.files import is_folder, read_tree
 from lungsound.data.registry import DATABASES
 from lungsound.data.sound import SUFFIXES, open_sound
 from lungsound.ensemble import Ensemble, check_seconds
-from lungsound.errors import DataError, Interrupted, StorageError
+from lungsound.errors import DataError, StorageError
 from lungsound.results.timeline import plot_timeline, recording_log_mel
 from lungsound.storage.figures import png_bytes
 from lungsound.storage.files import write_file
-from lungsound.storage.signals import KEPT
 
 TABLE = "predictions.csv"
 Cycles = dict[str, list[tuple[float, float]]]
@@ -49,8 +48,6 @@ def predict_recordings(
                 rows.append(_predict(ensemble, name, path, out, times, window, hop))
             except DataError as error:
                 _print_problems([str(error)])
-    except Interrupted as stop:
-        raise Interrupted(stop.signal_number, KEPT) from stop  # the same command begins again
     finally:
         total = len(recordings) + len(problems)
         if rows:

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from lungsound.cli.completion import user_path
 from lungsound.cli.data import database_argument
-from lungsound.storage.places import user_path
 
 
 @click.command()

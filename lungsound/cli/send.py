@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from lungsound.cli.completion import user_path
 from lungsound.errors import LungsoundError
-from lungsound.storage.places import SQLITE, user_path, without_secrets
+from lungsound.storage.places import SQLITE, without_secrets
 
 
 @click.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lungsound.storage.places import user_path
+from lungsound.cli.completion import user_path
 
 
 def folder_options(command: Callable[..., None]) -> Callable[..., None]:

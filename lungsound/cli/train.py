@@ -5,19 +5,9 @@ from typing import Any
 import click
 
 from lungsound.cli.command import cli_command
+from lungsound.cli.completion import complete_word
 
 HYDRA_LINE = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-
-
-def complete_word(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Return every key= and group=option that begins with the incomplete word."""
-    from lungsound.config.corrections import GROUPS, KEYS
-    from lungsound.config.schema import CONFIG_DIR
-
-    words = [f"{key}=" for key in KEYS]
-    for group in GROUPS:
-        words += [f"{group}={path.stem}" for path in (CONFIG_DIR / group).glob("*.yaml")]
-    return sorted(word for word in words if word.startswith(incomplete))
 
 
 words_argument = click.argument(

@@ -17,7 +17,7 @@ from lungsound.runs.naming import data_title, run_name, short_name
 from lungsound.runs.preflight import ensure_writable
 from lungsound.runs.scores import format_scores
 from lungsound.runs.validation import validate_config
-from lungsound.storage.signals import interruptible, raise_if_interrupted
+from lungsound.storage.signals import interruptible, raise_if_interrupted, resumable
 from lungsound.tracking.background import background_sync
 from lungsound.tracking.client import page_command, validate_tracking_uri
 from lungsound.tracking.state import TrackingState, reset_run_folder, start_tracking
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # Lightning takes seconds to import, and a finished run is li
 
 
 @interruptible()
+@resumable()
 def run(cfg: DictConfig, choices: dict[str, str], trains_here: bool = True) -> Path:
     """Train what is missing, score the ensemble, send it to MLflow; return the run's folder.
 

@@ -143,14 +143,20 @@ def fit(trainer: pl.Trainer, parts: RunComponents, done: int) -> None:
     try:
         with translate_worker_errors():
             trainer.fit(parts.module, parts.datamodule, ckpt_path=resume_path)
-    except Interrupted as error:
-        epochs = parts.trajectory.completed_epochs()
-        message = str(error).replace(KEPT, f"{epochs} epochs are finished and kept.")
-        raise Interrupted(error.signal_number, message) from error
+    except Interrupted as stop:
+        raise _count_epochs(stop, parts) from stop
     except LungsoundError:
         raise
     except Exception as error:
+        if isinstance(error.__context__, Interrupted):  # which Lightning could not end in order
+            raise _count_epochs(error.__context__, parts) from error
         frames = (Path(frame.filename).stem for frame in extract_tb(error.__traceback__))
         if resume_path is None or CHECKPOINT_CONNECTOR not in frames:
             raise
         raise corrupt_file_error(resume_path, error) from error
+
+
+def _count_epochs(stop: Interrupted, parts: RunComponents) -> Interrupted:
+    epochs = parts.trajectory.completed_epochs()
+    message = str(stop).replace(KEPT, f"{epochs} epochs are finished and kept.")
+    return Interrupted(stop.signal_number, message)

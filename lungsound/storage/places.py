@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 from urllib.parse import quote
 
 from lungsound.errors import ConfigError
@@ -40,11 +39,6 @@ def expand_user(text: str) -> str:
             f"or ./{user} for a folder of that name"
         )
     return text.removesuffix(path) + expanded
-
-
-def user_path(text: str) -> Path:
-    """Return the path of an argument of the command line; see `expand_user`."""
-    return Path(expand_user(text))
 
 
 def without_secrets(address: str) -> str:

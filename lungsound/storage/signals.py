@@ -12,10 +12,12 @@ from lungsound.errors import Interrupted, LungsoundError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEPT = "What is finished is kept."
 RESUME_HINT = "The same command goes on from there."
+RESTARTS = "The same command begins again."
 
 _is_interruptible = False  # inside a block of `interruptible`
 _received: int | None = None  # the first signal
 _deferred = False  # the first signal waits for `raise_if_interrupted`
+_hint = RESTARTS
 
 
 @contextlib.contextmanager
@@ -37,6 +39,17 @@ def interruptible() -> Iterator[None]:
         for number, handler in previous_handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
         _is_interruptible, _received = False, None
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Let Interrupted say, in the block, that the same command continues its work."""
+    global _hint
+    previous, _hint = _hint, f"{KEPT} {RESUME_HINT}"
+    try:
+        yield
+    finally:
+        _hint = previous
 
 
 def handle_signals(deferred: bool = False) -> None:
@@ -74,8 +87,7 @@ def defer_signals(deferred: bool = True) -> Iterator[None]:
         if previous or not _received:
             raise
         text = f"error: {error}" if isinstance(error, LungsoundError) else traceback.format_exc()
-        message = f"{KEPT} {RESUME_HINT}\n{text}"
-        raise Interrupted(_received, message) from error
+        raise Interrupted(_received, f"{_hint}\n{text}") from error
     finally:
         _deferred = previous
     if not previous:
@@ -89,7 +101,7 @@ def _is_main_thread() -> bool:
 def raise_if_interrupted() -> None:
     """Raise Interrupted if a signal has arrived."""
     if _received:
-        raise Interrupted(_received, f"{KEPT} {RESUME_HINT}")
+        raise Interrupted(_received, _hint)
 
 
 def _on_signal(number: int, _: Any) -> None:

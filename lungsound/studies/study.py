@@ -25,7 +25,7 @@ from lungsound.runs.naming import data_title
 from lungsound.storage.files import quarantine, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
-from lungsound.storage.signals import defer_signals, raise_if_interrupted
+from lungsound.storage.signals import defer_signals, raise_if_interrupted, resumable
 from lungsound.studies.launch import check_launcher, launch
 from lungsound.studies.plan import (
     Job,
@@ -48,6 +48,7 @@ NON_IDENTITY_PREFIXES = (
 )
 
 
+@resumable()
 def run_study(words: list[str]) -> None:
     """Run the jobs of a sweep's command line, and write the study's folder: plan, tables, figures.
 

@@ -11,10 +11,9 @@ from PIL import Image
 from support.commands import run_lungsound
 
 from lungsound import Ensemble
-from lungsound.cli import explained
 from lungsound.cli.explained import attribute_recording, equal_windows
 from lungsound.data.sound import open_sound
-from lungsound.errors import ConfigError, Interrupted, StorageError
+from lungsound.errors import ConfigError, StorageError
 from lungsound.results import attribution
 
 NOISE = np.random.default_rng(0).uniform(-0.2, 0.2, 20_000)
@@ -54,17 +53,6 @@ def test_each_windows_values_sum_to_its_change(
         [one(torch.zeros(shape)).softmax(-1)[0, 3].item() for one in ensemble.members]
     )
     np.testing.assert_allclose(found, table["p_both"] - baseline, atol=1e-3)
-
-
-def test_an_interrupted_command_says_that_there_is_no_figure(
-    finished_run: Path, breath: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise Interrupted(2, "The same command goes on from there.")
-
-    monkeypatch.setattr(explained, "attribute_recording", interrupt)
-    with pytest.raises(Interrupted, match=r"^breath-explained\.png is not written$"):
-        run_lungsound("explain", finished_run, breath)
 
 
 def test_what_cannot_be_explained(

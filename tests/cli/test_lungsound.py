@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import pytest
-from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from support.commands import ForkedPython
 
@@ -124,18 +123,25 @@ def test_exit_codes_of_errors_and_signals(
 
 
 @pytest.mark.parametrize(
-    ("word", "completed"),
+    ("line", "work"),
     [
-        ("pad", ["padding.mode=", "padding=sample", "padding=tile", "padding=zero"]),
-        ("annealing.m", ["annealing.max_lr=", "annealing.monitor="]),
-        ("padding=z", ["padding=zero"]),
-        ("nothing", []),
+        ("explain RUN breath.wav", "lungsound.ensemble.Ensemble.load"),
+        ("export RUN", "lungsound.results.export.export_torch"),
+        ("predict RUN .", "lungsound.ensemble.Ensemble.load"),
+        ("score RUN icbhi .", "lungsound.runs.rescore.open_database"),
+        ("show icbhi . breath", "lungsound.cli.annotated.show_recording"),
     ],
 )
-def test_options_and_keys_are_completed(word: str, completed: list[str]) -> None:
-    shell = ShellComplete(app.lungsound, {}, "lungsound", "_LUNGSOUND_COMPLETE")
-    for words in (["train"], ["sweep", "-m", "seed=1,2"]):
-        assert [item.value for item in shell.get_completions(words, word)] == completed
+def test_a_stopped_command_that_begins_again_says_so(
+    line: str, work: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(work, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        app.main([str(finished_run) if word == "RUN" else word for word in line.split()])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped: The same command begins again.\n"
 
 
 def test_a_wrong_word_is_a_usage_error() -> None:

@@ -29,6 +29,7 @@ from lungsound.signal.features import Features
 from lungsound.storage.files import is_intact_folder
 from lungsound.studies.store_admin import list_trajectories
 from lungsound.training.batches import TrainBatchDataset
+from lungsound.training.loader import _Loader
 from lungsound.training.module import SnapshotModule
 from lungsound.training.snapshots import SnapshotCallback
 from lungsound.training.trajectory import Trajectory
@@ -470,6 +471,7 @@ def test_a_failure_after_the_resume_point_is_not_its_fault(
 # Where a signal comes, the message, and the epochs that this start begins.
 SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
     (lungsound.runs.inputs, "open_database", 1, "What is finished", []),  # no MLflow run yet
+    (_Loader, "__iter__", 1, "0 epochs are finished", []),
     (SnapshotModule, "training_step", 2, "0 epochs are finished", [1]),
     (SnapshotModule, "validation_step", 1, "0 epochs are finished", [1]),
     (SnapshotModule, "configure_optimizers", 1, "0 epochs are finished", []),

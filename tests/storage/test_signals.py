@@ -5,11 +5,18 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 
 from lungsound.errors import Interrupted
-from lungsound.storage.signals import SIGNALS, defer_signals, handle_signals, interruptible
+from lungsound.storage.signals import (
+    SIGNALS,
+    defer_signals,
+    handle_signals,
+    interruptible,
+    resumable,
+)
 
 COMMAND = """
 import sys; from signal import SIGTERM, raise_signal
@@ -72,10 +79,19 @@ def test_an_error_after_a_deferred_signal_is_in_the_message() -> None:
         raise ValueError("the disk is full")
 
 
+def test_only_work_that_is_kept_goes_on() -> None:
+    for place, expected in (
+        (resumable, r"^What is finished is kept\. The same command goes on from there\.$"),
+        (nullcontext, r"^The same command begins again\.$"),
+    ):
+        with pytest.raises(Interrupted, match=expected), interruptible(), place():
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_nested_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with interruptible():
-        with pytest.raises(Interrupted, match="The same command goes on") as stop, interruptible():
+        with pytest.raises(Interrupted, match="The same command begins") as stop, interruptible():
             signal.raise_signal(signal.SIGINT)
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert stop.value.signal_number == signal.SIGINT

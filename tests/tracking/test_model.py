@@ -173,6 +173,21 @@ def test_a_request_without_rows_is_bad(served: Any) -> None:
         served.predict(pd.DataFrame({"audio": pd.Series([], dtype=str)}))
 
 
+def test_mlflow_names_a_misspelt_column_and_leaves_out_a_misspelt_param(served: Any) -> None:
+    """As docs/mlflow.md says: both happen before the model's own code."""
+    audio = b64encode(encode(NOISE, "WAV", "PCM_16")).decode()
+    names = r"missing inputs \['audio'\].* extra inputs: \['audoi'\]"
+    with pytest.raises(MlflowException, match=names) as caught:
+        served.predict(pd.DataFrame({"audoi": [audio]}))
+    assert caught.value.get_http_status_code() == 400
+    default, other = (
+        served.predict(pd.DataFrame({"audio": [audio]}), params={name: 2.0})
+        for name in ("windw", "window")
+    )
+    assert default["end_seconds"].iloc[0] == 3
+    assert other["end_seconds"].iloc[0] == 2
+
+
 def test_what_cannot_be_registered_is_refused(registered: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the folder of a finished run"):
         run_lungsound("register", tmp_path, "--name", "breaths")
