@@ -39,16 +39,16 @@ def export(run: Path, file_format: str | None, file: Path | None) -> None:
     from lungsound.results.members import load_members
     from lungsound.storage.files import write_user_file
 
-    if file_format is None:
-        file_format = "onnx" if file is not None and file.suffix == ".onnx" else "torch"
-    file = file or Path(f"ensemble{SUFFIXES[file_format]}")
-    if file.suffix != SUFFIXES[file_format]:
-        what = f"a name in {SUFFIXES[file_format]} for --format {file_format}"
-        raise ConfigError(f"--to: expected {what}, but got {file}")
+    formats = [file_format] if file_format else list(SUFFIXES)
+    file = file or Path(f"ensemble{SUFFIXES[formats[0]]}")
+    formats = [name for name in formats if SUFFIXES[name] == file.suffix]
+    if not formats:
+        what = " or ".join(f"{suffix} (--format {name})" for name, suffix in SUFFIXES.items())
+        raise ConfigError(f"--to: expected a name in {what}, but got {file}")
     folder = RunFolder(run)
     parts = load_members(folder)
     card = model_card(folder)
-    content = export_onnx(parts) if file_format == "onnx" else export_torch(parts)
+    content = export_onnx(parts) if formats == ["onnx"] else export_torch(parts)
     for path, data in ((file, content), (file.with_name(f"{file.name}.card.md"), card.encode())):
         write_user_file(path, data)
         print(path)

@@ -7,12 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, open_dict
 
 from lungsound.config.corrections import GROUPS, KEYS, check_words, quote_text, unknown_keys
@@ -141,6 +143,8 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         if unknown := unknown_keys(words):  # Hydra's message recommends +key
             raise ConfigError("; ".join(unknown)) from error
+        if isinstance(error, MissingConfigException) and error.options:
+            raise ConfigError(_describe_missing_option(error)) from error
         text = f"{error}\n{error.__cause__ or ''}"  # omegaconf's half of the message is the cause
         lines = [line.strip() for line in text.splitlines()]
         noise = ("See ", "reference_type=", "object_type=")
@@ -150,6 +154,14 @@ def translate_hydra_errors(words: Sequence[str]) -> Iterator[None]:
             f"expected key=value overrides that Hydra can parse, but got {got}: {details}. "
             "--help lists the groups"
         ) from error
+
+
+def _describe_missing_option(error: MissingConfigException) -> str:
+    """Return what is wrong with `segment=10s`; Hydra's message lists its search path, too."""
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    (nearest,) = get_close_matches(option, error.options or [], 1, cutoff=0)
+    options = ", ".join(error.options or [])
+    return f"{group}={option}: expected one of {options}. The nearest is {nearest}"
 
 
 def read_arguments(words: Sequence[str]) -> list[str]:

@@ -10,5 +10,6 @@ for name, value in {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",  # without git, as in a container: no page of advice, three times
 }.items():
     os.environ.setdefault(name, value)

@@ -164,7 +164,7 @@ def _own_uri() -> str:
 def page_command(uri: str) -> str:
     """Return how to open MLflow's page on this address: a command, or the server's address."""
     if uri == DEFAULT_URI:
-        return "mlflow ui  (or: make ui)"
+        return "mlflow ui"
     if uri.partition(":")[0] in SERVER_SCHEMES:
         return uri
     return f"mlflow ui --backend-store-uri {_shell_uri(uri)}"

@@ -22,6 +22,23 @@ NEAREST = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("word", "options", "nearest"),
+    [
+        ("padding=smaple", "sample, tile, zero", "sample"),
+        ("segment=10s", "2x2.5s, 2x2s, .*, 9s", "[3-9]s"),
+        ("experiment=papers", ".*, paper, .*", "paper"),
+        ("hydra/launcher=slrum", ".*, slurm, .*", "slurm"),
+    ],
+)
+def test_an_unknown_option_is_an_error_with_the_nearest(
+    word: str, options: str, nearest: str
+) -> None:
+    expected = rf"^{word}: expected one of {options}\. The nearest is {nearest}$"
+    with pytest.raises(ConfigError, match=expected):
+        compose_run([word])
+
+
 @pytest.mark.parametrize("plus", ["", "+", "++"])
 @pytest.mark.parametrize(("word", "key"), NEAREST)
 def test_an_unknown_key_is_an_error_with_the_nearest(plus: str, word: str, key: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from support.runs import ROOT
 
 from lungsound.errors import LungsoundError
 from lungsound.tracking.client import (
@@ -139,4 +140,16 @@ def test_the_password_of_the_environment_is_for_its_address_alone(
     assert page_command(public).endswith(ending)
     assert page_command(other).endswith(other)
     assert page_command("http://host:5000") == "http://host:5000"
-    assert page_command("sqlite:///mlflow.db") == "mlflow ui  (or: make ui)"
+    assert page_command("sqlite:///mlflow.db") == "mlflow ui"
+
+
+def test_a_machine_without_git_prints_no_page_of_advice(tmp_path: Path) -> None:
+    code = (
+        "import lungsound.tracking; from mlflow.utils.git_utils import get_git_commit; "
+        f"get_git_commit({str(tmp_path)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT), "PATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
