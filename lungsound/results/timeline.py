@@ -56,7 +56,7 @@ def plot_timeline(
     """
     lower = _log_mel_figure(log_mel, seconds, corner_hz, title, 1).axes[1]
     _draw_probabilities(lower, members)
-    if "abnormal" in table:
+    if "abnormal" in table and table["abnormal"].any():
         _mark_abnormal(lower, table)
     lower.set(ylabel="probability", ylim=(0, 1.06))
     lower.grid(axis="y", color="0.9")

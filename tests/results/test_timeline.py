@@ -35,9 +35,9 @@ TABLE = MEMBERS[:3][["start_seconds", "end_seconds"]].assign(abnormal=[False, Tr
 NAN = np.nan
 
 
-def figure(title: str = "a.wav") -> Figure:
+def figure(title: str = "a.wav", table: pd.DataFrame = TABLE) -> Figure:
     log_mel = recording_log_mel(array_sound(NOISE, RATE), FEATURES)
-    return plot_timeline(log_mel, 7.0, FEATURES.corner_hz.numpy(), MEMBERS, TABLE, title)
+    return plot_timeline(log_mel, 7.0, FEATURES.corner_hz.numpy(), MEMBERS, table, title)
 
 
 def test_steps_bands_and_winners() -> None:
@@ -52,6 +52,12 @@ def test_steps_bands_and_winners() -> None:
     np.testing.assert_allclose(best.values, [NAN, 0.7, NAN, 0.8])
     np.testing.assert_allclose(steps[5].values, [0.7, NAN, NAN, NAN])
     np.testing.assert_allclose(steps[6].values, [1.05, NAN, NAN, NAN])  # above the threshold
+
+
+def test_the_legend_names_only_what_is_drawn() -> None:
+    mark = "abnormal at the run's threshold"
+    assert mark in check_text_layout(figure())
+    assert mark not in check_text_layout(figure(table=TABLE.assign(abnormal=False)))
 
 
 @pytest.mark.parametrize("title", ["a.wav", f"{'x$' * 80}.wav: ensemble of 8"])
