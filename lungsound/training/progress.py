@@ -65,8 +65,14 @@ class ProgressCallback(pl.Callback):
         epoch = trainer.current_epoch + 1
         metrics = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items()}
         metrics.pop("val/accuracy", None)
-        values = "  ".join(f"{name} {metrics[name]}" for name in sorted(metrics))
-        left = self._time_left(trainer, int(trainer.num_training_batches) * (self.epochs - epoch))
+        names = sorted(metrics)  # the scores are all of validation: 80 columns
+        values = "  ".join(
+            f"{name.replace('val/score', 'score')} {metrics[name]}" for name in names
+        )
+        left = ""
+        if not self.console.is_terminal:  # there the bar has it
+            batches = int(trainer.num_training_batches) * (self.epochs - epoch)
+            left = self._time_left(trainer, batches)
         number = f"{epoch:{len(str(self.epochs))}d}/{self.epochs}"
         self.console.print(f"epoch {number}  {values}  {left}".rstrip(), soft_wrap=True)
 

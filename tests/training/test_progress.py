@@ -1,6 +1,8 @@
 """What is printed while it trains: a line per epoch and the time left."""
 
-from types import SimpleNamespace
+import re
+from collections.abc import Mapping
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ def train(
     first: int,
     last: int,
     seconds: list[float],
+    metrics: Mapping[str, float] = MappingProxyType({"train/loss": 0.25, "val/accuracy": 1}),
     **options: bool,
 ) -> None:
     """Epochs `first` to `last` of `epochs`, from 1; validation takes 10 seconds."""
@@ -31,7 +34,7 @@ def train(
     trainer = SimpleNamespace(
         current_epoch=first - 1,
         num_training_batches=len(seconds),
-        callback_metrics={"train/loss": torch.tensor(0.25), "val/accuracy": torch.tensor(1)},
+        callback_metrics={name: torch.tensor(value) for name, value in metrics.items()},
     )
     progress.on_train_start(trainer, None)
     for epoch in range(first, last + 1):
@@ -71,6 +74,19 @@ def test_a_job_of_a_study_prints_no_epochs_on_a_terminal(
     assert "Training:" not in printed
     assert "epoch 1/3" not in printed
     assert "epoch 2 of 3" in printed
+
+
+def test_the_lines_of_epochs_fit_80_columns(
+    fake_clock: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    names = ("train/loss", "val/accuracy", "val/loss", "val/score_2", "val/score_4")
+    train(fake_clock, 150, 120, 121, [2.0] * 10, metrics=dict.fromkeys(names, 0.25))
+    printed = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "\n", capsys.readouterr().out)
+    lines = re.findall("^ *epoch 12[01]/150.*", printed, re.MULTILINE)
+    values = "train/loss 0.250  val/loss 0.250  score_2 0.250  score_4 0.250"
+    assert lines == [f"epoch {number}/150  {values}" for number in (120, 121)]
+    assert len(lines[0]) <= 80
 
 
 def test_time_left_follows_the_latest_batches(
