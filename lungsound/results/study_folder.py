@@ -69,8 +69,8 @@ def log_path(folder: Path, trajectory: str) -> Path:
 
 
 def failure_path(folder: Path, run: str) -> Path:
-    """Return the file with the error of the job that makes a run, named after the run's key."""
-    return folder / f"failed-{Path(run).name.rpartition('-')[2]}.json"
+    """Return the file with the error of the job that makes a run."""
+    return folder / f"failed-{content_key(Path(run).name)}.json"
 
 
 def write_failure(folder: Path, job: dict[str, Any], error: str, traceback: str) -> None:

@@ -39,7 +39,7 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
-from lungsound.results.study_folder import read_failure
+from lungsound.results.study_folder import failure_path, read_failure
 from lungsound.studies.plan import format_plan, plan_jobs
 from lungsound.studies.work import job_line, train_trajectory
 from lungsound.tracking.sync import MlflowSync, StudySync
@@ -116,7 +116,7 @@ def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
 
     # 4 minutes for 30 of the work; 75 are to come, and 30 after the third has failed.
     assert name_and_time() == ("job 4/4  seed=3", "10 minutes left")
-    (tmp_path / "failed-failing.json").touch()
+    failure_path(tmp_path, "failing").touch()
     assert name_and_time()[1] == "4 minutes left"
     assert job_line(study, jobs, 3, tmp_path, "finished before").endswith("  finished before")
     jobs[3]["values"] = {"annealing.cycles": 10}
