@@ -10,7 +10,7 @@ CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server 
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-cluster fuzz kills mutants browser lint docs ui bench gpu
+.PHONY: help demo test test-all test-cluster bench-cluster cluster-packages fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -25,12 +25,19 @@ test-all: .venv/installed ## and the slow ones, an hour at most; writes the figu
 	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu and not cluster" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 
-# Root's, as Slurm is, and where there is only the loopback, so that nothing of it can be reached from outside.
-test-cluster: .venv/cluster/installed ## a real Slurm, Ray and PostgreSQL on this machine, as root on Debian; 10 minutes
+cluster-packages:
 	dpkg -s $(CLUSTER_PACKAGES) > /dev/null 2>&1 || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLUSTER_PACKAGES); } > /dev/null
-	PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" OMP_NUM_THREADS=1 unshare --net sh -c 'ip link set lo up && \
-	    ip address add 10.0.0.1/32 dev lo && .venv/cluster/bin/python -m pytest -m cluster tests/cluster'
+
+# Root's, as Slurm is, and where there is only the loopback, so that nothing of it can be reached from outside.
+ON_LOOPBACK = PATH="$(CURDIR)/.venv/cluster/bin:$$PATH" OMP_NUM_THREADS=1 unshare --net sh -c 'ip link set lo up && \
+    ip address add 10.0.0.1/32 dev lo && exec "$$0" "$$@"'
+
+test-cluster: .venv/cluster/installed cluster-packages ## a real Slurm, Ray and PostgreSQL on this machine, as root on Debian; 10 minutes
+	$(ON_LOOPBACK) python -m pytest -m cluster tests/cluster
+
+bench-cluster: .venv/cluster/installed cluster-packages ## what launchers and MLflow's stores cost, in docs/clusters.md; 20 minutes on a quiet machine
+	PYTHONPATH=$(CURDIR):tests $(ON_LOOPBACK) python benchmarks/clusters.py
 
 fuzz: .venv/installed ## N generated bad inputs (20000 by default, within an hour), from SEED
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz.py --inputs $(or $(N),20000) --seed $(or $(SEED),0) --write

@@ -74,10 +74,10 @@ def rm(store: Path, outputs: Path, keys: tuple[str, ...]) -> None:
 
 
 @study.command(hidden=True)
-@click.argument("folder", metavar="STUDY", type=user_path)
-@click.argument("trajectory", type=int)
-def work(folder: Path, trajectory: int) -> None:
-    """Train a trajectory of STUDY and finish its runs, until stdin is closed: for a launcher."""
+@click.argument("plan", metavar="PLAN", type=user_path)
+@click.argument("trajectory", metavar="KEY")
+def work(plan: Path, trajectory: str) -> None:
+    """Train a trajectory of PLAN and finish its runs, until stdin is closed: for a launcher."""
     from lungsound.studies.work import train_trajectory
 
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning is for the launcher's worker
@@ -87,4 +87,4 @@ def work(folder: Path, trajectory: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    train_trajectory(folder, trajectory)
+    train_trajectory(plan, trajectory)

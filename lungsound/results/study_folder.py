@@ -1,4 +1,4 @@
-"""A study's files: study.json with its keys and runs, the latest plan, failures, logs."""
+"""A study's files: study.json with its keys and runs, the plans of its commands, failures, logs."""
 
 import json
 import os
@@ -8,10 +8,9 @@ from typing import Any
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import corrupt_file_on_error, read_file, write_file
-from lungsound.storage.keys import canonical_json
+from lungsound.storage.keys import canonical_json, content_key
 
 STUDY_FILE = "study.json"
-PLAN_FILE = "plan.json"
 MAX_FILENAME_BYTES = 255  # the limit of file systems
 
 
@@ -46,53 +45,58 @@ def _validate(swept: list[Any], jobs: list[dict[str, Any]]) -> None:
             raise ValueError(f"{name[:60]}...: expected the name of a run's folder")
 
 
-def planned_jobs(study: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the jobs of the latest command, in its order."""
-    jobs: list[dict[str, Any]] = study["jobs"]
-    return jobs[len(jobs) - len(study.get("work", jobs)) :]  # release 0.1 had no work
+def write_plan(folder: Path, jobs: list[dict[str, Any]]) -> Path:
+    """Store the jobs of a command in a file of their own, and return it.
+
+    It is named after its content: a launcher may start a job long after other commands.
+    """
+    path = folder / f"plan-{content_key(jobs)}.json"
+    write_file(path, json.dumps(jobs).encode())
+    return path
 
 
-def read_plan(folder: Path) -> list[dict[str, Any]]:
-    """Return the jobs of the latest command: run, trajectory (from 1), configuration, choices."""
-    content = read_file(folder / PLAN_FILE)
-    with corrupt_file_on_error(folder / PLAN_FILE):
+def read_plan(path: Path) -> list[dict[str, Any]]:
+    """Return a command's jobs: run, values, trajectory, configuration, choices."""
+    content = read_file(path)
+    with corrupt_file_on_error(path):
         plan: list[dict[str, Any]] = json.loads(content)
     return plan
 
 
-def log_path(folder: Path, trajectory: int) -> Path:
-    """Return the log of the processes that trained a trajectory."""
+def log_path(folder: Path, trajectory: str) -> Path:
+    """Return the log of the processes that trained a trajectory, by its key."""
     return folder / "logs" / f"trajectory-{trajectory}.log"
 
 
-def failure_path(folder: Path, number: int) -> Path:
-    """Return the file with the error of a job of the latest command, from 0."""
-    return folder / f"failed-{number}.json"
+def failure_path(folder: Path, run: str) -> Path:
+    """Return the file with the error of the job that makes a run."""
+    return folder / f"failed-{content_key(Path(run).name)}.json"
 
 
-def write_failure(folder: Path, number: int, trajectory: int, error: str, traceback: str) -> None:
+def write_failure(folder: Path, job: dict[str, Any], error: str, traceback: str) -> None:
     """Store a job's error. `traceback`: empty if the job's own MLflow run has it."""
-    log = log_path(folder, trajectory)
+    log = log_path(folder, job["trajectory"])
     words = [error, *([f"its log: {log}"] if log.exists() else [])]
     failure = {"error": "; ".join(words), "traceback": traceback}
-    write_file(failure_path(folder, number), json.dumps(failure).encode())
+    write_file(failure_path(folder, job["run"]), json.dumps(failure).encode())
 
 
-def record_unfinished(folder: Path, reason: str, trajectory: int | None = None) -> None:
+def record_unfinished(plan: Path, reason: str, trajectory: str | None = None) -> None:
     """Store a failure of each unfinished job without one; `trajectory`: only of its jobs."""
-    for number, job in enumerate(read_plan(folder)):
+    folder = plan.parent
+    for job in read_plan(plan):
         run = RunFolder(Path(job["run"]))
         is_other = trajectory not in (None, job["trajectory"])
-        if is_other or run.is_complete or failure_path(folder, number).exists():
+        if is_other or run.is_complete or failure_path(folder, job["run"]).exists():
             continue
         error = reason or "ended without a word"
         shown = (run.path / "tracking.json").exists()  # it has an MLflow run
-        write_failure(folder, number, job["trajectory"], error, "" if shown else error)
+        write_failure(folder, job, error, "" if shown else error)
 
 
-def read_failure(folder: Path, number: int) -> dict[str, str] | None:
-    """Return `error` and `traceback` of a failed job, None if it did not fail."""
-    path = failure_path(folder, number)
+def read_failure(folder: Path, run: str) -> dict[str, str] | None:
+    """Return `error` and `traceback` of the job that makes a run, None if it did not fail."""
+    path = failure_path(folder, run)
     if not path.exists():
         return None
     with corrupt_file_on_error(path):

@@ -5,13 +5,14 @@ Imports no torch: a launcher's worker only waits for the process that trains.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -48,8 +49,8 @@ def check_launcher(launcher: str) -> None:
         )
 
 
-def launch(folder: Path, words: Sequence[str], trajectories: Sequence[int]) -> None:
-    """Let Hydra's launcher call `run_trajectory` once per trajectory of the study.
+def launch(plan: Path, words: Sequence[str], trajectories: Sequence[str], launcher: str) -> None:
+    """Let Hydra's launcher call `run_trajectory` once for each of these trajectories of the plan.
 
     Raises LungsoundError if Hydra exits: it prints its own errors before.
     """
@@ -57,24 +58,28 @@ def launch(folder: Path, words: Sequence[str], trajectories: Sequence[int]) -> N
     for word, override in zip(words, parse_overrides(words), strict=True):
         if not override.is_sweep_override():
             constants.append(word)
-    study = QuotedString(str(folder), Quote.single).with_quotes()
-    numbers = ",".join(map(str, trajectories))
-    line = [f"tracking.study={study}", "hydra.sweeper.params=null", f"+trajectory={numbers}"]
-    # Workers find this package, wherever it is, and know which GPUs there are.
-    if gpus := range(gpu_count(0)):
+    keys = ",".join(map(quoted, trajectories))
+    line = [f"tracking.study={quoted(plan.parent)}", "hydra.sweeper.params=null"]
+    line += [f"+plan={quoted(plan)}", f"+trajectory={keys}"]
+    os.environ["PYTHONPATH"] = python_path()  # workers find this package, wherever it is
+    if launcher == "joblib" and (gpus := range(gpu_count(0))):  # the others' may be elsewhere
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, gpus)))
-    os.environ["PYTHONPATH"] = python_path()
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # two jobs' lines may be alike
-    start = time.time()
+    earlier = slurm_tasks(plan.parent)
     try:
         run_hydra(run_trajectory, ["--multirun", *constants, *line])
     except SystemExit as error:
-        wait_for_slurm(folder, start)
+        wait_for_slurm(slurm_tasks(plan.parent) - earlier)
         raise LungsoundError(
             "expected Hydra to launch the study's jobs, but it ended with the message above; "
             "perhaps a process of its launcher died. The finished runs are kept, and the same "
             "command runs the others"
         ) from error
+
+
+def quoted(value: object) -> str:
+    """Return a value that Hydra takes as it is: a path with a comma, a key of digits alone."""
+    return QuotedString(str(value), Quote.single).with_quotes()
 
 
 def python_path() -> str:
@@ -83,60 +88,75 @@ def python_path() -> str:
     return os.pathsep.join(dict.fromkeys(parts))
 
 
-def wait_for_slurm(folder: Path, start: float) -> None:
-    """Wait for the tasks submitted since `start`: submitit stops waiting when one is lost."""
-    submitted = folder.glob("logs/*/*_submitted.pkl")
-    recent = [path.parent.name for path in submitted if path.stat().st_mtime >= start]
-    command = ["squeue", "--noheader", "--jobs", ",".join(recent)]
-    if recent and shutil.which("squeue"):
-        while subprocess.run(command, capture_output=True, check=False).stdout:
+def slurm_tasks(folder: Path) -> set[str]:
+    """Return the numbers of all tasks that were submitted for the study."""
+    return {path.parent.name for path in folder.glob("logs/*/*_submitted.pkl")}
+
+
+def wait_for_slurm(tasks: Collection[str]) -> None:
+    """Wait for the end of these tasks: submitit stops waiting when one is lost.
+
+    An error of squeue is no end: the controller may answer again.
+    """
+    command = ["squeue", "--noheader", "--jobs", ",".join(tasks)]
+    waiting = bool(tasks and shutil.which("squeue"))
+    while waiting:
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+        forgotten = "Invalid job id" in shown.stderr  # it ended minutes ago
+        waiting = bool(shown.stdout or (shown.returncode and not forgotten))
+        if waiting:
             time.sleep(POLL_S)
 
 
 def run_trajectory(cfg: DictConfig) -> None:
     """Train a trajectory and finish its runs: called by Hydra's launcher, on any machine."""
-    hydra, folder, number = HydraConfig.get(), Path(cfg.tracking.study), cfg.trajectory
+    hydra, plan, trajectory = HydraConfig.get(), Path(cfg.plan), cfg.trajectory
     launcher = hydra.runtime.choices["hydra/launcher"]
     if launcher == BASIC:
         from lungsound.studies.work import train_trajectory  # imports torch
 
-        train_trajectory(folder, number)
+        train_trajectory(plan, trajectory)
         return
-    with contextlib.chdir(hydra.runtime.cwd), worker_environment(folder, launcher) as environment:
-        reason = supervise(folder, number, environment)
-        record_unfinished(folder, reason, number)
+    with (
+        contextlib.chdir(hydra.runtime.cwd),
+        worker_environment(plan.parent, launcher) as environment,
+    ):
+        reason = supervise(plan, trajectory, environment)
+        record_unfinished(plan, reason, trajectory)
 
 
 @contextlib.contextmanager
 def worker_environment(folder: Path, launcher: str) -> Iterator[dict[str, str]]:
     """Yield the environment of a process that trains: its threads, its GPU.
 
-    joblib and Ray set the threads; Ray and Slurm the GPU. With joblib it is one that no other
-    process of the study uses, if there is one.
+    joblib and Ray set the threads; Ray and Slurm the GPU. With joblib it is the one that the fewest
+    processes of the study use.
     """
     environment = {**os.environ, "PYTHONPATH": python_path()}
-    cores = environment.get("SLURM_CPUS_PER_TASK")
+    # Not the threads of who submitted it. Without cpus_per_task a task has all CPUs of its job.
+    cores = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
     if cores and launcher == "slurm":  # others may run within a Slurm job
-        environment["OMP_NUM_THREADS"] = cores  # not those of who submitted it
+        environment["OMP_NUM_THREADS"] = cores
     with contextlib.ExitStack() as stack:
         gpus = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         if launcher == "joblib" and len(gpus) > 1:
-            for gpu in gpus:
-                if stack.enter_context(try_lock(folder / f".gpu-{gpu}.lock")):
+            for number in itertools.count():
+                gpu = gpus[number % len(gpus)]
+                if stack.enter_context(try_lock(folder / f".gpu-{number}.lock")):
                     break
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         yield environment
 
 
-def supervise(folder: Path, number: int, environment: dict[str, str]) -> str:
+def supervise(plan: Path, trajectory: str, environment: dict[str, str]) -> str:
     """Wait for a process that trains the trajectory; log and print its output.
 
     Returns why it ended, empty if it ended by itself. It ends if this process does: its stdin is
     closed then.
     """
-    path = log_path(folder, number)
+    path = log_path(plan.parent, trajectory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lungsound", "study", "work", str(folder), str(number)]
+    command = [sys.executable, "-m", "lungsound", "study", "work", str(plan), trajectory]
     with path.open("a") as log:
         process = subprocess.Popen(
             command,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lungsound.data.splits.leakage import INITIAL_WEIGHTS
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder, folder_lock_path
-from lungsound.results.study_folder import planned_jobs, read_failure, read_study
+from lungsound.results.study_folder import read_failure, read_study
 from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import pdf_bytes, png_bytes
 from lungsound.storage.files import corrupt_file_on_error, write_file
@@ -89,14 +89,13 @@ def read_runs(folder: Path) -> StudyRuns:
     study = read_study(folder)
     outputs = folder.resolve().parents[1]  # the paths in study.json may be outdated
     rows, histories, missing = [], [], []
-    earlier = len(study["jobs"]) - len(planned_jobs(study))  # jobs of earlier commands
-    for number, job in enumerate(study["jobs"], start=-earlier):
+    for job in study["jobs"]:
         name, run = format_values(job["values"]), RunFolder(outputs / Path(job["run"]).name)
         if run.is_complete:
             rows.append({**run_row(run), **job["values"], "folder": str(run.path)})
             histories.append((name, pd.DataFrame(run.read_history())))
         else:
-            failure = read_failure(folder, number)
+            failure = read_failure(folder, job["run"])
             lines = failure["error"].splitlines() if failure else []
             missing.append(": ".join(["missing", name, *lines[:1]]))
     if not rows:

@@ -12,11 +12,11 @@ from lungsound.config.schema import to_container
 from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 from lungsound.results.folder import folder_lock_path
 from lungsound.results.study_folder import (
-    PLAN_FILE,
     STUDY_FILE,
     read_failure,
     read_study,
     record_unfinished,
+    write_plan,
 )
 from lungsound.runs.estimate import experiment_sentence
 from lungsound.runs.identity import source_hash
@@ -88,6 +88,7 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
     name = f"study {keys} {synthetic}{folder.name.rpartition('-')[2]}"
     state = start_tracking(folder, tracking.uri, tracking.experiment, tags, name)
     write_study_file(folder, words, jobs, plan)
+    plan_path = write_plan(folder, plan_entries(folder, jobs))
     with defer_signals(False):
         reset_for_redo(jobs)
     background = BackgroundSync(folder, state)
@@ -96,27 +97,28 @@ def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> 
     failed: list[tuple[str, str]] = []
     try:
         with defer_signals(False):
-            run_trajectories(folder, words, jobs)
-        failed = collect_failures(folder, jobs)
+            run_trajectories(plan_path, words, jobs)
+        failed = collect_failures(plan_path, jobs)
         status = "FAILED" if failed else "FINISHED"
     except Exception:
-        status, failed = "FAILED", collect_failures(folder, jobs)
+        status, failed = "FAILED", collect_failures(plan_path, jobs)
         raise
     finally:
         finalize_study(folder, background, status, jobs, failed)
     return [name for name, _ in failed]
 
 
-def run_trajectories(folder: Path, words: Sequence[str], jobs: Sequence[Job]) -> None:
+def run_trajectories(plan: Path, words: Sequence[str], jobs: Sequence[Job]) -> None:
     """Launch a job per trajectory; list those here whose runs are all finished."""
     unfinished = []
-    for number, group in enumerate(group_jobs(jobs), start=1):
+    for group in group_jobs(jobs):
+        trajectory = group[0].trajectory
         if all(job.folder.is_complete for job in group):
-            train_trajectory(folder, number)
+            train_trajectory(plan, trajectory)
         else:
-            unfinished.append(number)
+            unfinished.append(trajectory)
     if unfinished:
-        launch(folder, words, unfinished)
+        launch(plan, words, unfinished, jobs[0].choices["hydra/launcher"])
 
 
 def reset_for_redo(jobs: Sequence[Job]) -> None:
@@ -169,7 +171,7 @@ def study_folder(jobs: Sequence[Job]) -> Path:
 
 
 def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], plan: str) -> None:
-    """Write the plan, and study.json with the runs of this and of earlier commands."""
+    """Write the plan's text, and study.json with the runs of this and of earlier commands."""
     path = folder / STUDY_FILE
     new_jobs = [{"run": str(job.folder.path), "values": job.values} for job in jobs]
     new_values = [job.values for job in jobs]
@@ -183,17 +185,15 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
         "words": list(words),
         "swept": sorted(jobs[0].values),
         "started": time.time(),
-        "work": job_work(jobs),
+        "work": {job["run"]: work for job, work in zip(new_jobs, job_work(jobs), strict=True)},
         "jobs": [*(job for job in earlier_jobs if job["values"] not in new_values), *new_jobs],
     }
     write_file(path, json.dumps(study, indent=2).encode())
     write_file(folder / "plan.txt", plan.encode())
-    write_file(folder / PLAN_FILE, json.dumps(plan_entries(folder, jobs)).encode())
 
 
 def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Return what a job needs on any machine: its configuration as it is planned here."""
-    trajectories = list(dict.fromkeys(job.trajectory for job in jobs))
     entries = []
     for job in jobs:
         config = to_container(job.settings)
@@ -202,7 +202,8 @@ def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         entries.append(
             {
                 "run": str(job.folder.path),
-                "trajectory": trajectories.index(job.trajectory) + 1,
+                "values": job.values,
+                "trajectory": job.trajectory,
                 "config": config,
                 "choices": job.choices,
             }
@@ -210,13 +211,13 @@ def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return entries
 
 
-def collect_failures(folder: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
+def collect_failures(plan: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     """Return the failed jobs, each with its traceback unless its own MLflow run has it."""
     with suppress(StorageError):  # disk full
-        record_unfinished(folder, "")
+        record_unfinished(plan, "")
     failed = []
-    for number, job in enumerate(jobs):
-        failure = read_failure(folder, number)
+    for job in jobs:
+        failure = read_failure(plan.parent, str(job.folder.path))
         if failure or not job.folder.is_complete:
             failed.append((str(job), failure["traceback"] if failure else ""))
     return failed

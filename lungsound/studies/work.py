@@ -16,7 +16,6 @@ from lungsound.results.folder import RunFolder
 from lungsound.results.report import format_score
 from lungsound.results.study_folder import (
     failure_path,
-    planned_jobs,
     read_plan,
     read_study,
     write_failure,
@@ -30,38 +29,41 @@ from lungsound.tracking.background import ERROR_NOTE
 from lungsound.training.progress import format_duration
 
 
-def train_trajectory(folder: Path, trajectory: int) -> None:
-    """Train a trajectory of the study, from 1, once, and finish each run that needs it."""
+def train_trajectory(plan: Path, trajectory: str) -> None:
+    """Train a trajectory of a study's plan once, and finish each run that needs it."""
     tolerate_output_errors()  # a launcher's process has its own
-    for number, job in enumerate(read_plan(folder)):
+    jobs = read_plan(plan)
+    for number, job in enumerate(jobs):
         if job["trajectory"] == trajectory:
-            run_job(folder, number, job)
+            run_job(plan.parent, jobs, number)
 
 
-def run_job(folder: Path, number: int, job: dict[str, Any]) -> None:
-    """Run one job of a study's plan; an exception is printed and stored."""
-    study = read_study(folder)
-    was_complete = RunFolder(Path(planned_jobs(study)[number]["run"])).is_complete
-    with record_failure(folder, number, job["trajectory"], job_name(study, number)):
+def run_job(folder: Path, jobs: list[dict[str, Any]], number: int) -> None:
+    """Run one job of a plan; an exception is printed and stored, success removes a stored one."""
+    job = jobs[number]
+    was_complete = RunFolder(Path(job["run"])).is_complete
+    with record_failure(folder, job, job_name(jobs, number)):
         cfg = OmegaConf.merge(OmegaConf.structured(Config), job["config"])
         run_path = run(cfg, job["choices"], not was_complete)  # type: ignore[arg-type]
-        if str(run_path) not in {job["run"] for job in study["jobs"]}:
+        if str(run_path) != job["run"]:
             raise LungsoundError(
-                f"expected this job's run in one of the study's folders, but it is {run_path}: "
-                "the data or the source of lungsound changed while the study ran. The same "
-                "command runs what is missing"
+                f"expected this job's run in {job['run']}, but it is {run_path}: the data or the "
+                "source of lungsound changed while the study ran. The same command runs what is "
+                "missing"
             )
+        failure_path(folder, job["run"]).unlink(missing_ok=True)  # of an earlier command's worker
         note = "finished before" if was_complete else ""
-        print(job_line(study, number, folder, note), flush=True)
+        print(job_line(read_study(folder), jobs, number, folder, note), flush=True)
 
 
-def job_name(study: dict[str, Any], number: int) -> str:
+def job_name(jobs: list[dict[str, Any]], number: int) -> str:
     """Return the number of a job, from 0, and its values, as a user reads them."""
-    jobs = planned_jobs(study)
     return f"job {number + 1}/{len(jobs)}  {format_values(jobs[number]['values'])}"
 
 
-def job_line(study: dict[str, Any], number: int, folder: Path, note: str = "") -> str:
+def job_line(
+    study: dict[str, Any], jobs: list[dict[str, Any]], number: int, folder: Path, note: str = ""
+) -> str:
     """Return a job's name, test scores, and `note`, or the time left of the study, in 80 columns.
 
     All but the name is on a second line only if several swept keys are too long for one. The time
@@ -69,28 +71,29 @@ def job_line(study: dict[str, Any], number: int, folder: Path, note: str = "") -
     the finished ones; failed jobs are in neither.
     """
     done = left = 0.0
-    runs = [RunFolder(Path(job["run"])) for job in planned_jobs(study)]
-    for place, work in enumerate(study["work"]):
-        if runs[place].is_complete:
+    for job in jobs:
+        work = study["work"].get(job["run"], 0.0)  # none if a later command has written the study
+        if RunFolder(Path(job["run"])).is_complete:
             done += work
-        elif not failure_path(folder, place).exists():
+        elif not failure_path(folder, job["run"]).exists():
             left += work
-    scores = runs[number].read_json("scores.json")["scores"]["ensemble"][-1]["test"]
+    scores = RunFolder(Path(jobs[number]["run"])).read_json("scores.json")
+    test = scores["scores"]["ensemble"][-1]["test"]
     words = []
-    for name in score_names(scores):
-        words.append(f"{name.removeprefix('score_')}-class {format_score(scores[name])}")
+    for name in score_names(test):
+        words.append(f"{name.removeprefix('score_')}-class {format_score(test[name])}")
     if note:
         words.append(note)
     elif done and left:
         seconds = (time.time() - study["started"]) * left / done
         words.append(f"{format_duration(seconds)} left")
-    name, rest = job_name(study, number), "  ".join(words)
+    name, rest = job_name(jobs, number), "  ".join(words)
     line = f"{name}  {rest}"
     return line if len(line) <= CONSOLE_WIDTH else f"{name}\n  {rest}"
 
 
 @contextmanager
-def record_failure(folder: Path, number: int, trajectory: int, name: str) -> Iterator[None]:
+def record_failure(folder: Path, job: dict[str, Any], name: str) -> Iterator[None]:
     """Print an exception of the job `name`, and store it for the study's tables and MLflow."""
     try:
         yield
@@ -100,4 +103,4 @@ def record_failure(folder: Path, number: int, trajectory: int, name: str) -> Ite
         print(f"{name}  {message}", file=sys.stderr, flush=True)
         in_mlflow = any(note.startswith(ERROR_NOTE) for note in getattr(error, "__notes__", ()))
         with suppress(StorageError):  # disk full: the study's process sees the unfinished run
-            write_failure(folder, number, trajectory, str(error), "" if in_mlflow else text)
+            write_failure(folder, job, str(error), "" if in_mlflow else text)

@@ -1,5 +1,6 @@
 """A study by each launcher, on real engines: its runs, its failures, and the same command."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.ray import running_ray
+from support.runs import ROOT
 from support.slurm import wait_for
 from support.studies import mlflow_statuses, only_study, result_bytes_by_run
 
-from lungsound.results.study_folder import log_path
+from lungsound.results.study_folder import log_path, read_plan
 
 pytestmark = pytest.mark.cluster
 
@@ -40,18 +43,49 @@ def limited_study(
     return folder, start_study(folder, slurm, *words, *(f"hydra.launcher.{one}" for one in limits))
 
 
-def kill_process(study: Path) -> None:
-    """Kill the process that trains the study's first trajectory."""
+def training_processes() -> dict[str, psutil.Process]:
+    """The processes that train, by the key of their trajectory."""
+    found = {}
     for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [])[-4:] == ["study", "work", str(study), "1"]:
-            process.kill()
+        line = process.info["cmdline"] or []
+        if line[-4:-2] == ["study", "work"]:
+            found[line[-1]] = process
+    return found
+
+
+def kill_process(folder: Path) -> None:
+    """Kill the process that trains the study's first trajectory."""
+    training_processes()[trajectories(folder)[0]].kill()
 
 
 def kill_slurm_task(_: Path) -> None:
     """Kill all processes of the first task: also submitit's, which would report it."""
-    shown = subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True)
-    first = next(job for job in shown.stdout.split() if job.endswith("_0"))
-    subprocess.run(["scancel", "--full", "--signal=KILL", first], check=True)
+    subprocess.run(["scancel", "--full", "--signal=KILL", slurm_task("_0")], check=True)
+
+
+def kill_process_and_queue_the_other_task_again(folder: Path) -> None:
+    """As Slurm does it before the time limit, but without its pause of two minutes."""
+    kill_process(folder)
+    wait_for(lambda: "epoch" in log(folder, 1), 240)
+    task = slurm_task("_1")
+    subprocess.run(["scancel", "--signal=USR2", task], check=True)
+    wait_for(lambda: slurm_task("_1", state="PENDING"), 240)
+    subprocess.run(["scontrol", "update", f"JobId={task}", "StartTime=now"], check=True)
+
+
+def lose_node(address: str) -> None:
+    """Kill the processes of a node, as when its machine breaks."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word.endswith(f"address={address}") for word in process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def slurm_task(end: str, state: str = "RUNNING") -> str:
+    """The number of an array's task in that state, by its end; empty if there is none."""
+    command = ["squeue", "--noheader", "--format=%i", f"--states={state}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    return next((task for task in shown.stdout.split() if task.endswith(end)), "")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +93,7 @@ def kill_slurm_task(_: Path) -> None:
     [
         ("joblib", kill_process),
         ("ray", kill_process),
-        ("slurm", kill_process),
+        ("slurm", kill_process_and_queue_the_other_task_again),
         ("slurm", kill_slurm_task),
     ],
 )
@@ -75,17 +109,17 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
     engine = {**os.environ} if launcher == "joblib" else request.getfixturevalue(launcher)
     folder, words = tmp_path / "study", (*six_runs, *LAUNCHERS[launcher])
     process = start_study(folder, engine, *words)
-    wait_for(lambda: "epoch" in first_log(folder), 240)
-    kill(only_study(folder).relative_to(folder))
+    wait_for(lambda: "epoch" in log(folder, 0), 240)
+    kill(folder)
     printed, _ = process.communicate()
     assert process.returncode == 1, printed
     table = (only_study(folder) / "table3.md").read_text()
-    log = log_path(only_study(folder).relative_to(folder), 1)
+    first_log = log_path(only_study(folder).relative_to(folder), trajectories(folder)[0])
     for cycles in (1, 2, 3):
         assert f"missing: annealing.cycles={cycles} split.seed=0: ended without a word" in table
-    assert f"its log: {log}" in table
-    if kill is kill_process:
-        assert "ended without a word, by SIGKILL" in first_log(folder)
+    assert f"its log: {first_log}" in table
+    if kill is not kill_slurm_task:
+        assert "ended without a word, by SIGKILL" in log(folder, 0)
     status, children = mlflow_statuses(folder)
     assert status == "FAILED"
     assert {name: children.count(name) for name in LEFT_IN_MLFLOW} == LEFT_IN_MLFLOW
@@ -119,11 +153,59 @@ def test_time_limit_queues_a_job_again_and_the_last_one_is_a_failure(
     assert mlflow_statuses(folder) == ("FAILED", ["KILLED"])
 
 
-def first_log(folder: Path) -> str:
-    """The output of the processes that trained the first trajectory of the only study."""
-    for path in folder.glob("outputs/studies/*/logs/trajectory-1.log"):
-        return path.read_text()
-    return ""
+def test_slurm_ends_a_task_that_needs_more_memory_than_it_asked_for(
+    start_study: Callable[..., "subprocess.Popen[str]"], slurm: dict[str, str], tmp_path: Path
+) -> None:
+    folder, words = tmp_path / "study", ("annealing.cycles=1", *SLURM)
+    less = ("hydra.launcher.mem_gb=null", "+hydra.launcher.additional_parameters.mem=300M")
+    process = start_study(folder, slurm, *words, *less)
+    printed, _ = process.communicate()
+    assert process.returncode == 1, printed
+    (failure,) = only_study(folder).glob("failed-*.json")
+    assert json.loads(failure.read_text())["error"].startswith("ended without a word; its log: ")
+    (task,) = only_study(folder).glob("logs/*/*_log.out")
+    assert "exceeded memory limit" in task.read_text()
+    assert mlflow_statuses(folder) == ("FAILED", ["FAILED"])
+
+
+def test_ray_runs_the_task_of_a_lost_node_again_on_another(
+    start_study: Callable[..., "subprocess.Popen[str]"],
+    basic_study: Path,
+    six_runs: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    folder, nodes = tmp_path / "study", ("127.0.0.4", "127.0.0.5")  # not those of other tests
+    with running_ray({**os.environ, "PYTHONPATH": str(ROOT)}, nodes) as engine:
+        process = start_study(folder, engine, *six_runs, *LAUNCHERS["ray"])
+        wait_for(lambda: "epoch" in log(folder, 0) and "epoch" in log(folder, 1), 240)
+        before = training_processes()
+        lose_node(nodes[1])
+        wait_for(lambda: started_again(before), 240)
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
+    assert mlflow_statuses(folder) == ("FINISHED", ["FINISHED"] * 6)
+    assert trained_by_trajectory(folder) == [3, 3]
+
+
+def started_again(before: dict[str, psutil.Process]) -> bool:
+    """Whether another process trains one of the trajectories."""
+    now = training_processes()
+    return any(now[key].pid != process.pid for key, process in before.items() if key in now)
+
+
+def trajectories(folder: Path) -> list[str]:
+    """The keys of the only study's trajectories, in the order of its plan, once there is one."""
+    plans = [read_plan(path) for path in folder.glob("outputs/studies/*/plan-*.json")]
+    return list(dict.fromkeys(job["trajectory"] for plan in plans for job in plan))
+
+
+def log(folder: Path, number: int) -> str:
+    """The output of the processes that trained a trajectory of the only study, from 0."""
+    if not (keys := trajectories(folder)):
+        return ""
+    path = log_path(only_study(folder), keys[number])
+    return path.read_text() if path.exists() else ""
 
 
 def trained_by_trajectory(folder: Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -131,6 +132,35 @@ def test_a_server_without_a_route_gets_the_run_later(
     assert stored_points(client, run) == metric_points(finished_run, only_run(finished_run))
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"report.md", "scores.json", "predictions.parquet"} <= artifacts
+
+
+def test_a_token_opens_the_proxy_before_a_server(
+    finished_run: Path, tmp_path: Path, server: str, files: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The proxy knows who may enter, and enters as the server's user."""
+    basic = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    with BrokenServer() as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        proxy.mode, proxy.backend = "forward", int(server.rpartition(":")[2])
+        proxy.accounts = {"Bearer s3cret-token": f"Basic {basic}"}
+        folder = copy_run(finished_run, tmp_path / "run", proxy.uri, "token")
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "another-token")
+        with pytest.raises(SystemExit, match="accepts no such user, password or token"):
+            run_lungsound("send", folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret-token")
+        run_lungsound("send", folder)
+        assert "FINISHED in MLflow" in capfd.readouterr().out
+        client = MlflowClient(proxy.uri)
+        experiment = client.get_experiment_by_name("token")
+        assert experiment
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert stored_points(client, run) == metric_points(finished_run, only_run(finished_run))
+        proxy.shutdown()
+    artifacts = files / "files" / run.info.experiment_id / run.info.run_id / "artifacts"
+    assert (artifacts / "report.md").read_bytes() == (finished_run / "report.md").read_bytes()
+    for path in filter(Path.is_file, folder.rglob("*")):
+        assert b"s3cret-token" not in path.read_bytes()
 
 
 @pytest.mark.parametrize(("name", "password"), [("nobody", PASSWORD), (USER, "m1styped")])

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from support.runs import skip_rendering
 
-from lungsound.errors import CorruptFileError
+from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import write_file
 from lungsound.studies import report as study_report
@@ -302,6 +302,10 @@ def test_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     write_study(study, ["seed"], jobs)
     message = r"study\.json.*x\.\.\.: expected the name of a run's folder"
     with pytest.raises(CorruptFileError, match=message):
+        write_report(study)
+    jobs = [{"run": f"outputs/{'x' * 255}", "values": {"seed": 1}}]  # one that it can have
+    write_study(study, ["seed"], jobs)
+    with pytest.raises(LungsoundError, match="none of the study's 1 runs is finished"):
         write_report(study)
 
 

@@ -39,8 +39,9 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
+from lungsound.results.study_folder import failure_path, read_failure
 from lungsound.studies.plan import format_plan, plan_jobs
-from lungsound.studies.work import job_line
+from lungsound.studies.work import job_line, train_trajectory
 from lungsound.tracking.sync import MlflowSync, StudySync
 from lungsound.training.weights import read_weights
 
@@ -105,27 +106,27 @@ def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
     first, second, *_ = runs_by_members(typed_study).values()
     runs = [tmp_path / "to_do", first, tmp_path / "failing", second]
     jobs = [{"run": str(run), "values": {"seed": seed}} for seed, run in enumerate(runs)]
-    earlier = {"run": "outputs/another", "values": {"seed": 9}}  # of an earlier command
-    study = {"work": [30.0, 15.0, 45.0, 15.0], "started": 1000.0, "jobs": [earlier, *jobs]}
+    works = [30.0, 15.0, 45.0, 15.0]
+    study = {"work": dict(zip(map(str, runs), works, strict=True)), "started": 1000.0}
     monkeypatch.setattr("lungsound.studies.work.time.time", lambda: 1000.0 + 4 * 60)
 
     def name_and_time() -> tuple[str, str]:
-        words = job_line(study, 3, tmp_path).split("  ")
+        words = job_line(study, jobs, 3, tmp_path).split("  ")
         return "  ".join(words[:2]), words[-1]
 
     # 4 minutes for 30 of the work; 75 are to come, and 30 after the third has failed.
     assert name_and_time() == ("job 4/4  seed=3", "10 minutes left")
-    (tmp_path / "failed-2.json").touch()
+    failure_path(tmp_path, "failing").touch()
     assert name_and_time()[1] == "4 minutes left"
-    assert job_line(study, 3, tmp_path, "finished before").endswith("  finished before")
-    study["jobs"][4]["values"] = {"annealing.cycles": 10}
-    assert job_line(study, 3, tmp_path).count("\n") == 0
-    study["jobs"][4]["values"] = {"annealing.cycles": 1, "loss.gamma": 0}
-    first, second = job_line(study, 3, tmp_path).splitlines()
+    assert job_line(study, jobs, 3, tmp_path, "finished before").endswith("  finished before")
+    jobs[3]["values"] = {"annealing.cycles": 10}
+    assert job_line(study, jobs, 3, tmp_path).count("\n") == 0
+    jobs[3]["values"] = {"annealing.cycles": 1, "loss.gamma": 0}
+    first, second = job_line(study, jobs, 3, tmp_path).splitlines()
     assert first == "job 4/4  annealing.cycles=1 loss.gamma=0"
     assert second.startswith("  4-class ")
     assert second.endswith("  4 minutes left")
-    study["work"] = [0.0] * 4
+    study["work"] = {}
     assert "left" not in name_and_time()[1]
 
 
@@ -345,7 +346,7 @@ def test_full_disk_ends_a_study_that_goes_on_later(sweep: Sweep, tmp_path: Path)
         pytest.raises(StorageError, match=r"study\.json.*Make room"),
     ):
         sweep(words)
-    full = r"metadata\.json|failed-.\.json|all\.csv"  # the record of the failure and the tables too
+    full = r"metadata\.json|failed-.*\.json|all\.csv"  # the failures and the tables too
     with disk_full_for(errno.ENOSPC, full), pytest.raises(SystemExit, match=r"2 of 2 jobs failed"):
         sweep(words)
     sweep(words)
@@ -441,6 +442,40 @@ def test_jobs_that_are_one_run_are_each_in_the_tables(
     assert table["annealing.epochs_per_cycle"].tolist() == [1, 2]
     parent, _ = study_in_mlflow(folder)
     assert (parent.data.metrics["jobs"], parent.data.metrics["epochs_trained"]) == (2, 1)
+
+
+def test_a_worker_does_the_jobs_it_was_launched_for(
+    sweep: Sweep,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained_epochs: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A cluster starts it after another command of the study, with other jobs in another order."""
+    launched: list[tuple[Path, str]] = []
+
+    def launch(plan: Path, _: object, trajectories: list[str], *__: object) -> None:
+        launched.append((plan, trajectories[0]))
+
+    monkeypatch.setattr(lungsound.studies.study, "launch", launch)
+    for values in (("annealing.cycles=1,2", "split.seed=0,1"),
+                   ("annealing.cycles=2,3", "split.seed=1,0")):  # fmt: skip
+        with pytest.raises(SystemExit, match="4 of 4 jobs failed"):
+            sweep(*values)
+    train_trajectory(*launched[0])
+    assert trained_epochs == [1, 2]
+    printed = capsys.readouterr().out
+    for number, line in ((1, "cycles=1 split.seed=0"), (3, "cycles=2 split.seed=0")):
+        assert f"job {number}/4  annealing.{line}  4-class" in printed
+    study = only_study(tmp_path)
+    for path in map(Path, tmp_path.glob("outputs/*/SHA256SUMS")):
+        assert read_failure(study, str(path.parent)) is None
+    unfinished = {"annealing.cycles=3 split.seed=0", "annealing.cycles=3 split.seed=1",
+                  "annealing.cycles=2 split.seed=1", "annealing.cycles=1 split.seed=1"}  # fmt: skip
+    run_lungsound("study", "report", study)
+    table = (study / "table3.md").read_text()
+    assert set(re.findall(r"missing: (.*? split\.seed=\d)", table)) == unfinished
+    assert len(list(study.glob("failed-*.json"))) == 3  # of the later command
 
 
 def test_launcher_that_dies_is_a_failed_study(

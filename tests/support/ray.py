@@ -1,11 +1,11 @@
-"""A Ray cluster of two nodes with one CPU each, on 127.0.0.2 and 127.0.0.3."""
+"""A Ray cluster of nodes with one CPU each, by default two: on 127.0.0.2 and 127.0.0.3."""
 
 import contextlib
 import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support.slurm import free_port, wait_for
@@ -14,9 +14,11 @@ NODES = ("127.0.0.2", "127.0.0.3")
 
 
 @contextlib.contextmanager
-def running_ray(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+def running_ray(
+    environment: dict[str, str], nodes: Sequence[str] = NODES
+) -> Iterator[dict[str, str]]:
     """Ray in the block, with the environment of its users."""
-    address = f"{NODES[0]}:{free_port(NODES[0])}"
+    address = f"{nodes[0]}:{free_port(nodes[0])}"
     access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = {**environment, **access, "RAY_ADDRESS": address}
     ray = str(Path(sys.executable).with_name("ray"))
@@ -36,8 +38,9 @@ def running_ray(environment: dict[str, str]) -> Iterator[dict[str, str]]:
 
         port = address.rpartition(":")[2]
         head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
-        start(NODES[0], *head)
+        start(nodes[0], *head)
         wait_for(lambda: number_of_nodes() == 1)
-        start(NODES[1], f"--address={address}")
-        wait_for(lambda: number_of_nodes() == len(NODES))
+        for node_address in nodes[1:]:
+            start(node_address, f"--address={address}")
+        wait_for(lambda: number_of_nodes() == len(nodes))
         yield environment

@@ -21,7 +21,10 @@ LOOPBACK = "127.0.0.1"
 
 
 class BrokenServer(ThreadingHTTPServer):
-    """Answers 500, hangs, drops every connection, or forwards to `backend`, by its `mode`."""
+    """Answers 500, hangs, drops every connection, or forwards to `backend`, by its `mode`.
+
+    With `accounts`, it forwards only who has one of these authorizations, and as whom it says.
+    """
 
     daemon_threads = True
 
@@ -29,6 +32,7 @@ class BrokenServer(ThreadingHTTPServer):
         super().__init__((LOOPBACK, 0), Handler)
         self.mode, self.backend = "500", 0
         self.authorizations: set[str | None] = set()  # of the requests
+        self.accounts: dict[str | None, str] = {}
         self.closed = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
@@ -51,16 +55,22 @@ class Handler(BaseHTTPRequestHandler):
             return
         status, body = 500, b"out of order"
         if self.server.mode == "forward":
-            status, body = self.forward(content)
+            accounts, known = self.server.accounts, self.headers.get("Authorization")
+            if accounts and known not in accounts:
+                status, body = 401, b"expected a token"
+            else:
+                status, body = self.forward(content, accounts.get(known))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def forward(self, content: bytes) -> tuple[int, bytes]:
+    def forward(self, content: bytes, authorization: str | None) -> tuple[int, bytes]:
         assert isinstance(self.server, BrokenServer)
         backend = http.client.HTTPConnection(LOOPBACK, self.server.backend)
         headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        if authorization:
+            headers["Authorization"] = authorization
         backend.request(self.command, self.path, content, headers)
         response = backend.getresponse()
         return response.status, response.read()
