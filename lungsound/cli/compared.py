@@ -52,8 +52,11 @@ def _read_answers(path: Path) -> Answers:
     """Return the answers of a run, or of all runs of a study, each on its own fold."""
     if not (path / STUDY_FILE).is_file():
         return _read_run(path)
-    outputs = path.resolve().parents[1]
-    runs = [outputs / Path(job["run"]).name for job in read_study(path)["jobs"]]
+    study, outputs = read_study(path), path.resolve().parents[1]
+    if study["swept"] != ["split.fold"]:
+        swept = ", ".join(study["swept"])
+        raise ConfigError(f"{path}: expected a study over split.fold alone, but it swept {swept}")
+    runs = [outputs / Path(job["run"]).name for job in study["jobs"]]
     parts = [_read_run(run) for run in runs]
     try:
         return join_answers(parts)

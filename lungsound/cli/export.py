@@ -41,10 +41,10 @@ def export(run: Path, file_format: str | None, file: Path | None) -> None:
 
     formats = [file_format] if file_format else list(SUFFIXES)
     file = file or Path(f"ensemble{SUFFIXES[formats[0]]}")
+    allowed = " or ".join(f"{SUFFIXES[name]} (--format {name})" for name in formats)
     formats = [name for name in formats if SUFFIXES[name] == file.suffix]
     if not formats:
-        what = " or ".join(f"{suffix} (--format {name})" for name, suffix in SUFFIXES.items())
-        raise ConfigError(f"--to: expected a name in {what}, but got {file}")
+        raise ConfigError(f"--to: expected a name in {allowed}, but got {file}")
     folder = RunFolder(run)
     parts = load_members(folder)
     card = model_card(folder)

@@ -10,6 +10,7 @@ import click
 from lungsound.cli.completion import user_path
 from lungsound.errors import LungsoundError
 from lungsound.storage.places import SQLITE, without_secrets
+from lungsound.storage.signals import resumable
 
 
 @click.command()
@@ -30,6 +31,7 @@ def send(folders: tuple[Path, ...], uri: str | None) -> None:
         sys.exit("\n".join(failed))
 
 
+@resumable()
 def send_folder(folder: Path, uri: str | None = None, model: str | None = None) -> str:
     """Send a run, or a study and its runs; return a line with its status in MLflow.
 

@@ -18,7 +18,12 @@ from lungsound.data.labels import (
 from lungsound.data.readers import icbhi, icbhi_files, sprsound
 from lungsound.data.readers.table import read_table
 from lungsound.data.recordings import ReadResult
-from lungsound.data.splits.official import column_split, official_icbhi, official_sprsound
+from lungsound.data.splits.official import (
+    column_split,
+    official_icbhi,
+    official_sprsound,
+    sprsound_train_part,
+)
 from lungsound.data.splits.protocols import PROTOCOLS, Protocol
 from lungsound.errors import DataError
 
@@ -150,6 +155,7 @@ SPRSOUND = DatabaseSpec(
     protocols={
         "official": official_sprsound,
         "official_clean": partial(official_sprsound, clean=True),
+        "train_part": sprsound_train_part,
     },
     # Totals and the inter part's recordings as published (IEEE DataPort, the database's
     # repository); train and intra counted from the published annotations; inter's children and

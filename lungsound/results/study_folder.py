@@ -97,8 +97,10 @@ def record_unfinished(plan: Path, reason: str, trajectory: str | None = None) ->
 def read_failure(folder: Path, run: str) -> dict[str, str] | None:
     """Return `error` and `traceback` of the job that makes a run, None if it did not fail."""
     path = failure_path(folder, run)
-    if not path.exists():
+    try:
+        content = read_file(path)
+    except FileNotFoundError:
         return None
     with corrupt_file_on_error(path):
-        failure: dict[str, str] = json.loads(read_file(path))
+        failure: dict[str, str] = json.loads(content)
     return failure

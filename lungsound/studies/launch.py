@@ -28,6 +28,7 @@ from lungsound.storage.locks import try_lock
 
 BASIC = "basic"
 POLL_S = 5.0
+MAX_ERRORS = 360  # of squeue, one after the other: half an hour
 # Launcher -> the package of its plugin; the extra has the launcher's first word.
 PLUGINS = {
     "joblib": "hydra-joblib-launcher",
@@ -96,16 +97,19 @@ def slurm_tasks(folder: Path) -> set[str]:
 def wait_for_slurm(tasks: Collection[str]) -> None:
     """Wait for the end of these tasks: submitit stops waiting when one is lost.
 
-    An error of squeue is no end: the controller may answer again.
+    An error of squeue is no end, as the controller may answer again, but many in a row are.
     """
     command = ["squeue", "--noheader", "--jobs", ",".join(tasks)]
-    waiting = bool(tasks and shutil.which("squeue"))
-    while waiting:
+    errors = 0 if tasks and shutil.which("squeue") else MAX_ERRORS
+    while errors < MAX_ERRORS:
         shown = subprocess.run(command, capture_output=True, text=True, check=False)
-        forgotten = "Invalid job id" in shown.stderr  # it ended minutes ago
-        waiting = bool(shown.stdout or (shown.returncode and not forgotten))
-        if waiting:
-            time.sleep(POLL_S)
+        is_forgotten = "Invalid job id" in shown.stderr  # it ended minutes ago
+        if is_forgotten or not (shown.stdout or shown.returncode):
+            return
+        errors = errors + 1 if shown.returncode else 0
+        if errors == 1:
+            print(shown.stderr.strip(), file=sys.stderr, flush=True)
+        time.sleep(POLL_S)
 
 
 def run_trajectory(cfg: DictConfig) -> None:
@@ -115,6 +119,8 @@ def run_trajectory(cfg: DictConfig) -> None:
     if launcher == BASIC:
         from lungsound.studies.work import train_trajectory  # imports torch
 
+        # Its output is here; a log is of an earlier command's launcher.
+        log_path(plan.parent, trajectory).unlink(missing_ok=True)
         train_trajectory(plan, trajectory)
         return
     with (

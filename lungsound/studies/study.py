@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from lungsound.errors import CorruptFileError, LungsoundError, StorageError
 from lungsound.results.folder import folder_lock_path
 from lungsound.results.study_folder import (
     STUDY_FILE,
+    failure_path,
     read_failure,
     read_study,
     record_unfinished,
@@ -79,8 +81,8 @@ def run_study(words: list[str]) -> None:
 @defer_signals()
 def run_jobs(folder: Path, words: list[str], jobs: Sequence[Job], plan: str) -> list[str]:
     """Run the jobs, and write the study's folder; return the names of failed jobs."""
-    for stale in folder.glob("failed-*.json"):
-        stale.unlink()
+    for job in jobs:
+        failure_path(folder, str(job.folder.path)).unlink(missing_ok=True)
     tracking = jobs[0].settings.tracking
     tags = {"data": data_titles(jobs)}
     keys = "×".join(key.rpartition(".")[2] for key in sorted(jobs[0].values))
@@ -185,16 +187,24 @@ def write_study_file(folder: Path, words: Sequence[str], jobs: Sequence[Job], pl
         "words": list(words),
         "swept": sorted(jobs[0].values),
         "started": time.time(),
-        "work": {job["run"]: work for job, work in zip(new_jobs, job_work(jobs), strict=True)},
+        "work": work_by_run(jobs),
         "jobs": [*(job for job in earlier_jobs if job["values"] not in new_values), *new_jobs],
     }
     write_file(path, json.dumps(study, indent=2).encode())
     write_file(folder / "plan.txt", plan.encode())
 
 
+def work_by_run(jobs: Sequence[Job]) -> dict[str, float]:
+    """Return run -> work of its jobs; two jobs may name one run."""
+    work: dict[str, float] = defaultdict(float)
+    for job, value in zip(jobs, job_work(jobs), strict=True):
+        work[str(job.folder.path)] += value
+    return work
+
+
 def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Return what a job needs on any machine: its configuration as it is planned here."""
-    entries = []
+    entries, source = [], source_hash()
     for job in jobs:
         config = to_container(job.settings)
         config["tracking"]["study"] = str(folder)
@@ -204,6 +214,7 @@ def plan_entries(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
                 "run": str(job.folder.path),
                 "values": job.values,
                 "trajectory": job.trajectory,
+                "source": source,
                 "config": config,
                 "choices": job.choices,
             }
@@ -218,7 +229,7 @@ def collect_failures(plan: Path, jobs: Sequence[Job]) -> list[tuple[str, str]]:
     failed = []
     for job in jobs:
         failure = read_failure(plan.parent, str(job.folder.path))
-        if failure or not job.folder.is_complete:
+        if not job.folder.is_complete:
             failed.append((str(job), failure["traceback"] if failure else ""))
     return failed
 

@@ -20,6 +20,7 @@ from lungsound.results.study_folder import (
     read_study,
     write_failure,
 )
+from lungsound.runs.identity import source_hash
 from lungsound.runs.run import run
 from lungsound.scoring.scores import score_names
 from lungsound.storage.streams import tolerate_output_errors
@@ -43,14 +44,19 @@ def run_job(folder: Path, jobs: list[dict[str, Any]], number: int) -> None:
     job = jobs[number]
     was_complete = RunFolder(Path(job["run"])).is_complete
     with record_failure(folder, job, job_name(jobs, number)):
+        if job["source"] != source_hash():
+            raise LungsoundError(
+                "expected the source of lungsound with which this job was launched, but it has "
+                "changed since: start the sweep again, as a study of the new source"
+            )
         cfg = OmegaConf.merge(OmegaConf.structured(Config), job["config"])
         run_path = run(cfg, job["choices"], not was_complete)  # type: ignore[arg-type]
         if str(run_path) != job["run"]:
             raise LungsoundError(
-                f"expected this job's run in {job['run']}, but it is {run_path}: the data or the "
-                "source of lungsound changed while the study ran. The same command runs what is "
-                "missing"
+                f"expected this job's run in {job['run']}, but it is {run_path}: the data changed "
+                "while the study ran. Start the sweep again"
             )
+    if RunFolder(Path(job["run"])).is_complete:
         failure_path(folder, job["run"]).unlink(missing_ok=True)  # of an earlier command's worker
         note = "finished before" if was_complete else ""
         print(job_line(read_study(folder), jobs, number, folder, note), flush=True)
@@ -71,11 +77,11 @@ def job_line(
     the finished ones; failed jobs are in neither.
     """
     done = left = 0.0
-    for job in jobs:
-        work = study["work"].get(job["run"], 0.0)  # none if a later command has written the study
-        if RunFolder(Path(job["run"])).is_complete:
+    for path in {job["run"] for job in jobs}:
+        work = study["work"].get(path, 0.0)  # none if a later command has written the study
+        if RunFolder(Path(path)).is_complete:
             done += work
-        elif not failure_path(folder, job["run"]).exists():
+        elif not failure_path(folder, path).exists():
             left += work
     scores = RunFolder(Path(jobs[number]["run"])).read_json("scores.json")
     test = scores["scores"]["ensemble"][-1]["test"]

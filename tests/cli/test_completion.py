@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 from support.runs import ROOT
 
 from lungsound.cli import app
+from lungsound.cli.completion import Bash, Zsh
 
 SHELLS = {
     "bash": ("bash --norc --noprofile -i", 'eval "$(_LUNGSOUND_COMPLETE=bash_source lungsound)"'),
@@ -92,3 +93,9 @@ def test_a_shell_completes_commands_options_keys_and_paths(terminal: Terminal) -
         terminal.type(keys)
         terminal.read_until(completed)
         terminal.type("\x15")  # Ctrl-U: an empty line
+
+
+@pytest.mark.parametrize("shell", [Bash, Zsh])
+def test_clicks_script_is_changed(shell: type[ShellComplete]) -> None:
+    """It is changed by the text of a line, which another version of click may not have."""
+    assert shell.source_template != shell.__base__.source_template

@@ -147,9 +147,9 @@ def test_a_token_opens_the_proxy_before_a_server(
         folder = copy_run(finished_run, tmp_path / "run", proxy.uri, "token")
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "another-token")
         with pytest.raises(SystemExit, match="accepts no such user, password or token"):
-            run_lungsound("send", folder)
+            run_lungsound("send", folder, "--uri", proxy.uri)
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret-token")
-        run_lungsound("send", folder)
+        run_lungsound("send", folder, "--uri", proxy.uri)
         assert "FINISHED in MLflow" in capfd.readouterr().out
         client = MlflowClient(proxy.uri)
         experiment = client.get_experiment_by_name("token")

@@ -132,6 +132,20 @@ def test_tasks_are_waited_for_while_the_controller_is_away(
     assert len(log.read_text().splitlines()) == 4
 
 
+def test_a_controller_that_stays_away_ends_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log, program = tmp_path / "log", tmp_path / "squeue"
+    program.write_text(f"#!/bin/sh\necho asked >> {log}\necho credentials expired >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("lungsound.studies.launch.POLL_S", 0.0)
+    monkeypatch.setattr("lungsound.studies.launch.MAX_ERRORS", 3)
+    wait_for_slurm(["7_1"])
+    assert len(log.read_text().splitlines()) == 3
+    assert capfd.readouterr().err == "credentials expired\n"
+
+
 def test_missing_plugin_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"package hydra-submitit-launcher.*'lungsound\[slurm\]'"):

@@ -27,7 +27,7 @@ from lungsound.studies.plan import (
     job_work,
     plan_jobs,
 )
-from lungsound.studies.study import study_folder
+from lungsound.studies.study import study_folder, work_by_run
 from lungsound.training.progress import format_duration
 from lungsound.training.schedule import Annealing
 
@@ -105,6 +105,14 @@ def test_plan_shows_which_jobs_share_a_trajectory(
     sweep("annealing.cycles=2,3,4,5,6,7,8,9,10", "plan=true")
     assert "54 epochs if each job trained alone; 10 are" in capsys.readouterr().out
     assert not trained_epochs
+
+
+def test_two_jobs_of_one_run_are_the_work_of_both() -> None:
+    jobs = plan_jobs([*SMALL_RUN_OVERRIDES, "trainer.num_workers=0,1"])
+    first, second = job_work(jobs)
+    assert jobs[0].folder.path == jobs[1].folder.path
+    assert first > second > 0  # the second one finds the epochs of the first one
+    assert list(work_by_run(jobs).values()) == [first + second]
 
 
 def test_work_of_a_job_is_what_earlier_jobs_leave_to_it(sweep: Callable[..., Path]) -> None:

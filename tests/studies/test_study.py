@@ -39,7 +39,7 @@ import lungsound.tracking.background
 from lungsound.cli.command import cli_command
 from lungsound.cli.send import send_folder
 from lungsound.errors import LungsoundError, StorageError
-from lungsound.results.study_folder import failure_path, read_failure
+from lungsound.results.study_folder import failure_path, read_failure, read_study
 from lungsound.studies.plan import format_plan, plan_jobs
 from lungsound.studies.work import job_line, train_trajectory
 from lungsound.tracking.sync import MlflowSync, StudySync
@@ -475,7 +475,20 @@ def test_a_worker_does_the_jobs_it_was_launched_for(
     run_lungsound("study", "report", study)
     table = (study / "table3.md").read_text()
     assert set(re.findall(r"missing: (.*? split\.seed=\d)", table)) == unfinished
-    assert len(list(study.glob("failed-*.json"))) == 3  # of the later command
+    assert len(list(study.glob("failed-*.json"))) == 4  # also of the job that only the first had
+
+
+def test_a_worker_of_another_source_trains_nothing(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_epochs: list[int]
+) -> None:
+    monkeypatch.setattr("lungsound.studies.work.source_hash", lambda: "of another version")
+    with pytest.raises(SystemExit, match="1 of 1 jobs failed"):
+        sweep("annealing.cycles=1")
+    (job,) = read_study(study := only_study(tmp_path))["jobs"]
+    failure = read_failure(study, job["run"])
+    assert failure
+    assert "the source of lungsound with which this job was launched" in failure["error"]
+    assert not trained_epochs
 
 
 def test_launcher_that_dies_is_a_failed_study(

@@ -8,7 +8,11 @@ import pandas as pd
 from lungsound.data.readers.icbhi import match_across_releases, name_without_device
 from lungsound.data.readers.icbhi_files import find_icbhi_files
 from lungsound.data.readers.icbhi_metadata import find_metadata_files
-from lungsound.data.splits.patient import has_unknown_patients, hold_out_validation
+from lungsound.data.splits.patient import (
+    has_unknown_patients,
+    hold_out_validation,
+    patient_split,
+)
 from lungsound.data.splits.table import check_names, read_split_text
 from lungsound.errors import DataError
 
@@ -64,6 +68,13 @@ def official_sprsound(
         sets[copies] = ""
     source = "split=official, the part train"
     return hold_out_validation(cycles, sets, seed, (), source), tuple(notes)
+
+
+def sprsound_train_part(cycles: pd.DataFrame, seed: int, folds: int, fold: int) -> SplitResult:
+    """Split SPRSound's training part as `patient_split` does; its test parts are in no set."""
+    trained = cycles[cycles["part"] == "train"]
+    sets, notes = patient_split(trained, seed, folds, fold)
+    return sets.reindex(cycles.index, fill_value=""), notes
 
 
 def column_split(cycles: pd.DataFrame, seed: int) -> SplitResult:

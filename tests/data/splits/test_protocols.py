@@ -26,6 +26,7 @@ from lungsound.data.splits.official import (
     find_official_file,
     official_icbhi,
     official_sprsound,
+    sprsound_train_part,
 )
 from lungsound.data.splits.patient import patient_split
 from lungsound.data.splits.protocols import run_protocol
@@ -443,6 +444,15 @@ def test_a_column_without_val_has_its_validation_from_train(
     assert notes == (UNKNOWN_NOTE,) * (by == "recording")
 
 
+def test_test_parts_decide_nothing_in_a_choice(with_inter: pd.DataFrame) -> None:
+    trained = with_inter["part"] == "train"
+    for fold in range(5):
+        sets, _ = sprsound_train_part(with_inter, 0, 5, fold)
+        assert (sets[~trained] == "").all()
+        expected, _ = patient_split(with_inter[trained].reset_index(drop=True), 0, 5, fold)
+        assert sets[trained].tolist() == expected.tolist()
+
+
 def test_what_a_table_lacks_is_named(sprsound: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"split=column: expected a column `set` in data\.table"):
         column_split(sprsound.assign(part=""), 0)
@@ -465,6 +475,7 @@ def configure(*overrides: str) -> Config:
         ("icbhi", "split=official split.file={file}"),
         ("icbhi", "split=official_clean split.file={file}"),
         ("sprsound", "split=patient split.fold=2"),
+        ("sprsound", "split=train_part split.fold=2"),
         ("sprsound", "split=official split.part=inter"),
         ("sprsound", "split=official_clean"),
     ],
