@@ -58,11 +58,6 @@ def kill_process(folder: Path) -> None:
     training_processes()[trajectories(folder)[0]].kill()
 
 
-def kill_slurm_task(_: Path) -> None:
-    """Kill all processes of the first task: also submitit's, which would report it."""
-    subprocess.run(["scancel", "--full", "--signal=KILL", slurm_task("_0")], check=True)
-
-
 def kill_process_and_queue_the_other_task_again(folder: Path) -> None:
     """As Slurm does it before the time limit, but without its pause of two minutes."""
     kill_process(folder)
@@ -94,7 +89,6 @@ def slurm_task(end: str, state: str = "RUNNING") -> str:
         ("joblib", kill_process),
         ("ray", kill_process),
         ("slurm", kill_process_and_queue_the_other_task_again),
-        ("slurm", kill_slurm_task),
     ],
 )
 def test_killed_job_ends_no_other_and_the_same_command_runs_it(
@@ -118,8 +112,7 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
     for cycles in (1, 2, 3):
         assert f"missing: annealing.cycles={cycles} split.seed=0: ended without a word" in table
     assert f"its log: {first_log}" in table
-    if kill is not kill_slurm_task:
-        assert "ended without a word, by SIGKILL" in log(folder, 0)
+    assert "ended without a word, by SIGKILL" in log(folder, 0)
     status, children = mlflow_statuses(folder)
     assert status == "FAILED"
     assert {name: children.count(name) for name in LEFT_IN_MLFLOW} == LEFT_IN_MLFLOW
