@@ -76,7 +76,7 @@ def _read_run(path: Path) -> Answers:
 
 
 def _format(table: pd.DataFrame) -> str:
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("run", "score", "95 %", "minus 1", "95 %", "p", "p (Holm)", "McNemar"):
         shown.add_column(heading, justify="right")
     for number, row in enumerate(table.to_dict("records"), start=1):
@@ -94,4 +94,4 @@ def _format(table: pd.DataFrame) -> str:
 
 def _range(row: Mapping[Any, Any], prefix: str, sign: str) -> str:
     low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    return "-" if pd.isna(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]"
+    return "-" if pd.isna(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -37,6 +37,23 @@ def test_the_table_fits_a_terminal(
     assert all(any(f" {value:.3f} " in line for line in lines) for value in expected)
 
 
+def test_intervals_have_three_decimals_and_fit_a_terminal(
+    finished_run: Path, other_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gain of 0.01 must be told from none. Twelve patients, because six have no interval."""
+    runs = [RunFolder(tmp_path / name) for name in ("a", "b")]
+    for run, source in zip(runs, (finished_run, other_run), strict=True):
+        run.path.mkdir()
+        table = RunFolder(source).read_predictions()
+        others = table.assign(recording=table["recording"] + "x", patient=table["patient"] + "x")
+        run.write_predictions(pd.concat([table, others]))
+    run_lungsound("compare", *(run.path for run in runs), "--to", tmp_path / "table.csv")
+    lines = capsys.readouterr().out.splitlines()
+    row = pd.read_csv(tmp_path / "table.csv").iloc[1]
+    interval = f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    assert any(interval in line and len(line) <= 80 for line in lines)
+
+
 def test_a_study_of_folds_is_compared_as_one(
     finished_run: Path, other_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
