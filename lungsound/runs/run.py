@@ -1,5 +1,6 @@
 """One run from start to end: check, build, train, predict, report, send to MLflow."""
 
+import gc
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +93,7 @@ def complete_run(
     from lungsound.runs.teacher import teacher_probabilities
     from lungsound.runs.train import train
 
+    gc.collect()  # cycles of Lightning's objects keep the log-mels of a sweep's earlier run
     warnings.filterwarnings("ignore", message=".*`srun`")  # Lightning's, wherever Slurm is
     if not folder.is_trained:
         if settings.loss.teacher is not None:

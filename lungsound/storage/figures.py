@@ -51,6 +51,7 @@ def write_figure(path: Path, figure: Figure) -> None:
 def pdf_bytes(figure: Figure) -> bytes:
     """Return the figure as a PDF, without the time of day: equal figures have equal bytes."""
     buffer = io.BytesIO()
+    _arrange(figure)
     figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
 
@@ -58,5 +59,14 @@ def pdf_bytes(figure: Figure) -> bytes:
 def png_bytes(figure: Figure) -> bytes:
     """Return the figure as a PNG."""
     buffer = io.BytesIO()
+    _arrange(figure)
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def _arrange(figure: Figure) -> None:
+    """Place the axes once: each `savefig` would do it again, by drawing everything once more."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")

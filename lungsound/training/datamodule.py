@@ -1,6 +1,5 @@
 """The LightningDataModule of one split."""
 
-import gc
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -113,7 +112,6 @@ class CyclesDataModule(pl.LightningDataModule):
         self, features: Features, batches: BatchDataset, title: str, device: torch.device
     ) -> Tensor | None:
         """Compute all log-mels; None if they do not fit, or the user wants none."""
-        gc.collect()  # cycles of Lightning's objects keep those of a sweep's earlier run
         size = segment_bytes(features, batches)
         place = choose_place(self.cache, size, device)
         if place is None:
