@@ -59,9 +59,10 @@ def launcher_rows(folder: Path) -> str:
         one, two = seconds
         rows.append(f"| `{launcher}` | {one:.0f} | {two:.0f} | {(one - basic) / JOBS:.1f} |")
     text = (
-        f"`sweep.py {STUDY}` ({JOBS} jobs of one thread, {os.cpu_count()} cores, {date.today()}; "
-        "seconds of the whole command, once each; per job: the time above `basic`, whose jobs have "
-        "no process of their own):"
+        f"`sweep.py {STUDY}`\n"
+        f"({JOBS} jobs of one thread, {os.cpu_count()} cores, {date.today()}; seconds of the whole "
+        "command, once each;\nper job: the time above `basic`, whose jobs have no process of their "
+        "own):"
     )
     head = ("| launcher | 1 worker | 2 workers | overhead per job |", "|---|---:|---:|---:|")
     return "\n".join([text, "", *head, *rows])
