@@ -128,6 +128,20 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
     assert {(run["device"], run["threads"]) for run in metadata} == {("cpu", 1)}
 
 
+def test_a_rehearsal_of_slurm_has_the_same_results(
+    start_study: Callable[..., "subprocess.Popen[str]"],
+    basic_study: Path,
+    six_runs: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "study"
+    words = (*six_runs, "hydra/launcher=slurm_local")
+    process = start_study(folder, {**os.environ, "OMP_NUM_THREADS": "1"}, *words)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
+
+
 def test_time_limit_queues_a_job_again_and_the_last_one_is_a_failure(
     limited_study: "tuple[Path, subprocess.Popen[str]]",
 ) -> None:
