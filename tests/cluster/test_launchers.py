@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -35,12 +35,15 @@ def limited_study(
     start_study: Callable[..., "subprocess.Popen[str]"],
     slurm: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> "tuple[Path, subprocess.Popen[str]]":
+) -> "Iterator[tuple[Path, subprocess.Popen[str]]]":
     """A study beside the tests, with more epochs than Slurm gives it time for."""
     words = ("annealing.cycles=1", "annealing.epochs_per_cycle=9999", *SLURM)
     limits = ("timeout_min=2", "signal_delay_s=10", "max_num_timeout=1")
     folder = tmp_path_factory.mktemp("limited") / "study"
-    return folder, start_study(folder, slurm, *words, *(f"hydra.launcher.{one}" for one in limits))
+    process = start_study(folder, slurm, *words, *(f"hydra.launcher.{one}" for one in limits))
+    yield folder, process
+    process.kill()
+    process.wait()
 
 
 def training_processes() -> dict[str, psutil.Process]:

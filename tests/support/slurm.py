@@ -116,4 +116,11 @@ def running_slurm(folder: Path) -> Iterator[None]:
         start("slurmctld", "-D", "-c")
         start("slurmd", "-D", "-N", "node1")
         wait_for(lambda: succeeds("srun", "--immediate=5", "true"))
+        stack.callback(end_jobs)
         yield
+
+
+def end_jobs() -> None:
+    """Cancel all jobs: their processes would outlive Slurm's."""
+    subprocess.run(["scancel", "--partition=main"], check=True)
+    wait_for(lambda: not subprocess.run(["squeue", "-h"], capture_output=True).stdout)
