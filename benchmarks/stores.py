@@ -3,7 +3,7 @@
 python benchmarks/stores.py ADDRESS...
 
 Each writer is a process with a run of its own, and sends EPOCHS epochs of METRICS metrics, one
-request per epoch, as a training does.
+request per epoch. (A training asks the store for what it has, too.)
 """
 
 import multiprocessing

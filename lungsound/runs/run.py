@@ -93,11 +93,12 @@ def complete_run(
     from lungsound.runs.teacher import teacher_probabilities
     from lungsound.runs.train import train
 
-    gc.collect()  # cycles of Lightning's objects keep the log-mels of a sweep's earlier run
+    gc.collect()  # reference cycles of Lightning keep the log-mels of a sweep's earlier run
     warnings.filterwarnings("ignore", message=".*`srun`")  # Lightning's, wherever Slurm is
     if not folder.is_trained:
         if settings.loss.teacher is not None:
             parts.datamodule.teacher = teacher_probabilities(settings, parts)
+            gc.collect()  # the teacher's, too
         train(settings, choices, parts, folder, notify)
     if not folder.has_predictions:
         folder.write_predictions(predict_run(settings, parts, folder))

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -65,8 +66,9 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def _arrange(figure: Figure) -> None:
-    """Place the axes once: each `savefig` would do it again, by drawing everything once more."""
+    """Lay the figure out once: each `savefig` would do it, and draw everything once more for it."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)

@@ -142,6 +142,8 @@ def test_a_rehearsal_of_slurm_has_the_same_results(
     process = start_study(folder, {**os.environ, "OMP_NUM_THREADS": "1"}, *words)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
+    assert "epoch" in log(folder, 0)
+    assert "epoch" in log(folder, 1)
     assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
 
 

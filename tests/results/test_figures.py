@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from support.figures import check_text_layout
 
@@ -17,6 +19,7 @@ from lungsound.results.examples import plot_preprocessing_examples
 from lungsound.results.figures import STYLES, plot_annealing, plot_confusion, plot_ensemble_size
 from lungsound.signal.features import Features
 from lungsound.signal.segments import SegmentSpec
+from lungsound.storage.figures import pdf_bytes, png_bytes
 from lungsound.training.batches import Augmentation
 
 COPIES = Augmentation(
@@ -246,3 +249,24 @@ def test_a_cycle_shorter_than_a_frame_is_said_to_be_so() -> None:
     figure = plot_preprocessing_examples(click, features(), segments, COPIES, 0, "")
     assert [text.get_text() for text in figure.axes[0].texts] == ["shorter than one frame"]
     assert not figure.axes[0].images
+
+
+def test_a_figure_is_laid_out_once_and_drawn_once_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def count(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*arguments: Any, **words: Any) -> Any:
+            calls.append(name)
+            return original(*arguments, **words)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Figure, "draw")
+    count(ConstrainedLayoutEngine, "execute")
+    figure = plot_confusion([[3, 1], [2, 4]], ("normal", "abnormal"), "a", SYSTEM)
+    with matplotlib.rc_context({"figure.autolayout": True}):  # as a user's matplotlibrc may have
+        png_bytes(figure)
+        pdf_bytes(figure)
+    assert calls == ["execute", "draw", "draw"]

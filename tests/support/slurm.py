@@ -123,4 +123,5 @@ def running_slurm(folder: Path) -> Iterator[None]:
 def end_jobs() -> None:
     """Cancel all jobs: their processes would outlive Slurm's."""
     subprocess.run(["scancel", "--partition=main"], check=True)
-    wait_for(lambda: not subprocess.run(["squeue", "-h"], capture_output=True).stdout)
+    left = ["squeue", "--noheader"]
+    wait_for(lambda: not subprocess.run(left, capture_output=True, check=True).stdout, 120)
