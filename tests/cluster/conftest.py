@@ -11,6 +11,7 @@ import pytest
 from support.ray import running_ray
 from support.runs import ROOT
 from support.slurm import running_slurm
+from support.studies import finish
 
 StartStudy = Callable[..., "subprocess.Popen[str]"]
 
@@ -60,8 +61,7 @@ def basic_study(
     """The folder of that study, by Hydra's own launcher in one process."""
     folder = tmp_path_factory.mktemp("basic") / "study"
     process = start_study(folder, {**os.environ}, *six_runs, pretend=False)
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+    finish(process)
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.ray import running_ray
 from support.runs import ROOT
 from support.slurm import wait_for
-from support.studies import mlflow_statuses, only_study, result_bytes_by_run
+from support.studies import finish, mlflow_statuses, only_study, result_bytes_by_run
 
 from lungsound.results.study_folder import log_path, read_plan
 
@@ -108,8 +108,7 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
     process = start_study(folder, engine, *words)
     wait_for(lambda: "epoch" in log(folder, 0), 240)
     kill(folder)
-    printed, _ = process.communicate()
-    assert process.returncode == 1, printed
+    finish(process, 1)
     table = (only_study(folder) / "table3.md").read_text()
     first_log = log_path(only_study(folder).relative_to(folder), trajectories(folder)[0])
     for cycles in (1, 2, 3):
@@ -122,8 +121,7 @@ def test_killed_job_ends_no_other_and_the_same_command_runs_it(
     assert "RUNNING" not in children
 
     process = start_study(folder, engine, *words)
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+    finish(process)
     assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
     assert mlflow_statuses(folder) == ("FINISHED", ["FINISHED"] * 6)
     assert trained_by_trajectory(folder) == trained_by_trajectory(basic_study) == [3, 3]
@@ -140,8 +138,7 @@ def test_a_rehearsal_of_slurm_has_the_same_results(
     folder = tmp_path / "study"
     words = (*six_runs, "hydra/launcher=slurm_local")
     process = start_study(folder, {**os.environ, "OMP_NUM_THREADS": "1"}, *words)
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+    finish(process)
     assert "epoch" in log(folder, 0)
     assert "epoch" in log(folder, 1)
     assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
@@ -151,8 +148,7 @@ def test_time_limit_queues_a_job_again_and_the_last_one_is_a_failure(
     limited_study: "tuple[Path, subprocess.Popen[str]]",
 ) -> None:
     folder, process = limited_study
-    printed, _ = process.communicate()
-    assert process.returncode == 1, printed
+    finish(process, 1)
     (failure,) = only_study(folder).glob("failed-*.json")
     error = json.loads(failure.read_text())["error"]
     assert error.startswith("Job not requeued because: timed-out too many times.")
@@ -171,8 +167,7 @@ def test_slurm_ends_a_task_that_needs_more_memory_than_it_asked_for(
     folder, words = tmp_path / "study", ("annealing.cycles=1", *SLURM)
     less = ("hydra.launcher.mem_gb=null", "+hydra.launcher.additional_parameters.mem=300M")
     process = start_study(folder, slurm, *words, *less)
-    printed, _ = process.communicate()
-    assert process.returncode == 1, printed
+    finish(process, 1)
     (failure,) = only_study(folder).glob("failed-*.json")
     assert json.loads(failure.read_text())["error"].startswith("ended without a word; its log: ")
     (task,) = only_study(folder).glob("logs/*/*_log.out")
@@ -193,8 +188,7 @@ def test_ray_runs_the_task_of_a_lost_node_again_on_another(
         before = training_processes()
         lose_node(nodes[1])
         wait_for(lambda: started_again(before), 240)
-        printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+        finish(process)
     assert result_bytes_by_run(folder) == result_bytes_by_run(basic_study)
     assert mlflow_statuses(folder) == ("FINISHED", ["FINISHED"] * 6)
     assert trained_by_trajectory(folder) == [3, 3]

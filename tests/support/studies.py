@@ -54,3 +54,9 @@ def start_command(*words: str, folder: Path, experiment: str = "tiny") -> subpro
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> None:
+    """Wait for a command's end; fail with what it printed if its exit code is another."""
+    printed, _ = process.communicate()
+    assert process.returncode == code, printed
