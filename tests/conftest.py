@@ -28,6 +28,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     *("LUNGSOUND_EXPERIMENT", "LUNGSOUND_DATA"),
     *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
+    "PYTHONUNBUFFERED",
 ):  # a machine's defaults are not tested
     os.environ.pop(name, None)
 

@@ -21,9 +21,9 @@ class _LossyFile(io.FileIO):
                 rest = rest[written or 0 :]
         except OSError as error:
             _discard(self.fileno())
-            if error.errno != errno.EPIPE:
-                name = {1: "stdout", 2: "stderr"}[self.fileno()]
-                print(f"{name}: {error.strerror}; the work goes on without it", file=sys.stderr)
+            # Nobody could read it of stderr, whose buffer cannot be written while it is emptied.
+            if self.fileno() == 1 and error.errno != errno.EPIPE:
+                print(f"stdout: {error.strerror}; the work goes on without it", file=sys.stderr)
         return len(content)
 
 

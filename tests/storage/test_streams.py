@@ -44,6 +44,7 @@ def run_shell(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
         ("{} >/dev/full", "stdout: No space left on device; the work goes on without it\n"),
         ("{} 2>/dev/full >/dev/null", ""),
         ("{} >/dev/full 2>&1", ""),
+        ("PYTHONUNBUFFERED=1 {} >/dev/full 2>&1", ""),
         ("{} >&-", "a note ±\n"),
         ("{} 2>&- >/dev/null", ""),
         ("{} <&- >&- 2>&-", ""),
