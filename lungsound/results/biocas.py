@@ -5,7 +5,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lungsound.data.labels import LabelSet
+from lungsound.data.labels import TWO_CLASS, LabelSet
+from lungsound.results.calibration import abnormal_scores, is_abnormal
+from lungsound.results.comparison import ensemble_answers
 from lungsound.results.report import markdown_table
 from lungsound.results.summary import (
     defined,
@@ -15,22 +17,27 @@ from lungsound.results.summary import (
     summarize,
 )
 from lungsound.scoring.biocas import TASKS, biocas_scores
-from lungsound.scoring.scores import class_recalls, fold_confusion
+from lungsound.scoring.operating import choose_thresholds
+from lungsound.scoring.probabilities import ensemble_probabilities
+from lungsound.scoring.scores import class_recalls, confusion_matrix, fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
 LEGEND = (
     "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types.\n"
     "SE: share of all adventitious events predicted as their class. SP: share of\n"
     "normal events predicted as normal. AS: (SE + SP) / 2. HS: harmonic mean of SE\n"
-    "and SP. Score: (AS + HS) / 2."
+    "and SP. Score: (AS + HS) / 2. threshold T: the ensemble's answer is adventitious\n"
+    "where 1 − p_normal is T or more; T has the best AS on validation."
 )
 
 
 def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """Score the ensemble and the member that is best on validation, per test part and task.
 
-    A row has the keys part, task, who, events, BIOCAS_METRICS, and `recall` of each of the model's
-    classes. An undefined score is None. Test cycles without event types have no row.
+    For Task 1-1 also the ensemble at the threshold that is best on validation, if that has normal
+    and adventitious cycles. A row has the keys part, task, who, events, BIOCAS_METRICS, and
+    `recall` of each of the model's classes (None at a threshold). An undefined score is None. Test
+    cycles without event types have no row.
     """
     if "event_type" not in predictions:
         return []
@@ -46,12 +53,22 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     parts = {str(part): rows for part, rows in test_rows.groupby("part")}
     if len(parts) > 1:
         parts["all"] = test_rows
+    threshold = _best_threshold(predictions)
     scored = []
     for part, rows in parts.items():
         probabilities = member_probabilities(rows, labels, members)
         for system, member_slice in chosen.items():
             confusion = probabilities.confusion(member_slice)
             scored += [{"part": part, "who": system, **row} for row in _rows(confusion, labels)]
+        if threshold is not None:
+            means = ensemble_probabilities(probabilities.probabilities)
+            normal = labels.normal_index
+            truth, called = probabilities.truth != normal, 1 - means[:, normal] >= threshold
+            confusion = confusion_matrix(truth.long(), called.long(), len(TWO_CLASS))
+            who = f"threshold {threshold:.3f}"
+            (row,) = _rows(confusion, TWO_CLASS)
+            row["recall"] = dict.fromkeys(labels.labels)
+            scored.append({"part": part, "who": who, **row})
     return scored
 
 
@@ -66,6 +83,14 @@ def biocas_table(rows: list[dict[str, Any]]) -> str:
         names = [row["part"], row["task"], row["who"], str(row["events"])]
         lines.append(names + [_cell(value) for value in scores + recalls])
     return markdown_table(head, lines)
+
+
+def _best_threshold(predictions: pd.DataFrame) -> float | None:
+    validation = ensemble_answers(predictions, "val")
+    abnormal = is_abnormal(validation)
+    if abnormal.all() or not abnormal.any():
+        return None
+    return choose_thresholds(abnormal_scores(validation), abnormal)["best_score"]
 
 
 def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:

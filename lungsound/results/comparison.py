@@ -105,7 +105,8 @@ def join_answers(parts: Sequence[Answers]) -> Answers:
 def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFrame, str]:
     """Compare each run but the first with the first one; return a table, and a note or "".
 
-    Runs with different classes are compared in those of a score that all have, such as score_2.
+    Runs with different classes are compared in those of a score that all have, such as score_2;
+    specificity is the same in all that a run's classes fold to.
     Columns: `run`, `score`, `low`, `high` (95 % interval by patient), and for all but the first
     `difference` to it, with `difference_low`, `difference_high`, the p values `permutation` (by
     patient), `holm` (adjusted for the number of comparisons) and `mcnemar` (by cycle, in the
@@ -114,7 +115,9 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
     test the same cycles with the same labels, or do not have the score.
     """
     if len({answers.labels.labels for answers in runs.values()}) > 1:
-        runs = {name: answers.fold(score) for name, answers in runs.items()}
+        coarsest = next(iter(runs.values())).labels.chain[-1]
+        classes = f"score_{len(coarsest)}" if score == "specificity" else score
+        runs = {name: answers.fold(classes) for name, answers in runs.items()}
     (first_name, first), *others = runs.items()
     for name, answers in others:
         _check_same_cycles(first_name, first, name, answers)

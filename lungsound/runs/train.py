@@ -69,12 +69,9 @@ def train(
             notify()
 
         if done < epochs:
-            average = PeriodAverage(parts.module) if parts.annealing.select == "average" else None
-            new_network = partial(build_period_network, settings)
             callbacks = [
                 LambdaCallback(on_train_epoch_end=count_epoch),
-                *([average] if average else []),
-                SnapshotCallback(trajectory, machine, new_network, average),
+                *snapshot_callbacks(settings, parts, machine),
                 LambdaCallback(on_train_epoch_end=sync_history),
                 ProgressCallback(epochs, epoch_lines=settings.tracking.study is None),
                 DivergenceCallback(folder.path),
@@ -87,6 +84,14 @@ def train(
         folder.write_json("metadata.json", metadata)
         members = member_epochs(parts.annealing, folder)
         folder.link_members([trajectory.snapshot_path(epoch) for epoch in members])
+
+
+def snapshot_callbacks(settings: Config, parts: RunComponents, machine: str) -> list[pl.Callback]:
+    """Return what keeps an epoch's weights, after what averages them if the average is selected."""
+    average = PeriodAverage(parts.module) if parts.annealing.select == "average" else None
+    new_network = partial(build_period_network, settings)
+    snapshots = SnapshotCallback(parts.trajectory, machine, new_network, average)
+    return [average, snapshots] if average else [snapshots]
 
 
 def prepare_trajectory(trajectory: Trajectory, redo: bool) -> int:

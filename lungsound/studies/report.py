@@ -1,7 +1,6 @@
 """Make a study's tables, figures and report from the folders of its runs."""
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lungsound.data.splits.leakage import INITIAL_WEIGHTS
 from lungsound.errors import LungsoundError
 from lungsound.results.folder import RunFolder, folder_lock_path
 from lungsound.results.study_folder import read_failure, read_study
@@ -28,6 +26,7 @@ from lungsound.studies.controls import (
     has_controls,
 )
 from lungsound.studies.jobs import format_values
+from lungsound.studies.leakage import LEAKAGE_COUNTS, leakage_line
 from lungsound.studies.statistics import (
     SPLIT_KEYS,
     aggregate_over_splits,
@@ -35,7 +34,6 @@ from lungsound.studies.statistics import (
     paired_differences,
 )
 
-LEAKAGE_COUNTS = ("patients", "test_patients", "recordings", "test_recordings", "duplicates")
 PAPER_SETTINGS = {"table2": study_tables.PAPER_TABLE2, "table3": study_tables.PAPER_TABLE3}
 # What a run's metadata must have, so that the paper's scores are shown beside it.
 PAPER_DATA = {"data": "icbhi", "data.recordings": 920, "data.cycles": 6898}
@@ -169,45 +167,6 @@ def write_report_files(folder: Path, files: Mapping[str, bytes]) -> None:
                 path.unlink()
 
 
-def leakage_line(counts: Sequence[Mapping[str, int] | None], lines: Sequence[str]) -> str:
-    """Return the leakage of several splits as ranges; as sentences if one has no counts (0.1)."""
-    known = [count for count in counts if count is not None]
-    if len(known) < len(counts):
-        return " ".join(dict.fromkeys(lines))
-    ranges = {}
-    for name in LEAKAGE_COUNTS:
-        values = [count[name] for count in known]
-        low, high = min(values), max(values)
-        ranges[name] = str(low) if low == high else f"{low} TO {high}"
-    if any(count["patients"] for count in known):
-        line = (
-            f"{_leaked(known, 'patients')} AND {_leaked(known, 'recordings')} ARE ALSO IN "
-            "TRAINING OR VALIDATION: these scores say nothing about new patients."
-        )
-    else:
-        patients = ranges["test_patients"].lower()
-        line = f"No patient of the {patients} in test is also in training or validation."
-    if any(count["duplicates"] for count in known):
-        line += (
-            " SOUNDS OF TEST THAT ARE ALSO IN TRAINING OR VALIDATION under another name or line: "
-            f"{ranges['duplicates']}."
-        )
-    weights = ["".join(sentence.partition(INITIAL_WEIGHTS)[1:]) for sentence in lines]
-    return line + "".join(dict.fromkeys(weights))
-
-
-def _leaked(counts: Sequence[Mapping[str, int]], name: str) -> str:
-    """Return how many of the test patients, or recordings, leak: as a share if splits differ."""
-    pairs = {(count[name], count[f"test_{name}"]) for count in counts}
-    if len(pairs) == 1:
-        ((leaked, total),) = pairs
-        return f"{leaked} OF {total} TEST {name.upper()}"
-    shares = [100 * leaked / total for leaked, total in pairs if total]
-    low, high = math.floor(min(shares)), math.ceil(max(shares))
-    share = f"{low} %" if low == high else f"{low} TO {high} %"
-    return f"{share} OF EACH SPLIT'S TEST {name.upper()}"
-
-
 def run_row(run: RunFolder) -> dict[str, Any]:
     """Return a run's row in the tables: test scores of ensemble and single member, and counts."""
     summary, split = run.summary(), run.read_text("split.csv")
@@ -224,6 +183,8 @@ def _run_row(summary: Any, facts: Any, scores: Any, counts: pd.Series) -> dict[s
     row.pop("accuracy", None)
     single = summary["single"]["test"]
     row |= {f"single_{name}": single[name] for name in score_names(single)}
+    points = scores.get("operating", {}).get("points", {})  # none in runs of release 0.1
+    row["threshold_score_2"] = points["best_score"]["score"] if points else None
     row |= {name: str(facts[name]) for name in ("experiment", "annealing", "segment", "padding")}
     row |= {f"{name}_cycles": int(counts[name]) for name in ("train", "val", "test")}
     leaks = scores.get("leaks")  # absent in some runs of release 0.1

@@ -2,8 +2,9 @@
 
 `runs` has one row per finished run: a column per swept key, `protocol`, the scores on the test set
 (`specificity`, and per number N of classes `sensitivity_N` and `score_N`, of the whole ensemble),
-`single_score_N` (of the member that is best on validation), `train_cycles`, `val_cycles` and
-`test_cycles`. An undefined score is NaN or has no column.
+`single_score_N` (of the member that is best on validation), `threshold_score_2` (of the ensemble,
+where 1 - p_normal is at or above the threshold that is best on validation), `train_cycles`,
+`val_cycles` and `test_cycles`. An undefined score is NaN or has no column.
 """
 
 from collections.abc import Iterator, Sequence
@@ -86,8 +87,9 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
 def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return differences between two scores of one split: mean, std and interval over the splits.
 
-    For every combination the ensemble minus the best single member of the same run, and, if
-    `padding` is swept, every two of PADDINGS of the same other keys and split. Columns:
+    For every combination the ensemble minus the best single member of the same run, its answers by
+    threshold minus those by the largest probability, and, if `padding` is swept, every two of
+    PADDINGS of the same other keys and split. Columns:
     `difference`, `protocol`, `score` (such as score_4), `mean`, `std`, `interval`
     (`corrected_interval`), `splits` (those with both scores; without any there is no row). Raises
     DataError as `aggregate_over_splits` does.
@@ -98,6 +100,10 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     single = runs[[f"single_{score}" for score in scores]].astype(float).set_axis(scores, axis=1)
     differences = runs.assign(**(runs[scores].astype(float) - single))
     rows = _difference_rows(differences, own_keys, scores, "ensemble minus best single member")
+    if {"threshold_score_2", "score_2"} <= set(runs):
+        by_threshold = runs["threshold_score_2"].astype(float) - runs["score_2"].astype(float)
+        name = "threshold of validation minus largest probability"
+        rows += _difference_rows(runs.assign(score_2=by_threshold), own_keys, ["score_2"], name)
     if "padding" in keys:
         same = [*exclude(keys, "padding"), "protocol"]
         of_padding = {name: group.set_index(same) for name, group in runs.groupby("padding")}

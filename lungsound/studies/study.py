@@ -29,6 +29,7 @@ from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock
 from lungsound.storage.signals import defer_signals, raise_if_interrupted, resumable
 from lungsound.studies.launch import check_launcher, launch
+from lungsound.studies.leakage import leakage_line
 from lungsound.studies.plan import (
     Job,
     format_cost,
@@ -37,7 +38,7 @@ from lungsound.studies.plan import (
     job_work,
     plan_jobs,
 )
-from lungsound.studies.report import leakage_line, write_report
+from lungsound.studies.report import write_report
 from lungsound.studies.work import train_trajectory
 from lungsound.tracking.background import BackgroundSync
 from lungsound.tracking.state import Status, reset_run_folder, start_tracking

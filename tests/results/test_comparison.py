@@ -132,14 +132,17 @@ def test_models_of_other_classes_are_compared_in_those_that_both_have() -> None:
     label = four.cycles["label"].where(four.cycles["label"] == "normal", "abnormal")
     rows = four.cycles.assign(label=label, set="test", member=1)
     two = rows.assign(**dict(zip(names, [answers * 1.0, ~answers * 1.0], strict=True)))
-    found, _ = compare_answers({"four": four, "two": ensemble_answers(two)}, "score_2")
+    runs = {"four": four, "two": ensemble_answers(two)}
+    found, _ = compare_answers(runs, "score_2")
     right = (label == "normal") == answers
     normal = label == "normal"
     expected = (right[normal].mean() + right[~normal].mean()) / 2
     assert found["score"].tolist() == pytest.approx([expected] * 2)
     assert found["permutation"].iloc[1] == found["mcnemar"].iloc[1] == 1
+    found, _ = compare_answers(runs, "specificity")
+    assert found["score"].tolist() == pytest.approx([right[normal].mean()] * 2)
     with pytest.raises(DataError, match="two: expected the labels normal crackle wheeze both"):
-        compare_answers({"four": four, "two": ensemble_answers(two)}, "score_4")
+        compare_answers(runs, "score_4")
 
 
 def changed(answers: Answers, **columns: object) -> Answers:

@@ -7,7 +7,7 @@ from support.runs import SMALL_RUN_OVERRIDES, compose_settings
 
 from lungsound.errors import ConfigError
 from lungsound.runs.inputs import RunInputs, build_inputs
-from lungsound.studies.report import leakage_line
+from lungsound.studies.leakage import leakage_line
 
 UNKNOWN = "Initial weights of {}: what they were trained on is unknown."
 

@@ -139,6 +139,7 @@ def test_rows_for_each_part_task_and_answerer_are_what_pandas_counts(
     shares = [right[rows].groupby(val["member"]).mean() for rows in (normal, ~normal)]
     best = int(sum(shares).idxmax())
     members = {"ensemble of 3": [1, 2, 3], f"single: member {best}": [best]}
+    rows = [row for row in rows if not row["who"].startswith("threshold")]
     assert [(row["part"], row["who"], row["task"]) for row in rows] == [
         (part, who, task) for part in ("inter", "intra", "all") for who in members for task in tasks
     ]
@@ -147,6 +148,44 @@ def test_rows_for_each_part_task_and_answerer_are_what_pandas_counts(
         assert row["events"] > 0
         for name in ("events", "recall", *BIOCAS_METRICS):
             assert row[name] == pytest.approx(reference[name])
+
+
+@pytest.mark.parametrize("classes", [2, 4, 7])
+def test_the_threshold_is_the_best_of_all_on_validation(classes: int) -> None:
+    predictions = made_up(classes)
+    rows = biocas_scores_by_part(predictions.sample(frac=1, random_state=0))
+    rows = [row for row in rows if row["who"].startswith("threshold")]
+    assert [(row["part"], row["task"]) for row in rows] == [
+        (part, "1-1") for part in ("inter", "intra", "all")
+    ]
+    p_normal = "p_Normal" if classes == 7 else "p_normal"
+    means = {"p": (p_normal, "mean"), "kind": ("event_type", "first")}
+    events = predictions.groupby(["set", "part", "recording", "cycle"]).agg(**means).reset_index()
+    score, normal = 1 - events["p"], events["kind"] == "Normal"
+    val = events["set"] == "val"
+
+    def shares(threshold: float, those: Any) -> tuple[float, float]:
+        called = score >= threshold
+        return called[those & ~normal].mean(), 1 - called[those & normal].mean()
+
+    values = np.unique(score[val])
+    between = (values[1:] + values[:-1]) / 2
+    best = max(between, key=lambda one: round(sum(shares(one, val)), 9))
+    for row in rows:
+        assert row["who"] == f"threshold {best:.3f}"
+        those = ~val if row["part"] == "all" else events["part"] == row["part"]
+        for name, value in expected(*shares(best, those)).items():
+            assert row[name] == pytest.approx(value)
+        assert row["events"] == those.sum()
+        assert set(row["recall"].values()) == {None}
+
+
+def test_without_both_kinds_in_validation_there_is_no_threshold() -> None:
+    predictions = made_up(4)
+    normal = predictions["event_type"] == "Normal"
+    rows = biocas_scores_by_part(predictions[normal | (predictions["set"] == "test")])
+    assert rows
+    assert not [row for row in rows if row["who"].startswith("threshold")]
 
 
 def test_what_is_best_on_test_is_not_chosen() -> None:
@@ -176,7 +215,7 @@ def test_a_part_without_normal_or_without_a_class_has_undefined_figures() -> Non
         assert [row[name] for name in BIOCAS_METRICS[1:]] == [None] * 4
         assert 0 <= row["SE"] <= 1
         assert (row["recall"]["Normal"], row["recall"]["Stridor"]) == (None, None)
-        assert row["recall"]["Fine Crackle"] is not None
+        assert (row["recall"]["Fine Crackle"] is None) == row["who"].startswith("threshold")
     text = biocas_table(rows)
     assert not re.search("nan|None", text)
     assert len(text.splitlines()) == 2 + len(rows)

@@ -16,7 +16,8 @@ from lungsound.errors import CorruptFileError, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.storage.files import write_file
 from lungsound.studies import report as study_report
-from lungsound.studies.report import leakage_line, write_report
+from lungsound.studies.leakage import leakage_line
+from lungsound.studies.report import write_report
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 PAPER_RUN = {

@@ -217,6 +217,15 @@ def test_ensemble_minus_single_by_hand() -> None:
     assert row["interval"] == pytest.approx(T_975[2] * 0.01 * math.sqrt(1 / 3 + 1 / 4), rel=1e-3)
 
 
+def test_threshold_minus_largest_probability_by_hand() -> None:
+    runs = runs_of(split__seed=[0, 1, 2])
+    runs["score_2"], runs["threshold_score_2"] = [0.8, 0.81, 0.82], [0.85, 0.84, None]
+    rows = paired_differences(runs, [SEED]).set_index("difference")
+    row = rows.loc["threshold of validation minus largest probability"]
+    assert (row["score"], row["splits"]) == ("score_2", 2)
+    assert row[["mean", "std"]].tolist() == pytest.approx([0.04, 0.01 * math.sqrt(2)])
+
+
 @pytest.mark.parametrize("seed", [None, 0])
 def test_paddings_are_paired_by_split_and_keys(seed: int | None) -> None:
     """In any order of the runs."""

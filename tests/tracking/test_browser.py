@@ -16,7 +16,7 @@ import pytest
 from matplotlib.image import imread
 from mlflow.entities import Run
 from PIL import Image
-from support.commands import discard, run_lungsound
+from support.commands import discard, run_python
 from support.mlflow import mlflow_client, mlflow_runs
 from support.runs import ROOT
 
@@ -110,9 +110,7 @@ def score(run: Run) -> float:
     return run.data.metrics.get("test/score_4", -1.0)
 
 
-def test_a_run_and_its_model_are_shown(
-    folder: Path, page: Page, take_picture: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_and_its_model_are_shown(folder: Path, page: Page, take_picture: Picture) -> None:
     run = max(mlflow_runs(folder / "outputs" / "run"), key=score)
     address = f"experiments/1/runs/{run.info.run_id}"
     content = page(address)
@@ -120,8 +118,8 @@ def test_a_run_and_its_model_are_shown(
         assert text in content
     assert "data:image/png;base64" in page(f"{address}/artifacts/report.html")
     take_picture(address, "mlflow_run")
-    monkeypatch.chdir(folder)
-    run_lungsound("register", run.data.tags["lungsound.folder"], "--name", "breaths")
+    words = ["-m", "lungsound", "register", run.data.tags["lungsound.folder"], "--name", "breaths"]
+    assert run_python(*words, folder=folder).returncode == 0
     content = page("models/breaths/versions/1")
     for text in ("TEST PATIENTS ARE ALSO IN TRAINING", "Schema", run.info.run_name):
         assert text in content
