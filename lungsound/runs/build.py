@@ -154,9 +154,10 @@ def build_trainer(
             rng = make_rng(settings.seed, "network", trainer.current_epoch)
             torch.manual_seed(int(rng.integers(2**31)))
 
-    # Hide Lightning's hints on unused devices and on its own products.
+    # Hide Lightning's hints on unused devices, on its own products, and wherever Slurm is.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    for hint in (".*LeafSpec.*is deprecated", ".*`srun`"):
+        warnings.filterwarnings("ignore", message=hint)
     accelerator = "gpu" if uses_gpu(settings) else "cpu"
     if accelerator == "cpu":
         keep_freed_memory()

@@ -1,7 +1,6 @@
 """One run from start to end: check, build, train, predict, report, send to MLflow."""
 
 import gc
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +93,6 @@ def complete_run(
     from lungsound.runs.train import train
 
     gc.collect()  # reference cycles of Lightning keep the log-mels of a sweep's earlier run
-    warnings.filterwarnings("ignore", message=".*`srun`")  # Lightning's, wherever Slurm is
     if not folder.is_trained:
         if settings.loss.teacher is not None:
             parts.datamodule.teacher = teacher_probabilities(settings, parts)

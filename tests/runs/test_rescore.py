@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,15 @@ def test_parts_of_sprsound(run: Path, tmp_path: Path, part: str | None, cycles: 
     assert [row["part"] for row in scores["biocas"] if row["who"].startswith("ensemble")] == parts
     answers = tested[["p_normal", "p_crackle", "p_wheeze", "p_both"]]
     assert answers.sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_where_slurm_is_nobody_is_told_to_use_srun(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    scored(run, "sprsound", sprsound(tmp_path / "sprsound"))
+    assert not [one for one in recwarn if "srun" in str(one.message)]
 
 
 def test_scores_of_another_folder_are_kept(
