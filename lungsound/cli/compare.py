@@ -22,6 +22,6 @@ def compare(runs: tuple[Path, ...], score: str | None, file: Path | None) -> Non
     patient by patient, then adjusted for several runs (Holm); McNemar's takes cycles as
     independent.
     """
-    from lungsound.cli.compared import compare_runs
+    from lungsound.cli.compare_runs import compare_runs
 
     print(compare_runs(runs, score, file))

@@ -27,6 +27,6 @@ def explain(run: Path, file: Path, label: str | None, window: float, to: Path | 
     ensemble's probability, compared with the average log-mel. Probabilities are no diagnosis, and
     an explanation shows what the networks use, not what a lung does.
     """
-    from lungsound.cli.explained import explain_recording
+    from lungsound.cli.explain_recording import explain_recording
 
     explain_recording(run, file, label, window, to or Path(f"{file.stem}-explained.png"))

@@ -41,7 +41,7 @@ def predict(
 
     A file that cannot be used is named, and the others go on: the exit code is then 1.
     """
-    from lungsound.cli.recordings import predict_recordings
+    from lungsound.cli.predict_recordings import predict_recordings
 
     if not predict_recordings(run, paths, cycles, out, window, hop):
         sys.exit(1)

@@ -21,7 +21,7 @@ def show(spec: Any, path: Path, recording: str, cycle: int | None, folder: Path)
     101_1b1_Al_sc_Meditron, CYCLE a number from 0 as in a run's predictions. FOLDER gets
     RECORDING.png, and RECORDING-CYCLE.wav: by default this folder.
     """
-    from lungsound.cli.annotated import show_recording
+    from lungsound.cli.show_recording import show_recording
 
     for file in show_recording(spec, path, recording, cycle, folder):
         print(file)

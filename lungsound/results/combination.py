@@ -13,7 +13,7 @@ from lungsound.results.summary import member_numbers, member_probabilities, pred
 from lungsound.scoring.bootstrap import (
     bootstrap_scores,
     patient_confusions,
-    quantile_intervals,
+    quantile_interval,
     scores_of_counts,
 )
 from lungsound.scoring.combination import (
@@ -126,7 +126,7 @@ def combination_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
         row["difference"] = row["test"] - rows[0]["test"]
         row["low"] = row["high"] = None
         if not problem and place:
-            interval = quantile_intervals({"": draws[:, place] - draws[:, 0]})[""]
+            interval = quantile_interval(draws[:, place] - draws[:, 0])
             row["low"], row["high"] = interval
     return rows
 

@@ -15,7 +15,7 @@ from lungsound.scoring.bootstrap import (
     bootstrap_scores,
     interval_problem,
     patient_confusions,
-    quantile_intervals,
+    quantile_interval,
     scores_of_counts,
 )
 from lungsound.scoring.comparison import holm, mcnemar_p_value, permutation_p_value
@@ -122,6 +122,7 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
     for name, answers in others:
         _check_same_cycles(first_name, first, name, answers)
     problem = first.interval_problem
+    base = bootstrap_scores(first.counts, first.labels)
     rows: list[dict[str, Any]] = []
     for name, answers in runs.items():
         scores = scores_of_counts(answers.counts.sum(0), answers.labels)
@@ -131,9 +132,8 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
         row: dict[str, Any] = {"run": name, "score": float(scores[score])}
         row |= _interval(drawn, "", problem)
         if rows:
-            base = bootstrap_scores(first.counts, first.labels)[score]
             row["difference"] = row["score"] - rows[0]["score"]
-            row |= _interval(drawn - base, "difference_", problem)
+            row |= _interval(drawn - base[score], "difference_", problem)
             counts = answers.counts, first.counts
             row["permutation"] = np.nan
             if not has_unknown_patients(first.cycles) and len(first.counts) > 1:
@@ -148,7 +148,7 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
 
 
 def _interval(drawn: NDArray[np.float64], prefix: str, problem: str) -> dict[str, float]:
-    low, high = (np.nan, np.nan) if problem else quantile_intervals({"": drawn})[""]
+    low, high = (np.nan, np.nan) if problem else quantile_interval(drawn)
     return {f"{prefix}low": low, f"{prefix}high": high}
 
 

@@ -10,6 +10,7 @@ from lungsound.results.comparison import ensemble_answers
 from lungsound.scoring.bootstrap import (
     DRAWS,
     bootstrap_scores,
+    quantile_interval,
     quantile_intervals,
     scores_of_counts,
 )
@@ -43,7 +44,7 @@ def score_intervals(predictions: pd.DataFrame, single: int) -> dict[str, Any]:
                 result[name][score] = [low, high]
     for score in score_names(result["ensemble"]):
         both = drawn[score]
-        low, high = quantile_intervals({score: both[:, 0] - both[:, 1]})[score]
+        low, high = quantile_interval(both[:, 0] - both[:, 1])
         result["difference"][score] = {
             "value": float(values[score][0] - values[score][1]),
             "low": low,

@@ -14,7 +14,7 @@ from lungsound.results.report import format_score, markdown_table
 from lungsound.scoring.bootstrap import (
     MIN_PATIENTS,
     bootstrap_scores,
-    quantile_intervals,
+    quantile_interval,
     scores_of_counts,
 )
 from lungsound.scoring.operating import choose_thresholds, point_at
@@ -66,7 +66,7 @@ def _rows_by(name: str, facts: pd.DataFrame, answers: Answers) -> Iterator[dict[
             values[2], problem = np.nan, problem or "normal or abnormal cycles alone"
         interval: tuple[float, float] = (np.nan, np.nan)
         if not problem:
-            interval = quantile_intervals(bootstrap_scores(part.counts, part.labels))[own]
+            interval = quantile_interval(bootstrap_scores(part.counts, part.labels)[own])
         numbers = [_defined(value) for value in [*values, *interval]]
         row = {"by": name, "group": group, "cycles": len(places)}
         patients = part.cycles["patient"]

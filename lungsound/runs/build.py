@@ -20,7 +20,6 @@ from lungsound.config.schema import Config
 from lungsound.data.database import Database
 from lungsound.data.labels import LabelSet
 from lungsound.models.checkpoint import load_checkpoint
-from lungsound.runs.identity import uses_gpu
 from lungsound.runs.inputs import (
     RunInputs,
     build_inputs,
@@ -28,6 +27,7 @@ from lungsound.runs.inputs import (
     segment_spec,
     vtlp_copies,
 )
+from lungsound.runs.machine import uses_gpu
 from lungsound.signal.features import Features
 from lungsound.signal.rng import make_rng
 from lungsound.training.batches import Augmentation

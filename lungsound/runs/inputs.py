@@ -18,8 +18,8 @@ from lungsound.data.registry import find_database
 from lungsound.data.splits.leakage import count_leakage
 from lungsound.data.splits.leakage import leakage_sentence as leak_line
 from lungsound.models.registry import find_network, network_settings
-from lungsound.runs.identity import trajectory_key_fields
 from lungsound.runs.origin import check_origin
+from lungsound.runs.trajectory_key import trajectory_key_fields
 from lungsound.signal.rng import make_rng
 from lungsound.signal.segments import SegmentSpec
 from lungsound.storage.keys import content_key

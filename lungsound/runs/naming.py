@@ -7,8 +7,8 @@ import torch
 
 from lungsound.config.schema import Config, SplitConfig
 from lungsound.results.folder import RunFolder
-from lungsound.runs.identity import device, versions
 from lungsound.runs.inputs import RunInputs
+from lungsound.runs.machine import device, versions
 from lungsound.storage.files import corrupt_file_on_error
 from lungsound.storage.keys import content_key
 

@@ -15,7 +15,7 @@ from lungsound.data.splits.table import split_table
 from lungsound.errors import Interrupted, LungsoundError
 from lungsound.results.folder import RunFolder
 from lungsound.runs.build import RunComponents, build_period_network, build_trainer
-from lungsound.runs.identity import describe_machine
+from lungsound.runs.machine import describe_machine
 from lungsound.runs.naming import count_trained_epochs, run_metadata
 from lungsound.runs.predict import member_epochs
 from lungsound.storage.files import corrupt_file_error

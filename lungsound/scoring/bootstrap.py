@@ -91,18 +91,21 @@ def bootstrap_scores(
     return scores
 
 
-def quantile_intervals(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each score's draws [draws]: their 2.5 and 97.5 percentiles.
+def quantile_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of a score's draws [draws]: their 2.5 and 97.5 percentiles.
 
     Draws in which the score is undefined are left out; NaN if it is in all.
     """
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    intervals = {}
-    for name, draws in values.items():
-        defined = draws[np.isfinite(draws)]
-        low, high = np.quantile(defined, tails) if len(defined) else (np.nan, np.nan)
-        intervals[name] = (float(low), float(high))
-    return intervals
+    defined = draws[np.isfinite(draws)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
+
+
+def quantile_intervals(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
+    """Return the `quantile_interval` of each score's draws [draws]."""
+    return {name: quantile_interval(draws) for name, draws in values.items()}
 
 
 def interval_problem(counts: Counts, labels: LabelSet) -> str:

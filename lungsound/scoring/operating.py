@@ -14,6 +14,7 @@ from lungsound.scoring.bootstrap import (
     SEED,
     bootstrap_scores,
     patient_confusions,
+    quantile_interval,
     quantile_intervals,
 )
 
@@ -89,7 +90,7 @@ def auc_interval(
     with np.errstate(invalid="ignore"):
         pairs = (times @ totals[0]) * (times @ totals[1])
         areas = ((times @ wins) * times).sum(1) / pairs
-    return quantile_intervals({"auc": areas})["auc"]
+    return quantile_interval(areas)
 
 
 def average_precision_interval(
@@ -113,7 +114,7 @@ def average_precision_interval(
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = np.diff(found / found[:, -1:], axis=1, prepend=0)
             areas.append((recall * np.where(called > 0, found / called, 0)).sum(1))
-    return quantile_intervals({"": np.concatenate(areas)})[""]
+    return quantile_interval(np.concatenate(areas))
 
 
 def point_intervals(

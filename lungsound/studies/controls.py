@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from lungsound.results.comparison import Answers, ensemble_answers
 from lungsound.results.folder import RunFolder
-from lungsound.scoring.bootstrap import bootstrap_scores, quantile_intervals, scores_of_counts
+from lungsound.scoring.bootstrap import bootstrap_scores, quantile_interval, scores_of_counts
 from lungsound.scoring.scores import score_names
 from lungsound.storage.figures import DARK, LIGHT, new_figure, score_panels
 from lungsound.studies.statistics import SPLIT_KEYS, exclude, spread_over_splits
@@ -113,7 +113,7 @@ def _system_row(system: System, run: pd.Series, base: Answers) -> dict[str, Any]
         row[f"d_{name}"] = np.nan if system == BASE else difference
         interval: tuple[float, float] = (np.nan, np.nan)
         if draws and system != BASE:
-            interval = quantile_intervals({"": draws[name][:, 0] - draws[name][:, 1]})[""]
+            interval = quantile_interval(draws[name][:, 0] - draws[name][:, 1])
         row[f"low_{name}"], row[f"high_{name}"] = interval
     return row
 

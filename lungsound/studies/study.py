@@ -21,9 +21,9 @@ from lungsound.results.study_folder import (
     write_plan,
 )
 from lungsound.runs.estimate import experiment_sentence
-from lungsound.runs.identity import source_hash
 from lungsound.runs.inputs import RunInputs
 from lungsound.runs.naming import data_title
+from lungsound.runs.trajectory_key import source_hash
 from lungsound.storage.files import quarantine, write_file
 from lungsound.storage.keys import content_key
 from lungsound.storage.locks import file_lock

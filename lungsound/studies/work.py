@@ -20,8 +20,8 @@ from lungsound.results.study_folder import (
     read_study,
     write_failure,
 )
-from lungsound.runs.identity import source_hash
 from lungsound.runs.run import run
+from lungsound.runs.trajectory_key import source_hash
 from lungsound.scoring.scores import score_names
 from lungsound.storage.streams import tolerate_output_errors
 from lungsound.studies.jobs import format_values

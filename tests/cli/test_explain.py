@@ -11,7 +11,7 @@ from PIL import Image
 from support.commands import run_lungsound
 
 from lungsound import Ensemble
-from lungsound.cli.explained import attribute_recording, equal_windows
+from lungsound.cli.explain_recording import attribute_recording, equal_windows
 from lungsound.data.sound import open_sound
 from lungsound.errors import ConfigError, StorageError
 from lungsound.results import attribution

@@ -129,7 +129,7 @@ def test_exit_codes_of_errors_and_signals(
         ("export RUN", "lungsound.results.export.export_torch"),
         ("predict RUN .", "lungsound.ensemble.Ensemble.load"),
         ("score RUN icbhi .", "lungsound.runs.rescore.open_database"),
-        ("show icbhi . breath", "lungsound.cli.annotated.show_recording"),
+        ("show icbhi . breath", "lungsound.cli.show_recording.show_recording"),
     ],
 )
 def test_a_stopped_command_that_begins_again_says_so(

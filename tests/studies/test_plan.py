@@ -11,7 +11,7 @@ from support.runs import ROOT, SMALL_RUN_OVERRIDES
 
 import lungsound.runs.build
 import lungsound.runs.estimate
-import lungsound.runs.identity
+import lungsound.runs.trajectory_key
 import lungsound.studies.study
 from lungsound.config.overrides import compose_run, hydra_initialized
 from lungsound.errors import ConfigError, DataError, LungsoundError, StorageError
@@ -200,9 +200,9 @@ def test_changed_source_makes_another_trajectory(
     """Weights and probabilities, which the store keeps, follow from all of these modules."""
     copy = tmp_path / "lungsound"
     shutil.copytree(ROOT / "lungsound", copy)
-    source_hash = lungsound.runs.identity.source_hash.__wrapped__  # a process keeps its first
+    source_hash = lungsound.runs.trajectory_key.source_hash.__wrapped__  # a process keeps its first
     before = source_hash()
-    monkeypatch.setattr(lungsound.runs.identity, "PACKAGE", copy)
+    monkeypatch.setattr(lungsound.runs.trajectory_key, "PACKAGE", copy)
     assert source_hash() == before
     source = (copy / name).read_text()
     (copy / name).write_text("# A comment.\n" + source.replace('"""', '"""Other words: ', 1))

@@ -30,9 +30,9 @@ from support.studies import (
     study_in_mlflow,
 )
 
-import lungsound.runs.identity
 import lungsound.runs.predict
 import lungsound.runs.run
+import lungsound.runs.trajectory_key
 import lungsound.studies.study
 import lungsound.studies.work
 import lungsound.tracking.background
@@ -600,7 +600,7 @@ def test_run_in_another_folder_than_planned_is_a_failed_job(
 ) -> None:
     """As if a line of the source changed while the study ran."""
     hashes = iter(f"source {number}" for number in range(10))
-    monkeypatch.setattr(lungsound.runs.identity, "source_hash", lambda: next(hashes))
+    monkeypatch.setattr(lungsound.runs.trajectory_key, "source_hash", lambda: next(hashes))
     with pytest.raises(SystemExit, match="1 of 1 jobs failed"):
         sweep("annealing.cycles=1")
 

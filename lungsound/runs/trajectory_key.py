@@ -1,16 +1,12 @@
-"""The content key of a trajectory, and the machine that trains its epochs."""
+"""The content key of a trajectory: everything that shapes its weights by intention."""
 
 import ast
 import functools
 import hashlib
-import platform
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from lungsound.config.schema import AugmentConfig, Config, ModelConfig, to_container
 from lungsound.data.database import Database
@@ -25,10 +21,6 @@ PACKAGE = Path(__file__).parents[1]
 WEIGHT_SOURCES = (
     *("data/", "models/", "scoring/", "signal/", "training/"),
     *("runs/inputs.py", "runs/build.py", "runs/predict.py", "runs/teacher.py"),
-)
-LIBRARIES = (
-    *("lungsound", "torch", "pytorch-lightning", "numpy", "scipy", "librosa"),
-    *("soxr", "soundfile", "scikit-learn", "mlflow"),
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -90,30 +82,6 @@ def _model_fields(model: ModelConfig) -> dict[str, Any]:
         fields["checkpoint"] = file_sha256(Path(model.checkpoint))
     added = ("checkpoint", "pretrained", "version")  # the keys of earlier runs lack them
     return {name: value for name, value in fields.items() if value or name not in added}
-
-
-def describe_machine(settings: Config) -> str:
-    """Return what may change the last bits of a training: device, threads, torch's version."""
-    return f"{device(settings)}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
-
-
-def device(settings: Config) -> str:
-    """Return the GPU's name, or cpu."""
-    return torch.cuda.get_device_name() if uses_gpu(settings) else "cpu"
-
-
-def versions() -> str:
-    """Return the versions of Python, this package and the libraries that numbers come from."""
-    found = [f"python {platform.python_version()}"]
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):  # on the PYTHONPATH, not installed
-            found.append(f"{name} {metadata.version(name)}")
-    return ", ".join(found)
-
-
-def uses_gpu(settings: Config) -> bool:
-    """Return whether training runs on a GPU here."""
-    return settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 @functools.cache  # the files may change while the process runs its older code

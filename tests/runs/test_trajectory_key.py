@@ -8,13 +8,10 @@ import pytest
 import torch
 from support.runs import SMALL_RUN_OVERRIDES, compose_config, compose_settings
 
-from lungsound.runs.identity import (
-    code_without_comments,
-    describe_machine,
-    trajectory_key_fields,
-)
 from lungsound.runs.inputs import build_inputs
+from lungsound.runs.machine import describe_machine
 from lungsound.runs.naming import run_name
+from lungsound.runs.trajectory_key import code_without_comments, trajectory_key_fields
 from lungsound.runs.validation import validate_config
 from lungsound.training.history import machine_changes, parse_history
 
