@@ -10,7 +10,7 @@ CLUSTER_PACKAGES := slurmctld slurmd slurm-client slurmdbd munge mariadb-server 
 EACH_CORE := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-cluster bench-cluster cluster-packages fuzz kills mutants browser lint docs ui bench gpu
+.PHONY: help demo test test-slow test-all test-cluster bench-cluster cluster-packages fuzz kills mutants browser lint docs ui bench gpu
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -18,10 +18,13 @@ help: ## list these targets
 demo: .venv/installed ## train and score a small ensemble on the SYNTHETIC demo database; TORCH=cpu installs torch for CPUs
 	$(BIN)/python train.py experiment=demo
 
-test: .venv/installed ## the tests, about 10 minutes (on real recordings too, where LUNGSOUND_REAL_DATA has them)
-	$(BIN)/pytest $(EACH_CORE) -m "not slow and not browser and not gpu and not cluster"
+test: .venv/installed ## the tests, 4 minutes on two quiet cores (on real recordings too, where LUNGSOUND_REAL_DATA has them)
+	$(BIN)/pytest $(EACH_CORE) -m "not slow and not long and not browser and not gpu and not cluster"
 
-test-all: .venv/installed ## and the slow ones, an hour at most; writes the figures of docs/reliability.md
+test-slow: .venv/installed ## those that take seconds each, as whole studies do: 5 minutes more
+	$(BIN)/pytest $(EACH_CORE) -m "slow and not long and not browser and not gpu and not cluster"
+
+test-all: .venv/installed ## both and the long ones, an hour at most; writes the figures of docs/reliability.md
 	$(BIN)/pytest $(EACH_CORE) -m "not browser and not gpu and not cluster" --junitxml=.venv/test-all.xml; code=$$?; \
 	PYTHONPATH=tests $(BIN)/python tests/robustness/reliability.py .venv/test-all.xml && exit $$code
 

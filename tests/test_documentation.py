@@ -42,7 +42,7 @@ def test_the_compose_file_has_the_versions_of_the_tests() -> None:
     assert settings["mlflow"]["database_uri"] in compose["services"]["mlflow"]["command"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial_runs_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ for line in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forbidden", [NOT_IMPORTED, SCORE])
 def test_a_command_imports_only_what_it_needs(run_copy: Path, forbidden: dict[str, str]) -> None:
     folder = run_copy.parents[1]
@@ -166,7 +167,7 @@ def test_make_lists_its_targets() -> None:
         assert re.search(rf"^make {target}\s+\w", told, flags=re.MULTILINE), target
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
     [  # the real recordings at hand are too few patients for ICBHI's own split

@@ -82,7 +82,7 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Termina
     opened.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_shell_completes_commands_options_keys_and_paths(terminal: Terminal) -> None:
     for keys, completed in (
         ("lungsound regi\t", "lungsound register "),

@@ -24,6 +24,7 @@ print([name for name in sys.modules if name.partition(".")[0] in ("lungsound", "
 """
 
 
+@pytest.mark.slow
 def test_the_file_answers_as_the_ensemble(finished_run: Path, tmp_path: Path) -> None:
     file, extra = tmp_path / "ensemble.pt2", {"lungsound.json": ""}
     run_lungsound("export", finished_run, "--to", file)
@@ -61,6 +62,7 @@ def test_the_card_has_the_runs_scores_and_its_leak(finished_run: Path, tmp_path:
     assert f"| score 4 | {test['score_4']:.3f} | 0.250 to 0.500 |" in model_card(run)
 
 
+@pytest.mark.slow
 def test_onnx_answers_as_torch(finished_run: Path, tmp_path: Path) -> None:
     """Also where the audio lies below `features.floor`."""
     file, ensemble = tmp_path / "ensemble.onnx", Ensemble.load(finished_run)

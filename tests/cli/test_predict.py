@@ -174,16 +174,16 @@ def test_a_file_in_another_folder_keeps_its_figure_below_out(
 def test_an_interrupted_command_keeps_what_it_has(
     finished_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lungsound.cli import recordings
+    from lungsound.cli import predict_recordings
 
-    opened = recordings.open_sound
+    opened = predict_recordings.open_sound
 
     def interrupt(path: Path) -> object:
         if path.name == "b.mp3":
             raise Interrupted(2, "now")
         return opened(path)
 
-    monkeypatch.setattr(recordings, "open_sound", interrupt)
+    monkeypatch.setattr(predict_recordings, "open_sound", interrupt)
     with pytest.raises(Interrupted):
         run_lungsound("predict", finished_run, folder, "--out", tmp_path / "out")
     assert set(pd.read_csv(tmp_path / "out" / TABLE)["recording"]) == {"a $1$.wav"}

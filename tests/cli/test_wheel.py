@@ -50,6 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_has_the_command_and_the_configuration(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -68,7 +69,7 @@ def test_an_installed_wheel_has_the_command_and_the_configuration(
     assert (installed / "bin" / "lungsound").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_installed_wheel_trains_the_run_of_the_clone(installed: Path, tmp_path: Path) -> None:
     """In an empty folder, under the name that has the key of settings, data and source."""
     words = ("experiment=tiny", "annealing.cycles=1")

@@ -104,6 +104,7 @@ def test_a_checkpoint_of_three_channels_answers_as_timms(
     assert "Not loaded: fc.weight: [10, 96] in the file, [4, 96] in the network; fc.bias" in printed
 
 
+@pytest.mark.slow
 def test_a_run_from_a_checkpoint_needs_no_file_afterwards(
     run_training: Callable[..., Path], color_file: Path, tmp_path: Path
 ) -> None:

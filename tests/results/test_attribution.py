@@ -25,6 +25,7 @@ def chunks(ensemble: Ensemble) -> torch.Tensor:
     return ensemble.chunks(list(samples.astype(np.float32)))
 
 
+@pytest.mark.slow
 def test_values_sum_to_the_change_of_the_probability(
     ensemble: Ensemble, chunks: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def fuzzer(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Fuzzer(finished_run, 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_bad_input_ends_in_success_or_in_an_error_that_names_it(
     fuzzer: Fuzzer, record_property: Callable[..., None]
 ) -> None:

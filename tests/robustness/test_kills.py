@@ -30,12 +30,13 @@ def kill(record_property: Callable[..., None]) -> Callable[[str], Any]:
     return kill_commands
 
 
+@pytest.mark.slow
 def test_killed_at_some_steps_of_writing_and_at_four_moments(kill: Callable[[str], Any]) -> None:
     tried = kill("files moments --commands run --every 60 --number 4")
     assert tried["figures"].count("nothing wrong") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [
@@ -50,6 +51,6 @@ def test_killed_at_more(words: str, kill: Callable[[str], Any]) -> None:
     assert counts[0] >= (500 if words.startswith("files") else 40)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twelve_signals(kill: Callable[[str], Any]) -> None:
     assert kill("signals --real --number 12")["counts"] == [12]

@@ -25,7 +25,7 @@ TROUBLE = re.compile(
 RUNS, EPOCHS = 5, 3 + 2  # distinct ones: an epoch a period
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_six_trainings_and_two_sweeps(tmp_path: Path, record_property: Callable[..., None]) -> None:
     begun = [start_command(*words, folder=tmp_path) for words in COMMANDS]
     outputs = [process.communicate()[0] for process in begun]

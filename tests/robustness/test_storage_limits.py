@@ -101,6 +101,7 @@ REFUSED = (
 )
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(
     run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:

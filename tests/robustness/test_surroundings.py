@@ -120,7 +120,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_process_in_other_surroundings(
     finished_run: Path, empty_mlflow: Path, tmp_path: Path
 ) -> None:

@@ -144,6 +144,7 @@ ROUND_OTHERWISE = {
 }
 
 
+@pytest.mark.slow
 def test_variables_that_round_otherwise_are_removed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

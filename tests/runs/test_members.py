@@ -39,6 +39,7 @@ def test_corrupt_probabilities_are_made_again(
     assert second.exists()
 
 
+@pytest.mark.slow
 def test_probabilities_of_other_weights_are_not_used(
     run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_json_is_read_as_utf_8_alone(tmp_path: Path, content: bytes) -> None:
             read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sums", [None, "", "not a checksum"])
 @pytest.mark.parametrize("name", ["predictions.parquet", "metadata.json", "history.jsonl"])
 def test_a_killed_run_with_an_unreadable_file_goes_on(

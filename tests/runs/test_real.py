@@ -42,6 +42,7 @@ def real_run(
     )
 
 
+@pytest.mark.slow
 def test_every_cycle_is_in_one_set(real_run: Path, annotated: pd.DataFrame) -> None:
     split, columns = pd.read_csv(real_run / "split.csv"), ["recording", "cycle", "label"]
     rows, expected = split[columns].to_numpy(), annotated[columns].to_numpy()
@@ -114,7 +115,7 @@ def test_a_table_of_its_cycles_is_the_same_data(
     assert scores == expected | {"subgroups": own}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_network(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

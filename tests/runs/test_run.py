@@ -38,7 +38,7 @@ from lungsound.training.trajectory import Trajectory
 Train = Callable[..., Path]
 Capsys = pytest.CaptureFixture[str]
 # kill -9 is tried with "last" in each `make test` (test_kills.py).
-LAST_AND_BEST = [pytest.param("last", marks=pytest.mark.slow), "best"]
+LAST_AND_BEST = [pytest.param("last", marks=pytest.mark.long), "best"]
 
 
 class SimulatedCrashError(Exception):
@@ -84,6 +84,7 @@ def statuses(folder: Path) -> list[str]:
 # --- the same bits, after any stop ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", ["cache=host", "cache=off", "cache=off trainer.num_workers=2"])
 def test_same_command_same_bits(
     run_training: Train, finished_run: Path, tmp_path: Path, loading: str
@@ -111,6 +112,7 @@ def test_log_mels_are_computed_once_for_all_epochs_and_members(
     assert items == sum(len(each.segments) for each in batches)
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_the_log_mels_of_one_run_alone(
     run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ CRASH_POINTS: list[tuple[Any, str, int, list[int]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_stopped_anywhere_ends_the_same(
     run_training: Train, tmp_path: Path, trained_epochs: list[int], continue_from: str,
@@ -182,6 +185,7 @@ def test_stopped_anywhere_ends_the_same(
     assert metadata(resumed)["epochs_trained"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -202,6 +206,7 @@ def test_what_a_period_needs_of_the_past_is_in_its_resume_point(
     assert trained_epochs == [1, 2, 3, 4, *(1, 2), *(2, 3), *(3, 4), 4]
 
 
+@pytest.mark.slow
 def test_one_trajectory_serves_every_number_of_members_and_choice(
     run_training: Train, finished_run: Path, tmp_path: Path, trained_epochs: list[int],
     evaluated: list[str],
@@ -234,6 +239,7 @@ def test_one_trajectory_serves_every_number_of_members_and_choice(
     assert_identical_runs(three_again, three)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continue_from", LAST_AND_BEST)
 def test_three_periods_through_a_path_of_two_that_died_within_one(
     run_training: Train, tmp_path: Path, trained_epochs: list[int], continue_from: str
@@ -248,6 +254,7 @@ def test_three_periods_through_a_path_of_two_that_died_within_one(
     assert trained_epochs == [1, 2, 3, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_what_another_process_trained_meanwhile_is_kept(
     run_training: Train, tmp_path: Path, trained_epochs: list[int]
 ) -> None:
@@ -269,6 +276,7 @@ def test_what_another_process_trained_meanwhile_is_kept(
     assert trained_epochs == []
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_lost_is_counted_once(
     run_training: Train, tmp_path: Path, trained_epochs: list[int]
 ) -> None:
@@ -284,6 +292,7 @@ def test_an_epoch_that_was_lost_is_counted_once(
 # --- a run that is finished ---
 
 
+@pytest.mark.slow
 def test_finished_run_is_listed_and_redone(
     run_training: Train, tmp_path: Path, trained_epochs: list[int], capsys: Capsys
 ) -> None:
@@ -387,6 +396,7 @@ def test_a_folder_that_cannot_be_made_is_named(run_training: Train, tmp_path: Pa
 # --- damaged files ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     "predictions.parquet", "scores.json", "report.md", "history.jsonl", "split.csv",
     "members/member-02.safetensors", "figures/members.png",
@@ -414,6 +424,7 @@ def damage(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["resume-*.ckpt", "history.jsonl", "epoch-0002.safetensors"])
 def test_a_damaged_trajectory_is_put_aside_and_trained_again(
     run_training: Train, finished_run: Path, store_copy: Path, tmp_path: Path, capsys: Capsys,
@@ -489,6 +500,7 @@ SIGNALLED: list[tuple[Any, str, int, str, list[int]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_a_signal_anywhere_stops_the_run(
     run_training: Train, finished_run: Path, tmp_path: Path, trained_epochs: list[int]
 ) -> None:
@@ -575,6 +587,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "members", "epochs"), OPTIONS.values(), ids=OPTIONS)
 def test_every_option_trains(
     run_training: Train, tmp_path: Path, trained_epochs: list[int], overrides: str, members: int,

@@ -55,7 +55,7 @@ def test_a_job_returns_the_validation_score_to_hydra(
     assert run_job(cfg) == lungsound.validation_score(run_copy)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_guides_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = (ROOT / "docs" / "own_network.md").read_text()
     (code,) = re.findall(r"```python\n# search\.py.*?\n(.*?)```", guide, re.DOTALL)

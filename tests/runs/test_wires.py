@@ -342,6 +342,7 @@ def test_members_have_the_weights_of_the_epoch_that_is_named(
         assert rows["label"].tolist() == truth
 
 
+@pytest.mark.slow
 def test_the_runs_members_are_the_weights_after_their_periods_best_epochs(
     run_training: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from lungsound.studies.launch import (
 from lungsound.studies.plan import plan_jobs
 
 
+@pytest.mark.slow
 def test_launcher_gets_a_job_per_trajectory_that_is_not_finished(
     sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, trained_epochs: list[int]
 ) -> None:

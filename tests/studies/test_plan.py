@@ -172,6 +172,7 @@ SAME_TRAJECTORY = """
 """
 
 
+@pytest.mark.slow
 def test_what_makes_another_trajectory() -> None:
     def key(*words: str) -> str:
         of_groups = [word for word in words if "." not in word]
@@ -211,6 +212,7 @@ def test_changed_source_makes_another_trajectory(
     assert source_hash() != before
 
 
+@pytest.mark.slow
 def test_other_data_or_other_source_are_another_study(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +244,7 @@ def test_study_is_named_by_what_its_runs_are_not_by_how_they_are_made() -> None:
     assert folder("segment=3s") != usual
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -77,6 +77,7 @@ def fail(*_: object) -> None:
     raise LungsoundError("nothing can be done here")
 
 
+@pytest.mark.slow
 def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Path) -> None:
     runs = runs_by_members(typed_study)
     trained = [
@@ -99,6 +100,7 @@ def test_typed_command_trains_each_period_once_for_all_ensembles(typed_study: Pa
     assert len(lines) == len(runs)
 
 
+@pytest.mark.slow
 def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
     typed_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_time_left_of_a_study_is_that_of_the_jobs_to_come(
     assert "left" not in name_and_time()[1]
 
 
+@pytest.mark.slow
 def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
     parent, children = study_in_mlflow(typed_study)
     assert [run.data.params["annealing.cycles"] for run in children] == ["2", "3", "4"]
@@ -143,6 +146,7 @@ def test_runs_are_below_their_study_in_mlflow(typed_study: Path) -> None:
     assert [run.info.run_name for run in children] == names
 
 
+@pytest.mark.slow
 def test_a_study_s_scores_are_metrics_per_m_and_its_table_is_its_description(
     typed_study: Path,
 ) -> None:
@@ -158,6 +162,7 @@ def test_a_study_s_scores_are_metrics_per_m_and_its_table_is_its_description(
     assert parent.data.tags["mlflow.source.name"].endswith("sweep.py")
 
 
+@pytest.mark.slow
 def test_two_studies_share_a_run(sweep: Sweep) -> None:
     """It stays under the first one; the second has a link to it, and all its scores."""
     folder = sweep("annealing.cycles=1,2")
@@ -178,6 +183,7 @@ def test_two_studies_share_a_run(sweep: Sweep) -> None:
     assert set(metric_points(folder / "outputs" / "run", second)["study/score_4"]) == {2, 3}
 
 
+@pytest.mark.slow
 def test_each_ensemble_is_the_one_trained_alone(
     typed_study: Path, run_training: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -191,6 +197,7 @@ def test_each_ensemble_is_the_one_trained_alone(
         assert all((network[name] == other[name]).all() for name in network)
 
 
+@pytest.mark.slow
 def test_table_follows_from_the_predictions(typed_study: Path) -> None:
     table = pd.read_csv(only_study(typed_study) / "all.csv").set_index("annealing.cycles")
     columns = [f"p_{label}" for label in LABELS]
@@ -206,6 +213,7 @@ def test_table_follows_from_the_predictions(typed_study: Path) -> None:
         assert table.loc[m, "score_4"] == pytest.approx((specificity + sensitivity) / 2)
 
 
+@pytest.mark.slow
 def test_synthetic_study_is_called_so_and_shows_no_score_of_the_paper(typed_study: Path) -> None:
     study = only_study(typed_study)
     report = (study / "report.md").read_text()
@@ -215,6 +223,7 @@ def test_synthetic_study_is_called_so_and_shows_no_score_of_the_paper(typed_stud
         assert (study / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_report_is_made_again_without_training(
     typed_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +242,7 @@ def test_report_is_made_again_without_training(
     assert "annealing.cycles splits" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_store_is_listed_and_cleared(
     typed_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +295,7 @@ def test_store_is_listed_and_cleared(
     assert not trajectory.exists()
 
 
+@pytest.mark.slow
 def test_study_fails_in_part_goes_on_and_grows(
     sweep: Sweep,
     tmp_path: Path,
@@ -338,7 +349,7 @@ def test_study_fails_in_part_goes_on_and_grows(
     assert "0 are to be trained, 3 are not" in plan
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_full_disk_ends_a_study_that_goes_on_later(sweep: Sweep, tmp_path: Path) -> None:
     words = "annealing.cycles=1,2"
     with (
@@ -354,6 +365,7 @@ def test_full_disk_ends_a_study_that_goes_on_later(sweep: Sweep, tmp_path: Path)
     assert mlflow_statuses(tmp_path) == ("FINISHED", ["FINISHED"] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("during", "cycles"), [("run", "1,2"), ("write_report", "1")])
 def test_signal_between_jobs_or_after_them_stops_the_study(
     sweep: Sweep,
@@ -379,6 +391,7 @@ def test_signal_between_jobs_or_after_them_stops_the_study(
     assert mlflow_statuses(tmp_path) == ("KILLED", ["FINISHED"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True])
 def test_signal_during_the_last_sync_of_a_study_leaves_its_status(
     sweep: Sweep,
@@ -418,6 +431,7 @@ def test_signal_during_the_last_sync_of_a_failed_job_stops_the_study(
     assert mlflow_statuses(tmp_path) == ("KILLED", ["FAILED"])
 
 
+@pytest.mark.slow
 def test_folds_and_paddings_are_compared(sweep: Sweep, trained_epochs: list[int]) -> None:
     words = ("data.demo_patients=16", "data.demo_cycles=160", "annealing.cycles=1")
     split = ("split.protocol=patient", "split.folds=2", "split.fold=0,1")
@@ -444,6 +458,7 @@ def test_jobs_that_are_one_run_are_each_in_the_tables(
     assert (parent.data.metrics["jobs"], parent.data.metrics["epochs_trained"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_worker_does_the_jobs_it_was_launched_for(
     sweep: Sweep,
     tmp_path: Path,
@@ -491,6 +506,7 @@ def test_a_worker_of_another_source_trains_nothing(
     assert not trained_epochs
 
 
+@pytest.mark.slow
 def test_launcher_that_dies_is_a_failed_study(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,6 +522,7 @@ def test_launcher_that_dies_is_a_failed_study(
     assert list(tmp_path.glob("it's (mine), 1/studies/*/report.md"))
 
 
+@pytest.mark.slow
 def test_redo_trains_a_shared_trajectory_once(sweep: Sweep, trained_epochs: list[int]) -> None:
     words = ("annealing.cycles=1", "annealing.select=best,last")  # one training, two ensembles
     folder = sweep(*words)
@@ -524,6 +541,7 @@ def test_redo_trains_a_shared_trajectory_once(sweep: Sweep, trained_epochs: list
     assert counts.items() <= parent.data.metrics.items()
 
 
+@pytest.mark.slow
 def test_jobs_that_fail_before_they_are_runs_are_shown_until_they_are(
     sweep: Sweep,
     tmp_path: Path,
@@ -568,6 +586,7 @@ def test_failed_job_that_mlflow_has_in_part_is_completed(
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["error.txt"]
 
 
+@pytest.mark.slow
 def test_study_whose_mlflow_is_down_is_sent_later(
     sweep: Sweep,
     monkeypatch: pytest.MonkeyPatch,
@@ -605,7 +624,7 @@ def test_run_in_another_folder_than_planned_is_a_failed_job(
         sweep("annealing.cycles=1")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_share_one_trajectory(tmp_path: Path) -> None:
     """One trains; the other waits, and goes on from what is stored."""
     together, alone = tmp_path / "together", tmp_path / "alone"
@@ -621,7 +640,7 @@ def test_two_processes_share_one_trajectory(tmp_path: Path) -> None:
     assert result_bytes_by_run(alone) == result_bytes_by_run(together)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_process_that_waits_goes_on_if_the_one_that_trains_is_killed(tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     first = start_command("train.py", "annealing.cycles=4", folder=together)
@@ -641,7 +660,7 @@ def test_process_that_waits_goes_on_if_the_one_that_trains_is_killed(tmp_path: P
     assert result_bytes_by_run(alone) == result_bytes_by_run(together)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_side_by_side_give_the_same_results(tmp_path: Path) -> None:
     results = []
     for launcher in ("basic", "joblib"):
@@ -654,7 +673,7 @@ def test_jobs_side_by_side_give_the_same_results(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_as_it_is_typed(tmp_path: Path) -> None:
     """With the demo's settings, all nine ensembles of the paper's Table III."""
     words = ("sweep.py", "-m", "annealing.cycles=2,3,...,10")

@@ -145,6 +145,7 @@ def test_training_goes_on_while_mlflow_hangs(
     assert only_run(folder).info.run_id == run.info.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store_copy", "no_waiting")
 @pytest.mark.parametrize(
     ("mode", "reason"),
@@ -287,7 +288,7 @@ def test_a_temporary_failure_is_reported_once(
     assert_all_sent(folder, finished_run)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_server_that_fails_and_comes_back(
     run_training: TrainIn, finished_run: Path, tmp_path: Path, server: BrokenServer,
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], empty_mlflow: Path,
@@ -364,6 +365,7 @@ def test_a_killed_run_is_killed_in_mlflow_once_it_is_sent(
     assert_all_sent(killed_run, finished_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_killed_again", [False, True])
 def test_redo_reuses_a_run_that_was_left_running(
     killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path,
@@ -385,6 +387,7 @@ def test_redo_reuses_a_run_that_was_left_running(
     assert_all_sent(killed_run, finished_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_the_end", [False, True])
 def test_redo_of_a_finished_run(
     run_training: TrainIn, finished_run: Path, run_copy: Path, tmp_path: Path, has_the_end: bool
@@ -404,6 +407,7 @@ def test_redo_of_a_finished_run(
         assert_all_sent(run_copy, finished_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [lambda path: path.write_text("{"), Path.unlink])
 def test_a_folder_without_a_readable_state_becomes_another_run(
     killed_run: Path, run_training: TrainIn, finished_run: Path, tmp_path: Path,
@@ -418,6 +422,7 @@ def test_a_folder_without_a_readable_state_becomes_another_run(
     assert list(statuses.values()) == ["FINISHED"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "error", "status"),
     [

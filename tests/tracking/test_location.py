@@ -131,6 +131,7 @@ def test_a_place_that_the_user_chose_is_not_made_again(tmp_path: Path, empty_mlf
     assert not (tmp_path / "gone").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["100% sure", "My%20Project", "why?", "a#b", "a b", "ü & @:+='"])
 def test_any_name_of_a_folder(finished_run: Path, tmp_path: Path, name: str) -> None:
     """The database is made, and everything lies beside it."""

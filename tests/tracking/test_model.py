@@ -103,6 +103,7 @@ print(*(one.__file__ for name, one in sys.modules.items() if name.startswith("lu
 """
 
 
+@pytest.mark.slow
 def test_all_that_a_server_imports_is_pinned() -> None:
     files = run_python("-c", MODULES_OF_THE_SERVER).stdout.split()
     modules = set()
@@ -242,7 +243,7 @@ def post(registered: Path) -> Iterator[Post]:
     server.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_server_answers(registered: Path, post: Post, tmp_path: Path) -> None:
     path = tmp_path / "breath.wav"
     path.write_bytes(encode(NOISE, "WAV", "PCM_16"))

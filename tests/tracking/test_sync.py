@@ -236,6 +236,7 @@ def count_parameters(width: float) -> int:
     return convolutions + normalized + (filters[-1] + 1) * dense + 4 * (dense + 1)
 
 
+@pytest.mark.slow
 def test_a_failed_run_goes_on_under_its_id(
     run_training: TrainIn, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +292,7 @@ def elsewhere(finished_run: Path, tmp_path: Path, empty_mlflow: Path) -> Trackin
     return replace(state, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outcome", ["refused", "answer lost", "late"])
 def test_any_request_may_fail_and_nothing_is_doubled_or_lost(
     finished_run: Path, tmp_path: Path, elsewhere: TrackingState, empty_mlflow: Path, outcome: str

@@ -97,6 +97,7 @@ def stored(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "how", "message"),
     [
@@ -123,6 +124,7 @@ def test_it_stops_before_the_weights_change(
     check_what_is_kept(further, seen, str(error.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch"), [("training", 2), ("training", -1), ("validation", 0), ("validation", -1)]
 )
@@ -168,6 +170,7 @@ def check_what_is_kept(further: Path, seen: SimpleNamespace, message: str) -> No
     assert message in (sent / "error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_it(
     run_training: TrainIn, further: Path, monkeypatch: pytest.MonkeyPatch,
     inject_non_finite: Callable[..., SimpleNamespace],
@@ -183,6 +186,7 @@ def test_the_same_command_goes_on_after_it(
     assert mlflow_runs(folder)[0].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_far_too_high(
     run_training: TrainIn, finished_run: Path, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_the_first_signal_ends_a_process_with_workers(code: str) -> None:
     assert code_of_exit == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batches", "message"),
     [

@@ -30,6 +30,7 @@ print(pages() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_a_freed_tensors_pages_are_used_again() -> None:
     returned, kept = (run_python("-c", PAGES_OF_STEPS.format(kept=kept)) for kept in (False, True))
