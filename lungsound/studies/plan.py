@@ -153,11 +153,14 @@ def group_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def estimate_cost(jobs: Sequence[Job]) -> tuple[float, int]:
     """Estimate seconds and bytes of all jobs together."""
-    seconds = sum(estimate_scoring_seconds(job) for job in jobs if job.state != "finished")
+    seconds = 0.0
     size = 0
     for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
+        if job.state != "finished":
+            seconds += REPORT_SECONDS
+        if items := job_items(job, stored):
+            seconds += seconds_per_item(job.settings) * items
         if stored < job.epochs:
-            seconds += (job.epochs - stored) * estimate_epoch_seconds(job)
             size += estimate_snapshot_bytes(job, stored)
     return seconds, size
 
@@ -179,34 +182,22 @@ def stored_epochs(jobs: Sequence[Job]) -> list[int]:
 
 
 def job_work(jobs: Sequence[Job]) -> list[float]:
-    """Return the work of each job: seconds of sound that the network is trained on, and answers.
-
-    A sound that is only answered counts a third. It says how long a job takes beside the others.
-    """
+    """Return the work of each job, in seconds of sound: how long it takes beside the others."""
     work = []
     for job, stored in zip(jobs, stored_epochs(jobs), strict=True):
         segment = job.settings.segment
-        counts = {name: count_items(job, name) for name in ("train", "val", "test")}
-        evaluated = (job.epochs - stored) * counts["val"]
-        if job.needs_training:
-            evaluated += job.inputs.annealing.num_periods * (counts["val"] + counts["test"])
-        items = (job.epochs - stored) * counts["train"] + FORWARD_PASS_FRACTION * evaluated
-        work.append(round(items * segment.seconds / segment.chunks, 1))
+        work.append(round(job_items(job, stored) * segment.seconds / segment.chunks, 1))
     return work
 
 
-def estimate_epoch_seconds(job: Job) -> float:
-    """Estimate the seconds of an epoch: training on all items, and validation."""
-    validation = FORWARD_PASS_FRACTION * count_items(job, "val")
-    return seconds_per_item(job.settings) * (count_items(job, "train") + validation)
-
-
-def estimate_scoring_seconds(job: Job) -> float:
-    """Estimate the seconds of all members' predictions and the run's report."""
-    if not job.needs_training:
-        return REPORT_SECONDS
-    items = job.inputs.annealing.num_periods * (count_items(job, "val") + count_items(job, "test"))
-    return seconds_per_item(job.settings) * FORWARD_PASS_FRACTION * items + REPORT_SECONDS
+def job_items(job: Job, stored_epochs: int) -> float:
+    """Count the items that a job trains on, and those of answers as a third."""
+    train, val, test = (count_items(job, name) for name in ("train", "val", "test"))
+    epochs = job.epochs - stored_epochs
+    answered = epochs * val
+    if job.needs_training:
+        answered += job.inputs.annealing.num_periods * (val + test)
+    return epochs * train + FORWARD_PASS_FRACTION * answered
 
 
 def estimate_snapshot_bytes(job: Job, stored_epochs: int) -> int:
