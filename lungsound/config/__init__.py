@@ -1,1 +1,1 @@
-"""The configuration's schema, and Hydra's command lines. Its checks: runs/validation.py."""
+"""The schema of the configuration, and Hydra's command lines. Checks: limits, runs/validation."""

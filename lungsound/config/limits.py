@@ -1,4 +1,4 @@
-"""The values that each key of the configuration may have, except for what depends on other keys."""
+"""Choices and ranges of single keys of the configuration."""
 
 import math
 from collections.abc import Sequence

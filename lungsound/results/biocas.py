@@ -26,8 +26,11 @@ LEGEND = (
     "BioCAS 2022, by event. Task 1-1: normal or adventitious; 1-2: seven types.\n"
     "SE: share of all adventitious events predicted as their class. SP: share of\n"
     "normal events predicted as normal. AS: (SE + SP) / 2. HS: harmonic mean of SE\n"
-    "and SP. Score: (AS + HS) / 2. threshold T: the ensemble's answer is adventitious\n"
-    "where 1 − p_normal is T or more; T has the best AS on validation."
+    "and SP. Score: (AS + HS) / 2."
+)
+AT_THRESHOLD = (
+    "threshold T: the ensemble's answer is adventitious where 1 − p_normal is T or\n"
+    "more; T has the best AS on validation."
 )
 
 
@@ -60,7 +63,7 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
         for system, member_slice in chosen.items():
             confusion = probabilities.confusion(member_slice)
             scored += [{"part": part, "who": system, **row} for row in _rows(confusion, labels)]
-        if threshold is not None:
+        if threshold is not None and TWO_CLASS in labels.chain:
             means = ensemble_probabilities(probabilities.probabilities)
             normal = labels.normal_index
             truth, called = probabilities.truth != normal, 1 - means[:, normal] >= threshold
@@ -70,6 +73,14 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
             row["recall"] = dict.fromkeys(labels.labels)
             scored.append({"part": part, "who": who, **row})
     return scored
+
+
+def biocas_section(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table and its legend; nothing without rows."""
+    if not rows:
+        return []
+    has_threshold = any(row["who"].startswith("threshold") for row in rows)
+    return [biocas_table(rows), LEGEND, *[AT_THRESHOLD] * has_threshold]
 
 
 def biocas_table(rows: list[dict[str, Any]]) -> str:

@@ -65,6 +65,13 @@ class Answers(NamedTuple):
         right: NDArray[np.bool_] = folded.predicted == folded.truth
         return right
 
+    def is_counted(self, score: str) -> NDArray[np.bool_]:
+        """Whether the score counts each cycle [n]: specificity the normal ones, and so on."""
+        is_normal: NDArray[np.bool_] = self.truth == self.labels.normal_index
+        if score == "specificity":
+            return is_normal
+        return ~is_normal if score.startswith("sensitivity") else np.ones_like(is_normal)
+
     @property
     def interval_problem(self) -> str:
         """Why intervals by patient would mislead, or ""."""
@@ -138,7 +145,9 @@ def compare_answers(runs: Mapping[str, Answers], score: str) -> tuple[pd.DataFra
             row["permutation"] = np.nan
             if not has_unknown_patients(first.cycles) and len(first.counts) > 1:
                 row["permutation"] = permutation_p_value(*counts, first.labels, score)
-            row["mcnemar"] = mcnemar_p_value(answers.is_right(score), first.is_right(score))
+            counted = first.is_counted(score)
+            right = answers.is_right(score)[counted], first.is_right(score)[counted]
+            row["mcnemar"] = mcnemar_p_value(*right)
         rows.append(row)
     table = pd.DataFrame(rows)
     if others:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lungsound.config.schema import Config
 from lungsound.data.splits.leakage import leakage_rows
-from lungsound.results.biocas import LEGEND, biocas_table
+from lungsound.results.biocas import biocas_section
 from lungsound.results.calibration import calibration_section
 from lungsound.results.combination import combination_section
 from lungsound.results.comparison import ensemble_answers
@@ -33,7 +33,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
     """Write scores.json, the figures and report.md."""
     results = write_scores(parts, folder)
     write_figures(settings, parts, folder, results)
-    biocas = results["biocas"]
+    biocas = biocas_section(results["biocas"])
     metadata = {**folder.metadata(), "notes": "; ".join(parts.notes)}
     report = report_markdown(
         results["scores"],
@@ -46,7 +46,7 @@ def write_run_report(settings: Config, parts: RunComponents, folder: RunFolder) 
             *calibration_section(results["calibration"], results["operating"]),
             *combination_section(results["combinations"]),
             *subgroup_section(results["subgroups"], results["units"]),
-            *(["## BioCAS 2022", biocas_table(biocas), LEGEND] if biocas else []),
+            *(["## BioCAS 2022", *biocas] if biocas else []),
         ],
         [path.relative_to(folder.path).as_posix() for path in folder.figures()],
     )

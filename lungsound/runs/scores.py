@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lungsound.errors import ConfigError
-from lungsound.results.biocas import LEGEND, biocas_scores_by_part, biocas_table
+from lungsound.results.biocas import biocas_scores_by_part, biocas_section
 from lungsound.results.calibration import calibration_summary, operating_summary
 from lungsound.results.combination import combination_rows
 from lungsound.results.folder import RunFolder
@@ -64,6 +64,4 @@ def format_scores(folder: RunFolder) -> str:
     with corrupt_file_on_error(folder.path / "scores.json"):
         intervals = results.get("intervals")  # release 0.1 has none
         parts = [scores_table(results["scores"], intervals, results["data"], results["leak"])]
-        if results["biocas"]:
-            parts += [biocas_table(results["biocas"]), LEGEND]
-        return "\n".join(parts)
+        return "\n".join([*parts, *biocas_section(results["biocas"])])

@@ -163,7 +163,7 @@ def test_documented_lines_are_right() -> None:
 
 def test_make_lists_its_targets() -> None:
     told = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for target in ("help", "demo", "test", "test-all", "lint", "ui", "bench"):
+    for target in ("help", "demo", "test", "test-slow", "test-all", "lint", "ui", "bench"):
         assert re.search(rf"^make {target}\s+\w", told, flags=re.MULTILINE), target
 
 

@@ -110,6 +110,21 @@ def test_mcnemar_counts_in_the_classes_of_the_score() -> None:
     assert compare_answers(runs, "score_2")[0]["mcnemar"].iloc[1] == 1
 
 
+def test_mcnemar_counts_the_cycles_of_the_score() -> None:
+    """Two systems that differ in abnormal cycles alone."""
+    first = ensemble_answers(predictions(1, 1))
+    answers = first.probabilities.copy()
+    answers[first.truth > 0] = np.eye(4)[0]
+    runs = {"a": first, "b": first._replace(probabilities=answers)}
+    assert compare_answers(runs, "specificity")[0]["mcnemar"].iloc[1] == 1
+    for score in ("score_4", "sensitivity_2"):
+        assert compare_answers(runs, score)[0]["mcnemar"].iloc[1] < 0.001
+    normal_wrong = np.where((first.truth == 0)[:, None], np.eye(4)[1], first.probabilities)
+    runs = {"a": first, "b": first._replace(probabilities=normal_wrong)}
+    assert compare_answers(runs, "sensitivity_2")[0]["mcnemar"].iloc[1] == 1
+    assert compare_answers(runs, "specificity")[0]["mcnemar"].iloc[1] < 0.001
+
+
 def test_folds_together_are_the_whole() -> None:
     table = predictions(1, 1)
     whole = ensemble_answers(table)
@@ -141,6 +156,7 @@ def test_models_of_other_classes_are_compared_in_those_that_both_have() -> None:
     assert found["permutation"].iloc[1] == found["mcnemar"].iloc[1] == 1
     found, _ = compare_answers(runs, "specificity")
     assert found["score"].tolist() == pytest.approx([right[normal].mean()] * 2)
+    assert found["mcnemar"].iloc[1] == 1
     with pytest.raises(DataError, match="two: expected the labels normal crackle wheeze both"):
         compare_answers(runs, "score_4")
 

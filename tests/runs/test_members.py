@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -167,6 +169,32 @@ def test_a_killed_run_with_an_unreadable_file_goes_on(
     assert result_bytes(run_training(tmp_path)) == result_bytes(finished_run)
     assert (run_copy / f"{name}.damaged-1").exists()
     assert trained_epochs == []
+
+
+def test_a_runs_row_has_the_score_at_the_threshold_that_is_best_on_validation(
+    run_copy: Path,
+) -> None:
+    predictions = pd.read_parquet(run_copy / "predictions.parquet")
+    means = {"p_normal": "mean", "label": "first"}
+    cycles = predictions.groupby(["set", "recording", "cycle"]).agg(means).reset_index("set")
+    score, is_normal = 1 - cycles["p_normal"], cycles["label"] == "normal"
+
+    def score_2(threshold: float, name: str) -> float:
+        called = (score >= threshold)[cycles["set"] == name]
+        normal = is_normal[cycles["set"] == name]
+        return round((called[~normal].mean() + 1 - called[normal].mean()) / 2, 9)
+
+    values = np.unique(score[cycles["set"] == "val"])
+    between = [0.0, *(values[1:] + values[:-1]) / 2, 2.0]
+    best = max(between, key=lambda threshold: score_2(threshold, "val"))
+    row = run_row(RunFolder(run_copy))
+    assert row["threshold_score_2"] == pytest.approx(score_2(best, "test"))
+    scores = json.loads((run_copy / "scores.json").read_text())
+    (run_copy / "SHA256SUMS").unlink()
+    for operating in ({"operating": {}}, {}):  # none in runs of release 0.1
+        scores.pop("operating", None)
+        (run_copy / "scores.json").write_text(json.dumps({**scores, **operating}))
+        assert run_row(RunFolder(run_copy))["threshold_score_2"] is None
 
 
 def test_a_run_of_release_0_1_is_listed_and_reported(run_copy: Path, tmp_path: Path) -> None:

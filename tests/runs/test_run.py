@@ -37,7 +37,7 @@ from lungsound.training.trajectory import Trajectory
 
 Train = Callable[..., Path]
 Capsys = pytest.CaptureFixture[str]
-# kill -9 is tried with "last" in each `make test` (test_kills.py).
+# kill -9 is tried with "last" in each `make test-slow` (test_kills.py).
 LAST_AND_BEST = [pytest.param("last", marks=pytest.mark.long), "best"]
 
 

@@ -11,7 +11,13 @@ import torch
 from sklearn.metrics import confusion_matrix, recall_score
 
 from lungsound.data.labels import label_set
-from lungsound.results.biocas import BIOCAS_METRICS, biocas_scores_by_part, biocas_table
+from lungsound.results.biocas import (
+    AT_THRESHOLD,
+    BIOCAS_METRICS,
+    biocas_scores_by_part,
+    biocas_section,
+    biocas_table,
+)
 from lungsound.results.predictions import predictions_table
 from lungsound.scoring.biocas import biocas_scores
 
@@ -186,6 +192,8 @@ def test_without_both_kinds_in_validation_there_is_no_threshold() -> None:
     rows = biocas_scores_by_part(predictions[normal | (predictions["set"] == "test")])
     assert rows
     assert not [row for row in rows if row["who"].startswith("threshold")]
+    assert AT_THRESHOLD not in biocas_section(rows)
+    assert AT_THRESHOLD in biocas_section(biocas_scores_by_part(predictions))
 
 
 def test_what_is_best_on_test_is_not_chosen() -> None:
