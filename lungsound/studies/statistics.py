@@ -4,7 +4,7 @@
 (`specificity`, and per number N of classes `sensitivity_N` and `score_N`, of the whole ensemble),
 `single_score_N` (of the member that is best on validation), `threshold_score_2` (of the ensemble,
 where 1 - p_normal is at or above the threshold that is best on validation), `train_cycles`,
-`val_cycles` and `test_cycles`. An undefined score is NaN or has no column.
+`val_cycles` and `test_cycles`, `members`. An undefined score is NaN or has no column.
 """
 
 from collections.abc import Iterator, Sequence
@@ -87,7 +87,7 @@ def aggregate_over_splits(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFra
 def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return differences between two scores of one split: mean, std and interval over the splits.
 
-    For every combination the ensemble minus the best single member of the same run, its answers by
+    For every combination the ensemble minus the best single member of the same run, answers by
     threshold minus those by the largest probability, and, if `padding` is swept, every two of
     PADDINGS of the same other keys and split. Columns:
     `difference`, `protocol`, `score` (such as score_4), `mean`, `std`, `interval`
@@ -97,8 +97,9 @@ def paired_differences(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     _check(runs, keys)
     own_keys = exclude(keys, *SPLIT_KEYS)
     scores = score_names(runs)
-    single = runs[[f"single_{score}" for score in scores]].astype(float).set_axis(scores, axis=1)
-    differences = runs.assign(**(runs[scores].astype(float) - single))
+    several = runs[runs["members"] > 1]
+    single = several[[f"single_{score}" for score in scores]].set_axis(scores, axis=1)
+    differences = several.assign(**(several[scores].astype(float) - single.astype(float)))
     rows = _difference_rows(differences, own_keys, scores, "ensemble minus best single member")
     if {"threshold_score_2", "score_2"} <= set(runs):
         by_threshold = runs["threshold_score_2"].astype(float) - runs["score_2"].astype(float)

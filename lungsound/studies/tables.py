@@ -216,6 +216,7 @@ def _console_table(table: pd.DataFrame, hidden: Set[str], has_short_head: bool) 
     head, rows = _head_and_cells(table, hidden)
     shown = Table(box=box.SIMPLE_HEAD, padding=0)
     if has_short_head:
+        head = [name.replace("minus ensemble", "minus first") for name in head]
         head = [name.replace(".", ".\n").replace(" ", "\n") for name in head]
     for name in head:
         # A setting is never cut, and the name of a system stays whole.

@@ -215,6 +215,7 @@ def test_ensemble_minus_single_by_hand() -> None:
     row = rows[rows["score"] == "score_4"].iloc[0]
     assert row[["mean", "std", "splits"]].tolist() == pytest.approx([0.02, 0.01, 3])
     assert row["interval"] == pytest.approx(T_975[2] * 0.01 * math.sqrt(1 / 3 + 1 / 4), rel=1e-3)
+    assert paired_differences(runs.assign(members=1), [M, SEED]).empty
 
 
 def test_threshold_minus_largest_probability_by_hand() -> None:
