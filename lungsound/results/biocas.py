@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from lungsound.data.labels import TWO_CLASS, LabelSet
-from lungsound.results.calibration import abnormal_scores, is_abnormal
+from lungsound.results.calibration import abnormal_scores, is_abnormal, validation_thresholds
 from lungsound.results.comparison import ensemble_answers
 from lungsound.results.report import markdown_table
 from lungsound.results.summary import (
@@ -17,8 +17,6 @@ from lungsound.results.summary import (
     summarize,
 )
 from lungsound.scoring.biocas import TASKS, biocas_scores
-from lungsound.scoring.operating import choose_thresholds
-from lungsound.scoring.probabilities import ensemble_probabilities
 from lungsound.scoring.scores import class_recalls, confusion_matrix, fold_confusion
 
 BIOCAS_METRICS = ("SE", "SP", "AS", "HS", "Score")
@@ -56,22 +54,15 @@ def biocas_scores_by_part(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     parts = {str(part): rows for part, rows in test_rows.groupby("part")}
     if len(parts) > 1:
         parts["all"] = test_rows
-    threshold = _best_threshold(predictions)
+    thresholds = validation_thresholds(predictions) if TWO_CLASS in labels.chain else {}
     scored = []
     for part, rows in parts.items():
         probabilities = member_probabilities(rows, labels, members)
         for system, member_slice in chosen.items():
             confusion = probabilities.confusion(member_slice)
             scored += [{"part": part, "who": system, **row} for row in _rows(confusion, labels)]
-        if threshold is not None and TWO_CLASS in labels.chain:
-            means = ensemble_probabilities(probabilities.probabilities)
-            normal = labels.normal_index
-            truth, called = probabilities.truth != normal, 1 - means[:, normal] >= threshold
-            confusion = confusion_matrix(truth.long(), called.long(), len(TWO_CLASS))
-            who = f"threshold {threshold:.3f}"
-            (row,) = _rows(confusion, TWO_CLASS)
-            row["recall"] = dict.fromkeys(labels.labels)
-            scored.append({"part": part, "who": who, **row})
+        if thresholds:
+            scored.append({"part": part, **_threshold_row(rows, labels, thresholds["best_score"])})
     return scored
 
 
@@ -96,12 +87,12 @@ def biocas_table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(head, lines)
 
 
-def _best_threshold(predictions: pd.DataFrame) -> float | None:
-    validation = ensemble_answers(predictions, "val")
-    abnormal = is_abnormal(validation)
-    if abnormal.all() or not abnormal.any():
-        return None
-    return choose_thresholds(abnormal_scores(validation), abnormal)["best_score"]
+def _threshold_row(rows: pd.DataFrame, labels: LabelSet, threshold: float) -> dict[str, Any]:
+    answers = ensemble_answers(rows)
+    truth = torch.from_numpy(is_abnormal(answers)).long()
+    called = torch.from_numpy(abnormal_scores(answers) >= threshold).long()
+    (row,) = _rows(confusion_matrix(truth, called, len(TWO_CLASS)), TWO_CLASS)
+    return {"who": f"threshold {threshold:.3f}", **row, "recall": dict.fromkeys(labels.labels)}
 
 
 def _rows(confusion: torch.Tensor, labels: LabelSet) -> list[dict[str, Any]]:

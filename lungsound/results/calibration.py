@@ -60,11 +60,9 @@ def operating_summary(predictions: pd.DataFrame) -> dict[str, Any]:
     """
     from sklearn.metrics import average_precision_score, roc_auc_score  # slow to import
 
-    validation, test = (ensemble_answers(predictions, name) for name in ("val", "test"))
-    for answers in (validation, test):
-        kinds = set(is_abnormal(answers).tolist())
-        if kinds != {True, False}:
-            return {}
+    thresholds, test = validation_thresholds(predictions), ensemble_answers(predictions)
+    if not thresholds or not has_both_kinds(test):
+        return {}
     scores, abnormal = abnormal_scores(test), is_abnormal(test)
     patients = test.cycles["patient"].to_numpy(dtype=object)
     has_intervals = not test.interval_problem
@@ -73,7 +71,6 @@ def operating_summary(predictions: pd.DataFrame) -> dict[str, Any]:
         both = (auc_interval, average_precision_interval)
         intervals = [list(interval(scores, abnormal, patients)) for interval in both]
     points = {}
-    thresholds = choose_thresholds(abnormal_scores(validation), is_abnormal(validation))
     for name, threshold in thresholds.items():
         point = point_at(scores, abnormal, threshold)
         points[name] = {**point._asdict(), "score": point.score, "intervals": {}}
@@ -86,6 +83,19 @@ def operating_summary(predictions: pd.DataFrame) -> dict[str, Any]:
         "average_precision_interval": intervals[1],
         "points": points,
     }
+
+
+def validation_thresholds(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the threshold of each of POINTS, chosen on validation; {} unless it has both kinds."""
+    validation = ensemble_answers(predictions, "val")
+    if not has_both_kinds(validation):
+        return {}
+    return choose_thresholds(abnormal_scores(validation), is_abnormal(validation))
+
+
+def has_both_kinds(answers: Answers) -> bool:
+    """Return whether there are normal and abnormal cycles."""
+    return set(is_abnormal(answers).tolist()) == {True, False}
 
 
 def abnormal_scores(answers: Answers) -> NDArray[np.float64]:

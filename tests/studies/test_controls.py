@@ -20,6 +20,7 @@ from lungsound.studies.controls import (
     plot_sizes,
 )
 from lungsound.studies.statistics import corrected_interval
+from lungsound.studies.tables import console
 
 LABELS = ("normal", "crackle", "wheeze", "both")
 MEMBERS = {"cosine": 3, "one_cosine": 1, "average": 3, "independent_long": 3}
@@ -112,6 +113,17 @@ def test_the_table_has_means_over_the_splits(runs: pd.DataFrame) -> None:
         == (rows.loc[rows["system"] == "best single member", "high_score_4"] < 0).sum()
     )
     assert np.isnan(table.loc["snapshot ensemble", "minus_ensemble_score_4"])
+
+
+def test_the_table_fits_a_terminal_and_breaks_no_word(runs: pd.DataFrame) -> None:
+    keys = ["annealing", "split.seed"]
+    text = console(control_table(control_rows(runs, keys), keys), "controls", [])
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    head = lines[: next(number for number, line in enumerate(lines) if "─" in line)]
+    words = {word for line in head for word in line.split()}
+    assert words <= {"controls", "system", "members", "epochs", "splits", "minus", "first",
+                     "4-class", "2-class", "score"}  # fmt: skip
 
 
 def test_a_split_without_the_ensemble_has_nothing_to_compare_with(runs: pd.DataFrame) -> None:
