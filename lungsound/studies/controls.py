@@ -40,7 +40,7 @@ SYSTEMS = (
     System("independent, same epochs", "independent", ENSEMBLE),
     System("average of last weights", "average", LAST),
     System("ensemble of averages", "average", ENSEMBLE),
-    System("independent, all epochs each", "independent_long", ENSEMBLE),
+    System("independent, M × epochs", "independent_long", ENSEMBLE),
 )
 # What makes an option of `annealing` the control that it is.
 OWN_SETTINGS = {

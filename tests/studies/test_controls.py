@@ -78,10 +78,10 @@ def test_each_system_is_scored_on_its_members_and_counts_its_epochs(runs: pd.Dat
     assert len(rows) == 3 * 6
     members = {"snapshot ensemble": [1, 2, 3], "one model, one cosine": [1],
                "average of last weights": [3], "ensemble of averages": [1, 2, 3],
-               "independent, all epochs each": [1, 2, 3]}  # fmt: skip
+               "independent, M × epochs": [1, 2, 3]}  # fmt: skip
     epochs = rows.groupby("system")["epochs"].unique()
-    assert epochs["independent, all epochs each"].tolist() == [18]
-    assert {*np.concatenate(epochs.drop("independent, all epochs each").tolist())} == {6}
+    assert epochs["independent, M × epochs"].tolist() == [18]
+    assert {*np.concatenate(epochs.drop("independent, M × epochs").tolist())} == {6}
     for _, split in rows.groupby("split.seed"):
         by_system = split.set_index("system")
         base = by_system.loc["snapshot ensemble", "score_4"]
@@ -101,8 +101,8 @@ def test_the_table_has_means_over_the_splits(runs: pd.DataFrame) -> None:
     rows = control_rows(runs, ["annealing", "split.seed"])
     table = control_table(rows, ["annealing", "split.seed"]).set_index("system")
     assert table["splits"].eq(3).all()
-    ceiling = rows[rows["system"] == "independent, all epochs each"]
-    row = table.loc["independent, all epochs each"]
+    ceiling = rows[rows["system"] == "independent, M × epochs"]
+    row = table.loc["independent, M × epochs"]
     assert row["minus_ensemble_score_4"] == pytest.approx(ceiling["d_score_4"].mean())
     assert row["minus_ensemble_score_4_std"] == pytest.approx(ceiling["d_score_4"].std())
     expected = corrected_interval(ceiling["d_score_4"].tolist(), 400, 240)
@@ -166,7 +166,7 @@ def test_figures_have_every_system(runs: pd.DataFrame) -> None:
     forest = plot_differences(rows, "a title").axes
     assert [text.get_text() for text in forest[0].get_yticklabels()] == [
         "best single member", "one model, one cosine", "average of last weights",
-        "ensemble of averages", "independent, all epochs each",
+        "ensemble of averages", "independent, M × epochs",
     ]  # fmt: skip
     assert len(forest) == 2
     sizes = plot_sizes(rows, "a title")
